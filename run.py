@@ -1,0 +1,58 @@
+"""Start here with nothing but git and Python: `python3 run.py demo`, `python3 run.py test`.
+
+Takes uv from PATH, or puts it into `.uv/` beside this file, and lets it do the rest: an environment in
+`.venv/` with what the project needs. Words that are no task of their own go to `uv run` as they are
+(`python3 run.py workflows-mcp --help`).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TASKS = {
+    "demo": ["workflows-mcp", "demo"],
+    "test": ["pytest"],
+    "lint": ["ruff", "check"],
+    "types": ["mypy"],
+}
+
+
+def find_uv() -> str:
+    """The path of uv; it is installed beside this file where PATH has none."""
+    found = shutil.which("uv") or shutil.which("uv", path=str(HERE / ".uv" / "bin"))
+    if found:
+        return found
+    print("uv is not on PATH: installing it into .uv/ (once)", file=sys.stderr, flush=True)
+    # --target, since distributions refuse to install into their own Python and may come without venv.
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, "--target", str(HERE / ".uv"), "uv>=0.9"], check=True)
+    return str(HERE / ".uv" / "bin" / "uv")
+
+
+def main(words: list[str]) -> int:
+    """Run one task, or hand the words to `uv run`; returns the exit code."""
+    if not words or words[0] in {"-h", "--help"}:
+        print(__doc__, "\nTasks:", ", ".join(TASKS))
+        return 0
+    try:
+        uv = find_uv()
+    except (subprocess.CalledProcessError, OSError) as error:
+        print(
+            f"Could not install uv: {error}. Install it yourself (https://docs.astral.sh/uv/)",
+            file=sys.stderr,
+        )
+        return 1
+    command = [uv, "run", "--project", str(HERE), *TASKS.get(words[0], words[:1]), *words[1:]]
+    environment = {**os.environ}
+    environment.pop("VIRTUAL_ENV", None)  # the project's own .venv, whatever shell this was started from
+    try:
+        return subprocess.run(command, check=False, env=environment).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The state of running workflows, kept safe."""

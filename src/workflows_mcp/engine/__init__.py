@@ -1,0 +1,1 @@
+"""Runs workflows. Knows no database: it reaches one through the `CheckpointStore` contract only."""

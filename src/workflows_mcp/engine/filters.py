@@ -1,0 +1,152 @@
+"""The arguments that every store takes: ids, limits, filters and cursors, checked once and alike."""
+
+import math
+from dataclasses import dataclass
+
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
+
+__all__ = [
+    "MAX_NAME_BYTES",
+    "CheckpointFilter",
+    "Position",
+    "check_age",
+    "check_count",
+    "check_name",
+    "check_seconds",
+    "check_state_names",
+    "position_before",
+]
+
+MAX_NAME_BYTES = 512
+"""The longest id or name, in UTF-8: fits the indexes of both databases, whatever it holds."""
+
+Position = tuple[float, str]
+"""A checkpoint's place in the one order of all stores: (`created_at`, `checkpoint_id`), larger is newer."""
+
+
+def check_name(what: str, value: object) -> str:
+    """The value, if it is fit to be an id or a name.
+
+    Raises:
+        ValueError: It is not text of 1 to `MAX_NAME_BYTES` UTF-8 bytes without U+0000.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{what} must be str, not {type(value).__name__}")  # noqa: TRY004 - the contract says ValueError
+    if "\0" in value:
+        raise ValueError(f"{what} must not hold U+0000")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} must not hold a lone surrogate") from None
+    if not 1 <= size <= MAX_NAME_BYTES:
+        raise ValueError(f"{what} must have 1 to {MAX_NAME_BYTES} bytes of UTF-8, not {size}")
+    return value
+
+
+def check_state_names(state: CheckpointState) -> None:
+    """Check all ids and names that a store keeps in columns of their own.
+
+    Raises:
+        ValueError: One of them is not fit.
+    """
+    check_name("checkpoint_id", state.checkpoint_id)
+    check_name("workflow_name", state.workflow_name)
+    if state.run_id is not None:
+        check_name("run_id", state.run_id)
+    if state.parent_checkpoint_id is not None:
+        check_name("parent_checkpoint_id", state.parent_checkpoint_id)
+
+
+def check_count(what: str, value: object, *, at_least: int) -> int:
+    """The value, if it is a whole number that is large enough.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value < 2**63:
+        raise ValueError(f"{what} must be a whole number of at least {at_least}, not {value!r}")
+    return value
+
+
+def check_seconds(what: str, value: object) -> float:
+    """The value, if it is a finite number, as a float.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{what} must be a finite number of seconds, not {value!r}")
+    return float(value)
+
+
+def check_age(max_age_seconds: float) -> float:
+    """The age, if it is a finite number of seconds of at least 0.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if check_seconds("max_age_seconds", max_age_seconds) < 0:
+        raise ValueError("max_age_seconds must be at least 0")
+    return float(max_age_seconds)
+
+
+@dataclass(frozen=True)
+class CheckpointFilter:
+    """Which checkpoints a listing holds. A filter that is None (or False, for `heads_only`) lets all pass.
+
+    Raises:
+        ValueError: A filter's value makes no sense.
+    """
+
+    workflow_name: str | None = None
+    run_id: str | None = None
+    status: CheckpointStatus | None = None
+    is_paused: bool | None = None
+    heads_only: bool = False
+    created_after: float | None = None
+    created_before: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.workflow_name:  # "" is a name like another, which a table of another origin may hold
+            check_name("workflow_name", self.workflow_name)
+        if self.run_id is not None:
+            check_name("run_id", self.run_id)
+        if self.status is not None:
+            object.__setattr__(self, "status", CheckpointStatus(self.status))
+        for what in ("created_after", "created_before"):
+            value = getattr(self, what)
+            if value is not None:
+                object.__setattr__(self, what, check_seconds(what, value))
+
+    def matches(self, metadata: CheckpointMetadata) -> bool:
+        """Whether the listing holds this one."""
+        return (
+            (self.workflow_name is None or metadata.workflow_name == self.workflow_name)
+            and (self.run_id is None or metadata.run_id == self.run_id)
+            and (self.status is None or metadata.status is self.status)
+            and (self.is_paused is None or metadata.is_paused is self.is_paused)
+            and not (self.heads_only and metadata.superseded)
+            and (self.created_after is None or metadata.created_at >= self.created_after)
+            and (self.created_before is None or metadata.created_at < self.created_before)
+        )
+
+
+def position_before(before: CheckpointMetadata | str | None) -> Position | None:
+    """The place that `before` names: a page's last metadata, or its `cursor`.
+
+    Raises:
+        ValueError: The text is no cursor.
+    """
+    if before is None:
+        return None
+    if isinstance(before, CheckpointMetadata):
+        return before.created_at, before.checkpoint_id
+    if isinstance(before, str):
+        seconds, comma, checkpoint_id = before.partition(",")
+        try:
+            position = check_seconds("before", float(seconds)), check_name("before", checkpoint_id)
+        except ValueError:
+            comma = ""
+        if comma:
+            return position
+    raise ValueError("before must be the last metadata of the previous page, or its cursor")

@@ -1,0 +1,243 @@
+"""A state as plain JSON bytes and back: exact, or refused.
+
+This is the one place that decides what a state may hold, so that every store accepts and refuses the same.
+`orjson` would quietly turn tuples, dates, enums, NaN and more into something else; the walk before it refuses
+them by their exact type and knows the path to the culprit.
+"""
+
+import math
+from typing import Any
+
+import orjson
+
+from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION, CheckpointState
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTooLargeError
+
+__all__ = ["MAX_DEPTH", "MAX_STATE_BYTES", "decode_state", "encode_state"]
+
+MAX_DEPTH = 100
+"""How many lists and dicts may stand inside one another in a field of a state."""
+
+MAX_STATE_BYTES = 256 * 2**20
+"""The largest plain JSON of a state that any store takes, and the most that decoding one may unpack."""
+
+_SMALLEST_INT, _LARGEST_INT = -(2**63), 2**64 - 1
+
+# The walk refuses everything that these options are about; they stand here so that a hole in the walk
+# ends in orjson's TypeError, not in a changed value.
+_EXACT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+
+_LONGEST_KEY_SHOWN = 80
+
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "checkpoint_id": (str,),
+    "workflow_name": (str,),
+    "created_at": (float,),
+    "runtime_inputs": (dict,),
+    "context": (dict,),
+    "completed_blocks": (list,),
+    "current_wave_index": (int,),
+    "execution_waves": (list,),
+    "block_definitions": (dict,),
+    "workflow_stack": (list,),
+    "parent_checkpoint_id": (str, type(None)),
+    "paused_block_id": (str, type(None)),
+    "pause_prompt": (str, type(None)),
+    "pause_metadata": (dict, type(None)),
+    "child_checkpoint_id": (str, type(None)),
+    "schema_version": (int,),
+    "run_id": (str, type(None)),
+}
+
+
+class _NotJSONError(Exception):
+    """A value that is not plain JSON; the path to it grows, innermost first, while this is raised."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.path: list[str | int] = []
+
+
+def encode_state(state: CheckpointState, *, max_bytes: int | None = None) -> bytes:
+    """The plain JSON of a state.
+
+    Args:
+        state: What to encode; not changed, and not referred to afterwards.
+        max_bytes: The most bytes that the JSON may have, besides `MAX_STATE_BYTES`.
+
+    Raises:
+        CheckpointEncodeError: A value would not come back as it is; the message names its path.
+        CheckpointTooLargeError: The JSON is larger than the limit.
+    """
+    fields = {name: getattr(state, name) for name in _FIELD_TYPES}
+    for name, value in fields.items():
+        _check_field(state, name, value)
+    if state.schema_version != STATE_SCHEMA_VERSION:
+        raise CheckpointEncodeError(
+            f"checkpoint {state.checkpoint_id!r}: schema_version is {state.schema_version}, "
+            f"and this version writes {STATE_SCHEMA_VERSION} only"
+        )
+    fields["status"] = state.status.value
+    try:
+        data = orjson.dumps(fields, option=_EXACT)
+    except TypeError as error:
+        # Strings are checked by orjson alone, which is fast and knows no path.
+        path = _find_bad_text(fields, [])
+        raise CheckpointEncodeError(
+            f"checkpoint {_shown(state.checkpoint_id)}: "
+            + (f"{_dotted(path)}: text with a lone surrogate is not JSON" if path else str(error))
+        ) from None
+    limit = MAX_STATE_BYTES if max_bytes is None else min(max_bytes, MAX_STATE_BYTES)
+    if len(data) > limit:
+        raise CheckpointTooLargeError(
+            f"checkpoint {state.checkpoint_id!r} of workflow {state.workflow_name!r} has {len(data):,} bytes of "
+            f"JSON, and the limit is {limit:,}. Keep large data in files and their paths in the state, or raise "
+            "max_checkpoint_size_mb"
+        )
+    return data
+
+
+def decode_state(data: bytes, checkpoint_id: str) -> CheckpointState:
+    """The state that `encode_state` made these bytes of.
+
+    Args:
+        data: Plain JSON.
+        checkpoint_id: The id that the state must have, for a payload that ended up in another's row.
+
+    Raises:
+        CheckpointDecodeError: The bytes are not a state's JSON, not this checkpoint's, or of a newer version.
+    """
+    try:
+        fields = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # The parser's message is dropped with its chain: it may quote the payload.
+        raise damaged(checkpoint_id, "it is not JSON") from None
+    if not isinstance(fields, dict):
+        raise damaged(checkpoint_id, "it is not a JSON object")
+    version = fields.get("schema_version")
+    if isinstance(version, int) and version > STATE_SCHEMA_VERSION:
+        raise CheckpointDecodeError(
+            f"checkpoint {checkpoint_id!r} was saved with schema version {version}, and this version of "
+            f"workflows-mcp reads up to {STATE_SCHEMA_VERSION}: upgrade workflows-mcp"
+        )
+    if fields.get("checkpoint_id") != checkpoint_id:
+        raise damaged(checkpoint_id, "it belongs to another checkpoint")
+    return build_state(fields, checkpoint_id)
+
+
+def build_state(fields: dict[str, Any], checkpoint_id: str) -> CheckpointState:
+    """A state of decoded fields.
+
+    Raises:
+        CheckpointDecodeError: Fields are missing, unknown, or of a wrong type.
+    """
+    for name, types in _FIELD_TYPES.items():
+        if name in fields and type(fields[name]) not in types:
+            raise damaged(checkpoint_id, f"its {name} is a {type(fields[name]).__name__}")
+    try:
+        return CheckpointState.from_fields(fields)
+    except ValueError:
+        # Which ones is not said: an unknown field's name, or a wrong value, is somebody's data.
+        raise damaged(checkpoint_id, "its fields are missing, unknown, or contradict each other") from None
+
+
+def damaged(checkpoint_id: str, why: str) -> CheckpointDecodeError:
+    """The error for a payload that cannot be read."""
+    return CheckpointDecodeError(
+        f"the payload of checkpoint {checkpoint_id!r} is damaged: {why}. Other checkpoints are unaffected; "
+        "restore this one from a backup or an earlier checkpoint of its run, or delete it"
+    )
+
+
+def _check_field(state: CheckpointState, name: str, value: object) -> None:
+    try:
+        if type(value) not in _FIELD_TYPES[name]:
+            expected = " or ".join(
+                "None" if one is type(None) else one.__name__ for one in _FIELD_TYPES[name]
+            )
+            raise _NotJSONError(f"must be {expected}, not {type(value).__name__}")
+        _check_value(value, 1)
+    except _NotJSONError as refusal:
+        path = [name, *reversed(refusal.path)]
+        raise CheckpointEncodeError(
+            f"checkpoint {_shown(state.checkpoint_id)}: {_dotted(path)}: {refusal}"
+        ) from None
+
+
+def _check_value(value: Any, depth: int) -> None:  # noqa: ANN401, C901 - any value at all, each kind a branch
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return
+    if kind is int:
+        if not _SMALLEST_INT <= value <= _LARGEST_INT:
+            raise _NotJSONError("int outside -2**63..2**64-1 is not portable JSON")
+    elif kind is float:
+        if not math.isfinite(value):
+            raise _NotJSONError(f"{value} is not JSON")
+    elif kind is dict:
+        if depth > MAX_DEPTH:
+            raise _NotJSONError(f"nesting deeper than {MAX_DEPTH}")
+        for key, item in value.items():
+            if type(key) is not str:
+                raise _NotJSONError(f"a key of type {type(key).__name__} is not JSON, only str is")
+            if type(item) is not str:
+                try:
+                    _check_value(item, depth + 1)
+                except _NotJSONError as refusal:
+                    refusal.path.append(key)
+                    raise
+    elif kind is list:
+        if depth > MAX_DEPTH:
+            raise _NotJSONError(f"nesting deeper than {MAX_DEPTH}")
+        for index, item in enumerate(value):
+            if type(item) is not str:
+                try:
+                    _check_value(item, depth + 1)
+                except _NotJSONError as refusal:
+                    refusal.path.append(index)
+                    raise
+    else:
+        raise _NotJSONError(f"{kind.__name__} is not JSON")
+
+
+def _find_bad_text(value: object, path: list[str | int]) -> list[str | int] | None:
+    """The path to the first text, key or value, that UTF-8 cannot hold."""
+    if isinstance(value, str):
+        return None if _is_utf8(value) else path
+    items: Any = ()
+    if isinstance(value, dict):
+        for key in value:
+            if not _is_utf8(key):
+                return [*path, key]
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, item in items:
+        found = _find_bad_text(item, [*path, key])
+        if found is not None:
+            return found
+    return None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _dotted(path: list[str | int]) -> str:
+    """`context.blocks.a[3]`; printable whatever the keys hold."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            key = step if len(step) <= _LONGEST_KEY_SHOWN else step[:_LONGEST_KEY_SHOWN] + "…"
+            text += ("." if text else "") + (key if key.isprintable() else repr(key)[1:-1])
+    return text
+
+
+def _shown(checkpoint_id: object) -> str:
+    return repr(checkpoint_id) if isinstance(checkpoint_id, str) else f"<{type(checkpoint_id).__name__}>"

@@ -1,0 +1,104 @@
+"""Every exception of the package.
+
+::
+
+    WorkflowsError
+    ├── CheckpointStoreError
+    │   ├── CheckpointEncodeError            a state holds something that is not plain JSON
+    │   ├── CheckpointTooLargeError          a state is larger than the limit
+    │   ├── CheckpointDecodeError            a stored payload is damaged, or newer than this version
+    │   ├── CheckpointNotFoundError          no checkpoint has this id
+    │   ├── CheckpointAlreadyClaimedError    somebody else continues this checkpoint
+    │   ├── LeaseLostError                   the run now belongs to somebody else
+    │   ├── SchemaOutOfDateError             the database wants `workflows-mcp db upgrade`
+    │   ├── SchemaTooNewError                the database is ahead of this version
+    │   ├── StoreUnavailableError            locked, frozen or gone: worth another try
+    │   ├── StoreFullError                   no space left
+    │   └── StoreConfigurationError          a URL, path, permission or setting is wrong
+    ├── WorkflowNotFoundError                no workflow has this name, no file this path
+    └── WorkflowDefinitionError              a workflow, its inputs or an expression is wrong
+
+A bad argument (an empty id, a negative limit) is a plain `ValueError`, raised before anything is sent to a
+database. No message shows a payload, a password or the answer to a prompt.
+"""
+
+__all__ = [
+    "CheckpointAlreadyClaimedError",
+    "CheckpointDecodeError",
+    "CheckpointEncodeError",
+    "CheckpointNotFoundError",
+    "CheckpointStoreError",
+    "CheckpointTooLargeError",
+    "LeaseLostError",
+    "SchemaOutOfDateError",
+    "SchemaTooNewError",
+    "StoreConfigurationError",
+    "StoreFullError",
+    "StoreUnavailableError",
+    "WorkflowDefinitionError",
+    "WorkflowNotFoundError",
+    "WorkflowsError",
+]
+
+
+class WorkflowsError(Exception):
+    """The root of this package's exceptions."""
+
+
+class CheckpointStoreError(WorkflowsError):
+    """A checkpoint could not be stored, found, read or removed."""
+
+
+class CheckpointEncodeError(CheckpointStoreError):
+    """A state holds a value that would not come back as it went in; nothing was written."""
+
+
+class CheckpointTooLargeError(CheckpointStoreError):
+    """A state's plain JSON is larger than the limit; nothing was written."""
+
+
+class CheckpointDecodeError(CheckpointStoreError):
+    """A stored payload is damaged, or was written by a newer version. Other checkpoints are unaffected."""
+
+
+class CheckpointNotFoundError(CheckpointStoreError):
+    """No checkpoint has this id."""
+
+
+class CheckpointAlreadyClaimedError(CheckpointStoreError):
+    """Somebody else holds an unexpired lease on this checkpoint, or has already continued it."""
+
+
+class LeaseLostError(CheckpointStoreError):
+    """The run was taken over, deleted or cancelled: whoever gets this must stop working on it."""
+
+
+class SchemaOutOfDateError(CheckpointStoreError):
+    """The database has no schema, or an older one; the message names the command that brings it to head."""
+
+
+class SchemaTooNewError(CheckpointStoreError):
+    """The database's schema is newer than this version knows; upgrade the program, not the database."""
+
+
+class StoreUnavailableError(CheckpointStoreError):
+    """The database is locked, frozen, overloaded or gone. The call may be repeated.
+
+    After a failed save the outcome is unknown: it may have been committed. Saving the same state again is safe.
+    """
+
+
+class StoreFullError(CheckpointStoreError):
+    """The disk or the tablespace is full. What was stored before is intact and readable."""
+
+
+class StoreConfigurationError(CheckpointStoreError):
+    """A URL, a path, a permission or a setting is wrong; repeating the call will not help."""
+
+
+class WorkflowNotFoundError(WorkflowsError):
+    """No workflow is registered under this name, and no file has this path."""
+
+
+class WorkflowDefinitionError(WorkflowsError):
+    """A workflow's definition, its inputs or one of its expressions is wrong."""
