@@ -242,9 +242,7 @@ class CheckpointConfig:
         for name in ("ttl_seconds", "cleanup_interval_seconds", "max_checkpoint_size_mb"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ValueError(
-                    f"{name} must be a positive number" + (", or None for no limit" * (name[0] != "c"))
-                )
+                raise ValueError(f"{name} must be a positive, finite number")
 
     @property
     def max_checkpoint_bytes(self) -> int | None:

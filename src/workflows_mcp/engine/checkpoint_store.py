@@ -201,9 +201,7 @@ class CheckpointStore(ABC):
         await self.close()
 
 
-def metadata_of(
-    state: CheckpointState, *, full_bytes: int, stored_bytes: int, encoding: str
-) -> CheckpointMetadata:
+def metadata_of(state: CheckpointState, *, full_bytes: int, stored_bytes: int, encoding: str) -> CheckpointMetadata:
     """The metadata of a state that is being saved."""
     return CheckpointMetadata(
         checkpoint_id=state.checkpoint_id,
@@ -293,9 +291,7 @@ class InMemoryCheckpointStore(CheckpointStore):
     async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
         """See `CheckpointStore.cleanup_expired`."""
         cutoff = time.time() - check_age(max_age_seconds)
-        return self._delete(
-            [one for one in self._removable(keep_paused=keep_paused) if one.created_at < cutoff]
-        )
+        return self._delete([one for one in self._removable(keep_paused=keep_paused) if one.created_at < cutoff])
 
     async def trim_per_workflow(self, max_per_workflow: int, *, keep_paused: bool = True) -> int:
         """See `CheckpointStore.trim_per_workflow`."""
@@ -328,9 +324,7 @@ class InMemoryCheckpointStore(CheckpointStore):
 
     def _removable(self, *, keep_paused: bool) -> list[CheckpointMetadata]:
         """What retention may delete."""
-        return [
-            kept.metadata for kept in self._kept.values() if not (keep_paused and kept.metadata.is_paused)
-        ]
+        return [kept.metadata for kept in self._kept.values() if not (keep_paused and kept.metadata.is_paused)]
 
     def _delete(self, doomed: list[CheckpointMetadata]) -> int:
         for metadata in doomed:
