@@ -1,1 +1,96 @@
-"""The state of running workflows, kept safe."""
+"""The state of running workflows, kept safe.
+
+One checkpoints table behind one async store for SQLite and PostgreSQL, and an executor that pauses, resumes and
+recovers on it. The names below are the public interface; they are loaded when they are first used, so that
+importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workflows_mcp.engine.checkpoint import (
+        CheckpointConfig,
+        CheckpointMetadata,
+        CheckpointState,
+        CheckpointStats,
+        CheckpointStatus,
+    )
+    from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore
+    from workflows_mcp.engine.executor import WorkflowExecutor, WorkflowResult
+    from workflows_mcp.errors import (
+        CheckpointAlreadyClaimedError,
+        CheckpointDecodeError,
+        CheckpointEncodeError,
+        CheckpointNotFoundError,
+        CheckpointStoreError,
+        CheckpointTooLargeError,
+        LeaseLostError,
+        SchemaOutOfDateError,
+        SchemaTooNewError,
+        StoreConfigurationError,
+        StoreFullError,
+        StoreUnavailableError,
+        WorkflowDefinitionError,
+        WorkflowNotFoundError,
+        WorkflowsError,
+    )
+    from workflows_mcp.persistence.schema import upgrade_schema
+    from workflows_mcp.persistence.store import SQLAlchemyCheckpointStore, create_checkpoint_store
+
+__all__ = [
+    "CheckpointAlreadyClaimedError",
+    "CheckpointConfig",
+    "CheckpointDecodeError",
+    "CheckpointEncodeError",
+    "CheckpointMetadata",
+    "CheckpointNotFoundError",
+    "CheckpointState",
+    "CheckpointStats",
+    "CheckpointStatus",
+    "CheckpointStore",
+    "CheckpointStoreError",
+    "CheckpointTooLargeError",
+    "InMemoryCheckpointStore",
+    "LeaseLostError",
+    "SQLAlchemyCheckpointStore",
+    "SchemaOutOfDateError",
+    "SchemaTooNewError",
+    "StoreConfigurationError",
+    "StoreFullError",
+    "StoreUnavailableError",
+    "WorkflowDefinitionError",
+    "WorkflowExecutor",
+    "WorkflowNotFoundError",
+    "WorkflowResult",
+    "WorkflowsError",
+    "create_checkpoint_store",
+    "upgrade_schema",
+]
+
+_MODULES = {
+    "CheckpointConfig": "engine.checkpoint",
+    "CheckpointMetadata": "engine.checkpoint",
+    "CheckpointState": "engine.checkpoint",
+    "CheckpointStats": "engine.checkpoint",
+    "CheckpointStatus": "engine.checkpoint",
+    "CheckpointStore": "engine.checkpoint_store",
+    "InMemoryCheckpointStore": "engine.checkpoint_store",
+    "SQLAlchemyCheckpointStore": "persistence.store",
+    "WorkflowExecutor": "engine.executor",
+    "WorkflowResult": "engine.executor",
+    "create_checkpoint_store": "persistence.store",
+    "upgrade_schema": "persistence.schema",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,9 +20,9 @@ from workflows_mcp.engine.checkpoint import (
 from workflows_mcp.engine.filters import (
     CheckpointFilter,
     check_age,
+    check_columns,
     check_count,
     check_name,
-    check_state_names,
     position_before,
 )
 from workflows_mcp.engine.state_json import decode_state, encode_state
@@ -239,7 +239,7 @@ class InMemoryCheckpointStore(CheckpointStore):
 
     async def save_checkpoint(self, state: CheckpointState, *, max_bytes: int | None = None) -> str:
         """See `CheckpointStore.save_checkpoint`; nothing outlives the process."""
-        check_state_names(state)
+        check_columns(state)
         payload = encode_state(state, max_bytes=max_bytes)
         size = len(payload)
         metadata = metadata_of(state, full_bytes=size, stored_bytes=size, encoding="json")
@@ -265,15 +265,7 @@ class InMemoryCheckpointStore(CheckpointStore):
         before: CheckpointMetadata | str | None = None,
     ) -> list[CheckpointMetadata]:
         """See `CheckpointStore.list_checkpoints`."""
-        wanted = CheckpointFilter(
-            workflow_name=workflow_name,
-            run_id=run_id,
-            status=None if status is None else CheckpointStatus(status),
-            is_paused=is_paused,
-            heads_only=heads_only,
-            created_after=created_after,
-            created_before=created_before,
-        )
+        wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
         if limit is not None:
             check_count("limit", limit, at_least=0)
         end = position_before(before)

@@ -13,7 +13,7 @@ __all__ = [
     "check_count",
     "check_name",
     "check_seconds",
-    "check_state_names",
+    "check_columns",
     "position_before",
 ]
 
@@ -43,11 +43,11 @@ def check_name(what: str, value: object) -> str:
     return value
 
 
-def check_state_names(state: CheckpointState) -> None:
-    """Check all ids and names that a store keeps in columns of their own.
+def check_columns(state: CheckpointState) -> None:
+    """Check the values that a store keeps in columns of their own.
 
     Raises:
-        ValueError: One of them is not fit.
+        ValueError: One of them does not fit.
     """
     check_name("checkpoint_id", state.checkpoint_id)
     check_name("workflow_name", state.workflow_name)
@@ -55,6 +55,9 @@ def check_state_names(state: CheckpointState) -> None:
         check_name("run_id", state.run_id)
     if state.parent_checkpoint_id is not None:
         check_name("parent_checkpoint_id", state.parent_checkpoint_id)
+    index = state.current_wave_index
+    if isinstance(index, int) and not -(2**31) <= index < 2**31:
+        raise ValueError("current_wave_index must fit into 32 bits")
 
 
 def check_count(what: str, value: object, *, at_least: int) -> int:
@@ -100,7 +103,7 @@ class CheckpointFilter:
 
     workflow_name: str | None = None
     run_id: str | None = None
-    status: CheckpointStatus | None = None
+    status: CheckpointStatus | str | None = None
     is_paused: bool | None = None
     heads_only: bool = False
     created_after: float | None = None
@@ -123,7 +126,7 @@ class CheckpointFilter:
         return (
             (self.workflow_name is None or metadata.workflow_name == self.workflow_name)
             and (self.run_id is None or metadata.run_id == self.run_id)
-            and (self.status is None or metadata.status is self.status)
+            and (self.status is None or metadata.status == self.status)
             and (self.is_paused is None or metadata.is_paused is self.is_paused)
             and not (self.heads_only and metadata.superseded)
             and (self.created_after is None or metadata.created_at >= self.created_after)

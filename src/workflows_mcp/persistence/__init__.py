@@ -1,0 +1,1 @@
+"""The checkpoints table and everything that touches it."""

@@ -1,0 +1,122 @@
+"""A state's plain JSON and the payload that is stored of it.
+
+`encoding` says what a payload is:
+
+=============  ==============================================================================================
+``json``       checksum (4 bytes), then the plain JSON
+``zstd``       checksum (4 bytes), then a zstd frame of the plain JSON
+``guide-json`` JSON text of a database that was adopted, as it was found: without a checksum, and without the
+               fields that the table's columns hold
+=============  ==============================================================================================
+
+The checksum is the CRC-32 of the bytes after it, big-endian. It is of what is stored, so damage is found before
+anything is unpacked or parsed.
+"""
+
+import json
+import sys
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workflows_mcp.engine.checkpoint import CheckpointState
+from workflows_mcp.engine.state_json import MAX_STATE_BYTES, build_state, damaged, decode_state, encode_state
+
+if TYPE_CHECKING or sys.version_info < (3, 14):
+    from backports import zstd
+else:
+    from compression import zstd
+
+__all__ = ["GUIDE_JSON", "JSON", "ZSTD", "Payload", "decode_payload", "encode_payload"]
+
+JSON = "json"
+ZSTD = "zstd"
+GUIDE_JSON = "guide-json"
+
+_LEVEL = 3
+_CHECKSUM_BYTES = 4
+
+_WORTH_COMPRESSING = 512
+"""Plain JSON below this many bytes is stored as it is: a frame's own cost eats what it would save."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A state as it is stored.
+
+    Attributes:
+        encoding: What `data` is.
+        data: The bytes to store.
+        full_bytes: Size of the plain JSON.
+    """
+
+    encoding: str
+    data: bytes
+    full_bytes: int
+
+
+def encode_payload(state: CheckpointState, *, max_bytes: int | None = None) -> Payload:
+    """Encode a state for storage.
+
+    Raises:
+        CheckpointEncodeError: The state holds something that is not plain JSON.
+        CheckpointTooLargeError: Its plain JSON is larger than `max_bytes`, or than any store takes.
+    """
+    plain = encode_state(state, max_bytes=max_bytes)
+    encoding, body = JSON, plain
+    if len(plain) >= _WORTH_COMPRESSING:
+        frame = zstd.compress(plain, level=_LEVEL)
+        if len(frame) < len(plain):
+            encoding, body = ZSTD, frame
+    return Payload(encoding, zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big") + body, len(plain))
+
+
+def decode_payload(
+    encoding: str, data: bytes, *, checkpoint_id: str, workflow_name: str, created_at: float
+) -> CheckpointState:
+    """The state of a stored row.
+
+    Args:
+        encoding: What `data` is.
+        data: The payload.
+        checkpoint_id: The row's id.
+        workflow_name: The row's workflow, for encodings that leave it to the table.
+        created_at: The row's time, for encodings that leave it to the table.
+
+    Raises:
+        CheckpointDecodeError: The payload is damaged, or newer than this version.
+    """
+    if encoding == GUIDE_JSON:
+        return _decode_guide_json(data, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at)
+    checksum, body = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
+    if zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big") != checksum:
+        raise damaged(checkpoint_id, "its checksum does not match")
+    if encoding == ZSTD:
+        return decode_state(_unpack(body, checkpoint_id), checkpoint_id)
+    if encoding == JSON:
+        return decode_state(body, checkpoint_id)
+    raise damaged(checkpoint_id, f"its encoding {encoding!r} is unknown to this version of workflows-mcp")
+
+
+def _unpack(frame: bytes, checkpoint_id: str) -> bytes:
+    """The content of a frame; at most `MAX_STATE_BYTES`, so that a small frame cannot fill the memory."""
+    decompressor = zstd.ZstdDecompressor()
+    try:
+        plain = decompressor.decompress(frame, max_length=MAX_STATE_BYTES)
+    except zstd.ZstdError:
+        raise damaged(checkpoint_id, "it is no zstd frame") from None
+    if not decompressor.eof:
+        raise damaged(checkpoint_id, f"it is cut off, or unpacks to more than {MAX_STATE_BYTES:,} bytes")
+    return plain
+
+
+def _decode_guide_json(data: bytes, *, checkpoint_id: str, workflow_name: str, created_at: float) -> CheckpointState:
+    # The stdlib wrote it and reads it: NaN, huge integers and lone surrogates included.
+    try:
+        fields = json.loads(data.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError):
+        raise damaged(checkpoint_id, "it is not JSON") from None
+    if not isinstance(fields, dict):
+        raise damaged(checkpoint_id, "it is not a JSON object")
+    columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
+    return build_state({**fields, **columns}, checkpoint_id)

@@ -1,0 +1,95 @@
+"""All differences between the databases, and the factory that tells which one a URL names."""
+
+import re
+from pathlib import Path
+from urllib.parse import SplitResult, quote, urlsplit
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from workflows_mcp.errors import StoreConfigurationError
+from workflows_mcp.persistence.dialects.base import Dialect, Failure
+from workflows_mcp.persistence.dialects.postgresql import PostgreSQLDialect
+from workflows_mcp.persistence.dialects.sqlite import SQLiteDialect
+from workflows_mcp.settings import MEMORY_URL
+
+__all__ = ["Dialect", "Failure", "dialect_for"]
+
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+._-]*)://")
+
+_KNOWN = "a file's path, sqlite:///path, postgresql://user@host/database or memory://"
+
+
+def dialect_for(url: str | AsyncEngine) -> Dialect:
+    """The dialect of a database.
+
+    Args:
+        url: A SQLite file's path, a `sqlite:` or `postgresql:` URL, or an engine for one of the two.
+
+    Raises:
+        StoreConfigurationError: It names no database that is supported. The message shows no password.
+    """
+    if isinstance(url, AsyncEngine):
+        return _dialect_of_engine(url)
+    if not url.strip():
+        raise StoreConfigurationError(f"no database is named; give {_KNOWN}")
+    if "\0" in url:
+        raise StoreConfigurationError("the database URL holds U+0000")
+    found = _SCHEME.match(url)
+    if found is None:
+        return SQLiteDialect(_checked_path(url))
+    scheme, rest = found["scheme"].lower(), url[found.end() :]
+    if scheme in {"sqlite", "sqlite+aiosqlite"}:
+        return SQLiteDialect(_path_of(rest))
+    if scheme in {"postgresql", "postgres", "postgresql+asyncpg"}:
+        return PostgreSQLDialect(_split(url))
+    if f"{scheme}://" == MEMORY_URL:
+        raise StoreConfigurationError(
+            "memory:// names no database; use InMemoryCheckpointStore or create_checkpoint_store('memory://')"
+        )
+    raise StoreConfigurationError(f"the scheme {scheme!r} is not supported; give {_KNOWN}")
+
+
+def _dialect_of_engine(engine: AsyncEngine) -> Dialect:
+    """The dialect of somebody else's engine: used for statements and errors, never to connect."""
+    name, database = engine.url.get_backend_name(), engine.url.database
+    if name == "sqlite":
+        return SQLiteDialect(Path(database or ":memory:"))
+    if name == "postgresql":
+        return PostgreSQLDialect(urlsplit(f"postgresql://{engine.url.host or ''}/{quote(database or '')}"))
+    raise StoreConfigurationError(f"an engine for {name!r} is not supported, only for SQLite and PostgreSQL")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = None  # the parser's message is dropped: it may quote the password
+    if parts is None or parts.fragment:
+        raise StoreConfigurationError(
+            "the PostgreSQL URL cannot be read; in user and password, percent-encode : / ? # [ ] @ and %"
+        )
+    return parts
+
+
+def _path_of(rest: str) -> Path:
+    """The path in what follows `sqlite://`: an empty host, a slash, the path."""
+    host, _, path = rest.partition("/")
+    if host:
+        raise StoreConfigurationError(
+            "a SQLite URL has three slashes before a relative path (sqlite:///checkpoints.db), four before an "
+            "absolute one"
+        )
+    if "?" in path:
+        raise StoreConfigurationError("a SQLite URL takes no ?options; the settings are in docs/settings.md")
+    return _checked_path(path)
+
+
+def _checked_path(path: str) -> Path:
+    if path.startswith("file:"):
+        raise StoreConfigurationError("a SQLite database is named by its plain path, without file:")
+    if not path or path.startswith(":memory:"):
+        raise StoreConfigurationError(
+            "a SQLite database in memory is not supported, since its data would be lost with the connection; use "
+            "memory:// for a store in memory, or name a file"
+        )
+    return Path(path).expanduser().absolute()

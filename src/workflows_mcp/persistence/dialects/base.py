@@ -1,0 +1,101 @@
+"""What the store needs of a database, and each database does in its own way."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Executable, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.settings import Settings
+
+__all__ = ["Dialect", "Failure"]
+
+Insert = postgresql.Insert | sqlite.Insert
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A driver's error in the project's terms.
+
+    Attributes:
+        error: What the caller gets.
+        retriable: Whether the same call may succeed shortly, on a fresh connection.
+    """
+
+    error: CheckpointStoreError
+    retriable: bool = False
+
+
+class Dialect(ABC):
+    """One database, named by a URL: how to reach it, speak to it and understand its errors.
+
+    All that is known of the differences between the databases is in the classes derived from this one.
+
+    Attributes:
+        description: Names the database in messages; holds no password.
+        upgrade_command: What a user runs to bring its schema to head.
+    """
+
+    description: str
+    upgrade_command: str
+
+    @abstractmethod
+    def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
+        """Make an engine in AUTOCOMMIT: a single statement is a transaction of its own.
+
+        Args:
+            settings: Deadline, pool size and the like.
+            patient: For work without a deadline (schema changes, vacuum): no timeouts, no pool.
+        """
+
+    @abstractmethod
+    def explain(self, error: Exception) -> Failure | None:
+        """Say what a driver's error means, by its code; None: it is no error of the database's.
+
+        The error's own text is left out, since it may quote what was being stored.
+        """
+
+    @abstractmethod
+    def insert(self, table: Table) -> Insert:
+        """An INSERT that knows ON CONFLICT."""
+
+    @abstractmethod
+    def database_bytes(self) -> Executable:
+        """A SELECT of what the table and its indexes, or the file, take up, in bytes."""
+
+    @abstractmethod
+    def vacuum_statements(self) -> Iterable[str]:
+        """What gives space back and refreshes the planner's statistics, to be run outside a transaction."""
+
+    @abstractmethod
+    def create_database(self) -> bool:
+        """Create an empty database where there is none and the database allows it; True when one was created."""
+
+    @abstractmethod
+    def is_new(self) -> bool:
+        """Whether the database is a file that is missing or empty, so that a schema may be put there unasked."""
+
+    @abstractmethod
+    async def prepare_schema_change(self, connection: AsyncConnection) -> None:
+        """Set what must be set before a transaction begins that changes the schema."""
+
+    @abstractmethod
+    def schema_change(self, connection: Connection) -> AbstractContextManager[None]:
+        """A transaction that only one process at a time is in, for all revisions of one upgrade."""
+
+    def upsert(self, table: Table, kept: Iterable[str] = ()) -> Insert:
+        """An INSERT of one row that replaces the row with the same primary key.
+
+        Args:
+            table: Where to insert.
+            kept: Columns that an existing row keeps.
+        """
+        statement = self.insert(table)
+        key = [column.name for column in table.primary_key.columns]
+        unchanged = {*key, *kept}
+        replaced = {column.name: statement.excluded[column.name] for column in table.c if column.name not in unchanged}
+        return statement.on_conflict_do_update(index_elements=key, set_=replaced)

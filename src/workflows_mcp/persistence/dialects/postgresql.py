@@ -1,0 +1,226 @@
+"""PostgreSQL through asyncpg."""
+
+import functools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode
+
+import asyncpg
+from sqlalchemy import Connection, Executable, NullPool, Table, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from workflows_mcp.errors import (
+    CheckpointStoreError,
+    SchemaOutOfDateError,
+    StoreConfigurationError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+from workflows_mcp.persistence.dialects.base import Dialect, Failure, Insert
+from workflows_mcp.settings import Settings
+
+__all__ = ["PostgreSQLDialect"]
+
+_DEFAULT_PORT = "5432"
+
+_DRIVER_KEYS = frozenset({
+    "application_name", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
+    "service", "sslcert", "sslcrl", "sslkey", "sslmode", "ssl_max_protocol_version", "ssl_min_protocol_version",
+    "sslnegotiation", "sslpassword", "sslrootcert", "target_session_attrs", "user",
+})  # fmt: skip
+"""Keys of a URL's query that asyncpg reads as libpq does."""
+
+_IGNORED_KEYS = frozenset({"channel_binding", "gssencmode"})
+"""Keys that hosting services put into their URLs, and that ask for what asyncpg does anyway or cannot do."""
+
+_UPGRADE_LOCK = 0x776F726B666C6F77
+"""The advisory lock of a schema change: "workflow" in ASCII."""
+
+_MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
+    ("08", StoreUnavailableError, "lost the connection; try again"),
+    ("25006", StoreUnavailableError, "is read-only, as a standby is; try again"),
+    ("28", StoreConfigurationError, "refused the login; check user, password and pg_hba.conf"),
+    ("3D", StoreConfigurationError, "does not exist; create it, or check the URL"),
+    ("3F", StoreConfigurationError, "has no such schema; check search_path"),
+    ("40001", StoreUnavailableError, "could not serialize the change; try again"),
+    ("40P01", StoreUnavailableError, "found a deadlock; try again"),
+    ("42501", StoreConfigurationError, "does not permit it; grant the user rights on the checkpoints table"),
+    ("42P01", SchemaOutOfDateError, "lacks the table; run: workflows-mcp db upgrade"),
+    ("42703", SchemaOutOfDateError, "lacks a column; run: workflows-mcp db upgrade"),
+    ("53100", StoreFullError, "has no space left; free some, then repeat the call"),
+    ("53300", StoreUnavailableError, "takes no more connections; try again, or lower WORKFLOWS_POOL_SIZE"),
+    ("53", StoreUnavailableError, "is out of resources; try again later"),
+    ("55P03", StoreUnavailableError, "holds a lock for too long; try again"),
+    ("57014", StoreUnavailableError, "took too long, so the call was ended; try again"),
+    ("57P", StoreUnavailableError, "is stopping or starting; try again"),
+)
+"""What SQLSTATEs mean to a caller: the first one whose beginning fits."""
+
+_RETRIABLE = ("08", "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
+
+
+class PostgreSQLDialect(Dialect):
+    """A PostgreSQL database, or one of several hosts of a cluster."""
+
+    def __init__(self, url: SplitResult) -> None:
+        options = _read_query(url)
+        options.setdefault("application_name", "workflows-mcp")
+        timeout = options.pop("connect_timeout", None)
+        self._connect_timeout = None if timeout is None else _positive_seconds("connect_timeout", timeout)
+        self._dsn = url._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)).geturl()
+        self.description = _describe(url, options)
+        self.upgrade_command = "workflows-mcp db upgrade"
+
+    def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
+        """See `Dialect.create_engine`."""
+        deadline = settings.deadline_seconds
+        connect_args: dict[str, Any] = {
+            "async_creator_fn": functools.partial(
+                asyncpg.connect,
+                self._dsn,
+                timeout=self._connect_timeout or deadline,
+                # Without it, a call to a frozen server cannot be ended in time: its cancellation waits for an answer.
+                command_timeout=None if patient else deadline,
+                server_settings=_server_settings(settings, patient=patient),
+                # PgBouncer hands the next transaction to another server, which knows none of our statements.
+                **({"statement_cache_size": 0} if settings.pgbouncer else {}),
+            ),
+            **({"prepared_statement_cache_size": 0} if settings.pgbouncer else {}),
+        }
+        pooling: dict[str, Any] = (
+            {"poolclass": NullPool}
+            if patient
+            else {"pool_size": settings.pool_size, "max_overflow": 0, "pool_timeout": deadline}
+        )
+        return create_async_engine(
+            "postgresql+asyncpg://",
+            isolation_level="AUTOCOMMIT",
+            # A round trip less for each use of a connection: in AUTOCOMMIT nothing is left to roll back.
+            skip_autocommit_rollback=True,
+            hide_parameters=True,
+            connect_args=connect_args,
+            **pooling,
+        )
+
+    def create_database(self) -> bool:
+        """PostgreSQL's databases are their owner's to create: does nothing."""
+        return False
+
+    def is_new(self) -> bool:
+        """Never: a schema is put into a server's database only when asked."""
+        return False
+
+    async def prepare_schema_change(self, connection: AsyncConnection) -> None:
+        """Make the steps of a schema change one transaction."""
+        await connection.execution_options(isolation_level="READ COMMITTED")
+
+    @contextmanager
+    def schema_change(self, connection: Connection) -> Iterator[None]:
+        """Wait for the advisory lock, which ends with the transaction."""
+        connection.rollback()  # ends what a query has begun
+        with connection.begin():
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+            yield
+
+    def insert(self, table: Table) -> Insert:
+        """See `Dialect.insert`."""
+        return postgresql.insert(table)
+
+    def database_bytes(self) -> Executable:
+        """The table with its indexes and its out-of-line payloads."""
+        return text("SELECT pg_total_relation_size('checkpoints')")
+
+    def vacuum_statements(self) -> Iterable[str]:
+        """Make the space of deleted rows usable again and refresh statistics."""
+        return ("VACUUM (ANALYZE) checkpoints",)
+
+    def explain(self, error: Exception) -> Failure | None:
+        """See `Dialect.explain`; by SQLSTATE, and by type where the server said nothing."""
+        where = self.description
+        cause = _root(error)
+        state = getattr(cause, "sqlstate", None)
+        if isinstance(state, str):
+            return self._explain_state(state)
+        if isinstance(cause, asyncpg.exceptions.ClientConfigurationError | ValueError):
+            return Failure(StoreConfigurationError(f"the URL of {where} holds a setting that the driver refuses"))
+        if isinstance(cause, OSError | TimeoutError):
+            reason = getattr(cause, "strerror", None) or "timed out"
+            return Failure(
+                StoreUnavailableError(f"{where} does not answer ({reason}); check that it runs and can be reached"),
+                retriable=True,
+            )
+        if isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError):
+            return Failure(StoreUnavailableError(f"the connection to {where} was lost; try again"), retriable=True)
+        if isinstance(error, DBAPIError):
+            return Failure(CheckpointStoreError(f"{where} refused a statement ({type(cause).__name__})"))
+        return None
+
+    def _explain_state(self, state: str) -> Failure:
+        for beginning, kind, meaning in _MEANINGS:
+            if state.startswith(beginning):
+                error = kind(f"{self.description} {meaning} ({state})")
+                return Failure(error, retriable=state.startswith(_RETRIABLE))
+        return Failure(CheckpointStoreError(f"{self.description} refused a statement ({state})"))
+
+
+def _server_settings(settings: Settings, *, patient: bool) -> dict[str, str]:
+    """What the server is told at connect; PgBouncer refuses what it does not know."""
+    if settings.pgbouncer or patient:
+        return {}
+    milliseconds = str(int(settings.deadline_seconds * 1000))
+    return {
+        # The server's own end of the deadline, for a client that died or cannot be heard.
+        "statement_timeout": milliseconds,
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+    }
+
+
+def _read_query(url: SplitResult) -> dict[str, str]:
+    """The query's keys as asyncpg takes them.
+
+    Raises:
+        StoreConfigurationError: A key is unknown. Values are not shown: one may be a password.
+    """
+    options: dict[str, str] = {}
+    for key, values in parse_qs(url.query, keep_blank_values=True).items():
+        if key in _IGNORED_KEYS or not any(values):
+            continue
+        if key == "host":
+            # SQLAlchemy repeats `host=a:5432&host=b:5432`; libpq joins with commas.
+            options["host"] = ",".join(values)
+        elif key == "ssl":
+            options["sslmode"] = values[-1]
+        elif key in _DRIVER_KEYS or key == "connect_timeout":
+            options[key] = values[-1]
+        else:
+            known = ", ".join(sorted(_DRIVER_KEYS | {"connect_timeout"}))
+            raise StoreConfigurationError(f"the database URL has an unknown key {key!r}; known are: {known}")
+    return options
+
+
+def _positive_seconds(key: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise StoreConfigurationError(f"{key} in the database URL must be a positive number of seconds")
+    return seconds
+
+
+def _describe(url: SplitResult, options: dict[str, str]) -> str:
+    """`PostgreSQL database 'db' at host:5432`, without user and password."""
+    hosts = url.netloc.rpartition("@")[2] or options.get("host", "") or "the default host"
+    name = unquote(url.path.lstrip("/")) or options.get("dbname", "")
+    return f"PostgreSQL database {name!r} at {unquote(hosts)}"
+
+
+def _root(error: BaseException) -> BaseException:
+    """The driver's own error beneath SQLAlchemy's."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error

@@ -1,0 +1,201 @@
+"""SQLite through aiosqlite."""
+
+import os
+import shlex
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Executable, NullPool, Table, event, text
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from workflows_mcp.errors import (
+    CheckpointStoreError,
+    SchemaOutOfDateError,
+    StoreConfigurationError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+from workflows_mcp.persistence.dialects.base import Dialect, Failure, Insert
+from workflows_mcp.settings import Settings
+
+__all__ = ["SQLiteDialect"]
+
+_BUSY_SECONDS = 0.1
+"""How long the driver waits for a lock. Short, since it blocks the driver's thread, which no deadline can
+interrupt (a deadline of 1 s ended after 8 s with a timeout of 8 s); the store tries again instead."""
+
+_PATIENT_BUSY_SECONDS = 600.0
+"""The same for schema changes, which have no deadline and wait for their turn."""
+
+_BEGIN = "workflows_sqlite_begin"
+"""Execution option that names how a transaction begins; without it, SQLAlchemy's begin emits nothing."""
+
+_MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
+    sqlite3.SQLITE_BUSY: (StoreUnavailableError, "is locked by another process; try again"),
+    sqlite3.SQLITE_LOCKED: (StoreUnavailableError, "is locked; try again"),
+    sqlite3.SQLITE_IOERR: (StoreUnavailableError, "cannot be read or written; check the disk"),
+    sqlite3.SQLITE_FULL: (StoreFullError, "has no space left; free some, then repeat the call"),
+    sqlite3.SQLITE_CORRUPT: (CheckpointStoreError, "is damaged; restore it from a backup"),
+    sqlite3.SQLITE_TOOBIG: (CheckpointStoreError, "cannot hold a value that large"),
+    sqlite3.SQLITE_NOTADB: (StoreConfigurationError, "is no SQLite database at all; check the path"),
+    sqlite3.SQLITE_CANTOPEN: (StoreConfigurationError, "cannot be opened; check the path and its permissions"),
+    sqlite3.SQLITE_READONLY: (
+        StoreConfigurationError,
+        "cannot be written; check the permissions of the file and its folder",
+    ),
+    sqlite3.SQLITE_PERM: (StoreConfigurationError, "may not be accessed; check the permissions"),
+    sqlite3.SQLITE_AUTH: (StoreConfigurationError, "may not be accessed; check the permissions"),
+}
+"""What SQLite's primary result codes mean to a caller."""
+
+_RETRIABLE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
+class SQLiteDialect(Dialect):
+    """A SQLite database file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.description = f"SQLite database {str(path)!r}"
+        self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(str(path))}"
+
+    def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
+        """See `Dialect.create_engine`. The file must exist: opening never creates one."""
+        url = URL.create(
+            "sqlite+aiosqlite",
+            # A file: URI, for mode=rw: a database that vanished must be an error, not a new, empty one.
+            database="file:" + quote(str(self.path)),
+            query={"mode": "rw", "uri": "true"},
+        )
+        pooling: dict[str, Any] = (
+            {"poolclass": NullPool}
+            if patient
+            else {"pool_size": settings.pool_size, "max_overflow": 0, "pool_timeout": settings.deadline_seconds}
+        )
+        engine = create_async_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
+            connect_args={"timeout": _PATIENT_BUSY_SECONDS if patient else _BUSY_SECONDS},
+            **pooling,
+        )
+        self._listen(engine, settings)
+        return engine
+
+    def _listen(self, engine: AsyncEngine, settings: Settings) -> None:
+        pragmas = (
+            # Acknowledged means durable: in a simulated power cut FULL lost nothing, NORMAL at half of the cuts.
+            f"PRAGMA synchronous = {settings.sqlite_synchronous}",
+            # Damage is found when a page is read, not when it has spread.
+            "PRAGMA cell_size_check = ON",
+            # A schema that somebody tampered with must not run functions.
+            "PRAGMA trusted_schema = OFF",
+            # A burst of writes must not leave a large -wal file behind for good.
+            "PRAGMA journal_size_limit = 67108864",
+        )
+
+        @event.listens_for(engine.sync_engine, "do_connect")
+        def require_file(*_arguments: object) -> None:
+            self._require_file()
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+            cursor = connection.cursor()
+            try:
+                # Lets a file give back space in steps. Works only before the first page is written, or at a VACUUM.
+                cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                cursor.execute("PRAGMA journal_mode")
+                # Asked for only where needed: setting it takes a lock, and 234 of 320 that just set it were BUSY.
+                if cursor.fetchall() != [("wal",)]:
+                    cursor.execute("PRAGMA journal_mode = WAL")
+                for pragma in pragmas:
+                    cursor.execute(pragma)
+            except BaseException:
+                connection.close()
+                raise
+            cursor.close()
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def begin(connection: Connection) -> None:
+            mode = connection.get_execution_options().get(_BEGIN)
+            if mode is not None:
+                connection.exec_driver_sql(f"BEGIN {mode}")
+
+    def _require_file(self) -> None:
+        """Raise an error that says what to do when there is no such file."""
+        if self.path.is_file():
+            return
+        if self.path.exists():
+            raise StoreConfigurationError(f"{str(self.path)!r} is not a file; name a SQLite database file")
+        self._require_folder()
+        raise SchemaOutOfDateError(f"there is no {self.description} yet; create it with: {self.upgrade_command}")
+
+    def _require_folder(self) -> None:
+        if not self.path.parent.is_dir():
+            raise StoreConfigurationError(
+                f"there is no folder {str(self.path.parent)!r} for {self.description}; create it first"
+            )
+
+    def create_database(self) -> bool:
+        """Create an empty file that only its owner may read; SQLite gives its -wal file the same mode."""
+        self._require_folder()
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            reason = error.strerror
+        else:
+            return True
+        raise StoreConfigurationError(f"{self.description} cannot be created: {reason}")
+
+    def is_new(self) -> bool:
+        """Whether the file is missing or empty."""
+        return not self.path.exists() or (self.path.is_file() and self.path.stat().st_size == 0)
+
+    async def prepare_schema_change(self, connection: AsyncConnection) -> None:
+        """A table that is rebuilt must not take the rows that point at it along."""
+        await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+
+    @contextmanager
+    def schema_change(self, connection: Connection) -> Iterator[None]:
+        """Take the write lock at once. Begun before Alembic looks, it is left alone and spans all revisions."""
+        connection.rollback()  # ends what a query has begun
+        connection.execution_options(**{_BEGIN: "IMMEDIATE"})
+        with connection.begin():
+            yield
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            if broken:
+                raise CheckpointStoreError(f"the change would leave {len(broken)} rows without what they refer to")
+
+    def insert(self, table: Table) -> Insert:
+        """See `Dialect.insert`."""
+        return sqlite.insert(table)
+
+    def database_bytes(self) -> Executable:
+        """The pages of the file that are in use or free."""
+        return text("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
+
+    def vacuum_statements(self) -> Iterable[str]:
+        """Rewrite the file, refresh statistics, and empty the -wal file."""
+        return "VACUUM", "PRAGMA optimize", "PRAGMA wal_checkpoint(TRUNCATE)"
+
+    def explain(self, error: Exception) -> Failure | None:
+        """See `Dialect.explain`; by SQLite's primary result code."""
+        cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(cause, sqlite3.Error):
+            return None
+        # Errors of the driver itself, such as the use of a closed connection, bear no code.
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        name = getattr(cause, "sqlite_errorname", type(cause).__name__)
+        kind, meaning = _MEANINGS.get(code, (CheckpointStoreError, "refused a statement"))
+        return Failure(kind(f"{self.description} {meaning} ({name})"), retriable=code in _RETRIABLE)

@@ -1,0 +1,94 @@
+"""The checkpoints table as SQLAlchemy sees it. Alembic revisions own it; nothing here creates it."""
+
+from sqlalchemy import Boolean, Double, Index, Integer, LargeBinary, MetaData, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from workflows_mcp.persistence.dialects.types import CheckpointId, partial, store_payload_uncompressed
+
+__all__ = ["VERSION_TABLE", "Base", "CheckpointRecord"]
+
+VERSION_TABLE = "workflows_alembic_version"
+"""Alembic's own table; people who embed the store have an `alembic_version` of theirs."""
+
+
+class Base(DeclarativeBase):
+    """What the models share: the names of constraints and indexes."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+
+
+class CheckpointRecord(Base):
+    """One checkpoint. The payload stands last, so that reading the other columns never touches it."""
+
+    __tablename__ = "checkpoints"
+
+    checkpoint_id: Mapped[str] = mapped_column(CheckpointId, primary_key=True)
+    run_id: Mapped[str | None] = mapped_column(Text)
+    workflow_name: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[float] = mapped_column(Double)
+    status: Mapped[str] = mapped_column(Text)
+    is_paused: Mapped[bool] = mapped_column(Boolean)
+    pause_prompt: Mapped[str | None] = mapped_column(Text)
+    parent_checkpoint_id: Mapped[str | None] = mapped_column(Text)
+    superseded: Mapped[bool] = mapped_column(Boolean)
+    current_wave_index: Mapped[int] = mapped_column(Integer)
+    pinned: Mapped[bool] = mapped_column(Boolean)
+    schema_version: Mapped[int] = mapped_column(Integer)
+    lease_owner: Mapped[str | None] = mapped_column(Text)
+    lease_expires_at: Mapped[float | None] = mapped_column(Double)
+    full_bytes: Mapped[int] = mapped_column(Integer)
+    stored_bytes: Mapped[int] = mapped_column(Integer)
+    encoding: Mapped[str] = mapped_column(Text)
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+
+    # All ascending: both databases walk an index backwards for "newest first".
+    __table_args__ = (
+        Index("ix_checkpoints_created_at", "created_at", "checkpoint_id"),
+        Index("ix_checkpoints_workflow_name", "workflow_name", "created_at", "checkpoint_id"),
+        Index(
+            "ix_checkpoints_run_id",
+            "run_id",
+            "created_at",
+            "checkpoint_id",
+            **partial(sqlite="run_id IS NOT NULL", postgresql="run_id IS NOT NULL"),
+        ),
+        # Most checkpoints are of running runs, which the index by time finds soon enough.
+        Index(
+            "ix_checkpoints_status",
+            "status",
+            "created_at",
+            "checkpoint_id",
+            **partial(sqlite="status <> 'running'", postgresql="status <> 'running'"),
+        ),
+        Index(
+            "ix_checkpoints_waiting",
+            "created_at",
+            "checkpoint_id",
+            **partial(sqlite="is_paused = 1", postgresql="is_paused"),
+        ),
+        Index(
+            "ix_checkpoints_heads",
+            "created_at",
+            "checkpoint_id",
+            **partial(sqlite="superseded = 0", postgresql="NOT superseded"),
+        ),
+        Index(
+            "ix_checkpoints_leases",
+            "lease_expires_at",
+            **partial(
+                sqlite="lease_owner IS NOT NULL AND superseded = 0 AND status = 'running'",
+                postgresql="lease_owner IS NOT NULL AND NOT superseded AND status = 'running'",
+            ),
+        ),
+    )
+
+
+store_payload_uncompressed(CheckpointRecord.__table__, "payload")  # type: ignore[arg-type] # it is a Table

@@ -1,0 +1,259 @@
+"""The checkpoint store over SQLite and PostgreSQL."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats, CheckpointStatus
+from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore, OnDamaged, metadata_of
+from workflows_mcp.engine.filters import (
+    CheckpointFilter,
+    Position,
+    check_age,
+    check_columns,
+    check_count,
+    check_name,
+    position_before,
+)
+from workflows_mcp.errors import CheckpointDecodeError
+from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.codec import decode_payload, encode_payload
+from workflows_mcp.persistence.database import Database
+from workflows_mcp.persistence.schema import check_schema
+from workflows_mcp.persistence.statements import METADATA_FIELDS
+from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
+
+__all__ = ["SQLAlchemyCheckpointStore", "create_checkpoint_store"]
+
+_DELETE_BATCH = 500
+"""Rows deleted by one statement: short enough for a concurrent save not to notice."""
+
+_ITER_PAGE = 500
+_ITER_BYTES = 8 * 2**20
+"""What `iter_checkpoints` holds at a time: metadata of so many rows, and about so many bytes of payload."""
+
+_STATUSES = {status.value: status for status in CheckpointStatus}
+
+
+class SQLAlchemyCheckpointStore(CheckpointStore):
+    """Keeps checkpoints in a SQLite or PostgreSQL database.
+
+    The schema must be there: create or upgrade it with `workflows-mcp db upgrade`, `alembic upgrade head` or
+    `await upgrade_schema(url)`. The first call checks it, once.
+
+    Args:
+        url_or_engine: A SQLite file's path, a `sqlite:///` or `postgresql://` URL, or an `AsyncEngine` of yours,
+            which the store neither configures nor disposes.
+        settings: Read from the environment when None; its URL is not used.
+
+    Raises:
+        StoreConfigurationError: The URL names no database that is supported.
+    """
+
+    def __init__(self, url_or_engine: str | AsyncEngine, *, settings: Settings | None = None) -> None:
+        self._database = Database(url_or_engine, settings)
+        self._upsert = statements.upsert(self._database.dialect)
+        self._is_checked = False
+
+    async def save_checkpoint(self, state: CheckpointState, *, max_bytes: int | None = None) -> str:
+        """See `CheckpointStore.save_checkpoint`. Durable: committed to disk by the database's own rules."""
+        check_columns(state)
+        payload = encode_payload(state, max_bytes=max_bytes)
+        metadata = metadata_of(
+            state, full_bytes=payload.full_bytes, stored_bytes=len(payload.data), encoding=payload.encoding
+        )
+        row = {**vars(metadata), "status": metadata.status.value, "lease_owner": None, "payload": payload.data}
+        await (await self._ready()).change(self._upsert, row)
+        return state.checkpoint_id
+
+    async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
+        """See `CheckpointStore.load_checkpoint`."""
+        parameters = {"checkpoint_id": check_name("checkpoint_id", checkpoint_id)}
+        rows = await (await self._ready()).fetch(statements.LOAD, parameters)
+        return _state(rows[0]) if rows else None
+
+    async def list_checkpoints(
+        self,
+        workflow_name: str | None = None,
+        *,
+        run_id: str | None = None,
+        status: CheckpointStatus | str | None = None,
+        is_paused: bool | None = None,
+        heads_only: bool = False,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        limit: int | None = None,
+        before: CheckpointMetadata | str | None = None,
+    ) -> list[CheckpointMetadata]:
+        """See `CheckpointStore.list_checkpoints`."""
+        wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
+        if limit is not None:
+            check_count("limit", limit, at_least=0)
+        return await self._list(wanted, limit=limit, before=position_before(before))
+
+    async def iter_checkpoints(
+        self,
+        workflow_name: str | None = None,
+        *,
+        run_id: str | None = None,
+        status: CheckpointStatus | str | None = None,
+        is_paused: bool | None = None,
+        heads_only: bool = False,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        on_damaged: OnDamaged | None = None,
+    ) -> AsyncIterator[CheckpointState]:
+        """See `CheckpointStore.iter_checkpoints`. Holds no connection between two pages."""
+        wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
+        last: Position | None = None
+        while True:
+            page = await self._list(wanted, limit=_ITER_PAGE, before=last)
+            for chunk in _chunks(page):
+                rows = await self._payloads(chunk)
+                for metadata in chunk:
+                    row = rows.get(metadata.checkpoint_id)
+                    if row is None:
+                        continue
+                    try:
+                        state = _state(row)
+                    except CheckpointDecodeError as error:
+                        if on_damaged is None:
+                            raise
+                        on_damaged(metadata, error)
+                    else:
+                        yield state
+            if len(page) < _ITER_PAGE:
+                return
+            last = page[-1].created_at, page[-1].checkpoint_id
+
+    async def delete_checkpoint(self, checkpoint_id: str) -> bool:
+        """See `CheckpointStore.delete_checkpoint`."""
+        statement = statements.remove(check_name("checkpoint_id", checkpoint_id))
+        return await (await self._ready()).change(statement) > 0
+
+    async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
+        """See `CheckpointStore.cleanup_expired`. Goes in batches, each with a deadline of its own."""
+        cutoff = time.time() - check_age(max_age_seconds)
+        return await self._remove(statements.expired(cutoff, keep_paused=keep_paused))
+
+    async def trim_per_workflow(self, max_per_workflow: int, *, keep_paused: bool = True) -> int:
+        """See `CheckpointStore.trim_per_workflow`. Goes in batches, each with a deadline of its own."""
+        check_count("max_per_workflow", max_per_workflow, at_least=1)
+        database = await self._ready()
+        total = 0
+        rows = await database.fetch(statements.next_workflow(None))
+        while rows:
+            name = rows[0].workflow_name
+            last_kept = await database.fetch(statements.slot(name, max_per_workflow, keep_paused=keep_paused))
+            if last_kept:
+                place = last_kept[0].created_at, last_kept[0].checkpoint_id
+                total += await self._remove(statements.superfluous(name, place, keep_paused=keep_paused))
+            rows = await database.fetch(statements.next_workflow(name))
+        return total
+
+    async def get_stats(self) -> CheckpointStats:
+        """See `CheckpointStore.get_stats`. `database_bytes` counts the table and its indexes, or the whole file."""
+        database = await self._ready()
+        rows = await database.fetch(statements.STATS)
+        size = await database.fetch(database.dialect.database_bytes())
+        total, paused = sum(row.total for row in rows), sum(row.paused for row in rows)
+        return CheckpointStats(
+            total_checkpoints=total,
+            paused_checkpoints=paused,
+            automatic_checkpoints=total - paused,
+            workflows={row.workflow_name: row.total for row in sorted(rows, key=lambda row: row.workflow_name)},
+            oldest_checkpoint=min((row.oldest for row in rows), default=None),
+            newest_checkpoint=max((row.newest for row in rows), default=None),
+            full_bytes=sum(row.full_bytes for row in rows),
+            stored_bytes=sum(row.stored_bytes for row in rows),
+            database_bytes=size[0][0],
+        )
+
+    async def vacuum(self) -> None:
+        """See `CheckpointStore.vacuum`."""
+        database = await self._ready()
+
+        async def work(connection: AsyncConnection) -> None:
+            for statement in database.dialect.vacuum_statements():
+                await connection.exec_driver_sql(statement)
+
+        await database.run_patiently(work)
+
+    async def close(self) -> None:
+        """See `CheckpointStore.close`. An engine that was passed in is left open."""
+        await self._database.close()
+
+    async def _ready(self) -> Database:
+        """The database, once its schema was found to be the one that this version knows."""
+        if not self._is_checked:
+            await check_schema(self._database)
+            self._is_checked = True
+        return self._database
+
+    async def _list(
+        self, wanted: CheckpointFilter, *, limit: int | None, before: Position | None
+    ) -> list[CheckpointMetadata]:
+        rows = await (await self._ready()).fetch(statements.listing(wanted, limit=limit, before=before))
+        return [_metadata(row) for row in rows]
+
+    async def _payloads(self, chunk: list[CheckpointMetadata]) -> dict[str, Row[Any]]:
+        statement = statements.payloads([metadata.checkpoint_id for metadata in chunk])
+        return {row.checkpoint_id: row for row in await (await self._ready()).fetch(statement)}
+
+    async def _remove(self, doomed: ColumnElement[bool]) -> int:
+        """Delete what meets a condition, batch by batch, so that saves get their turn in between."""
+        database = await self._ready()
+        statement = statements.removed(doomed, limit=_DELETE_BATCH)
+        total = 0
+        while deleted := await database.change(statement):
+            total += deleted
+        return total
+
+
+def create_checkpoint_store(url: str | None = None, *, settings: Settings | None = None) -> CheckpointStore:
+    """The store of a URL, or the one that the settings name.
+
+    Args:
+        url: A SQLite file's path, a `sqlite:///`, `postgresql://` or `memory://` URL; None: as the settings say.
+        settings: Read from the environment when None.
+
+    Raises:
+        StoreConfigurationError: The URL names no database that is supported, or a setting is wrong.
+    """
+    settings = settings if settings is not None else load_settings()
+    url = url if url is not None else settings.url
+    return InMemoryCheckpointStore() if url == MEMORY_URL else SQLAlchemyCheckpointStore(url, settings=settings)
+
+
+def _metadata(row: Row[Any]) -> CheckpointMetadata:
+    fields = dict(zip(METADATA_FIELDS, row, strict=True))
+    # A status that this version does not know is listed as it is: no row makes a listing fail.
+    fields["status"] = _STATUSES.get(fields["status"], fields["status"])
+    return CheckpointMetadata(**fields)
+
+
+def _state(row: Row[Any]) -> CheckpointState:
+    return decode_payload(
+        row.encoding,
+        row.payload,
+        checkpoint_id=row.checkpoint_id,
+        workflow_name=row.workflow_name,
+        created_at=row.created_at,
+    )
+
+
+def _chunks(page: list[CheckpointMetadata]) -> Iterator[list[CheckpointMetadata]]:
+    """A page in parts whose payloads fit into memory together; one alone may be larger."""
+    chunk: list[CheckpointMetadata] = []
+    size = 0
+    for metadata in page:
+        if chunk and size + metadata.full_bytes > _ITER_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(metadata)
+        size += metadata.full_bytes
+    if chunk:
+        yield chunk

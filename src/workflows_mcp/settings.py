@@ -1,0 +1,112 @@
+"""The settings, and the only place that reads the environment.
+
+A `.env` file is read only when it is named: a program started in a stranger's folder must not obey what lies
+there.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_data_path
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workflows_mcp.errors import StoreConfigurationError
+
+__all__ = ["MEMORY_URL", "Settings", "load_settings"]
+
+MEMORY_URL = "memory://"
+"""The URL of the store in memory."""
+
+_DEFAULT_PATH = "checkpoints.db"
+
+
+class Settings(BaseSettings):
+    """What a store needs to know besides its URL, and where that URL comes from.
+
+    In code, the names below are keyword arguments; in the environment each is `WORKFLOWS_` and its name in
+    capitals, except where another name is given.
+
+    Attributes:
+        database_url: A SQLite file's path, or a URL (`sqlite:///…`, `postgresql://…`, `memory://`); also read
+            from `CHECKPOINT_DATABASE_URL`.
+        storage_type: `memory` or `sqlite`, read from `STORAGE_TYPE`.
+        checkpoint_db_path: A SQLite file's path, read from `CHECKPOINT_DB_PATH`.
+        sqlite_path: A SQLite file's path, read from `SQLITE_PATH`.
+        deadline_seconds: Every call of a store ends within this time, with a result or an error.
+        pool_size: The most connections that a store opens to its database.
+        sqlite_synchronous: `FULL`: acknowledged means durable. `NORMAL`: a power cut may lose the last
+            acknowledged checkpoints. `EXTRA`: `FULL`, and the folder's entry is synced too.
+        pgbouncer: Whether PostgreSQL is reached through PgBouncer in transaction mode.
+        auto_upgrade: Whether the command line brings an existing, older database to head by itself.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="WORKFLOWS_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # A message that quoted its input could show a password.
+        hide_input_in_errors=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("WORKFLOWS_DATABASE_URL", "CHECKPOINT_DATABASE_URL")
+    )
+    storage_type: Literal["memory", "sqlite"] | None = Field(default=None, validation_alias="STORAGE_TYPE")
+    checkpoint_db_path: str | None = Field(default=None, validation_alias="CHECKPOINT_DB_PATH")
+    sqlite_path: str | None = Field(default=None, validation_alias="SQLITE_PATH")
+    deadline_seconds: float = Field(default=10.0, gt=0, le=3600)
+    pool_size: int = Field(default=10, ge=1, le=1000)
+    sqlite_synchronous: Literal["FULL", "EXTRA", "NORMAL"] = "FULL"
+    pgbouncer: bool = False
+    auto_upgrade: bool = False
+
+    @property
+    def url(self) -> str:
+        """The URL or path of the database: the first of the settings that is set, in the documented order.
+
+        May hold a password; `describe_database` of the persistence layer makes it fit to be shown.
+        """
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        if self.storage_type == "memory":
+            return MEMORY_URL
+        if self.storage_type == "sqlite":
+            return self.sqlite_path or self.checkpoint_db_path or _DEFAULT_PATH
+        return self.checkpoint_db_path or self.sqlite_path or str(self.default_path)
+
+    @property
+    def default_path(self) -> Path:
+        """The SQLite file that is used when nothing is set."""
+        return user_data_path("workflows-mcp", appauthor=False) / _DEFAULT_PATH
+
+    @property
+    def uses_default_path(self) -> bool:
+        """Whether nothing is set, so that the file in the user's data directory is used."""
+        named = (self.database_url, self.storage_type, self.checkpoint_db_path, self.sqlite_path)
+        return all(value is None for value in named)
+
+
+def load_settings(env_file: str | Path | None = None, **overrides: object) -> Settings:
+    """Read the settings from the environment.
+
+    Args:
+        env_file: A `.env` file to read besides; the environment wins over it.
+        **overrides: Settings by name, which win over both.
+
+    Raises:
+        StoreConfigurationError: A value is wrong, or the file does not exist.
+    """
+    if env_file is not None and not Path(env_file).is_file():
+        raise StoreConfigurationError(f"there is no env file {str(env_file)!r}")
+    try:
+        return Settings(_env_file=env_file, **overrides)  # type: ignore[call-arg, arg-type] # read and checked by pydantic
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_context=False, include_url=False)
+        )
+    raise StoreConfigurationError(f"a setting is wrong: {problems}. docs/settings.md lists them all")
