@@ -13,7 +13,7 @@ import orjson
 from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION, CheckpointState
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTooLargeError
 
-__all__ = ["MAX_DEPTH", "MAX_STATE_BYTES", "decode_state", "encode_state"]
+__all__ = ["MAX_DEPTH", "MAX_STATE_BYTES", "decode_state", "encode_state", "why_not_json"]
 
 MAX_DEPTH = 100
 """How many lists and dicts may stand inside one another in a field of a state."""
@@ -123,6 +123,25 @@ def decode_state(data: bytes, checkpoint_id: str) -> CheckpointState:
     if fields.get("checkpoint_id") != checkpoint_id:
         raise damaged(checkpoint_id, "it belongs to another checkpoint")
     return build_state(fields, checkpoint_id)
+
+
+def why_not_json(value: object, name: str, *, depth: int = 1) -> str | None:
+    """Why a state could not hold this value; None when it can.
+
+    Args:
+        value: Any value.
+        name: What the value is called in the answer.
+        depth: At which depth of a field the value will stand; 1 is the field itself.
+
+    Returns:
+        The path to the first culprit and what is wrong there (`outputs.when: datetime is not JSON`), never its value.
+    """
+    try:
+        _check_value(value, depth)
+    except _NotJSONError as refusal:
+        return f"{_dotted([name, *reversed(refusal.path)])}: {refusal}"
+    path = _find_bad_text(value, [name])
+    return None if path is None else f"{_dotted(path)}: text with a lone surrogate is not JSON"
 
 
 def build_state(fields: dict[str, Any], checkpoint_id: str) -> CheckpointState:

@@ -1,0 +1,19 @@
+"""The block types, by the name that stands under `type` in a workflow."""
+
+from typing import Any
+
+from workflows_mcp.engine.blocks.block import (
+    BlockContext,
+    BlockFailedError,
+    BlockInputs,
+    BlockType,
+    Pause,
+    Text,
+)
+from workflows_mcp.engine.blocks.prompt import Prompt
+from workflows_mcp.engine.blocks.shell import Shell
+
+__all__ = ["BLOCK_TYPES", "BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Pause", "Text"]
+
+BLOCK_TYPES: dict[str, BlockType[Any]] = {block_type.name: block_type for block_type in (Prompt(), Shell())}
+"""Every block type that a workflow may use."""

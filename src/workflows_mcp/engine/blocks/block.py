@@ -1,0 +1,100 @@
+"""What a block type is: a name, the inputs it takes, and what it does with them."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+__all__ = ["BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Pause", "Text"]
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, bool | int | float) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
+"""Text; a number or a bool, such as an expression may give, is taken as its text, Python style."""
+
+
+class BlockInputs(BaseModel):
+    """The inputs of a block type: subclass it with the fields that the block type takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+InputsT = TypeVar("InputsT", bound=BlockInputs)
+
+
+@dataclass(frozen=True)
+class BlockContext:
+    """Where a block runs.
+
+    Attributes:
+        workflow_name: Names the workflow.
+        run_id: Names the run.
+        block_id: Names the block.
+    """
+
+    workflow_name: str
+    run_id: str
+    block_id: str
+
+
+@dataclass(frozen=True)
+class Pause:
+    """What a block returns to have a human asked; the answer goes to its `answer`, maybe in another process.
+
+    Attributes:
+        prompt: What is asked.
+        metadata: Anything else for whoever asks, as plain JSON data.
+    """
+
+    prompt: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class BlockFailedError(Exception):
+    """A block did not do what it was there for.
+
+    Args:
+        message: Why, for people.
+        outputs: What it has to show nevertheless.
+    """
+
+    def __init__(self, message: str, outputs: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.outputs = outputs or {}
+
+
+class BlockType(ABC, Generic[InputsT]):
+    """Runs the blocks of one type. One object serves all of them, at the same time, so it keeps nothing.
+
+    Attributes:
+        name: What stands under `type` in a workflow.
+        inputs: The model of its inputs.
+        output_names: All that its outputs can hold, so that a misspelt one is found before anything runs; None:
+            they are not known beforehand.
+    """
+
+    name: ClassVar[str]
+    inputs: type[InputsT]
+    output_names: ClassVar[frozenset[str] | None] = None
+
+    @abstractmethod
+    async def run(self, inputs: InputsT, context: BlockContext) -> dict[str, Any] | Pause:
+        """Do the work.
+
+        When this is cancelled it must stop what it started before it lets the cancellation through. It may run
+        again after a crash.
+
+        Returns:
+            The outputs, as plain JSON data; or a `Pause`.
+
+        Raises:
+            BlockFailedError: It did not work.
+        """
+
+    def answer(self, response: str) -> dict[str, Any]:
+        """The outputs of a block that paused, once it is answered."""
+        return {"response": response}

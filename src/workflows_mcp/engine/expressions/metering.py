@@ -1,0 +1,146 @@
+"""What the work of expressions costs, and who is stopped: every character and item that is read or made is paid for."""
+
+import itertools
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from jinja2 import Undefined
+
+from workflows_mcp.engine.state_json import MAX_DEPTH
+
+__all__ = [
+    "MAX_RESULT",
+    "MAX_WORK",
+    "ExpressionError",
+    "as_text",
+    "bounded_work",
+    "plain",
+    "spend",
+    "spend_on",
+    "spend_times",
+]
+
+MAX_WORK = 32 * 2**20
+"""Characters and items that the expressions of one block may read and make, all together."""
+
+MAX_RESULT = 4 * 2**20
+"""Characters, or items, that one text may become."""
+
+
+_VIEWS = (KeysView, ValuesView, ItemsView)
+
+
+class ExpressionError(Exception):
+    """An expression is wrong, or asks for what it may not have. The message holds no values, only types and names."""
+
+    def __init__(self, reason: str, expression: str | None = None) -> None:
+        super().__init__(reason)
+        self.expression = expression
+
+
+class _Meter:
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+
+
+_METER: ContextVar[_Meter | None] = ContextVar("workflows_mcp_expression_meter", default=None)
+
+
+@contextmanager
+def bounded_work() -> Iterator[None]:
+    """Let all expressions that are evaluated inside share one allowance of `MAX_WORK`."""
+    if _METER.get() is not None:
+        yield
+        return
+    token = _METER.set(_Meter())
+    try:
+        yield
+    finally:
+        _METER.reset(token)
+
+
+def spend(units: int) -> None:
+    """Pay for as many characters or items.
+
+    Raises:
+        ExpressionError: Nothing is left of the allowance.
+    """
+    meter = _METER.get()
+    if meter is None:
+        raise RuntimeError("expressions are evaluated inside bounded_work()")
+    meter.left -= max(units, 0)
+    if meter.left < 0:
+        raise ExpressionError(f"it works on more than {MAX_WORK:,} characters and items")
+
+
+def spend_on(value: object) -> None:
+    """Pay for a value and all that is in it, lazy sequences excepted: they are paid for as they are read."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str | range):
+            spend(len(one) + 1)
+        elif isinstance(one, dict):
+            spend(len(one) + 1)
+            waiting.extend(itertools.chain(one.keys(), one.values()))
+        elif isinstance(one, (list, tuple, *_VIEWS)):
+            spend(len(one) + 1)
+            waiting.extend(one)
+        else:
+            spend(1)
+
+
+def spend_times(count: object, size: int = 1) -> None:
+    """Pay for `count` pieces; a count that is no whole number is left to the function it is meant for."""
+    if isinstance(count, int):
+        spend(count * size)
+
+
+def plain(value: object) -> Any:  # noqa: ANN401 - JSON data
+    """A copy of an expression's value as plain JSON data: tuples, ranges and lazy sequences become lists.
+
+    Raises:
+        ExpressionError: It is too large or too deep, or holds something that is not JSON.
+        UndefinedError: It, or something in it, is undefined.
+    """
+    return _plain(value, 1, itertools.count(1))
+
+
+def _plain(value: object, depth: int, counter: "itertools.count[int]") -> Any:  # noqa: ANN401 - JSON data
+    if next(counter) > MAX_RESULT:
+        raise ExpressionError(f"its value has more than {MAX_RESULT:,} items")
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        spend(len(value))
+        if len(value) > MAX_RESULT:
+            raise ExpressionError(f"its value has more than {MAX_RESULT:,} characters")
+        return str(value)
+    if depth > MAX_DEPTH:
+        raise ExpressionError(f"its value is nested deeper than {MAX_DEPTH}")
+    if isinstance(value, dict):
+        spend(len(value))
+        return {_plain_key(key): _plain(item, depth + 1, counter) for key, item in value.items()}
+    if isinstance(value, (list, tuple, range, Iterator, *_VIEWS)):
+        return [_plain(item, depth + 1, counter) for item in value]
+    if isinstance(value, Undefined):
+        return str(value)  # raises, as everything that is done to a strict Undefined does
+    raise ExpressionError(f"its value is a {type(value).__name__}, which is not JSON")
+
+
+def _plain_key(key: object) -> str:
+    if isinstance(key, str):
+        return str(key)
+    raise ExpressionError(f"a dict with keys of type {type(key).__name__} is not JSON, only text is")
+
+
+def as_text(value: object) -> str:
+    """The value as text, Python style."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, bool | int | float):
+        return str(value)
+    spend_on(value)
+    return str(plain(value))
