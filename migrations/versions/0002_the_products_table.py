@@ -86,7 +86,7 @@ new_table = sa.table(
 
 def upgrade() -> None:
     """Make the product's table, move the guide's rows over in batches, and drop the guide's table."""
-    op.rename_table("checkpoints", "checkpoints_of_0001")
+    set_aside("checkpoints_of_0001")
     op.create_table(
         "checkpoints",
         sa.Column(
@@ -147,7 +147,7 @@ def create_indexes() -> None:
 
 def downgrade() -> None:
     """Make the guide's table again, with every payload as its JSON. What its table has no place for is lost."""
-    op.rename_table("checkpoints", "checkpoints_of_0002")
+    set_aside("checkpoints_of_0002")
     op.create_table(
         "checkpoints",
         sa.Column("checkpoint_id", sa.Text(), nullable=False),
@@ -163,6 +163,20 @@ def downgrade() -> None:
     op.drop_table("checkpoints_of_0002")
     for name in ("workflow_name", "created_at", "is_paused"):
         op.create_index(f"idx_{name}", "checkpoints", [name])
+
+
+def set_aside(name: str) -> None:
+    """Rename the table, and what else of it bears names that its successor will want."""
+    op.rename_table("checkpoints", name)
+    connection = op.get_bind()
+    if connection.dialect.name != "postgresql":
+        return
+    # Since PostgreSQL 18, NOT NULL is a constraint with a name, which renaming the table leaves as it is.
+    constraints = sa.text(
+        "SELECT conname FROM pg_constraint WHERE conrelid = CAST(:name AS regclass) AND contype = 'n'"
+    )
+    for constraint in connection.scalars(constraints, {"name": name}).all():
+        op.execute(f'ALTER TABLE {name} RENAME CONSTRAINT "{constraint}" TO "{constraint}_{name[-4:]}"')
 
 
 def move_rows(source: sa.TableClause, target: sa.TableClause, convert: Any) -> None:  # noqa: ANN401 - one of the two below

@@ -234,8 +234,9 @@ class CheckpointStoreContract:
         if name is not None:
             fields += ["run_id", "parent_checkpoint_id"]
         for field in fields:
+            bad: dict[str, Any] = {field: name}
             with pytest.raises(ValueError, match=field):
-                await store.save_checkpoint(make_state(**{field: name}))
+                await store.save_checkpoint(make_state(**bad))
         assert await store.list_checkpoints() == []
 
     async def test_saving_again_replaces_the_whole_checkpoint(self, store: CheckpointStore) -> None:
@@ -294,8 +295,9 @@ class CheckpointStoreContract:
     )
     async def test_a_field_of_another_type_is_refused(self, store: CheckpointStore, field: str, value: object) -> None:
         """What is no dict, list or text where one belongs is refused by name."""
+        fields: dict[str, Any] = {field: value}
         with pytest.raises(CheckpointEncodeError, match=field):
-            await store.save_checkpoint(make_state(**{field: value}))
+            await store.save_checkpoint(make_state(**fields))
         assert await store.list_checkpoints() == []
 
     async def test_a_state_above_the_limit_is_refused(self, store: CheckpointStore) -> None:
@@ -372,7 +374,7 @@ class CheckpointStoreContract:
         ):
             await store.save_checkpoint(state)
 
-        async def listed(workflow_name: str | None = None, **filters: Any) -> str:
+        async def listed(workflow_name: str | None = None, **filters: Any) -> str:  # noqa: ANN401 - any filter
             page = [one.checkpoint_id for one in await store.list_checkpoints(workflow_name, **filters)]
             streamed = [one.checkpoint_id async for one in store.iter_checkpoints(workflow_name, **filters)]
             assert streamed == page
@@ -522,8 +524,9 @@ class CheckpointStoreContract:
         """Concurrent saves neither fail nor vanish."""
         await asyncio.gather(*(store.save_checkpoint(make_state(f"old{n}", created_at=float(n))) for n in range(60)))
         saves = [store.save_checkpoint(make_state(f"new{n}", workflow_name="other")) for n in range(40)]
-        trimmed, cleaned, *_ = await asyncio.gather(store.trim_per_workflow(50), store.cleanup_expired(60), *saves)
-        assert trimmed + cleaned == 60
+        retention = asyncio.gather(store.trim_per_workflow(50), store.cleanup_expired(60))
+        await asyncio.gather(*saves)
+        assert sum(await retention) == 60
         assert {one.checkpoint_id for one in await store.list_checkpoints()} == {f"new{n}" for n in range(40)}
 
     # --- stats

@@ -1,6 +1,7 @@
 """The schema's revisions: which one a database is at, and how it gets to another one."""
 
 import asyncio
+import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -139,7 +140,7 @@ class SchemaManager:
     def _config(self, connection: Connection, *, drop_data: bool = False) -> "Config":
         from alembic.config import Config
 
-        config = Config()
+        config = Config(stdout=io.StringIO())  # what Alembic prints is for its own command
         config.set_main_option("script_location", str(_find_migrations()).replace("%", "%%"))
         config.attributes.update(connection=connection, dialect=self._dialect, drop_data=drop_data)
         return config

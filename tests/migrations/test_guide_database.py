@@ -1,0 +1,216 @@
+"""A database that was made by following the guide is taken over with all that it holds, and given back."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from tests.conftest import OpenStore
+from tests.migrations import raw
+from workflows_mcp import CheckpointDecodeError, SQLAlchemyCheckpointStore, StoreConfigurationError, upgrade_schema
+from workflows_mcp.persistence.schema import SchemaManager
+from workflows_mcp.testing import assert_same, make_state
+
+ROWS = 10_000
+
+GUIDE_COLUMNS = (
+    "checkpoint_id TEXT PRIMARY KEY, workflow_name TEXT, created_at REAL, is_paused BOOLEAN, checkpoint_data TEXT"
+)
+
+
+def guide_row(checkpoint_id: str, **fields: Any) -> tuple[Any, ...]:
+    """A row as the guide's store writes it."""
+    state = {
+        "runtime_inputs": {"n": 1},
+        "context": {},
+        "completed_blocks": ["a"],
+        "current_wave_index": 1,
+        "execution_waves": [["a"], ["b"]],
+        "block_definitions": {"a": {"type": "Shell"}},
+        "workflow_stack": [],
+        "parent_checkpoint_id": None,
+        "paused_block_id": None,
+        "pause_prompt": None,
+        "pause_metadata": None,
+        "child_checkpoint_id": None,
+        "schema_version": 1,
+    }
+    workflow = fields.pop("workflow_name", "workflow")
+    created_at = fields.pop("created_at", 1763884800.0)
+    state.update(fields)
+    return checkpoint_id, workflow, created_at, state["paused_block_id"] is not None, json.dumps(state)
+
+
+def guide_rows(number: int) -> list[tuple[Any, ...]]:
+    """Rows of all kinds, among them paused ones and values that the product itself would refuse to save."""
+    chance = random.Random(7)
+    rows = []
+    for index in range(number):
+        paused = index % 11 == 0
+        rows.append(
+            guide_row(
+                f"{chance.getrandbits(64):x}-{index}",
+                workflow_name=chance.choice(["a", "b", "ünï cödé", "quote ' \" %"]),
+                created_at=float(1763884800 + index // 3),
+                context={
+                    "text": "äöü🙂\0\\\"'" * (index % 5),
+                    "big": 2**70 if index % 97 == 0 else index,
+                    "surrogate": "\ud800" if index % 101 == 0 else "",
+                    "list": [0.1, -0.0, 1e308, True, None, {"deep": [[[index]]]}],
+                },
+                paused_block_id="ask" if paused else None,
+                pause_prompt=f"Go on with {index}?\0" if paused else None,
+                pause_metadata={"choices": ["yes", "no"]} if paused else None,
+                parent_checkpoint_id=f"parent-{index}" if index % 5 == 0 else None,
+            )
+        )
+    return rows
+
+
+async def assert_rows_load(store: SQLAlchemyCheckpointStore, rows: raw.Rows) -> None:
+    """Every row is there, with exactly what its JSON says."""
+    loaded = {state.checkpoint_id: state async for state in store.iter_checkpoints()}
+    assert len(loaded) == len(rows)
+    for checkpoint_id, workflow, created_at, is_paused, data in rows:
+        state = loaded[checkpoint_id]
+        fields = {name: getattr(state, name) for name in json.loads(data)}
+        assert json.dumps(fields) == data
+        assert (state.workflow_name, state.created_at, state.is_paused) == (workflow, created_at, is_paused)
+        assert state.run_id is None
+
+
+async def test_ten_thousand_rows_go_up_down_and_up_again(empty_url: str, open_store: OpenStore) -> None:
+    """In place, none lost, none changed."""
+    await raw.make_guide_database(empty_url, guide_rows(ROWS))
+    before = await raw.contents(empty_url)
+    rows = before["rows"]  # as the database has them: the guide's REAL is a 4-byte float on PostgreSQL
+    assert len(rows) == ROWS
+    manager = SchemaManager(empty_url)
+
+    await manager.upgrade()
+    await manager.check()
+    await assert_rows_load(open_store(empty_url), rows)
+
+    await manager.downgrade("0001")
+    after = await raw.contents(empty_url)
+    assert after["rows"] == before["rows"]
+    assert set(before["names"]) <= set(after["names"])
+
+    await manager.upgrade()
+    store = open_store(empty_url)
+    await assert_rows_load(store, rows)
+    paused = [row for row in rows if row[3]]
+    listed = await store.list_checkpoints(is_paused=True)
+    assert len(listed) == len(paused)
+    prompts = {one.checkpoint_id: one.pause_prompt for one in listed}
+    assert prompts == {row[0]: json.loads(row[4])["pause_prompt"].replace("\0", "\ufffd") for row in paused}
+
+
+async def test_an_adopted_checkpoint_can_be_saved_again(empty_url: str, open_store: OpenStore) -> None:
+    """It is then encoded like any other."""
+    await raw.make_guide_database(empty_url, [guide_row("one", context={"a": 1})])
+    await upgrade_schema(empty_url)
+    store = open_store(empty_url)
+    state = await store.load_checkpoint("one")
+    assert state is not None
+    [metadata] = await store.list_checkpoints()
+    assert metadata.encoding == "guide-json"
+    await store.save_checkpoint(state)
+    assert_same(await store.load_checkpoint("one"), state)
+    [metadata] = await store.list_checkpoints()
+    assert metadata.encoding == "json"
+
+
+async def test_the_guides_reader_understands_what_the_product_saved(empty_url: str, open_store: OpenStore) -> None:
+    """After a downgrade a row is what the guide's store would have written of that state."""
+    await upgrade_schema(empty_url)
+    store = open_store(empty_url)
+    states = [
+        make_state("small", context={"a": [1, 2.5, "ü\0"]}, paused_block_id="b", pause_prompt="Go?", run_id="run"),
+        make_state("large", context={"text": "word " * 1000}, status="completed"),
+    ]
+    for state in states:
+        await store.save_checkpoint(state)
+    await SchemaManager(empty_url).downgrade("0001")
+    rows = {row[0]: row for row in await raw.fetch(empty_url, "SELECT * FROM checkpoints")}
+    for state in states:
+        _, workflow, created_at, is_paused, data = rows[state.checkpoint_id]
+        assert (workflow, created_at, bool(is_paused)) == (state.workflow_name, state.created_at, state.is_paused)
+        fields = json.loads(data)
+        assert len(fields) == 13
+        assert fields == {name: getattr(state, name) for name in fields}
+
+
+async def test_damaged_json_is_kept_and_breaks_only_its_own_loading(empty_url: str, open_store: OpenStore) -> None:
+    """The upgrade does not stop at it, and a downgrade gives it back as it was."""
+    damaged = [
+        ("cut", "workflow", 5.0, False, '{"context": {'),
+        ("list", "workflow", 4.0, True, "[1, 2]"),
+        ("alien", "workflow", 3.0, False, '{"context": {}, "unknown": 1}'),
+        ("deep", "workflow", 2.0, False, "[" * 100_000),
+        ("wrong", "workflow", 1.0, False, guide_row("wrong")[4].replace('"context": {}', '"context": 7')),
+    ]
+    await raw.make_guide_database(empty_url, [*damaged, guide_row("whole", created_at=0.5)])
+    before = await raw.contents(empty_url)
+    await upgrade_schema(empty_url)
+    store = open_store(empty_url)
+    assert [one.checkpoint_id for one in await store.list_checkpoints()] == [*(row[0] for row in damaged), "whole"]
+    for row in damaged:
+        with pytest.raises(CheckpointDecodeError, match=row[0]):
+            await store.load_checkpoint(row[0])
+    reported: list[str] = []
+    states = [
+        state.checkpoint_id
+        async for state in store.iter_checkpoints(on_damaged=lambda one, _error: reported.append(one.checkpoint_id))
+    ]
+    assert (states, reported) == (["whole"], [row[0] for row in damaged])
+    await SchemaManager(empty_url).downgrade("0001")
+    assert (await raw.contents(empty_url))["rows"] == before["rows"]
+
+
+async def test_a_guide_table_with_missing_indexes_is_adopted(empty_url: str) -> None:
+    """They are made when it goes back down."""
+    await raw.execute(empty_url, raw.GUIDE_DDL[0])
+    await raw.insert(empty_url, [guide_row("one")])
+    manager = SchemaManager(empty_url)
+    await manager.upgrade("0001")
+    assert {"idx_workflow_name", "idx_created_at", "idx_is_paused"} <= set((await raw.contents(empty_url))["names"])
+    await manager.upgrade()
+    await manager.check()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "thread_id TEXT, checkpoint_ns TEXT, checkpoint BYTEA",
+        f"{GUIDE_COLUMNS}, extra TEXT",
+        GUIDE_COLUMNS.replace("workflow_name TEXT, ", ""),
+        GUIDE_COLUMNS.replace("TEXT PRIMARY KEY", "INTEGER PRIMARY KEY"),
+        GUIDE_COLUMNS.replace(" PRIMARY KEY", ""),
+        GUIDE_COLUMNS.replace("REAL", "TEXT"),
+    ],
+)
+async def test_another_products_table_is_refused_untouched(empty_url: str, columns: str) -> None:
+    """Whatever it is, it is not ours to change."""
+    await raw.execute(empty_url, f"CREATE TABLE checkpoints ({columns})", "CREATE TABLE other (a INTEGER)")
+    before = await raw.contents(empty_url)
+    with pytest.raises(StoreConfigurationError, match="not ours"):
+        await upgrade_schema(empty_url)
+    assert await raw.contents(empty_url) == before
+
+
+async def test_other_tables_in_the_database_are_left_alone(empty_url: str) -> None:
+    """An embedder's own tables, its own Alembic history among them, stay through up, check and down."""
+    await raw.execute(
+        empty_url,
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",
+        "INSERT INTO alembic_version VALUES ('theirs')",
+        "CREATE TABLE other (a INTEGER)",
+    )
+    manager = SchemaManager(empty_url)
+    await manager.upgrade()
+    await manager.check()
+    await manager.downgrade("base")
+    assert await raw.fetch(empty_url, "SELECT version_num FROM alembic_version") == [("theirs",)]
+    assert await raw.fetch(empty_url, "SELECT * FROM other") == []

