@@ -1,0 +1,155 @@
+"""`checkpoints list` and `checkpoints show`: what is stored."""
+
+import dataclasses
+import json
+import math
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from workflows_mcp.cli.database import open_store
+from workflows_mcp.cli.failures import CommandError, UsageError
+from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
+from workflows_mcp.cli.page import Page, print_json
+
+if TYPE_CHECKING:
+    from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
+    from workflows_mcp.engine.checkpoint_store import CheckpointStore
+
+__all__ = ["list_command", "show_checkpoints", "show_command", "when"]
+
+_Status = Literal["running", "paused", "completed", "failed", "cancelled"]
+
+
+async def list_command(
+    *,
+    workflow: str | None = None,
+    run: str | None = None,
+    status: _Status | None = None,
+    paused: bool | None = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    before: str | None = None,
+    options: Options = DEFAULT_OPTIONS,
+) -> int:
+    """List checkpoints, the newest first.
+
+    Args:
+        workflow: Only this workflow's.
+        run: Only this run's.
+        status: Only those saved with this status.
+        paused: Only those that wait for an answer, or that do not.
+        limit: The most to show.
+        before: Go on after a page: the cursor that it ended with.
+        options: What every command takes.
+
+    Returns:
+        0.
+    """
+    if run is not None:
+        check_id("--run", run)
+    _check_cursor(before)
+    async with open_store(options, create=True) as store:
+        # One more than asked for tells whether there is another page.
+        found = await store.list_checkpoints(
+            workflow, run_id=run, status=status, is_paused=paused, limit=limit + 1, before=before
+        )
+    page = found[:limit]
+    cursor = page[-1].cursor if len(found) > limit else None
+    if options.json:
+        print_json({"checkpoints": [dataclasses.asdict(one) for one in page], "next": cursor})
+        return 0
+    out = Page(sys.stdout)
+    if not page:
+        out.line("There are no checkpoints here." if before is None else "There are no more checkpoints.")
+        return 0
+    show_checkpoints(out, page)
+    if cursor is not None:
+        out.line(f"There are more: go on with --before {cursor}")
+    return 0
+
+
+async def show_command(
+    checkpoint_id: Annotated[str, Parameter(name="CHECKPOINT")], /, *, options: Options = DEFAULT_OPTIONS
+) -> int:
+    """Show a checkpoint: what is known of it, and the state itself.
+
+    Args:
+        checkpoint_id: The checkpoint.
+        options: What every command takes.
+
+    Returns:
+        0.
+    """
+    check_id("the checkpoint's id", checkpoint_id)
+    async with open_store(options) as store:
+        state = await store.load_checkpoint(checkpoint_id)
+        metadata = None if state is None else await _metadata_of(store, state)
+    if state is None or metadata is None:
+        listing = command_line("checkpoints", "list", options=options)
+        raise CommandError(f"there is no checkpoint {checkpoint_id!r}; those that there are: {listing}")
+    about, value = dataclasses.asdict(metadata), dataclasses.asdict(state)
+    if options.json:
+        print_json({"metadata": about, "state": value})
+        return 0
+    out = Page(sys.stdout)
+    about["created_at"] = when(metadata.created_at)
+    width = max(map(len, about))
+    for name, known in about.items():
+        out.line(f"{name:<{width}}  {'-' if known is None else known}")
+    out.heading("state")
+    out.line(json.dumps(value, ensure_ascii=False, indent=2))
+    return 0
+
+
+def show_checkpoints(page: Page, checkpoints: "list[CheckpointMetadata]", *, of_one_run: bool = False) -> None:
+    """Print a table of checkpoints.
+
+    Args:
+        page: Where.
+        checkpoints: What is in it.
+        of_one_run: Whether workflow and run are known, and left out.
+    """
+    columns = ["created", "status", "next wave", "bytes", "checkpoint"]
+    rows = [[when(one.created_at), *_in_short(one), one.checkpoint_id] for one in checkpoints]
+    if not of_one_run:
+        columns[4:4] = ["workflow", "run"]
+        for row, one in zip(rows, checkpoints, strict=True):
+            row[4:4] = [one.workflow_name, one.run_id or "-"]
+    page.table(columns, rows)
+
+
+def _in_short(checkpoint: "CheckpointMetadata") -> tuple[str, str, str]:
+    status = "waiting" if checkpoint.is_paused else str(checkpoint.status)
+    next_wave = "-" if status == "completed" else str(checkpoint.current_wave_index + 1)
+    return status, next_wave, str(checkpoint.full_bytes)
+
+
+def when(seconds: float) -> str:
+    """A Unix time as a date and time in the local zone; the number itself where there is no such date."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return repr(seconds)
+
+
+async def _metadata_of(store: "CheckpointStore", state: "CheckpointState") -> "CheckpointMetadata | None":
+    """The listing view of a state; None when it was deleted meanwhile."""
+    found = await store.list_checkpoints(
+        state.workflow_name,
+        run_id=state.run_id,
+        created_after=state.created_at,
+        created_before=math.nextafter(state.created_at, math.inf),
+    )
+    return next((one for one in found if one.checkpoint_id == state.checkpoint_id), None)
+
+
+def _check_cursor(before: str | None) -> None:
+    from workflows_mcp.engine.filters import position_before
+
+    try:
+        position_before(before)
+    except ValueError:
+        raise UsageError("--before takes the cursor that a page ended with") from None

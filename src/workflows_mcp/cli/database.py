@@ -1,0 +1,97 @@
+"""The store that a command works on, opened and closed."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from workflows_mcp.cli.failures import CommandError
+from workflows_mcp.cli.options import Options
+
+if TYPE_CHECKING:
+    from workflows_mcp.engine.checkpoint_store import CheckpointStore
+    from workflows_mcp.persistence.schema import SchemaManager
+    from workflows_mcp.settings import Settings
+
+__all__ = ["is_in_memory", "open_schema", "open_store", "prepare_database"]
+
+
+def is_in_memory(settings: "Settings") -> bool:
+    """Whether what is saved ends with this process."""
+    from workflows_mcp.settings import MEMORY_URL
+
+    return settings.url == MEMORY_URL
+
+
+@asynccontextmanager
+async def open_store(
+    options: Options, *, create: bool = False, memory: bool = False
+) -> AsyncIterator["CheckpointStore"]:
+    """The store that the options and the environment name; closed at the end.
+
+    Args:
+        options: What was typed.
+        create: Whether a database that is new (a file that is missing or empty) is given its schema.
+        memory: Whether a store in memory makes sense for the command.
+
+    Raises:
+        CommandError: It is a store in memory, and makes no sense.
+        CheckpointStoreError: The URL is wrong, or a new database cannot be created.
+    """
+    from workflows_mcp.persistence.store import create_checkpoint_store
+
+    settings = options.settings()
+    if is_in_memory(settings):
+        _check_memory(allowed=memory)
+    else:
+        await prepare_database(settings, create=create)
+    async with create_checkpoint_store(settings=settings) as store:
+        yield store
+
+
+async def prepare_database(settings: "Settings", *, create: bool, quiet: bool = False) -> None:
+    """Give a new database its schema, and bring an older one to head if the settings ask for that.
+
+    Args:
+        settings: Name the database.
+        create: Whether a new one gets its schema.
+        quiet: Whether to keep silent about that.
+
+    Raises:
+        CommandError: It is a store in memory.
+        CheckpointStoreError: The URL is wrong, or the database cannot be created or upgraded.
+    """
+    if not create and not settings.auto_upgrade and not settings.uses_default_path:
+        return  # whatever is wrong with it, the first call says so
+    manager = open_schema(settings)
+    is_new = manager.is_new
+    if is_new or settings.auto_upgrade:
+        await manager.upgrade()
+    if is_new and not settings.uses_default_path and not quiet:
+        _note(f"created the {manager.description}")
+
+
+def open_schema(settings: "Settings") -> "SchemaManager":
+    """The schema of the database that the settings name. The default path's folder is created, and the path told.
+
+    Raises:
+        CommandError: It is a store in memory.
+        StoreConfigurationError: The URL names no database that is supported.
+    """
+    from workflows_mcp.persistence.schema import SchemaManager
+
+    if is_in_memory(settings):
+        _check_memory(allowed=False)
+    if settings.uses_default_path:
+        settings.default_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _note(f"the database is {str(settings.default_path)!r}; set WORKFLOWS_DATABASE_URL to use another one")
+    return SchemaManager(settings.url, settings=settings)
+
+
+def _check_memory(*, allowed: bool) -> None:
+    if not allowed:
+        raise CommandError("memory:// keeps nothing from one command to the next; name a database with --database-url")
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

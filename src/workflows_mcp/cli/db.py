@@ -1,0 +1,111 @@
+"""`db upgrade`, `downgrade`, `current`, `check`: the schema of a database."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from workflows_mcp.cli.database import open_schema
+from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
+from workflows_mcp.cli.page import print_json
+
+if TYPE_CHECKING:
+    from workflows_mcp.persistence.schema import SchemaManager
+
+__all__ = ["check_command", "current_command", "downgrade_command", "upgrade_command"]
+
+
+async def upgrade_command(revision: str = "head", /, *, options: Options = DEFAULT_OPTIONS) -> int:
+    """Bring the schema up to date. Creates a SQLite file that is missing; keeps what is stored.
+
+    Args:
+        revision: The revision to go to.
+        options: What every command takes.
+
+    Returns:
+        0.
+    """
+    schema = open_schema(options.settings())
+    before = None if schema.is_new else await schema.current()
+    await schema.upgrade(revision)
+    await _tell(schema, options, before)
+    return 0
+
+
+async def downgrade_command(
+    revision: str,
+    /,
+    *,
+    drop_data: Annotated[bool, Parameter(negative=())] = False,
+    options: Options = DEFAULT_OPTIONS,
+) -> int:
+    """Bring the schema down to an earlier revision.
+
+    Args:
+        revision: An earlier revision, or `base`: no schema at all.
+        drop_data: Let `base` drop a table that holds checkpoints.
+        options: What every command takes.
+
+    Returns:
+        0.
+    """
+    schema = open_schema(options.settings())
+    before = await schema.current()
+    await schema.downgrade(revision, drop_data=drop_data)
+    await _tell(schema, options, before)
+    return 0
+
+
+async def current_command(*, options: Options = DEFAULT_OPTIONS) -> int:
+    """Show the revision that a database is at.
+
+    Args:
+        options: What every command takes.
+
+    Returns:
+        0.
+    """
+    from workflows_mcp.persistence.schema import HEAD
+
+    schema = open_schema(options.settings())
+    current = await schema.current()
+    if options.json:
+        print_json({"database": schema.description, "revision": current, "head": HEAD})
+        return 0
+    note = "" if current == HEAD else f" (the newest is {HEAD}; see: workflows-mcp db upgrade --help)"
+    sys.stdout.write(f"{schema.description} {_at(current)}{note}\n")
+    return 0
+
+
+async def check_command(*, options: Options = DEFAULT_OPTIONS) -> int:
+    """Make sure that a database is at the newest revision, and its table as the revisions make it.
+
+    Args:
+        options: What every command takes.
+
+    Returns:
+        0. Anything else than a schema in order is an error.
+    """
+    from workflows_mcp.persistence.schema import HEAD
+
+    schema = open_schema(options.settings())
+    await schema.check()
+    if options.json:
+        print_json({"database": schema.description, "revision": HEAD, "head": HEAD})
+    else:
+        sys.stdout.write(f"{schema.description} is in order, at revision {HEAD}\n")
+    return 0
+
+
+async def _tell(schema: "SchemaManager", options: Options, before: str | None) -> None:
+    """Tell where the schema was, and where it is now."""
+    current = await schema.current()
+    if options.json:
+        print_json({"database": schema.description, "revision": current, "previous": before})
+        return
+    was = "as before" if current == before else f"it {_at(before).replace('is', 'was').replace('has', 'had')}"
+    sys.stdout.write(f"{schema.description} {_at(current)} ({was})\n")
+
+
+def _at(revision: str | None) -> str:
+    return "has no schema of ours" if revision is None else f"is at revision {revision}"

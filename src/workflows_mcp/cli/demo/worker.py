@@ -1,0 +1,67 @@
+"""The process that the demo kills: runs a workflow, and tells its parent step by step what happens.
+
+It reads a job, one line of JSON, from stdin, and writes lines of JSON to stdout: an event each, at last the result
+or an error. After each event it waits for a line from its parent. So the parent can kill it at exactly the step
+that it chose, while the blocks' own processes go on working; and when the parent is gone, it stops.
+"""
+
+import asyncio
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from workflows_mcp.cli.failures import explain
+
+if TYPE_CHECKING:
+    from workflows_mcp.engine.events import Event
+    from workflows_mcp.engine.executor import WorkflowExecutor, WorkflowResult
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Do the job that stands on stdin."""
+    job = json.loads(sys.stdin.readline())
+    try:
+        result = asyncio.run(_work(job))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent tells it
+        _write({"error": explain(error).line.removeprefix("error: ")})
+    else:
+        _write({"result": result.to_dict()})
+
+
+async def _work(job: dict[str, Any]) -> "WorkflowResult":
+    from workflows_mcp.engine.executor import WorkflowExecutor
+    from workflows_mcp.persistence.store import create_checkpoint_store
+    from workflows_mcp.settings import load_settings
+
+    me = asyncio.current_task()
+    assert me is not None
+
+    async def tell(event: "Event") -> None:
+        _write({"event": type(event).__name__, **dataclasses.asdict(event)})
+        if not sys.stdin.readline():  # blocks on purpose: not a step further before the parent says so
+            me.cancel()
+
+    settings = load_settings(job["env_file"], database_url=job["database_url"])
+    async with create_checkpoint_store(settings=settings) as store:
+        return await _call(WorkflowExecutor(store, on_event=tell), job)
+
+
+async def _call(executor: "WorkflowExecutor", job: dict[str, Any]) -> "WorkflowResult":
+    if job["action"] == "run":
+        workflow = executor.load_workflow(job["workflow"])
+        return await executor.execute_workflow(workflow, job["inputs"], run_id=job["run_id"])
+    if job["action"] == "recover":
+        return await executor.recover(job["run_id"])
+    return await executor.resume_workflow(job["checkpoint_id"], job["response"])
+
+
+def _write(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""From the words of a command line to an exit code: the only place that ends in an error for people."""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import TextIO
+
+from workflows_mcp.cli.failures import EXIT_INTERRUPTED, explain
+
+__all__ = ["run_command_line"]
+
+_EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
+_EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+def run_command_line(words: Sequence[str]) -> int:
+    """Do what the words say. Whatever goes wrong becomes one line on stderr.
+
+    Returns:
+        The exit code.
+    """
+    _prepare_streams()
+    terminated = _obey_sigterm()
+    try:
+        code = _call(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        code = _EXIT_CLOSED_PIPE
+    except BaseException as error:  # a bug too must end in one line
+        if isinstance(error, SystemExit):
+            raise
+        code = _report(error)
+    return _EXIT_TERMINATED if terminated and code == EXIT_INTERRUPTED else code
+
+
+def _call(words: Sequence[str]) -> int:
+    if list(words) == ["--version"]:  # asked by scripts, and needs nothing of the rest
+        from importlib.metadata import version
+
+        print(version("workflows-mcp"))  # noqa: T201 - the answer
+        return 0
+    from workflows_mcp.cli.app import build_app
+
+    app = build_app()
+    if not words:
+        app.help_print([])
+        return 0
+    code = app(list(words), print_error=False, exit_on_error=False, result_action="return_value")
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: BaseException) -> int:
+    if os.environ.get("WORKFLOWS_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    failure = explain(error)
+    try:
+        sys.stdout.flush()
+        sys.stderr.write(f"{failure.line}\n")
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stdout)
+        _silence(sys.stderr)
+    return failure.code
+
+
+def _prepare_streams() -> None:
+    """Make stdout and stderr fit to take any text, whatever the locale, also when they were closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _obey_sigterm() -> list[int]:
+    """Make SIGTERM stop a run as Ctrl-C does: its blocks are processes that must not stay behind."""
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        handler = signal.getsignal(signal.SIGINT)
+        # A shell starts what goes to the background with SIGINT ignored; SIGTERM is meant all the same.
+        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    return received
+
+
+def _silence(stream: TextIO) -> None:
+    """Keep the interpreter from writing what is left to a pipe that nobody reads."""
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a file descriptor is wanted
+        os.dup2(nothing.fileno(), stream.fileno())

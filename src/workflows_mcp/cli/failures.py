@@ -1,0 +1,109 @@
+"""What is said, and with which exit code, when something goes wrong."""
+
+import re
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "EXIT_ERROR",
+    "EXIT_INTERRUPTED",
+    "EXIT_USAGE",
+    "CommandError",
+    "Failure",
+    "InterruptedRunError",
+    "UsageError",
+    "explain",
+    "one_line",
+]
+
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+# A URL may have been typed where something else belongs, and be quoted in a message.
+_PASSWORD = re.compile(r"(:/+[^\s:/@]*):\S*@|((?:^|[?&\s])(?:ssl)?password=)[^\s&]*", re.IGNORECASE)
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+class UsageError(Exception):
+    """The command line asks for something that makes no sense; the message says what would."""
+
+
+class CommandError(Exception):
+    """What was asked for cannot be done; the message says why, and what to do next."""
+
+
+class InterruptedRunError(Exception):
+    """A run was stopped by Ctrl-C; the message says how it goes on."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a command ends that failed.
+
+    Attributes:
+        code: The exit code.
+        line: What stands on stderr.
+    """
+
+    code: int
+    line: str
+
+
+def explain(error: BaseException) -> Failure:
+    """Say what an exception means to whoever typed the command."""
+    from cyclopts import CycloptsError
+
+    from workflows_mcp.errors import WorkflowsError
+
+    if isinstance(error, KeyboardInterrupt | InterruptedRunError):
+        return Failure(EXIT_INTERRUPTED, one_line(f"interrupted; {error}" if str(error) else "interrupted"))
+    if isinstance(error, CycloptsError):
+        error.verbose = False
+        return _error(EXIT_USAGE, f"{str(error).rstrip('.')}; see: {_help_command(error.command_chain)}")
+    if isinstance(error, UsageError):
+        return _error(EXIT_USAGE, str(error))
+    return _error(EXIT_ERROR, _text_of(error, known=(CommandError, WorkflowsError, ValueError)))
+
+
+def _text_of(error: BaseException, known: tuple[type[Exception], ...]) -> str:
+    if isinstance(error, UnicodeError):
+        return "the input is not UTF-8 text; convert it first"
+    if isinstance(error, known):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename!r}: " if error.filename else ""
+        return f"{where}{error.strerror or type(error).__name__}"
+    return (
+        f"unexpected {type(error).__name__}{_place(error)}: a bug; set WORKFLOWS_DEBUG=1 to see the traceback, and "
+        "report it"
+    )
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks, control characters and passwords, fit for a terminal's line."""
+    return _PASSWORD.sub(_masked, _UNPRINTABLE.sub(" ", text)).strip()
+
+
+def _masked(found: re.Match[str]) -> str:
+    return f"{found[1]}:***@" if found[1] else f"{found[2]}***"
+
+
+def _error(code: int, text: str) -> Failure:
+    return Failure(code, f"error: {one_line(text)}")
+
+
+def _help_command(chain: object) -> str:
+    words = [str(word) for word in chain] if isinstance(chain, list | tuple) else []
+    return " ".join(["workflows-mcp", *words, "--help"])
+
+
+def _place(error: BaseException) -> str:
+    """Where in this package it happened. The exception's own text is left out: it may quote what is stored."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(_PACKAGE):
+            return f" at {path.relative_to(_PACKAGE)}:{frame.lineno}"
+    return ""

@@ -1,0 +1,91 @@
+"""The options that every command takes, and what they come to."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from cyclopts import Parameter
+
+from workflows_mcp.cli.failures import UsageError
+
+if TYPE_CHECKING:
+    from workflows_mcp.settings import Settings
+
+__all__ = ["DEFAULT_OPTIONS", "Options", "check_id", "command_line"]
+
+_SECRET_KEYS = frozenset({"password", "sslpassword"})
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options:
+    """The options that every command takes."""
+
+    database_url: str | None = None
+    """A SQLite file's path, or a URL: sqlite:///runs.db, postgresql://user@host/database."""
+
+    env_file: Path | None = None
+    """A .env file with settings; the environment wins over it. None is read unless it is named."""
+
+    json: Annotated[bool, Parameter(negative=())] = False
+    """Print one JSON object on stdout, and nothing else."""
+
+    def settings(self) -> "Settings":
+        """What the options and the environment say.
+
+        Raises:
+            StoreConfigurationError: A setting is wrong, or the env file does not exist.
+        """
+        from workflows_mcp.settings import load_settings
+
+        given = {} if self.database_url is None else {"database_url": self.database_url}
+        return load_settings(self.env_file, **given)
+
+    def words(self) -> list[str]:
+        """The options that lead to the same database, as they are typed again; without a password."""
+        words = []
+        if self.database_url is not None:
+            words += ["--database-url", _without_password(self.database_url)]
+        if self.env_file is not None:
+            words += ["--env-file", str(self.env_file)]
+        return words
+
+
+DEFAULT_OPTIONS = Options()
+
+
+def command_line(*words: str, options: Options) -> str:
+    """A command to type, with the options that lead to the same database."""
+    return shlex.join(["workflows-mcp", *words, *options.words()])
+
+
+def check_id(what: str, value: str) -> str:
+    """The value, if it is fit to be an id or a name.
+
+    Raises:
+        UsageError: It is not.
+    """
+    from workflows_mcp.engine.filters import check_name
+
+    try:
+        return check_name(what, value)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _without_password(url: str) -> str:
+    if "://" not in url:
+        return url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{url.partition('://')[0]}://..."
+    login, at, host = parts.netloc.rpartition("@")
+    query = parts.query
+    if any(key in query for key in _SECRET_KEYS):
+        query = urlencode([pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] not in _SECRET_KEYS])
+    if not query and "?" not in url and ":" not in login:
+        return url
+    return parts._replace(netloc=f"{login.partition(':')[0]}{at}{host}", query=query).geturl()

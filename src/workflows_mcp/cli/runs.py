@@ -1,0 +1,169 @@
+"""`run`, `resume`, `recover`: the commands that let a workflow work."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from workflows_mcp.cli.database import is_in_memory, open_store
+from workflows_mcp.cli.failures import CommandError, InterruptedRunError, UsageError
+from workflows_mcp.cli.live import Watcher, watch_run
+from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
+from workflows_mcp.cli.page import Page
+from workflows_mcp.cli.results import print_result
+
+if TYPE_CHECKING:
+    from workflows_mcp.engine.checkpoint import CheckpointState
+    from workflows_mcp.engine.checkpoint_store import CheckpointStore
+    from workflows_mcp.engine.executor import WorkflowExecutor, WorkflowResult
+
+__all__ = ["parse_inputs", "recover", "resume", "run"]
+
+_Work = Callable[["WorkflowExecutor"], Awaitable["WorkflowResult"]]
+
+
+async def run(
+    file: Path,
+    /,
+    *,
+    inputs: Annotated[list[str] | None, Parameter(name="--input", negative=(), allow_leading_hyphen=True)] = None,
+    run_id: str | None = None,
+    options: Options = DEFAULT_OPTIONS,
+) -> int:
+    """Run a workflow, to its end or to a question.
+
+    Args:
+        file: The workflow's YAML file.
+        inputs: An input of the workflow, as NAME=VALUE; once for each input.
+        run_id: Names the run. One that there is already does not run again; its result is shown.
+        options: What every command takes.
+
+    Returns:
+        0: it succeeded, or waits for an answer; 1: it failed, or somebody else is at it.
+    """
+    given = parse_inputs(inputs or [])
+    if run_id is not None:
+        check_id("--run-id", run_id)
+    from workflows_mcp.engine.executor import WorkflowExecutor
+
+    # Read before there is a database, so that a mistake in it does not leave a new one behind.
+    workflow = WorkflowExecutor().load_workflow(file)
+    async with open_store(options, create=True, memory=True) as store:
+        result = await _watched(
+            store, lambda executor: executor.execute_workflow(workflow, given, run_id=run_id), options
+        )
+    return print_result(result, options)
+
+
+def resume(
+    checkpoint_id: Annotated[str, Parameter(name="CHECKPOINT")],
+    /,
+    *,
+    response: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    options: Options = DEFAULT_OPTIONS,
+) -> int:
+    """Answer the question that a run waits with, and let it go on.
+
+    Args:
+        checkpoint_id: The checkpoint that waits; `checkpoints list --paused` shows them.
+        response: The answer; `-` reads it from stdin. Without it you are asked, on a terminal.
+        options: What every command takes.
+
+    Returns:
+        0: the run succeeded, or waits for the next answer; 1: it failed.
+    """
+    check_id("the checkpoint's id", checkpoint_id)
+    # Read outside the event loop, which would keep Ctrl-C from ending a read.
+    if response == "-":
+        response = sys.stdin.read().removesuffix("\n")
+    elif response is None:
+        response = _ask(checkpoint_id, options)
+    return asyncio.run(_resume(checkpoint_id, response, options))
+
+
+async def recover(run_id: Annotated[str, Parameter(name="RUN_ID")], /, *, options: Options = DEFAULT_OPTIONS) -> int:
+    """Let a run go on whose process died, from its newest checkpoint.
+
+    Make sure that the process is dead: nothing keeps two of them from running the same blocks.
+
+    Args:
+        run_id: The run; `checkpoints list --status running` shows them.
+        options: What every command takes.
+
+    Returns:
+        0: the run succeeded, or waits for an answer; 1: it failed.
+    """
+    check_id("the run's id", run_id)
+    async with open_store(options) as store:
+        result = await _watched(store, lambda executor: executor.recover(run_id), options)
+    return print_result(result, options)
+
+
+def parse_inputs(words: list[str]) -> dict[str, str]:
+    """The inputs that were typed as `NAME=VALUE`.
+
+    Raises:
+        UsageError: One is not of this form, or was given twice.
+    """
+    given: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--input takes NAME=VALUE, and {word!r} is not of that form")
+        if name in given:
+            raise UsageError(f"--input {name}=… was given twice")
+        given[name] = value
+    return given
+
+
+async def _resume(checkpoint_id: str, response: str, options: Options) -> int:
+    async with open_store(options) as store:
+        result = await _watched(store, lambda executor: executor.resume_workflow(checkpoint_id, response), options)
+    return print_result(result, options)
+
+
+def _ask(checkpoint_id: str, options: Options) -> str:
+    if not sys.stdin.isatty():
+        raise UsageError("give the answer with --response TEXT; with --response - it is read from stdin")
+    state = asyncio.run(_load(checkpoint_id, options))
+    if state is None or not state.is_paused:
+        found = "there is no such checkpoint" if state is None else f"it is {state.status.value}"
+        raise CommandError(
+            f"checkpoint {checkpoint_id!r} does not wait for an answer: {found}; those that do: "
+            + command_line("checkpoints", "list", "--paused", options=options)
+        )
+    page = Page(sys.stderr)
+    page.line(state.pause_prompt or "")
+    sys.stderr.write("> ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer:
+        raise CommandError("no answer was given; the run still waits")
+    return answer.removesuffix("\n")
+
+
+async def _load(checkpoint_id: str, options: Options) -> "CheckpointState | None":
+    async with open_store(options) as store:
+        return await store.load_checkpoint(checkpoint_id)
+
+
+async def _watched(store: "CheckpointStore", work: _Work, options: Options) -> "WorkflowResult":
+    """Let an executor do some work, and show on stderr what it does."""
+    from workflows_mcp.engine.executor import WorkflowExecutor
+
+    async with watch_run(Page(sys.stderr)) as watcher:
+        try:
+            return await work(WorkflowExecutor(store, on_event=watcher))
+        except asyncio.CancelledError:
+            raise InterruptedRunError(_how_to_go_on(watcher, options)) from None
+
+
+def _how_to_go_on(watcher: Watcher, options: Options) -> str:
+    if watcher.run_id is None:
+        return "the run had not begun"
+    if is_in_memory(options.settings()):
+        return "the run was kept in memory, and is gone"
+    return f"go on with: {command_line('recover', watcher.run_id, options=options)}"
