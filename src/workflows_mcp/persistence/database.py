@@ -1,11 +1,12 @@
 """A URL in, a configured engine out, and the one way in which every call travels to it."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import CursorResult, Executable, Row
+from sqlalchemy import Connection, CursorResult, Executable, Row
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -14,6 +15,8 @@ from workflows_mcp.persistence.dialects import Dialect, Failure, dialect_for
 from workflows_mcp.settings import Settings, load_settings
 
 __all__ = ["Database", "describe_database"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
@@ -52,6 +55,7 @@ class Database:
         self.engine: AsyncEngine = (
             url_or_engine if isinstance(url_or_engine, AsyncEngine) else self.dialect.create_engine(self.settings)
         )
+        self._is_prepared = False
         self._calls: set[asyncio.Task[object]] = set()
         self._closed = False
 
@@ -59,6 +63,24 @@ class Database:
     def description(self) -> str:
         """Names the database in messages; holds no password."""
         return self.dialect.description
+
+    async def prepare(self, check: Callable[[Connection], None]) -> None:
+        """Look at the database once, before it is first used.
+
+        Args:
+            check: Raises an error when the database is not fit to be used.
+        """
+        if self._is_prepared:
+            return
+
+        async def work(connection: AsyncConnection) -> str | None:
+            await connection.run_sync(check)
+            return None if self._owns_engine else await self.dialect.find_weakness(connection)
+
+        weakness = await self.run(work)
+        if weakness is not None and not self._is_prepared:
+            logger.warning("the engine that was passed in for %s: %s", self.description, weakness)
+        self._is_prepared = True
 
     async def run(self, work: Work[T]) -> T:
         """Do some work on a connection within the deadline.

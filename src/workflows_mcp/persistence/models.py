@@ -3,7 +3,14 @@
 from sqlalchemy import Boolean, Double, Index, Integer, LargeBinary, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from workflows_mcp.persistence.dialects.types import CheckpointId, partial, store_payload_uncompressed
+from workflows_mcp.persistence.dialects.types import (
+    HEADS,
+    LEASED,
+    WAITING,
+    CheckpointId,
+    rows_where,
+    store_payload_uncompressed,
+)
 
 __all__ = ["VERSION_TABLE", "Base", "CheckpointRecord"]
 
@@ -53,41 +60,12 @@ class CheckpointRecord(Base):
     __table_args__ = (
         Index("ix_checkpoints_created_at", "created_at", "checkpoint_id"),
         Index("ix_checkpoints_workflow_name", "workflow_name", "created_at", "checkpoint_id"),
-        Index(
-            "ix_checkpoints_run_id",
-            "run_id",
-            "created_at",
-            "checkpoint_id",
-            **partial(sqlite="run_id IS NOT NULL", postgresql="run_id IS NOT NULL"),
-        ),
+        Index("ix_checkpoints_run_id", "run_id", "created_at", "checkpoint_id", **rows_where("run_id IS NOT NULL")),
         # Most checkpoints are of running runs, which the index by time finds soon enough.
-        Index(
-            "ix_checkpoints_status",
-            "status",
-            "created_at",
-            "checkpoint_id",
-            **partial(sqlite="status <> 'running'", postgresql="status <> 'running'"),
-        ),
-        Index(
-            "ix_checkpoints_waiting",
-            "created_at",
-            "checkpoint_id",
-            **partial(sqlite="is_paused = 1", postgresql="is_paused"),
-        ),
-        Index(
-            "ix_checkpoints_heads",
-            "created_at",
-            "checkpoint_id",
-            **partial(sqlite="superseded = 0", postgresql="NOT superseded"),
-        ),
-        Index(
-            "ix_checkpoints_leases",
-            "lease_expires_at",
-            **partial(
-                sqlite="lease_owner IS NOT NULL AND superseded = 0 AND status = 'running'",
-                postgresql="lease_owner IS NOT NULL AND NOT superseded AND status = 'running'",
-            ),
-        ),
+        Index("ix_checkpoints_status", "status", "created_at", "checkpoint_id", **rows_where("status <> 'running'")),
+        Index("ix_checkpoints_waiting", "created_at", "checkpoint_id", **WAITING),
+        Index("ix_checkpoints_heads", "created_at", "checkpoint_id", **HEADS),
+        Index("ix_checkpoints_leases", "lease_expires_at", **LEASED),
     )
 
 

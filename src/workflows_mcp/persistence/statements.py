@@ -1,6 +1,8 @@
 """Every statement that the store runs, built with SQLAlchemy."""
 
+from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from sqlalchemy import ColumnElement, Delete, Executable, Select, and_, bindparam, delete, false, func, select, true
 from sqlalchemy.sql.expression import literal_column, tuple_
@@ -17,9 +19,10 @@ __all__ = [
     "expired",
     "listing",
     "next_workflow",
+    "oldest",
     "payloads",
     "remove",
-    "removed",
+    "remove_all",
     "slot",
     "superfluous",
     "upsert",
@@ -64,7 +67,7 @@ def payloads(checkpoint_ids: list[str]) -> Executable:
     return select(*_PAYLOAD_COLUMNS).where(C.checkpoint_id.in_(checkpoint_ids))
 
 
-def listing(wanted: CheckpointFilter, *, limit: int | None, before: Position | None) -> Executable:
+def listing(wanted: CheckpointFilter, *, limit: int | None, before: Position | None) -> Select[*tuple[Any, ...]]:
     """The metadata of the checkpoints that pass a filter, the newest first."""
     conditions = _conditions(wanted)
     if before is not None:
@@ -138,10 +141,15 @@ def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -
     )
 
 
-def removed(doomed: ColumnElement[bool], *, limit: int) -> Delete:
-    """Delete some of the checkpoints that meet a condition, the oldest first.
+def oldest(doomed: ColumnElement[bool], *, limit: int) -> Select[str]:
+    """The ids of some checkpoints that meet a condition, the oldest first."""
+    return select(C.checkpoint_id).where(doomed).order_by(C.created_at, C.checkpoint_id).limit(limit)
 
-    The condition stands on the row itself too: one that was saved again since it was chosen stays.
+
+def remove_all(checkpoint_ids: Sequence[str], doomed: ColumnElement[bool]) -> Delete:
+    """Delete checkpoints that were found to meet a condition, and still do: one saved again since then stays.
+
+    The ids are listed, not selected by this statement itself: for `IN (SELECT …)` PostgreSQL may read the whole
+    table at every batch.
     """
-    oldest = select(C.checkpoint_id).where(doomed).order_by(C.created_at, C.checkpoint_id).limit(limit)
-    return delete(C).where(C.checkpoint_id.in_(oldest), doomed)
+    return delete(C).where(C.checkpoint_id.in_(checkpoint_ids), doomed)

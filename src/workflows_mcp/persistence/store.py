@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row
@@ -56,7 +57,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     def __init__(self, url_or_engine: str | AsyncEngine, *, settings: Settings | None = None) -> None:
         self._database = Database(url_or_engine, settings)
         self._upsert = statements.upsert(self._database.dialect)
-        self._is_checked = False
+        self._check_schema = partial(check_schema, dialect=self._database.dialect)
 
     async def save_checkpoint(self, state: CheckpointState, *, max_bytes: int | None = None) -> str:
         """See `CheckpointStore.save_checkpoint`. Durable: committed to disk by the database's own rules."""
@@ -188,9 +189,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     async def _ready(self) -> Database:
         """The database, once its schema was found to be the one that this version knows."""
-        if not self._is_checked:
-            await check_schema(self._database)
-            self._is_checked = True
+        await self._database.prepare(self._check_schema)
         return self._database
 
     async def _list(
@@ -206,10 +205,10 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def _remove(self, doomed: ColumnElement[bool]) -> int:
         """Delete what meets a condition, batch by batch, so that saves get their turn in between."""
         database = await self._ready()
-        statement = statements.removed(doomed, limit=_DELETE_BATCH)
+        batch = statements.oldest(doomed, limit=_DELETE_BATCH)
         total = 0
-        while deleted := await database.change(statement):
-            total += deleted
+        while rows := await database.fetch(batch):
+            total += await database.change(statements.remove_all([row.checkpoint_id for row in rows], doomed))
         return total
 
 

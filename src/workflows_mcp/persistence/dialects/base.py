@@ -68,6 +68,10 @@ class Dialect(ABC):
         """A SELECT of what the table and its indexes, or the file, take up, in bytes."""
 
     @abstractmethod
+    async def find_weakness(self, connection: AsyncConnection) -> str | None:
+        """Say what makes a commit on this connection less than durable; None: nothing does."""
+
+    @abstractmethod
     def vacuum_statements(self) -> Iterable[str]:
         """What gives space back and refreshes the planner's statistics, to be run outside a transaction."""
 

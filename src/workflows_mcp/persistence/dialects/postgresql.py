@@ -133,6 +133,13 @@ class PostgreSQLDialect(Dialect):
         """The table with its indexes and its out-of-line payloads."""
         return text("SELECT pg_total_relation_size('checkpoints')")
 
+    async def find_weakness(self, connection: AsyncConnection) -> str | None:
+        """See `Dialect.find_weakness`."""
+        level = (await connection.execute(text("SELECT current_setting('synchronous_commit')"))).scalar_one()
+        return (
+            "synchronous_commit is off, so that a crash may lose acknowledged checkpoints" if level == "off" else None
+        )
+
     def vacuum_statements(self) -> Iterable[str]:
         """Make the space of deleted rows usable again and refresh statistics."""
         return ("VACUUM (ANALYZE) checkpoints",)

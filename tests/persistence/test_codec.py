@@ -1,0 +1,119 @@
+"""Payloads: what is stored of a state, and what happens when it is damaged."""
+
+import json
+import zlib
+
+import pytest
+from backports import zstd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflows_mcp import CheckpointDecodeError, CheckpointState
+from workflows_mcp.engine.state_json import encode_state
+from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, decode_payload, encode_payload
+from workflows_mcp.testing import assert_same, make_state
+
+
+def decode(encoding: str, data: bytes, checkpoint_id: str = "checkpoint") -> CheckpointState:
+    """What a row with this payload loads as."""
+    return decode_payload(encoding, data, checkpoint_id=checkpoint_id, workflow_name="workflow", created_at=1.0)
+
+
+def sealed(body: bytes) -> bytes:
+    """A body under a checksum that fits it."""
+    return zlib.crc32(body).to_bytes(4, "big") + body
+
+
+TEXT = st.text(st.characters(codec="utf-8"))
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5),
+    max_leaves=30,
+)
+
+
+@given(st.dictionaries(TEXT, VALUES, max_size=5))
+def test_any_json_comes_back_exactly(context: dict[str, object]) -> None:
+    """Types and order of keys included."""
+    state = make_state(context=context)
+    payload = encode_payload(state)
+    assert_same(decode(payload.encoding, payload.data), state)
+    assert payload.full_bytes == len(encode_state(state))
+
+
+def test_small_states_are_stored_as_they_are_and_large_ones_compressed() -> None:
+    """Compression where it pays; what does not shrink stays plain."""
+    assert encode_payload(make_state()).encoding == JSON
+    large = encode_payload(make_state(context={"text": "word " * 1000}))
+    assert large.encoding == ZSTD
+    assert len(large.data) < large.full_bytes / 10
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_every_flipped_bit_is_noticed(size: int) -> None:
+    """In a plain and in a compressed payload."""
+    payload = encode_payload(make_state(context={"text": "x" * size}))
+    for index in range(len(payload.data)):
+        damaged = bytearray(payload.data)
+        damaged[index] ^= 1 << (index % 8)
+        with pytest.raises(CheckpointDecodeError, match="checksum"):
+            decode(payload.encoding, bytes(damaged))
+
+
+@pytest.mark.parametrize("length", [0, 1, 3, 4, 5, 50, -1])
+def test_a_payload_that_was_cut_off_is_noticed(length: int) -> None:
+    """Wherever it ends."""
+    payload = encode_payload(make_state())
+    with pytest.raises(CheckpointDecodeError, match="damaged"):
+        decode(payload.encoding, payload.data[:length])
+
+
+PLAIN = encode_state(make_state())
+FIELDS = json.loads(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "message"),
+    [
+        ("zstd", b"no frame", "no zstd frame"),
+        ("zstd", zstd.compress(PLAIN)[:-5], "cut off"),
+        ("zstd", zstd.compress(b"not json"), "not JSON"),
+        ("zstd", zstd.compress(bytes(257 * 2**20)), "unpacks to more"),
+        ("json", b"not json", "not JSON"),
+        ("json", b"[" * 100_000, "not JSON"),
+        ("json", b'{"context": NaN}', "not JSON"),
+        ("json", b"\xff\xfe", "not JSON"),
+        ("json", b"[]", "not a JSON object"),
+        ("json", b"{}", "another checkpoint"),
+        ("json", encode_state(make_state("other")), "another checkpoint"),
+        ("json", json.dumps({**FIELDS, "schema_version": 2}).encode(), "upgrade workflows-mcp"),
+        ("json", json.dumps({**FIELDS, "surprise": 1}).encode(), "unknown"),
+        ("json", json.dumps({**FIELDS, "context": []}).encode(), "context is a list"),
+        ("json", json.dumps({**FIELDS, "status": "paused"}).encode(), "contradict"),
+        ("json", json.dumps({**FIELDS, "status": "asleep"}).encode(), "contradict"),
+        ("json", json.dumps({**FIELDS, "status": ["running"]}).encode(), "contradict"),
+        (
+            "json",
+            json.dumps({name: FIELDS[name] for name in list(FIELDS)[1:4]} | {"checkpoint_id": "checkpoint"}).encode(),
+            "missing",
+        ),
+        ("pickle", PLAIN, "'pickle' is unknown"),
+        ("", PLAIN, "unknown"),
+    ],
+)
+def test_a_hostile_payload_is_a_decode_error(encoding: str, body: bytes, message: str) -> None:
+    """Even under a checksum that fits. The message shows nothing of it."""
+    with pytest.raises(CheckpointDecodeError, match=message) as caught:
+        decode(encoding, sealed(body))
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", "[" * 100_000, '{"context": 1}', '{"unknown": 1}'])
+def test_hostile_guide_json_is_a_decode_error(text: str) -> None:
+    """As with the product's own encodings."""
+    with pytest.raises(CheckpointDecodeError, match="damaged"):
+        decode(GUIDE_JSON, text.encode())

@@ -1,0 +1,255 @@
+"""What a store over a database does beyond the contract: deadlines, damage, cancellation, plans."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import ClauseElement, Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tests.conftest import OpenStore
+from tests.migrations import raw
+from workflows_mcp import CheckpointDecodeError, SQLAlchemyCheckpointStore, StoreUnavailableError, upgrade_schema
+from workflows_mcp.engine.filters import CheckpointFilter
+from workflows_mcp.persistence import statements
+from workflows_mcp.testing import assert_same, make_state
+
+
+async def test_checkpoints_survive_the_store(open_store: OpenStore) -> None:
+    """Another store, as in another process, loads what this one saved."""
+    state = make_state()
+    async with open_store() as first:
+        await first.save_checkpoint(state)
+    assert_same(await open_store().load_checkpoint(state.checkpoint_id), state)
+
+
+async def test_a_damaged_payload_breaks_its_own_loading_only(
+    store: SQLAlchemyCheckpointStore, database_url: str
+) -> None:
+    """Listing, stats, deletion and the other checkpoints are as before."""
+    for name in ("a", "b", "c"):
+        await store.save_checkpoint(make_state(name, created_at=float(ord(name)), context={"canary": "s3cret"}))
+    before = await store.list_checkpoints()
+    damage = "'\\x0102'" if raw.is_postgres(database_url) else "x'0102'"
+    await raw.execute(database_url, f"UPDATE checkpoints SET payload = {damage} WHERE checkpoint_id = 'b'")
+    with pytest.raises(CheckpointDecodeError, match="'b' is damaged") as caught:
+        await store.load_checkpoint("b")
+    assert "s3cret" not in str(caught.value)
+    assert await store.list_checkpoints() == before
+    assert (await store.get_stats()).total_checkpoints == 3
+    with pytest.raises(CheckpointDecodeError):
+        _ = [state async for state in store.iter_checkpoints()]
+    damaged: list[str] = []
+    loaded = [
+        state.checkpoint_id
+        async for state in store.iter_checkpoints(on_damaged=lambda one, _error: damaged.append(one.checkpoint_id))
+    ]
+    assert (loaded, damaged) == (["c", "a"], ["b"])
+    assert await store.delete_checkpoint("b")
+
+
+async def test_a_status_of_a_newer_version_is_listed_as_it_is(
+    store: SQLAlchemyCheckpointStore, database_url: str
+) -> None:
+    """It breaks no listing."""
+    await store.save_checkpoint(make_state())
+    await raw.execute(database_url, "UPDATE checkpoints SET status = 'suspended'")
+    [metadata] = await store.list_checkpoints()
+    assert str(metadata.status) == "suspended"
+
+
+async def test_saving_again_leaves_lease_and_pin_alone(store: SQLAlchemyCheckpointStore, database_url: str) -> None:
+    """They belong to the checkpoint's place, not to its state."""
+    await store.save_checkpoint(make_state("one"))
+    true = "true" if raw.is_postgres(database_url) else "1"
+    await raw.execute(
+        database_url, f"UPDATE checkpoints SET pinned = {true}, lease_owner = 'me', lease_expires_at = 5.0"
+    )
+    await store.save_checkpoint(make_state("one", workflow_name="other"))
+    columns = "SELECT workflow_name, pinned, lease_owner, lease_expires_at FROM checkpoints"
+    assert await raw.fetch(database_url, columns) == [("other", True, "me", 5.0)]
+
+
+# --- deadlines
+
+
+@asynccontextmanager
+async def locked(url: str) -> AsyncIterator[None]:
+    """The table is locked by somebody else."""
+    if raw.is_postgres(url):
+        connection = await asyncpg.connect(url)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE checkpoints")
+                yield
+        finally:
+            await connection.close()
+        return
+    with closing(sqlite3.connect(url, isolation_level=None)) as file:
+        file.execute("BEGIN IMMEDIATE")
+        yield
+        file.execute("ROLLBACK")
+
+
+async def test_a_locked_database_is_waited_for_until_the_deadline(open_store: OpenStore, database_url: str) -> None:
+    """Then the save is a retriable error, in time; once the lock is gone it succeeds."""
+    store = open_store(deadline_seconds=0.6)
+    await store.list_checkpoints()
+    async with locked(database_url):
+        started = time.perf_counter()
+        with pytest.raises(StoreUnavailableError) as caught:
+            await store.save_checkpoint(make_state("late"))
+        assert 0.5 < time.perf_counter() - started < 0.6 + 0.5
+        assert caught.value.__context__ is None
+    await store.save_checkpoint(make_state("late"))
+    assert len(await store.list_checkpoints()) == 1
+
+
+async def test_a_lock_that_ends_in_time_is_not_noticed(open_store: OpenStore, database_url: str) -> None:
+    """Saves wait their turn."""
+    store = open_store()
+    await store.list_checkpoints()
+    async with locked(database_url):
+        saves = [asyncio.create_task(store.save_checkpoint(make_state(f"{n}"))) for n in range(5)]
+        done, _ = await asyncio.wait(saves, timeout=0.3)
+        assert not done
+    await asyncio.gather(*saves)
+    assert len(await store.list_checkpoints()) == 5
+
+
+async def test_more_tasks_than_connections_is_fine(open_store: OpenStore) -> None:
+    """They share what there is."""
+    store = open_store(pool_size=1)
+    await asyncio.gather(*(store.save_checkpoint(make_state(f"{n}")) for n in range(50)))
+    assert len(await store.list_checkpoints()) == 50
+
+
+async def test_a_pool_that_stays_exhausted_is_a_retriable_error(open_store: OpenStore) -> None:
+    """It names the setting."""
+    store = open_store(pool_size=1, deadline_seconds=0.4)
+    await store.list_checkpoints()
+    async with store._database.engine.connect():
+        with pytest.raises(StoreUnavailableError):
+            await store.save_checkpoint(make_state())
+    await store.save_checkpoint(make_state())
+
+
+async def test_lost_connections_are_replaced(postgres_url: str) -> None:
+    """A server that drops all of them costs no call."""
+    await upgrade_schema(postgres_url)
+    async with SQLAlchemyCheckpointStore(postgres_url) as store:
+        await asyncio.gather(*(store.save_checkpoint(make_state(f"{n}")) for n in range(10)))
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        gone = await raw.fetch(postgres_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        assert len(gone) > 1
+        await asyncio.gather(*(store.save_checkpoint(make_state(f"{n}")) for n in range(10, 20)))
+        assert len(await store.list_checkpoints()) == 20
+
+
+async def test_a_cancelled_save_still_finishes_and_leaks_nothing(open_store: OpenStore, database_url: str) -> None:
+    """What was started is visible in the end, and the pool is whole."""
+    store = open_store(pool_size=2)
+    await store.list_checkpoints()
+    async with locked(database_url):
+        saves = [asyncio.create_task(store.save_checkpoint(make_state(f"{n}"))) for n in range(6)]
+        await asyncio.wait(saves, timeout=0.2)
+        for save in saves:
+            save.cancel()
+        results = await asyncio.gather(*saves, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    await store.close()
+    assert len(await open_store().list_checkpoints()) == 6
+
+
+# --- plans: no query of the contract may read the whole table or sort it
+
+
+async def explain(connection: AsyncConnection, statement: ClauseElement) -> str:
+    """How the database would run a statement, as text."""
+
+    def compiled(sync: Connection) -> str:
+        return str(statement.compile(sync, compile_kwargs={"literal_binds": True}))
+
+    is_postgres = connection.dialect.name == "postgresql"
+    if is_postgres:
+        # Of a few thousand rows it would rather sort some than walk an index: the question is whether it can.
+        for way in ("bitmapscan", "sort", "incremental_sort"):
+            await connection.exec_driver_sql(f"SET enable_{way} = off")
+    sql = await connection.run_sync(compiled)
+    rows = (await connection.exec_driver_sql(f"{'EXPLAIN' if is_postgres else 'EXPLAIN QUERY PLAN'} {sql}")).all()
+    return "\n".join(str(row[-1]) for row in rows)
+
+
+QUERIES = {
+    "overall": CheckpointFilter(),
+    "of a workflow": CheckpointFilter("w1"),
+    "of a run": CheckpointFilter(run_id="r1"),
+    "heads": CheckpointFilter(heads_only=True),
+    "waiting": CheckpointFilter(is_paused=True),
+    "of a status": CheckpointFilter(status="failed"),
+    "of a time": CheckpointFilter(created_after=10.0, created_before=20.0),
+}
+
+
+@pytest.fixture
+async def filled(store: SQLAlchemyCheckpointStore, database_url: str) -> SQLAlchemyCheckpointStore:
+    """A store with enough rows for the planner to care."""
+    true, false = ("true", "false") if raw.is_postgres(database_url) else ("1", "0")
+    blob = "'\\x00'::bytea" if raw.is_postgres(database_url) else "x'00'"
+    numbers = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 20000)"
+    await raw.execute(
+        database_url,
+        "INSERT INTO checkpoints (checkpoint_id, run_id, workflow_name, created_at, status, is_paused, superseded, "
+        f"current_wave_index, pinned, schema_version, full_bytes, stored_bytes, encoding, payload) {numbers} "
+        "SELECT 'c' || n, 'r' || (n / 10), 'w' || (n % 20), n, CASE n % 100 WHEN 0 THEN 'failed' ELSE 'running' END, "
+        f"CASE n % 200 WHEN 1 THEN {true} ELSE {false} END, {false}, 0, {false}, 1, 1, 1, 'json', {blob} FROM numbers",
+        "ANALYZE",
+    )
+    return store
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("before", [None, (5000.0, "c5000")])
+async def test_a_page_is_read_off_an_index(
+    filled: SQLAlchemyCheckpointStore, query: str, before: tuple[float, str] | None
+) -> None:
+    """In its order: no scan of the table, no sort."""
+    async with filled._database.engine.connect() as connection:
+        assert_plan(await explain(connection, statements.listing(QUERIES[query], limit=50, before=before)))
+
+
+async def test_trim_and_cleanup_are_read_off_an_index(filled: SQLAlchemyCheckpointStore) -> None:
+    """The search for names, for the last one to keep, and for what goes."""
+    superfluous = statements.superfluous("w1", (5000.0, "c5000"), keep_paused=True)
+    expired = statements.expired(5000.0, keep_paused=True)
+    async with filled._database.engine.connect() as connection:
+        for statement in (
+            statements.next_workflow("w1"),
+            statements.slot("w1", 50, keep_paused=True),
+            statements.oldest(superfluous, limit=500),
+            statements.oldest(expired, limit=500),
+        ):
+            assert_plan(await explain(connection, statement))
+        ids = [f"c{number}" for number in range(500)]
+        for deletion in (statements.remove_all(ids, superfluous), statements.remove_all(ids, expired)):
+            assert_plan(await explain(connection, deletion))
+
+
+def assert_plan(plan: str) -> None:
+    """Assert that a plan uses an index and neither scans the table nor sorts."""
+    assert any(index in plan for index in ("ix_checkpoints_", "pk_checkpoints", "sqlite_autoindex_checkpoints")), plan
+    for waste in ("Seq Scan", "Sort", "TEMP B-TREE", "SCAN checkpoints\n"):
+        assert waste not in plan + "\n", plan
+
+
+async def test_listings_and_stats_read_no_payload(filled: SQLAlchemyCheckpointStore) -> None:
+    """Their statements do not name it."""
+    listing: Any = statements.listing(CheckpointFilter(), limit=None, before=None)
+    assert "payload" not in str(listing)
+    assert "payload" not in str(statements.STATS)
+    assert (await filled.get_stats()).total_checkpoints == 20_000

@@ -1,0 +1,365 @@
+"""What names a database, and what does not: each bad name is an error that says what to do and shows no password."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.migrations import raw
+from workflows_mcp import (
+    InMemoryCheckpointStore,
+    SQLAlchemyCheckpointStore,
+    StoreConfigurationError,
+    StoreUnavailableError,
+    create_checkpoint_store,
+    upgrade_schema,
+)
+from workflows_mcp.persistence.database import describe_database
+from workflows_mcp.persistence.dialects import dialect_for
+from workflows_mcp.settings import Settings, load_settings
+from workflows_mcp.testing import assert_same, make_state
+
+QUICK = Settings(deadline_seconds=0.5)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "no database is named"),
+        ("   ", "no database is named"),
+        ("mysql://user:hunter2@host/db", "'mysql' is not supported"),
+        ("postgrse://user:hunter2@host/db", "'postgrse' is not supported"),
+        ("postgresql+psycopg://user:hunter2@host/db", "'postgresql\\+psycopg' is not supported"),
+        ("http://host", "'http' is not supported"),
+        (":memory:", "memory://"),
+        ("sqlite://", "memory://"),
+        ("sqlite:///:memory:", "memory://"),
+        ("sqlite+aiosqlite://", "memory://"),
+        ("sqlite:///", "memory://"),
+        ("memory://", "InMemoryCheckpointStore"),
+        ("file:x.db", "plain path"),
+        ("sqlite:///file:x.db?mode=memory&uri=true", "no \\?options"),
+        ("sqlite:///x.db?mode=ro", "no \\?options"),
+        ("sqlite://relative.db", "three slashes"),
+        ("a\0b", "U\\+0000"),
+        ("postgresql://user:hunter2@host/db?sslmod=require", "unknown key 'sslmod'"),
+        ("postgresql://user:hunter2@host/db?connect_timeout=soon", "connect_timeout"),
+        ("postgresql://user:hunter2@[host/db", "percent-encode"),
+        ("postgresql://user:hunter2#@host/db", "percent-encode"),
+    ],
+)
+def test_a_bad_url_is_refused_before_anything_happens(url: str, message: str) -> None:
+    """By the store's constructor, with what to do instead."""
+    with pytest.raises(StoreConfigurationError, match=message) as caught:
+        SQLAlchemyCheckpointStore(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("x.db", "x.db"),
+        ("./a b/x.db", "a b/x.db"),
+        ("/tmp/x.db", "/tmp/x.db"),
+        ("sqlite:///x.db", "x.db"),
+        ("sqlite:////tmp/x.db", "/tmp/x.db"),
+        ("sqlite+aiosqlite:////tmp/x.db", "/tmp/x.db"),
+        ("SQLite:////tmp/x.db", "/tmp/x.db"),
+        ("~/x.db", "~/x.db"),
+        ("what?.db", "what?.db"),
+        ("100%.db", "100%.db"),
+    ],
+)
+def test_what_has_no_scheme_is_a_path(url: str, path: str) -> None:
+    """As it stands, with nothing decoded but a leading `~`."""
+    assert describe_database(url) == f"SQLite database {str(Path(path).expanduser().absolute())!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "description"),
+    [
+        ("postgresql://user:hunter2@host:5433/db", "PostgreSQL database 'db' at host:5433"),
+        ("postgres://user:hunter2@host/db", "PostgreSQL database 'db' at host"),
+        ("postgresql+asyncpg://host/db", "PostgreSQL database 'db' at host"),
+        (
+            "postgresql://u:hunter2@a:5432,b:5433/db?target_session_attrs=primary",
+            "PostgreSQL database 'db' at a:5432,b:5433",
+        ),
+        ("postgresql+asyncpg://u@/db?host=a:5432&host=b:5433", "PostgreSQL database 'db' at a:5432,b:5433"),
+        ("postgresql:///my%20db?host=/run/pg&password=hunter2", "PostgreSQL database 'my db' at /run/pg"),
+    ],
+)
+def test_a_database_is_described_without_its_password(url: str, description: str) -> None:
+    """In the words that every message uses."""
+    assert describe_database(url) == description
+
+
+async def test_postgres_urls_of_hosting_services_connect(postgres_url: str) -> None:
+    """Keys of libpq are understood, the ones that asyncpg lacks are dropped, the rest reaches the server."""
+    await upgrade_schema(postgres_url)
+    extended = (
+        postgres_url.replace("postgresql:", "postgres:")
+        + "&sslmode=disable&channel_binding=prefer&gssencmode=disable&connect_timeout=3&application_name=mine"
+        + "&options=-c%20search_path%3Dpublic"
+    )
+    mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mine'"
+    async with SQLAlchemyCheckpointStore(extended) as store:
+        await store.save_checkpoint(make_state())
+        assert await raw.fetch(postgres_url, mine) == [(1,)]
+
+
+@pytest.mark.parametrize("name", ["a b.db", "ü?#%41.db", 'it\'s "quoted".db', "%2e%2e.db", "a:b@c.db", "-x"])
+async def test_any_file_name_is_that_file(tmp_path: Path, name: str) -> None:
+    """No character of a path means anything but itself."""
+    path = tmp_path / "folder" / name
+    path.parent.mkdir()
+    await upgrade_schema(str(path))
+    state = make_state()
+    async with SQLAlchemyCheckpointStore(str(path)) as store:
+        await store.save_checkpoint(state)
+        assert {one.name.removesuffix("-wal").removesuffix("-shm") for one in path.parent.iterdir()} == {name}
+    async with SQLAlchemyCheckpointStore(str(path)) as store:
+        assert_same(await store.load_checkpoint("checkpoint"), state)
+
+
+async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """By the store and by the upgrade; neither makes it."""
+    path = tmp_path / "absent" / "x.db"
+    async with SQLAlchemyCheckpointStore(str(path)) as store:
+        with pytest.raises(StoreConfigurationError, match="no folder"):
+            await store.list_checkpoints()
+    with pytest.raises(StoreConfigurationError, match="no folder"):
+        await upgrade_schema(str(path))
+    assert not path.parent.exists()
+
+
+async def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    """It is named as what it is."""
+    async with SQLAlchemyCheckpointStore(str(tmp_path)) as store:
+        with pytest.raises(StoreConfigurationError, match="not a file"):
+            await store.list_checkpoints()
+    with pytest.raises(StoreConfigurationError, match="not a file"):
+        await upgrade_schema(str(tmp_path))
+
+
+async def test_a_file_of_another_kind_is_refused_untouched(tmp_path: Path) -> None:
+    """Not overwritten, not added to."""
+    path = tmp_path / "notes.txt"
+    path.write_text("these are my notes\n" * 100)
+    async with SQLAlchemyCheckpointStore(str(path)) as store:
+        for call in (store.list_checkpoints(), store.save_checkpoint(make_state())):
+            with pytest.raises(StoreConfigurationError, match="no SQLite database"):
+                await call
+    with pytest.raises(StoreConfigurationError, match="no SQLite database"):
+        await upgrade_schema(str(path))
+    assert path.read_text() == "these are my notes\n" * 100
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_read_only_file_or_folder_is_a_configuration_error(sqlite_template: Path, what: str) -> None:
+    """Nothing is written. File modes bind no root, so the child process becomes somebody else first."""
+    folder = Path(tempfile.mkdtemp())
+    path = Path(shutil.copyfile(sqlite_template, folder / "x.db"))
+    before = path.read_bytes()
+    code = f"""if True:
+        import asyncio, os
+        from workflows_mcp import SQLAlchemyCheckpointStore, StoreConfigurationError
+        from workflows_mcp.testing import make_state
+        async def main():
+            store = SQLAlchemyCheckpointStore({str(path)!r})
+            if os.getuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            try:
+                await store.save_checkpoint(make_state())
+            except StoreConfigurationError as error:
+                print("refused:", error)
+            await store.close()
+        asyncio.run(main())"""
+    try:
+        if os.getuid() == 0:
+            os.chown(path, 65534, 65534)
+            os.chown(folder, 65534, 65534)
+        path.chmod(0o444 if what == "file" else 0o644)
+        folder.chmod(0o755 if what == "file" else 0o555)
+        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert child.stdout.startswith("refused: SQLite database"), child.stdout + child.stderr
+        assert path.read_bytes() == before
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+async def test_a_role_that_may_only_read_is_a_configuration_error(postgres_url: str) -> None:
+    """It lists and loads; what it may not do says which right is lacking."""
+    await upgrade_schema(postgres_url)
+    await raw.execute(postgres_url, "CREATE ROLE reader LOGIN", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+    try:
+        async with SQLAlchemyCheckpointStore(postgres_url.replace("postgres:@", "reader:@")) as store:
+            assert await store.list_checkpoints() == []
+            with pytest.raises(StoreConfigurationError, match="grant"):
+                await store.save_checkpoint(make_state())
+    finally:
+        await raw.execute(postgres_url, "DROP OWNED BY reader", "DROP ROLE reader")
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://user:hunter2@127.0.0.1:1/db", "postgresql:///db?host=/nowhere&password=hunter2"]
+)
+async def test_a_server_that_is_not_there_is_unavailable(url: str) -> None:
+    """By the deadline, worth another try, and without the password."""
+    async with SQLAlchemyCheckpointStore(url, settings=QUICK) as store:
+        with pytest.raises(StoreUnavailableError, match="does not answer") as caught:
+            await store.save_checkpoint(make_state())
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__context__ is None
+    with pytest.raises(StoreUnavailableError, match="does not answer"):
+        await upgrade_schema(url)
+
+
+async def test_a_database_that_is_not_there_is_a_configuration_error(postgres_url: str) -> None:
+    """The server answered: trying again would not help."""
+    url = postgres_url.replace("/test_", "/absent_")
+    async with SQLAlchemyCheckpointStore(url) as store:
+        with pytest.raises(StoreConfigurationError, match="does not exist"):
+            await store.list_checkpoints()
+
+
+async def test_a_value_that_the_driver_refuses_is_a_configuration_error(postgres_url: str) -> None:
+    """Its own message, which may quote a value, is not shown."""
+    async with SQLAlchemyCheckpointStore(postgres_url + "&sslmode=hunter2") as store:
+        with pytest.raises(StoreConfigurationError, match="driver refuses") as caught:
+            await store.list_checkpoints()
+    assert "hunter2" not in str(caught.value)
+
+
+# --- where the URL comes from
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, None),
+        ({"WORKFLOWS_DATABASE_URL": "a.db", "CHECKPOINT_DATABASE_URL": "b.db", "STORAGE_TYPE": "memory"}, "a.db"),
+        ({"CHECKPOINT_DATABASE_URL": "b.db", "STORAGE_TYPE": "memory"}, "b.db"),
+        ({"WORKFLOWS_DATABASE_URL": "", "CHECKPOINT_DATABASE_URL": "b.db"}, "b.db"),
+        ({"STORAGE_TYPE": "memory", "CHECKPOINT_DB_PATH": "c.db"}, "memory://"),
+        ({"STORAGE_TYPE": "sqlite", "CHECKPOINT_DB_PATH": "c.db", "SQLITE_PATH": "d.db"}, "d.db"),
+        ({"STORAGE_TYPE": "sqlite", "CHECKPOINT_DB_PATH": "c.db"}, "c.db"),
+        ({"STORAGE_TYPE": "sqlite"}, "checkpoints.db"),
+        ({"CHECKPOINT_DB_PATH": "c.db", "SQLITE_PATH": "d.db"}, "c.db"),
+        ({"SQLITE_PATH": "d.db"}, "d.db"),
+    ],
+)
+def test_the_first_setting_that_is_set_wins(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str | None
+) -> None:
+    """In the documented order; an empty variable is not set."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.url == (expected if expected is not None else str(settings.default_path))
+    assert settings.uses_default_path is (expected is None)
+
+
+async def test_the_factory_makes_the_store_that_the_settings_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory or database; a URL that is given wins."""
+    monkeypatch.setenv("STORAGE_TYPE", "memory")
+    assert isinstance(create_checkpoint_store(), InMemoryCheckpointStore)
+    store = create_checkpoint_store("x.db")
+    assert isinstance(store, SQLAlchemyCheckpointStore)
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("STORAGE_TYPE", "redis"), ("WORKFLOWS_DEADLINE_SECONDS", "soon"), ("WORKFLOWS_POOL_SIZE", "0")],
+)
+def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Not the value: it may be a secret that ended up in the wrong variable."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StoreConfigurationError, match=f"(?i){name.removeprefix('WORKFLOWS_')}") as caught:
+        create_checkpoint_store()
+    assert f"'{value}'" not in str(caught.value)
+
+
+def test_a_dotenv_file_is_read_only_when_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One that lies in the current folder means nothing."""
+    (tmp_path / ".env").write_text("WORKFLOWS_DATABASE_URL=evil.db\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_settings().uses_default_path
+    assert load_settings(".env").url == "evil.db"
+    monkeypatch.setenv("WORKFLOWS_DATABASE_URL", "good.db")
+    assert load_settings(".env").url == "good.db"
+    with pytest.raises(StoreConfigurationError, match="no env file"):
+        load_settings("absent.env")
+
+
+# --- engines of the caller's own
+
+
+async def test_a_callers_engine_is_used_and_left_open(database_url: str) -> None:
+    """Whoever makes an engine disposes it; the store adds nothing to it."""
+    url = f"sqlite+aiosqlite:///{database_url}" if not raw.is_postgres(database_url) else sqlalchemy_url(database_url)
+    engine = create_async_engine(url)
+    try:
+        for _ in range(2):
+            async with SQLAlchemyCheckpointStore(engine) as store:
+                state = make_state()
+                await store.save_checkpoint(state)
+                assert_same(await store.load_checkpoint("checkpoint"), state)
+                assert (await store.get_stats()).total_checkpoints == 1
+                await store.vacuum()
+                assert await store.delete_checkpoint("checkpoint")
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined] # its pool counts
+    finally:
+        await engine.dispose()
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The same database as SQLAlchemy names it."""
+    return url.replace("postgresql:", "postgresql+asyncpg:").replace("postgres:@", "postgres@")
+
+
+async def test_an_engine_that_weakens_durability_is_warned_of_once(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By name, however often it is used."""
+    if raw.is_postgres(database_url):
+        engine = create_async_engine(
+            sqlalchemy_url(database_url), connect_args={"server_settings": {"synchronous_commit": "off"}}
+        )
+    else:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{database_url}")
+        event.listen(
+            engine.sync_engine, "connect", lambda connection, _entry: connection.execute("PRAGMA synchronous = NORMAL")
+        )
+    async with SQLAlchemyCheckpointStore(engine) as store:
+        await store.list_checkpoints()
+        await store.list_checkpoints()
+    await engine.dispose()
+    warnings = [record.getMessage() for record in caplog.records if "acknowledged" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "synchronous" in warnings[0]
+
+
+async def test_a_closed_store_says_so(database_url: str) -> None:
+    """Instead of opening its connections again."""
+    store = SQLAlchemyCheckpointStore(database_url)
+    await store.list_checkpoints()
+    await store.close()
+    await store.close()
+    with pytest.raises(StoreConfigurationError, match="closed"):
+        await store.list_checkpoints()
+
+
+def test_both_dialects_say_how_to_upgrade() -> None:
+    """With the file where there is one, quoted for a shell."""
+    assert dialect_for("/tmp/a b.db").upgrade_command == "workflows-mcp db upgrade --database-url '/tmp/a b.db'"
+    assert dialect_for("postgresql://u:hunter2@h/d").upgrade_command == "workflows-mcp db upgrade"
