@@ -174,9 +174,11 @@ class WorkflowExecutor:
             # A large file takes a while to read and compile.
             return await asyncio.to_thread(_read_plan, workflow)
         except WorkflowNotFoundError as error:
-            known = ", ".join(sorted(self._registered)) or "none"
+            if not isinstance(workflow, str) or not self._registered:
+                raise
+            known = ", ".join(sorted(self._registered))
             raise WorkflowNotFoundError(
-                f"{error}, and no workflow is registered as that; registered: {known}"
+                f"{error}, and no workflow of this name is registered; there are {known}"
             ) from None
 
     async def _begin(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:

@@ -84,6 +84,7 @@ class Progress:
         records: What became of each block so far, by id.
         wave_index: The wave to run next.
         saved_at: `created_at` of the run's newest checkpoint.
+        saved_blocks: The blocks whose records are in it.
         checkpoint_id: The run's newest checkpoint; None before the first.
         parent_checkpoint_id: The checkpoint that the run was forked from.
     """
@@ -95,6 +96,7 @@ class Progress:
     records: dict[str, BlockRecord] = field(default_factory=dict)
     wave_index: int = 0
     saved_at: float = -math.inf
+    saved_blocks: frozenset[str] = frozenset()
     checkpoint_id: str | None = None
     parent_checkpoint_id: str | None = None
 
@@ -123,12 +125,11 @@ class Progress:
         record = self.records.get(block_id)
         return None if record is None else record.status
 
-    def names_for(self, block_id: str | None) -> dict[str, Any]:
-        """What the expressions of a block can read; of the workflow's outputs, for None."""
-        readable = self.plan.blocks if block_id is None else self.plan.blocks[block_id].ancestors
+    def names(self) -> dict[str, Any]:
+        """What expressions can read by now; that none reads a block which it does not wait for is the plan's care."""
         return {
             "inputs": self.inputs,
-            "blocks": {one: _readable(record) for one, record in self.records.items() if one in readable},
+            "blocks": {block_id: _readable(record) for block_id, record in self.records.items()},
             "metadata": {"workflow_name": self.workflow_name, "run_id": self.run_id},
         }
 
@@ -199,6 +200,7 @@ class Progress:
             records=records,
             wave_index=state.current_wave_index,
             saved_at=state.created_at,
+            saved_blocks=frozenset(records),
             checkpoint_id=state.checkpoint_id,
             parent_checkpoint_id=state.parent_checkpoint_id,
         )

@@ -149,20 +149,20 @@ class Run:
             if status != "succeeded":
                 was = "failed" if status == "failed" else "was skipped"
                 return f"block {dependency!r}, which it depends on, {was}"
-        verdict = truth_of(self._render(block, block.condition, "condition"))
+        verdict = truth_of(self._render(block.condition, "condition"))
         if verdict is None:
             raise BlockFailedError("condition: its value is neither true nor false")
         return None if verdict else "its condition is false"
 
-    def _render(self, block: BlockPlan, compiled: Any, path: str) -> Any:  # noqa: ANN401 - JSON data
+    def _render(self, compiled: Any, path: str) -> Any:  # noqa: ANN401 - JSON data
         try:
-            return render(compiled, self._progress.names_for(block.definition.id), path)
+            return render(compiled, self._progress.names(), path)
         except ExpressionError as error:
             raise BlockFailedError(str(error)) from None
 
     async def _fill(self, record: BlockRecord, block: BlockPlan) -> None:
         """Run the block, and put what it gives into its record."""
-        rendered = self._render(block, block.inputs, "inputs")
+        rendered = self._render(block.inputs, "inputs")
         _check_json(rendered, "inputs")
         record.inputs = rendered
         try:
@@ -194,9 +194,8 @@ class Run:
         failures = self._failures()
         outputs: dict[str, Any] = {}
         if not failures:
-            names = progress.names_for(None)
             try:
-                outputs = render(dict(progress.plan.outputs), names, "outputs")
+                outputs = render(dict(progress.plan.outputs), progress.names(), "outputs")
                 _check_json(outputs, "outputs")
             except (ExpressionError, BlockFailedError) as error:
                 failures = [str(error)]
@@ -237,6 +236,7 @@ class Run:
     async def _save(self, state: CheckpointState) -> CheckpointState:
         await self._store.save_checkpoint(state, max_bytes=self._config.max_checkpoint_bytes)
         self._progress.saved_at = state.created_at
+        self._progress.saved_blocks = frozenset(self._progress.records)
         self._progress.checkpoint_id = state.checkpoint_id
         await self._tell(
             CheckpointSaved(
@@ -287,9 +287,8 @@ def _check_json(value: object, name: str) -> None:
 def _smaller_states(progress: Progress, error: str) -> list[CheckpointState]:
     """Final states of a run that does not fit, the fullest first."""
     failed = CheckpointStatus.FAILED
-    of_this_wave = set(progress.wave) if progress.wave_index < len(progress.plan.waves) else set()
     states = []
-    for dropped in (of_this_wave, set(progress.records)):
+    for dropped in (progress.records.keys() - progress.saved_blocks, progress.records.keys()):
         records = {
             block_id: record.without_data() if block_id in dropped else record
             for block_id, record in progress.records.items()

@@ -204,7 +204,8 @@ def _describe(problem: Any, data: dict[str, Any]) -> str:  # noqa: ANN401 - pyda
         return f"{what} is missing"
     if kind == "string_pattern_mismatch":
         return f"{what} is no fit name: {_NAME_RULE}"
-    return f"{what}: {problem['msg'].removeprefix('Value error, ')}"
+    message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
+    return f"{what}: {message.replace('Tuple should', 'List should')}"
 
 
 def _fields_at(location: list[Any]) -> list[str]:
@@ -278,6 +279,10 @@ def _coerce(definition: InputDefinition, value: object, label: str) -> Any:  # n
     return json.loads(json.dumps(coerced)) if isinstance(coerced, list | dict) else coerced
 
 
+def _refuse_constant(name: str) -> object:
+    raise ValueError(name)  # NaN and Infinity, which json takes and JSON does not
+
+
 def _from_text(wanted: InputType, text: str) -> object:
     """What a text stands for where another type is wanted; the text itself when it is nothing of the kind."""
     if wanted == "str":
@@ -285,7 +290,7 @@ def _from_text(wanted: InputType, text: str) -> object:
     if wanted == "bool":
         return {"true": True, "false": False}.get(text.strip().lower(), text)
     try:
-        found = json.loads(text, parse_constant=lambda _: text)
+        found = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return text
     return text if why_not_json(found, "value", depth=2) else found

@@ -11,6 +11,7 @@ from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.filters import make_attrgetter
 
 from workflows_mcp.engine.expressions.metering import (
+    ITEM,
     ExpressionError,
     as_text,
     plain,
@@ -82,7 +83,7 @@ def check_replace(s: object, old: object, new: object, *_: object, **__: object)
 
 
 def _check_batch(_value: object, linecount: object, *_: object, **__: object) -> None:
-    spend_times(linecount)
+    spend_times(linecount, ITEM)
 
 
 def _check_indent(s: object, width: object = 4, *_: object, **__: object) -> None:
@@ -96,7 +97,7 @@ def _check_round(_value: object, precision: object = 0, *_: object, **__: object
 
 
 def _check_slice(_value: object, slices: object, *_: object, **__: object) -> None:
-    spend_times(slices)
+    spend_times(slices, ITEM)
 
 
 def _check_sum(_value: object, attribute: object = None, start: object = 0) -> None:  # noqa: ARG001

@@ -1,4 +1,4 @@
-"""What the work of expressions costs, and who is stopped: every character and item that is read or made is paid for."""
+"""What the work of expressions costs, and who is stopped: all that is read or made is paid for."""
 
 import itertools
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
@@ -11,6 +11,7 @@ from jinja2 import Undefined
 from workflows_mcp.engine.state_json import MAX_DEPTH
 
 __all__ = [
+    "ITEM",
     "MAX_RESULT",
     "MAX_WORK",
     "ExpressionError",
@@ -23,11 +24,13 @@ __all__ = [
 ]
 
 MAX_WORK = 32 * 2**20
-"""Characters and items that the expressions of one block may read and make, all together."""
+"""What the expressions of one block may read and make, all together: a character counts 1, anything else `ITEM`."""
 
 MAX_RESULT = 4 * 2**20
-"""Characters, or items, that one text may become."""
+"""Characters that one text may become."""
 
+ITEM = 64
+"""The price of an item: going through a list takes far longer than going through a text."""
 
 _VIEWS = (KeysView, ValuesView, ItemsView)
 
@@ -62,38 +65,48 @@ def bounded_work() -> Iterator[None]:
 
 
 def spend(units: int) -> None:
-    """Pay for as many characters or items.
+    """Pay for as many characters, or `ITEM` for each item.
 
     Raises:
         ExpressionError: Nothing is left of the allowance.
     """
+    _spend(_meter(), units)
+
+
+def _meter() -> _Meter:
     meter = _METER.get()
     if meter is None:
         raise RuntimeError("expressions are evaluated inside bounded_work()")
+    return meter
+
+
+def _spend(meter: _Meter, units: int) -> None:
     meter.left -= max(units, 0)
     if meter.left < 0:
-        raise ExpressionError(f"it works on more than {MAX_WORK:,} characters and items")
+        raise ExpressionError("it has more work to do than expressions may")
 
 
 def spend_on(value: object) -> None:
     """Pay for a value and all that is in it, lazy sequences excepted: they are paid for as they are read."""
+    meter = _meter()
+    _spend(meter, ITEM)
     waiting = [value]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, str | range):
-            spend(len(one) + 1)
+        if isinstance(one, str):
+            _spend(meter, len(one))
+        elif isinstance(one, range):
+            _spend(meter, len(one) * ITEM)
         elif isinstance(one, dict):
-            spend(len(one) + 1)
+            _spend(meter, 2 * len(one) * ITEM)
             waiting.extend(itertools.chain(one.keys(), one.values()))
         elif isinstance(one, (list, tuple, *_VIEWS)):
-            spend(len(one) + 1)
+            _spend(meter, len(one) * ITEM)
             waiting.extend(one)
-        else:
-            spend(1)
 
 
 def spend_times(count: object, size: int = 1) -> None:
-    """Pay for `count` pieces; a count that is no whole number is left to the function it is meant for."""
+    """Pay for `count` pieces of a size; a count that is no whole number is left to the function it is meant for."""
     if isinstance(count, int):
         spend(count * size)
 
@@ -105,12 +118,11 @@ def plain(value: object) -> Any:  # noqa: ANN401 - JSON data
         ExpressionError: It is too large or too deep, or holds something that is not JSON.
         UndefinedError: It, or something in it, is undefined.
     """
-    return _plain(value, 1, itertools.count(1))
+    return _plain(value, 1)
 
 
-def _plain(value: object, depth: int, counter: "itertools.count[int]") -> Any:  # noqa: ANN401 - JSON data
-    if next(counter) > MAX_RESULT:
-        raise ExpressionError(f"its value has more than {MAX_RESULT:,} items")
+def _plain(value: object, depth: int) -> Any:  # noqa: ANN401 - JSON data
+    spend(ITEM)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
@@ -121,10 +133,9 @@ def _plain(value: object, depth: int, counter: "itertools.count[int]") -> Any:  
     if depth > MAX_DEPTH:
         raise ExpressionError(f"its value is nested deeper than {MAX_DEPTH}")
     if isinstance(value, dict):
-        spend(len(value))
-        return {_plain_key(key): _plain(item, depth + 1, counter) for key, item in value.items()}
+        return {_plain_key(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, range, Iterator, *_VIEWS)):
-        return [_plain(item, depth + 1, counter) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     if isinstance(value, Undefined):
         return str(value)  # raises, as everything that is done to a strict Undefined does
     raise ExpressionError(f"its value is a {type(value).__name__}, which is not JSON")

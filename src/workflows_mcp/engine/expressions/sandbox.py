@@ -15,7 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from workflows_mcp.engine.expressions.filters import CONCAT, FILTERS, SLICE, check_padding, check_replace, joined
-from workflows_mcp.engine.expressions.metering import ExpressionError, spend, spend_on
+from workflows_mcp.engine.expressions.metering import ITEM, ExpressionError, spend, spend_on
 
 __all__ = ["DICT_METHODS", "Sandbox"]
 
@@ -38,7 +38,7 @@ _PADDING = frozenset({"center", "ljust", "rjust", "zfill"})
 
 def _range(*bounds: int) -> range:
     numbers = range(*bounds)
-    spend(len(numbers))
+    spend(len(numbers) * ITEM)
     return numbers
 
 
@@ -58,7 +58,7 @@ def _check_product(left: object, right: object) -> bool:
         return True
     for sequence, count in ((left, right), (right, left)):
         if isinstance(sequence, str | list | tuple) and isinstance(count, int):
-            spend(len(sequence) * max(count, 0))
+            spend(len(sequence) * max(count, 0) * (1 if isinstance(sequence, str) else ITEM))
             return True
     return False
 
@@ -73,7 +73,7 @@ def _check_sides(symbol: str, left: object, right: object) -> bool:
         return True
     for kind in (str, list, tuple):
         if symbol == "+" and isinstance(left, kind) and isinstance(right, kind):
-            spend(len(left) + len(right))
+            spend((len(left) + len(right)) * (1 if kind is str else ITEM))
             return True
     return False
 

@@ -28,6 +28,10 @@ MAX_TEMPLATE = 256 * 1024
 MAX_EXPRESSION = 8 * 1024
 """Characters that one expression may have."""
 
+# Well below what Python's recursion limit allows, so that an expression that was taken once is taken everywhere.
+_MAX_BRACKETS = 20
+_MAX_DEPTH = 100
+
 _MAX_SHOWN = 200
 
 Reference = tuple[str, ...]
@@ -229,6 +233,8 @@ def _end_of_expression(text: str, start: int) -> int:
             return found.start()
         if bracket in "{[(":
             depth += 1
+            if depth > _MAX_BRACKETS:
+                raise ExpressionError(f"it has more than {_MAX_BRACKETS} brackets inside one another", text[start:])
         elif bracket in "}])":
             depth = max(depth - 1, 0)
         position = found.end()
@@ -248,6 +254,7 @@ def _compile_expression(source: str) -> _Expression:
         expression = parser.parse_expression()
         if not parser.stream.eos:
             raise ExpressionError("it goes on after its end", source)
+        _check_depth(expression, source)
         _check_names(expression, source)
         references = tuple(_references(expression))
         body: list[nodes.Node] = [nodes.Assign(nodes.Name("result", "store"), _SANDBOX.rewritten(expression), lineno=1)]
@@ -261,8 +268,17 @@ def _compile_expression(source: str) -> _Expression:
     return _Expression(source, TemplateExpression(template, undefined_to_none=False), references)
 
 
+def _check_depth(expression: nodes.Expr, source: str) -> None:
+    level: list[nodes.Node] = [expression]
+    for _ in range(_MAX_DEPTH):
+        level = [child for node in level for child in node.iter_child_nodes()]
+        if not level:
+            return
+    raise ExpressionError(f"it is nested deeper than {_MAX_DEPTH}", source)
+
+
 def _check_names(expression: nodes.Expr, source: str) -> None:
-    for node in expression.find_all((nodes.Filter, nodes.Test)):
+    for node in nodes.Output([expression]).find_all((nodes.Filter, nodes.Test)):
         known = _SANDBOX.filters if isinstance(node, nodes.Filter) else _SANDBOX.tests
         if node.name not in known:
             kind = type(node).__name__.lower()

@@ -1,0 +1,83 @@
+"""What a watcher is told."""
+
+import logging
+
+import pytest
+
+from tests.engine.probe import Probe, block, text
+from workflows_mcp.engine.checkpoint import CheckpointStatus
+from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
+from workflows_mcp.engine.events import (
+    BlockFinished,
+    BlockSkipped,
+    BlockStarted,
+    CheckpointSaved,
+    Event,
+    RunEnded,
+    RunPaused,
+    RunStarted,
+    WaveStarted,
+)
+from workflows_mcp.engine.executor import WorkflowExecutor
+
+
+async def test_a_run_tells_what_happens_in_order(executor: WorkflowExecutor, events: list[Event], probe: Probe) -> None:
+    """Each event names the run."""
+    assert probe is not None
+    workflow = text(block("a"), block("ask", "a", ask="well?"), block("bad", "ask", fail="no"), block("c", "bad"))
+    paused = await executor.execute_workflow(workflow, run_id="r")
+    assert [type(event) for event in events] == [
+        RunStarted, CheckpointSaved,
+        WaveStarted, BlockStarted, BlockFinished, CheckpointSaved,
+        WaveStarted, BlockStarted, CheckpointSaved, RunPaused,
+    ]  # fmt: skip
+    assert events[0] == RunStarted("r", "flow", (("a",), ("ask",), ("bad",), ("c",)), 0, continued=False)
+    assert paused.checkpoint_id is not None
+    assert events[-2] == CheckpointSaved("r", "flow", paused.checkpoint_id, CheckpointStatus.PAUSED, 1)
+    assert events[-1] == RunPaused("r", "flow", paused.checkpoint_id, "ask", "well?")
+    events.clear()
+    failed = await executor.resume_workflow(paused.checkpoint_id, "yes")
+    assert [type(event) for event in events] == [
+        RunStarted, BlockFinished, CheckpointSaved,
+        WaveStarted, BlockStarted, BlockFinished, CheckpointSaved,
+        WaveStarted, BlockSkipped, CheckpointSaved, CheckpointSaved, RunEnded,
+    ]  # fmt: skip
+    started, answered, *_ = events
+    assert isinstance(started, RunStarted)
+    assert started.continued
+    assert started.wave == 1
+    assert isinstance(answered, BlockFinished)
+    assert (answered.block_id, answered.status) == ("ask", "succeeded")
+    assert answered.seconds > 0
+    last: Event = events[-1]
+    assert last == RunEnded("r", "flow", "failure", failed.error, failed.checkpoint_id)
+    assert {(event.run_id, event.workflow_name) for event in events} == {("r", "flow")}
+
+
+async def test_a_watcher_that_fails_does_not_end_the_run(
+    store: InMemoryCheckpointStore, probe: Probe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its error is logged."""
+
+    async def broken(_: Event) -> None:
+        raise RuntimeError("watcher")
+
+    assert probe is not None
+    with caplog.at_level(logging.ERROR):
+        result = await WorkflowExecutor(store, on_event=broken).execute_workflow(text(block("a")), run_id="r")
+    assert result.is_success
+    assert "the event callback failed on RunStarted of run 'r'" in caplog.text
+
+
+async def test_a_checkpoint_is_durable_when_its_event_comes(store: InMemoryCheckpointStore, probe: Probe) -> None:
+    """Whoever hears of it can load it."""
+    seen: list[str] = []
+
+    async def look(event: Event) -> None:
+        if isinstance(event, CheckpointSaved):
+            assert await store.load_checkpoint(event.checkpoint_id) is not None
+            seen.append(event.checkpoint_id)
+
+    assert probe is not None
+    await WorkflowExecutor(store, on_event=look).execute_workflow(text(block("a")))
+    assert len(seen) == 3
