@@ -1,5 +1,6 @@
 """States that are too large to be saved."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -135,6 +136,7 @@ async def test_a_wide_wave_runs_a_bounded_number_of_blocks_at_once(executor: Wor
         peak = max(peak, running)
         if running == MAX_BLOCKS_AT_ONCE:
             probe.all_started.set()
+        await asyncio.sleep(0)  # whoever else may start does so now
         await probe.all_started.wait()
         running -= 1
         return {}

@@ -107,13 +107,13 @@ class Progress:
 
     @property
     def wave(self) -> tuple[str, ...]:
-        """The blocks of the wave to run next."""
-        return self.plan.waves[self.wave_index]
+        """The blocks of the wave to run next; empty after the last."""
+        return self.plan.waves[self.wave_index] if self.wave_index < len(self.plan.waves) else ()
 
     @property
     def waiting(self) -> list[str]:
-        """The blocks that wait for an answer, in the order of the definition."""
-        return [block_id for block_id in self.plan.blocks if self.status_of(block_id) == "paused"]
+        """The blocks of the wave that wait for an answer, in the order of the definition."""
+        return [block_id for block_id in self.wave if self.status_of(block_id) == "paused"]
 
     @property
     def failed(self) -> list[str]:

@@ -149,7 +149,8 @@ class Run:
             if status != "succeeded":
                 was = "failed" if status == "failed" else "was skipped"
                 return f"block {dependency!r}, which it depends on, {was}"
-        verdict = truth_of(self._render(block.condition, "condition"))
+        condition = block.condition
+        verdict = condition if isinstance(condition, bool) else truth_of(self._render(condition, "condition"))
         if verdict is None:
             raise BlockFailedError("condition: its value is neither true nor false")
         return None if verdict else "its condition is false"
