@@ -10,10 +10,10 @@ __all__ = [
     "CheckpointFilter",
     "Position",
     "check_age",
+    "check_columns",
     "check_count",
     "check_name",
     "check_seconds",
-    "check_columns",
     "position_before",
 ]
 
@@ -55,7 +55,7 @@ def check_columns(state: CheckpointState) -> None:
         check_name("run_id", state.run_id)
     if state.parent_checkpoint_id is not None:
         check_name("parent_checkpoint_id", state.parent_checkpoint_id)
-    index = state.current_wave_index
+    index: object = state.current_wave_index  # the type is checked when it is encoded
     if isinstance(index, int) and not -(2**31) <= index < 2**31:
         raise ValueError("current_wave_index must fit into 32 bits")
 
