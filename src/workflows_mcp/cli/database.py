@@ -36,7 +36,7 @@ async def open_store(
 
     Raises:
         CommandError: It is a store in memory, and makes no sense.
-        CheckpointStoreError: The URL is wrong, or a new database cannot be created.
+        CheckpointStoreError: The URL is wrong, or the database is not there or not fit to be used.
     """
     from workflows_mcp.persistence.store import create_checkpoint_store
 
@@ -46,6 +46,8 @@ async def open_store(
     else:
         await prepare_database(settings, create=create)
     async with create_checkpoint_store(settings=settings) as store:
+        # A database that cannot be used is found here, before anything has begun.
+        await store.list_checkpoints(limit=0)
         yield store
 
 

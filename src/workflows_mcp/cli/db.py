@@ -73,7 +73,7 @@ async def current_command(*, options: Options = DEFAULT_OPTIONS) -> int:
         print_json({"database": schema.description, "revision": current, "head": HEAD})
         return 0
     note = "" if current == HEAD else f" (the newest is {HEAD}; see: workflows-mcp db upgrade --help)"
-    sys.stdout.write(f"{schema.description} {_at(current)}{note}\n")
+    sys.stdout.write(f"{schema.description} is at {_revision(current)}{note}\n")
     return 0
 
 
@@ -103,9 +103,9 @@ async def _tell(schema: "SchemaManager", options: Options, before: str | None) -
     if options.json:
         print_json({"database": schema.description, "revision": current, "previous": before})
         return
-    was = "as before" if current == before else f"it {_at(before).replace('is', 'was').replace('has', 'had')}"
-    sys.stdout.write(f"{schema.description} {_at(current)} ({was})\n")
+    was = "as before" if current == before else f"before: {_revision(before)}"
+    sys.stdout.write(f"{schema.description} is at {_revision(current)} ({was})\n")
 
 
-def _at(revision: str | None) -> str:
-    return "has no schema of ours" if revision is None else f"is at revision {revision}"
+def _revision(revision: str | None) -> str:
+    return "no revision of ours" if revision is None else f"revision {revision}"

@@ -5,15 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import TextIO
 
 from workflows_mcp.cli.failures import EXIT_INTERRUPTED, explain
+from workflows_mcp.cli.signals import interrupted_exit_code, obey_sigterm
 
 __all__ = ["run_command_line"]
 
 _EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
-_EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def run_command_line(words: Sequence[str]) -> int:
@@ -23,7 +22,7 @@ def run_command_line(words: Sequence[str]) -> int:
         The exit code.
     """
     _prepare_streams()
-    terminated = _obey_sigterm()
+    obey_sigterm()
     try:
         code = _call(words)
         sys.stdout.flush()
@@ -34,7 +33,7 @@ def run_command_line(words: Sequence[str]) -> int:
         if isinstance(error, SystemExit):
             raise
         code = _report(error)
-    return _EXIT_TERMINATED if terminated and code == EXIT_INTERRUPTED else code
+    return interrupted_exit_code() if code == EXIT_INTERRUPTED else code
 
 
 def _call(words: Sequence[str]) -> int:
@@ -77,20 +76,6 @@ def _prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _obey_sigterm() -> list[int]:
-    """Make SIGTERM stop a run as Ctrl-C does: its blocks are processes that must not stay behind."""
-    received: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        handler = signal.getsignal(signal.SIGINT)
-        # A shell starts what goes to the background with SIGINT ignored; SIGTERM is meant all the same.
-        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
-
-    signal.signal(signal.SIGTERM, interrupt)
-    return received
 
 
 def _silence(stream: TextIO) -> None:

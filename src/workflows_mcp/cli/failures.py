@@ -4,6 +4,10 @@ import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError
 
 __all__ = [
     "EXIT_ERROR",
@@ -61,8 +65,7 @@ def explain(error: BaseException) -> Failure:
     if isinstance(error, KeyboardInterrupt | InterruptedRunError):
         return Failure(EXIT_INTERRUPTED, one_line(f"interrupted; {error}" if str(error) else "interrupted"))
     if isinstance(error, CycloptsError):
-        error.verbose = False
-        return _error(EXIT_USAGE, f"{str(error).rstrip('.')}; see: {_help_command(error.command_chain)}")
+        return _error(EXIT_USAGE, f"{_what_is_wrong(error)}; see: {_help_command(error.command_chain)}")
     if isinstance(error, UsageError):
         return _error(EXIT_USAGE, str(error))
     return _error(EXIT_ERROR, _text_of(error, known=(CommandError, WorkflowsError, ValueError)))
@@ -93,6 +96,15 @@ def _masked(found: re.Match[str]) -> str:
 
 def _error(code: int, text: str) -> Failure:
     return Failure(code, f"error: {one_line(text)}")
+
+
+def _what_is_wrong(error: "CycloptsError") -> str:
+    from cyclopts.exceptions import UnusedCliTokensError
+
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"there is no place for {', '.join(map(repr, error.unused_tokens))}"
+    error.verbose = False
+    return str(error).rstrip(".?")
 
 
 def _help_command(chain: object) -> str:

@@ -14,6 +14,7 @@ from workflows_mcp.cli.live import Watcher, watch_run
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page
 from workflows_mcp.cli.results import print_result
+from workflows_mcp.cli.signals import cancelled_by_sigterm
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointState
@@ -120,8 +121,13 @@ def parse_inputs(words: list[str]) -> dict[str, str]:
 
 
 async def _resume(checkpoint_id: str, response: str, options: Options) -> int:
+    from workflows_mcp.errors import CheckpointNotFoundError
+
     async with open_store(options) as store:
-        result = await _watched(store, lambda executor: executor.resume_workflow(checkpoint_id, response), options)
+        try:
+            result = await _watched(store, lambda executor: executor.resume_workflow(checkpoint_id, response), options)
+        except CheckpointNotFoundError:
+            raise _not_waiting(checkpoint_id, "there is no such checkpoint", options) from None
     return print_result(result, options)
 
 
@@ -129,12 +135,10 @@ def _ask(checkpoint_id: str, options: Options) -> str:
     if not sys.stdin.isatty():
         raise UsageError("give the answer with --response TEXT; with --response - it is read from stdin")
     state = asyncio.run(_load(checkpoint_id, options))
-    if state is None or not state.is_paused:
-        found = "there is no such checkpoint" if state is None else f"it is {state.status.value}"
-        raise CommandError(
-            f"checkpoint {checkpoint_id!r} does not wait for an answer: {found}; those that do: "
-            + command_line("checkpoints", "list", "--paused", options=options)
-        )
+    if state is None:
+        raise _not_waiting(checkpoint_id, "there is no such checkpoint", options)
+    if not state.is_paused:
+        raise _not_waiting(checkpoint_id, f"it is {state.status.value}", options)
     page = Page(sys.stderr)
     page.line(state.pause_prompt or "")
     sys.stderr.write("> ")
@@ -143,6 +147,11 @@ def _ask(checkpoint_id: str, options: Options) -> str:
     if not answer:
         raise CommandError("no answer was given; the run still waits")
     return answer.removesuffix("\n")
+
+
+def _not_waiting(checkpoint_id: str, why: str, options: Options) -> CommandError:
+    listing = command_line("checkpoints", "list", "--paused", options=options)
+    return CommandError(f"checkpoint {checkpoint_id!r} does not wait for an answer: {why}; those that do: {listing}")
 
 
 async def _load(checkpoint_id: str, options: Options) -> "CheckpointState | None":
@@ -156,7 +165,8 @@ async def _watched(store: "CheckpointStore", work: _Work, options: Options) -> "
 
     async with watch_run(Page(sys.stderr)) as watcher:
         try:
-            return await work(WorkflowExecutor(store, on_event=watcher))
+            with cancelled_by_sigterm():
+                return await work(WorkflowExecutor(store, on_event=watcher))
         except asyncio.CancelledError:
             raise InterruptedRunError(_how_to_go_on(watcher, options)) from None
 

@@ -11,6 +11,7 @@ from workflows_mcp.cli.demo.story import Story
 from workflows_mcp.cli.failures import CommandError, InterruptedRunError
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.signals import cancelled_by_sigterm
 
 __all__ = ["demo"]
 
@@ -37,7 +38,8 @@ async def demo(*, path: Path | None = None, response: str = "approve", options: 
         options = Options(str(database), options.env_file, options.json)
     story = Story(Page(sys.stderr if options.json else sys.stdout), find_workflow(), folder, options)
     try:
-        told = await _tell(story, response)
+        with cancelled_by_sigterm():
+            told = await _tell(story, response)
     except asyncio.CancelledError:
         again = command_line("recover", story.run_id, options=options)
         raise InterruptedRunError(f"the worker is stopped; what it had saved goes on with: {again}") from None

@@ -35,6 +35,12 @@ class Worker:
         self.pid = process.pid
         self.result: dict[str, Any] | None = None
 
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended it, as the kernel tells; None: none did."""
+        code = self._process.returncode
+        return -code if code is not None and code < 0 else None
+
     async def events(self) -> AsyncIterator["Event"]:
         """What happens in the run; the worker stands still while an event is looked at.
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Story"]
 
 
+# Somebody is watching, and a huge folder is not what is to be seen.
+_SECONDS_A_CHECK = 4
+
+
 class Story:
     """The demo, act by act.
 
@@ -41,11 +45,14 @@ class Story:
         self._settings = options.settings()
         self._record = Record()
         self._result: dict[str, Any] = {}
+        self._killed: dict[str, Any] = {}
 
     async def prepare(self) -> None:
         """Say what is going to happen, and make the database ready."""
         from workflows_mcp.persistence.database import describe_database
 
+        await prepare_database(self._settings, create=True, quiet=True)
+        await self._checkpoints()  # a database that cannot be used is found before the story begins
         database = describe_database(self._settings.url)
         page = self._page
         page.line("A workflow that survives kill -9", style="bold")
@@ -53,11 +60,10 @@ class Story:
         page.line(f"workflow   {self._workflow}")
         page.line(f"folder     {self._folder} (nothing in it is changed)")
         page.line(f"database   {database}")
-        await prepare_database(self._settings, create=True, quiet=True)
 
     async def run_and_kill(self) -> None:
         """Let a first process run the workflow, and kill it in the middle of a wave."""
-        inputs = {"path": str(self._folder)}
+        inputs = {"path": str(self._folder), "max_seconds": _SECONDS_A_CHECK}
         async with start_worker(
             **self._job("run"), workflow=str(self._workflow), inputs=inputs, run_id=self.run_id
         ) as worker:
@@ -66,8 +72,9 @@ class Story:
             self._page.line()
             self._page.line(f"kill -9 {worker.pid}", style="bold red")
             await worker.kill()
-        at_work = ", ".join(self._record.killed(worker.pid))
-        self._page.prose(f"Gone, with the commands that it was running: {at_work}.")
+        at_work = self._record.killed(worker.pid)
+        self._killed = {"pid": worker.pid, "signal": worker.signal, "blocks": at_work}
+        self._page.prose(f"Gone, with the commands that it was running: {', '.join(at_work)}.")
 
     async def look_into_database(self) -> None:
         """Show what the database still knows."""
@@ -132,7 +139,7 @@ class Story:
         return {
             **self._result,
             "database": self._options.words()[1],
-            "killed": {"pid": self._record.pids[0], "blocks": self._record.killed(self._record.pids[0])},
+            "killed": self._killed,
             "saved_before_the_kill": self._record.saved,
             "blocks": self._record.blocks,
             "checkpoints": [dataclasses.asdict(one) for one in found],

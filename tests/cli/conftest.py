@@ -1,0 +1,124 @@
+"""The command as people use it: a process of its own, in a clean environment and a folder of its own."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor, WorkflowResult, upgrade_schema
+
+PASSWORD = "s3cret-pa55"
+
+ASKING = """\
+name: asking
+inputs:
+  who: {type: str}
+blocks:
+  - id: greet
+    type: Shell
+    inputs: {command: "echo hello {{ inputs.who | shquote }}"}
+  - id: question
+    type: Prompt
+    depends_on: [greet]
+    inputs: {prompt: "Go on, {{ inputs.who }}?"}
+  - id: end
+    type: Shell
+    depends_on: [question]
+    inputs: {command: "printf %s {{ blocks.question.outputs.response | shquote }}"}
+outputs:
+  greeting: "{{ blocks.greet.outputs.stdout | trim }}"
+  answer: "{{ blocks.end.outputs.stdout }}"
+"""
+"""A workflow that greets, asks, and gives the answer back."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did: its exit code, and what it printed where."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """The one JSON value on stdout."""
+        return json.loads(self.out)
+
+    def error(self) -> str:
+        """The one line on stderr that says what went wrong."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("error: "), self.err
+        return lines[0]
+
+
+class CLI:
+    """Runs `python -m workflows_mcp` in a folder, with nothing in the environment but what is given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+
+    def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
+        """Start a command with its streams in pipes."""
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        environment = {**self.environment, **options.pop("env", {})}
+        command = [sys.executable, "-m", "workflows_mcp", *map(str, words)]
+        return subprocess.Popen(command, text=True, cwd=self.folder, env=environment, **{**pipes, **options})
+
+    def finish(self, process: subprocess.Popen[str], stdin: str | None = None) -> Outcome:
+        """Wait for a command's end."""
+        with process:
+            out, err = process.communicate(stdin, timeout=60)
+        outcome = Outcome(process.returncode, out or "", err or "")
+        assert "Traceback" not in outcome.out + outcome.err, outcome.err
+        assert PASSWORD not in outcome.out + outcome.err
+        return outcome
+
+    def __call__(self, *words: str | Path, stdin: str | None = None, **options: Any) -> Outcome:
+        """Run a command to its end."""
+        if stdin is not None:
+            options["stdin"] = subprocess.PIPE
+        return self.finish(self.start(*words, **options), stdin)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> CLI:
+    """The command, in an empty folder."""
+    return CLI(tmp_path)
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Path:
+    """The file of a workflow that asks."""
+    path = tmp_path / "asking.yaml"
+    path.write_text(ASKING)
+    return path
+
+
+@pytest.fixture(scope="session")
+def waiting_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WorkflowResult]:
+    """A database with a run that waits for its answer, to be copied."""
+    path = tmp_path_factory.mktemp("waiting") / "runs.db"
+
+    async def run() -> WorkflowResult:
+        await upgrade_schema(str(path))
+        async with SQLAlchemyCheckpointStore(str(path)) as store:
+            return await WorkflowExecutor(store).execute_workflow(ASKING, {"who": "Ann"})
+
+    return path, asyncio.run(run())
+
+
+@pytest.fixture
+def waiting(waiting_template: tuple[Path, WorkflowResult], tmp_path: Path) -> WorkflowResult:
+    """A run that waits for its answer, in `runs.db` in the command's folder."""
+    path, result = waiting_template
+    shutil.copyfile(path, tmp_path / "runs.db")
+    return result

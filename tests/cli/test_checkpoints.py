@@ -1,0 +1,106 @@
+"""`checkpoints list` and `checkpoints show`."""
+
+import asyncio
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+from tests.cli.conftest import CLI
+from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowResult
+
+
+def test_a_listing_is_aligned_lines_and_its_cursor_gives_the_next_page(cli: CLI, waiting: WorkflowResult) -> None:
+    """The newest first; the run has saved its begin, its first wave and its question."""
+    first = cli("checkpoints", "list", "--limit", "2", "--database-url", "runs.db")
+    header, newest, second, more = first.out.splitlines()
+    assert header.split() == ["created", "status", "next", "wave", "bytes", "workflow", "run", "checkpoint"]
+    assert newest[header.index("status") :].startswith("waiting ")
+    assert newest.endswith(str(waiting.checkpoint_id))
+    assert second[header.index("status") :].startswith("running ")
+    assert first.err == ""
+
+    cursor = more.rpartition("--before ")[2]
+    words = ("checkpoints", "list", "--limit", "2", "--before", cursor, "--json", "--database-url", "runs.db")
+    rest = cli(*words).json()
+    assert [one["current_wave_index"] for one in rest["checkpoints"]] == [0]
+    assert rest["next"] is None
+
+
+def test_a_listing_keeps_to_its_filters(cli: CLI, waiting: WorkflowResult) -> None:
+    """All of them at once, and each of two that match nothing."""
+    base = ("checkpoints", "list", "--json", "--database-url", "runs.db")
+    all_of_them = ("--workflow", "asking", "--run", waiting.run_id, "--status", "paused", "--paused")
+    processes = [cli.start(*base, *words) for words in (all_of_them, ("--workflow", "other"), ("--status", "failed"))]
+    found, *nothing = [cli.finish(process).json()["checkpoints"] for process in processes]
+    assert [one["checkpoint_id"] for one in found] == [waiting.checkpoint_id]
+    assert found[0]["pause_prompt"] == "Go on, Ann?"
+    assert "payload" not in found[0]
+    assert nothing == [[], []]
+
+
+def test_show_prints_metadata_and_the_state(cli: CLI, waiting: WorkflowResult) -> None:
+    """As text for people, and as the same data for programs."""
+    words = ("checkpoints", "show", str(waiting.checkpoint_id), "--database-url", "runs.db")
+    processes = [cli.start(*words), cli.start(*words, "--json")]
+    text, data = (cli.finish(process) for process in processes)
+    assert f"checkpoint_id         {waiting.checkpoint_id}\n" in text.out
+    assert '"who": "Ann"' in text.out
+    assert data.json()["metadata"]["status"] == "paused"
+    assert data.json()["state"]["runtime_inputs"] == {"who": "Ann"}
+
+
+def test_what_is_stored_cannot_move_the_cursor_of_a_terminal(cli: CLI, waiting: WorkflowResult, tmp_path: Path) -> None:
+    """Names come from workflows, and a listing is one line a checkpoint whatever is in them."""
+
+    async def save_a_hostile_name() -> None:
+        async with SQLAlchemyCheckpointStore(str(tmp_path / "runs.db")) as store:
+            state = await store.load_checkpoint(str(waiting.checkpoint_id))
+            assert state is not None
+            await store.save_checkpoint(
+                replace(state, checkpoint_id="x", created_at=state.created_at + 1, workflow_name="a\x1b[2J\nb")
+            )
+
+    asyncio.run(save_a_hostile_name())
+    listing = cli("checkpoints", "list", "--limit", "1", "--database-url", "runs.db")
+    assert "a [2J b" in listing.out
+    assert "\x1b" not in listing.out
+
+
+def test_a_reader_that_stops_reading_is_no_error(cli: CLI, waiting: WorkflowResult) -> None:
+    """As in `workflows-mcp checkpoints show … | head -1`."""
+    process = cli.start("checkpoints", "show", str(waiting.checkpoint_id), "--database-url", "runs.db")
+    assert process.stdout is not None
+    process.stdout.close()
+    with process:
+        assert process.stderr is not None
+        err = process.stderr.read()
+    assert err == ""
+    assert process.returncode == 128 + 13  # what a shell says of a process that SIGPIPE ended
+
+
+def test_a_new_database_has_no_checkpoints_and_that_is_no_error(cli: CLI, tmp_path: Path) -> None:
+    """A file that is missing gets its schema, and the command says that it made one."""
+    listing = cli("checkpoints", "list", "--database-url", "new.db")
+    assert listing.code == 0
+    assert listing.out == "There are no checkpoints here.\n"
+    assert "created" in listing.err
+    assert (tmp_path / "new.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_help_and_version_need_neither_a_database_nor_heavy_modules(cli: CLI) -> None:
+    """They answer at once, which is felt at every use of the command."""
+    version = cli("--version")
+    assert version.out.strip().replace(".", "").isdigit()
+    with cli.start("--help", env={"PYTHONPROFILEIMPORTTIME": "1"}) as process:
+        out, imported = process.communicate()
+    assert "workflows-mcp demo" in out
+    loaded = {line.rpartition("|")[2].strip() for line in imported.splitlines()}
+    assert "cyclopts" in loaded
+    assert not loaded & {"sqlalchemy", "alembic", "pydantic", "asyncpg", "yaml", "jinja2"}
+
+
+def test_no_word_prints_the_help(cli: CLI) -> None:
+    """Which is no error."""
+    outcome = cli(stderr=subprocess.STDOUT)
+    assert outcome.code == 0
+    assert "Usage: workflows-mcp COMMAND" in outcome.out

@@ -1,0 +1,56 @@
+"""`db upgrade`, `downgrade`, `current`, `check`."""
+
+from pathlib import Path
+
+from tests.cli.conftest import CLI
+from workflows_mcp import WorkflowResult
+
+
+def test_each_command_tells_where_the_schema_was_and_is(cli: CLI, tmp_path: Path) -> None:
+    """From a new file to head and down again; nobody's data is converted unasked, unless the settings ask for it."""
+    url = ("--database-url", str(tmp_path / "new.db"))
+    up = cli("db", "upgrade", *url, "--json").json()
+    assert (up["previous"], up["revision"]) == (None, "0002")
+    assert str(tmp_path / "new.db") in up["database"]
+    assert "is at revision 0001 (before: revision 0002)" in cli("db", "downgrade", "0001", *url).out
+
+    current, check, listing = (
+        cli.finish(process)
+        for process in [
+            cli.start("db", "current", *url, "--json"),
+            cli.start("db", "check", *url),
+            cli.start("checkpoints", "list", *url),
+        ]
+    )
+    assert (current.json()["revision"], current.json()["head"]) == ("0001", "0002")
+    for refused in (check, listing):
+        assert refused.code == 1
+        assert "workflows-mcp db upgrade" in refused.error()
+    assert cli("checkpoints", "list", *url, env={"WORKFLOWS_AUTO_UPGRADE": "1"}).code == 0
+
+
+def test_a_schema_in_order_passes_the_check_with_nothing_but_the_answer(cli: CLI, waiting: WorkflowResult) -> None:
+    """On stdout stands one JSON object."""
+    assert waiting.is_paused
+    check = cli("db", "check", "--json", "--database-url", "runs.db")
+    assert check.code == 0, check.err
+    assert check.json()["revision"] == check.json()["head"]
+
+
+def test_going_down_to_base_keeps_checkpoints_unless_told_otherwise(cli: CLI, waiting: WorkflowResult) -> None:
+    """Data goes only by --drop-data."""
+    words = ("db", "downgrade", "base", "--database-url", "runs.db")
+    refused = cli(*words)
+    assert refused.code == 1
+    assert "checkpoints" in refused.error()
+    assert str(waiting.checkpoint_id) in cli("checkpoints", "list", "--database-url", "runs.db").out
+    assert "is at no revision of ours" in cli(*words, "--drop-data").out
+
+
+def test_postgresql_is_upgraded_when_asked_and_never_by_itself(cli: CLI, postgres_url: str) -> None:
+    """A server's database is its owner's, even a new one."""
+    refused = cli("checkpoints", "list", "--database-url", postgres_url)
+    assert refused.code == 1
+    assert "db upgrade" in refused.error()
+    assert "at revision 0002" in cli("db", "upgrade", "--database-url", postgres_url).out
+    assert cli("checkpoints", "list", "--database-url", postgres_url).code == 0

@@ -1,0 +1,184 @@
+"""`run`, `resume` and `recover`, as scripts and people use them."""
+
+import os
+import pty
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.cli.conftest import CLI, PASSWORD
+from workflows_mcp import WorkflowResult
+
+KEYS = ["status", "outputs", "error", "run_id", "checkpoint_id", "prompt"]
+
+
+def test_a_run_pauses_with_the_command_that_resumes_it_and_that_command_works(cli: CLI, asking: Path) -> None:
+    """What is printed can be pasted, with quotes and spaces in names and values; progress stays off stdout."""
+    ran = cli("run", asking, "--input", "who=O'Neil & Sons", "--database-url", "my runs.db")
+    assert ran.code == 0
+    assert "Go on, O'Neil & Sons?" in ran.out
+    assert "greet" in ran.err
+    assert "greet" not in ran.out
+
+    command = next(line for line in ran.out.splitlines() if "workflows-mcp resume" in line)
+    program, *words = shlex.split(command.replace("TEXT", "'yes, go on'"))
+    assert program == "workflows-mcp"
+    resumed = cli(*words)
+    assert resumed.code == 0, resumed.err
+    assert resumed.out.startswith("success: run ")
+    assert "  greeting: hello O'Neil & Sons\n  answer: yes, go on\n" in resumed.out
+
+
+def test_json_is_one_object_whatever_the_run_comes_to(cli: CLI, asking: Path, tmp_path: Path) -> None:
+    """Three runs at a time, each with the same six keys on stdout and nothing else."""
+    failing = tmp_path / "failing.yaml"
+    failing.write_text("name: f\nblocks:\n- {id: a, type: Shell, inputs: {command: 'echo no good >&2; exit 3'}}\n")
+    pausing = cli.start("run", asking, "--input", "who=Ann", "--json", "--database-url", "pausing.db")
+    failed = cli("run", failing, "--json", "--database-url", "failing.db")
+    paused = cli.finish(pausing)
+
+    assert (paused.code, failed.code) == (0, 1)
+    assert list(paused.json()) == list(failed.json()) == KEYS
+    assert paused.json()["status"] == "paused"
+    assert paused.json()["prompt"] == "Go on, Ann?"
+    assert paused.json()["outputs"] == {}
+    assert failed.json()["status"] == "failure"
+    assert "exit code 3" in failed.json()["error"]
+    last = failed.err.splitlines()[-1]
+    assert last.startswith("error: run ")
+    assert "no good" in last
+
+
+def test_the_answer_may_come_from_stdin_and_is_taken_once(cli: CLI, waiting: WorkflowResult) -> None:
+    """A second answer to the same checkpoint is refused, and nothing runs."""
+    words = ("resume", str(waiting.checkpoint_id), "--response", "-", "--json", "--database-url", "runs.db")
+    resumed = cli(*words, stdin="line 1\nline 2\n")
+    assert resumed.code == 0
+    assert list(resumed.json()) == KEYS
+    assert resumed.json()["status"] == "success"
+    assert resumed.json()["outputs"] == {"greeting": "hello Ann", "answer": "line 1\nline 2"}
+
+    again = cli(*words, stdin="once more")
+    assert again.code == 1
+    assert "has already gone on" in again.error()
+    assert again.out == ""
+
+
+def test_a_repeated_run_id_gives_the_result_and_does_not_run_again(cli: CLI, tmp_path: Path) -> None:
+    """A script may be started twice with the same run id."""
+    workflow = tmp_path / "count.yaml"
+    workflow.write_text(
+        "name: count\nblocks:\n- {id: a, type: Shell, inputs: {command: 'echo >> ran'}}\noutputs: {done: 'yes'}\n"
+    )
+    words = ("run", workflow, "--run-id", "nightly", "--json", "--database-url", "runs.db")
+    first, second = cli(*words), cli(*words)
+    assert first.json()["run_id"] == "nightly"
+    assert second.json() == first.json()
+    assert (tmp_path / "ran").read_text() == "\n"
+
+
+def test_memory_runs_but_says_that_nobody_can_answer(cli: CLI, asking: Path) -> None:
+    """No command is printed that could not work."""
+    ran = cli("run", asking, "--input", "who=Ann", "--database-url", "memory://")
+    assert ran.code == 0
+    assert "kept in memory" in ran.out
+    assert "workflows-mcp resume" not in ran.out
+
+
+def test_without_any_setting_the_database_is_created_in_the_data_folder_and_its_path_told(
+    cli: CLI, asking: Path, tmp_path: Path
+) -> None:
+    """A newcomer needs no set-up, and knows where the data is."""
+    ran = cli("run", asking, "--input", "who=Ann")
+    path = tmp_path / ".local/share/workflows-mcp/checkpoints.db"
+    assert ran.code == 0
+    assert path.is_file()
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert str(path) in ran.err
+    assert "--database-url" not in ran.out
+
+
+def test_the_env_file_is_read_when_it_is_named(cli: CLI, asking: Path, tmp_path: Path) -> None:
+    """A .env file that happens to lie in the folder is not obeyed."""
+    (tmp_path / "settings.env").write_text("WORKFLOWS_DATABASE_URL=from-env-file.db\n")
+    (tmp_path / ".env").write_text("WORKFLOWS_DATABASE_URL=stranger.db\n")
+    ran = cli("run", asking, "--input", "who=Ann", "--env-file", "settings.env")
+    assert "--env-file settings.env" in ran.out
+    assert (tmp_path / "from-env-file.db").exists()
+    assert not (tmp_path / "stranger.db").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_stops_its_blocks_and_says_how_it_goes_on(
+    cli: CLI, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The printed command continues the run; what was saved does not run again."""
+    os.mkfifo(tmp_path / "started")
+    workflow = tmp_path / "waiting.yaml"
+    workflow.write_text(
+        "name: waiting\nblocks:\n"
+        "- {id: quick, type: Shell, inputs: {command: 'echo >> quick-ran'}}\n"
+        "- id: slow\n  type: Shell\n  depends_on: [quick]\n"
+        "  inputs: {command: 'test -e go || { echo $$ > started; exec sleep 600; }'}\n"
+    )
+    process = cli.start("run", workflow, "--database-url", "runs.db")
+    block = int((tmp_path / "started").read_text())  # opening a FIFO waits for the block to open it too
+    process.send_signal(number)
+    interrupted = cli.finish(process)
+    last = interrupted.err.splitlines()[-1]
+    assert interrupted.code == 128 + number
+    assert last.startswith("interrupted; go on with: workflows-mcp recover ")
+    with pytest.raises(ProcessLookupError):
+        os.kill(block, 0)
+
+    if number == signal.SIGINT:
+        (tmp_path / "go").touch()
+        recovered = cli(*shlex.split(last.partition("workflows-mcp ")[2]))
+        assert recovered.code == 0, recovered.err
+        assert recovered.out.startswith("success: run ")
+        assert (tmp_path / "quick-ran").read_text() == "\n"
+
+
+def test_on_a_terminal_resume_asks(cli: CLI, waiting: WorkflowResult) -> None:
+    """The prompt is shown, and the answer read, on the terminal."""
+    ours, theirs = pty.openpty()
+    words = ("resume", str(waiting.checkpoint_id), "--database-url", "runs.db", "--json")
+    with cli.start(*words, stdin=theirs, stderr=theirs, env={"TERM": "xterm"}) as process:
+        os.close(theirs)
+        shown = ""
+        while "> " not in shown:
+            shown += os.read(ours, 1000).decode()
+        os.write(ours, b"typed\n")
+        out = _drain(process, ours)
+    assert "Go on, Ann?" in shown
+    assert process.returncode == 0
+    assert '"answer": "typed"' in out
+
+
+def test_no_password_stands_in_the_command_that_resumes(cli: CLI, asking: Path, postgres_url: str) -> None:
+    """A password is typed into the URL although the server wants none; it must come back nowhere."""
+    parts = urlsplit(postgres_url)
+    user, host = parts.username, parts.netloc.rpartition("@")[2]
+    url = parts._replace(netloc=f"{user}:{PASSWORD}@{host}").geturl()
+    assert cli("db", "upgrade", "--database-url", url).code == 0
+    ran = cli("run", asking, "--input", "who=Ann", "--database-url", url)
+    assert ran.code == 0, ran.err
+    assert f"postgresql://{user}@{host}/" in ran.out
+    assert "with the password put back" in ran.out
+
+
+def _drain(process: subprocess.Popen[str], terminal: int) -> str:
+    """What is printed on stdout, while what goes to the terminal is read and dropped."""
+    try:
+        while os.read(terminal, 1000):
+            pass
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    finally:
+        os.close(terminal)
+    assert process.stdout is not None
+    return process.stdout.read()
