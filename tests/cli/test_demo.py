@@ -1,5 +1,6 @@
 """`workflows-mcp demo`, end to end, with a worker that is really killed; and the example for embedders."""
 
+import asyncio
 import os
 import re
 import select
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CLI
+from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
+from workflows_mcp.cli.demo.process import Worker, start_worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,9 +96,10 @@ def test_the_same_on_postgresql_as_one_json_object(cli: CLI, folder: Path, postg
     assert processes_in(folder) == []
 
 
-def test_a_demo_that_is_killed_itself_leaves_no_worker_behind(cli: CLI, folder: Path) -> None:
-    """The worker stops when nobody follows it any more."""
-    with cli.start("demo", "--path", folder, stderr=subprocess.DEVNULL) as process:
+def test_a_demo_that_is_killed_itself_leaves_no_worker_behind(cli: CLI, folder: Path, tmp_path: Path) -> None:
+    """The worker stops, and does not go on to the run's question, when nobody follows it any more."""
+    words = ("demo", "--path", folder, "--database-url", "demo.db")
+    with cli.start(*words, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         line = next(line for line in process.stdout if "runs the workflow" in line)
         worker = os.pidfd_open(int(re.findall(r"\d+", line)[1]))
@@ -104,6 +108,36 @@ def test_a_demo_that_is_killed_itself_leaves_no_worker_behind(cli: CLI, folder: 
     ended, _, _ = select.select([worker], [], [], 30)
     os.close(worker)
     assert ended
+
+    async def statuses() -> set[str]:
+        async with SQLAlchemyCheckpointStore(str(tmp_path / "demo.db")) as store:
+            return {one.status.value for one in await store.list_checkpoints()}
+
+    assert asyncio.run(statuses()) <= {"running"}
+
+
+async def test_a_worker_that_is_killed_takes_its_commands_along(tmp_path: Path) -> None:
+    """The demo leaves nothing behind, however long a command would have gone on by itself."""
+    os.mkfifo(tmp_path / "started")
+    workflow = tmp_path / "long.yaml"
+    command = f"echo $$ > {tmp_path}/started; sleep 600"
+    workflow.write_text(f"name: long\nblocks:\n- {{id: a, type: Shell, inputs: {{command: '{command}'}}}}\n")
+    await upgrade_schema(str(tmp_path / "runs.db"))
+    job: dict[str, object] = {"workflow": str(workflow), "inputs": {}, "run_id": "r", "env_file": None}
+    async with start_worker(action="run", database_url=str(tmp_path / "runs.db"), **job) as worker:
+        following = asyncio.create_task(_follow(worker))
+        running = os.pidfd_open(int(await asyncio.to_thread((tmp_path / "started").read_text)))
+        await worker.kill()
+        await asyncio.gather(following, return_exceptions=True)
+    assert worker.signal == signal.SIGKILL
+    ended, _, _ = select.select([running], [], [], 30)
+    os.close(running)
+    assert ended
+
+
+async def _follow(worker: Worker) -> None:
+    async for _ in worker.events():
+        pass
 
 
 def test_the_example_for_embedders_saves_loads_and_lists(tmp_path: Path) -> None:

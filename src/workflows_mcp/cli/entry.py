@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from workflows_mcp.cli.failures import EXIT_INTERRUPTED, explain
-from workflows_mcp.cli.signals import interrupted_exit_code, obey_sigterm
+from workflows_mcp.cli.signals import interrupted_exit_code, obey_signals
 
 __all__ = ["run_command_line"]
 
@@ -22,7 +22,7 @@ def run_command_line(words: Sequence[str]) -> int:
         The exit code.
     """
     _prepare_streams()
-    obey_sigterm()
+    obey_signals()
     try:
         code = _call(words)
         sys.stdout.flush()

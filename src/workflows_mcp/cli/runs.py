@@ -14,7 +14,7 @@ from workflows_mcp.cli.live import Watcher, watch_run
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page
 from workflows_mcp.cli.results import print_result
-from workflows_mcp.cli.signals import cancelled_by_sigterm
+from workflows_mcp.cli.signals import cancelled_by_signals
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointState
@@ -165,7 +165,7 @@ async def _watched(store: "CheckpointStore", work: _Work, options: Options) -> "
 
     async with watch_run(Page(sys.stderr)) as watcher:
         try:
-            with cancelled_by_sigterm():
+            with cancelled_by_signals():
                 return await work(WorkflowExecutor(store, on_event=watcher))
         except asyncio.CancelledError:
             raise InterruptedRunError(_how_to_go_on(watcher, options)) from None

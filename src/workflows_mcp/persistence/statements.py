@@ -1,6 +1,5 @@
 """Every statement that the store runs, built with SQLAlchemy."""
 
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -22,7 +21,7 @@ __all__ = [
     "oldest",
     "payloads",
     "remove",
-    "remove_all",
+    "remove_range",
     "slot",
     "superfluous",
     "upsert",
@@ -141,15 +140,19 @@ def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -
     )
 
 
-def oldest(doomed: ColumnElement[bool], *, limit: int) -> Select[str]:
-    """The ids of some checkpoints that meet a condition, the oldest first."""
-    return select(C.checkpoint_id).where(doomed).order_by(C.created_at, C.checkpoint_id).limit(limit)
+def oldest(doomed: ColumnElement[bool], *, after: Position | None, limit: int) -> Select[float, str]:
+    """The places of some checkpoints that meet a condition, the oldest first, going on after a place."""
+    statement = select(C.created_at, C.checkpoint_id).where(doomed).order_by(C.created_at, C.checkpoint_id)
+    if after is not None:
+        statement = statement.where(tuple_(C.created_at, C.checkpoint_id) > tuple_(*after))
+    return statement.limit(limit)
 
 
-def remove_all(checkpoint_ids: Sequence[str], doomed: ColumnElement[bool]) -> Delete:
-    """Delete checkpoints that were found to meet a condition, and still do: one saved again since then stays.
+def remove_range(doomed: ColumnElement[bool], first: Position, last: Position) -> Delete:
+    """Delete what meets a condition between two places: one that was saved again since it was found may not any more.
 
-    The ids are listed, not selected by this statement itself: for `IN (SELECT …)` PostgreSQL may read the whole
-    table at every batch.
+    A range of an index, not a list of ids or `IN (SELECT …)`: for these, either database may walk all that meets
+    the condition, or the whole table, at every batch.
     """
-    return delete(C).where(C.checkpoint_id.in_(checkpoint_ids), doomed)
+    place = tuple_(C.created_at, C.checkpoint_id)
+    return delete(C).where(doomed, place >= tuple_(*first), place <= tuple_(*last))

@@ -150,7 +150,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             name = rows[0].workflow_name
             last_kept = await database.fetch(statements.slot(name, max_per_workflow, keep_paused=keep_paused))
             if last_kept:
-                place = last_kept[0].created_at, last_kept[0].checkpoint_id
+                place = _position(last_kept[0])
                 total += await self._remove(statements.superfluous(name, place, keep_paused=keep_paused))
             rows = await database.fetch(statements.next_workflow(name))
         return total
@@ -205,10 +205,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def _remove(self, doomed: ColumnElement[bool]) -> int:
         """Delete what meets a condition, batch by batch, so that saves get their turn in between."""
         database = await self._ready()
-        batch = statements.oldest(doomed, limit=_DELETE_BATCH)
         total = 0
-        while rows := await database.fetch(batch):
-            total += await database.change(statements.remove_all([row.checkpoint_id for row in rows], doomed))
+        last: Position | None = None
+        while rows := await database.fetch(statements.oldest(doomed, after=last, limit=_DELETE_BATCH)):
+            first, last = _position(rows[0]), _position(rows[-1])
+            total += await database.change(statements.remove_range(doomed, first, last))
         return total
 
 
@@ -232,6 +233,10 @@ def _metadata(row: Row[Any]) -> CheckpointMetadata:
     # A status that this version does not know is listed as it is: no row makes a listing fail.
     fields["status"] = _STATUSES.get(fields["status"], fields["status"])
     return CheckpointMetadata(**fields)
+
+
+def _position(row: Row[Any]) -> Position:
+    return row.created_at, row.checkpoint_id
 
 
 def _state(row: Row[Any]) -> CheckpointState:

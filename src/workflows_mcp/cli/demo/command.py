@@ -11,7 +11,7 @@ from workflows_mcp.cli.demo.story import Story
 from workflows_mcp.cli.failures import CommandError, InterruptedRunError
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json
-from workflows_mcp.cli.signals import cancelled_by_sigterm
+from workflows_mcp.cli.signals import cancelled_by_signals
 
 __all__ = ["demo"]
 
@@ -38,7 +38,7 @@ async def demo(*, path: Path | None = None, response: str = "approve", options: 
         options = Options(str(database), options.env_file, options.json)
     story = Story(Page(sys.stderr if options.json else sys.stdout), find_workflow(), folder, options)
     try:
-        with cancelled_by_sigterm():
+        with cancelled_by_signals():
             told = await _tell(story, response)
     except asyncio.CancelledError:
         again = command_line("recover", story.run_id, options=options)

@@ -6,6 +6,7 @@ that it chose, while the blocks' own processes go on working; and when the paren
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import sys
@@ -23,12 +24,15 @@ __all__ = ["main"]
 def main() -> None:
     """Do the job that stands on stdin."""
     job = json.loads(sys.stdin.readline())
+    told: dict[str, Any]
     try:
         result = asyncio.run(_work(job))
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent tells it
-        _write({"error": explain(error).line.removeprefix("error: ")})
+        told = {"error": explain(error).line.removeprefix("error: ")}
     else:
-        _write({"result": result.to_dict()})
+        told = {"result": result.to_dict()}
+    with contextlib.suppress(OSError):  # the parent may be gone
+        _write(told)
 
 
 async def _work(job: dict[str, Any]) -> "WorkflowResult":
@@ -40,8 +44,7 @@ async def _work(job: dict[str, Any]) -> "WorkflowResult":
     assert me is not None
 
     async def tell(event: "Event") -> None:
-        _write({"event": type(event).__name__, **dataclasses.asdict(event)})
-        if not sys.stdin.readline():  # blocks on purpose: not a step further before the parent says so
+        if not _tell_parent({"event": type(event).__name__, **dataclasses.asdict(event)}):
             me.cancel()
 
     settings = load_settings(job["env_file"], database_url=job["database_url"])
@@ -56,6 +59,15 @@ async def _call(executor: "WorkflowExecutor", job: dict[str, Any]) -> "WorkflowR
     if job["action"] == "recover":
         return await executor.recover(job["run_id"])
     return await executor.resume_workflow(job["checkpoint_id"], job["response"])
+
+
+def _tell_parent(message: dict[str, Any]) -> bool:
+    """Tell something, and wait until the parent says to go on; False: there is no parent any more."""
+    try:
+        _write(message)
+        return sys.stdin.readline() != ""  # blocks the loop on purpose: not a step further meanwhile
+    except OSError:
+        return False
 
 
 def _write(message: dict[str, Any]) -> None:
