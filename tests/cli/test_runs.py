@@ -1,5 +1,6 @@
 """`run`, `resume` and `recover`, as scripts and people use them."""
 
+import asyncio
 import os
 import pty
 import shlex
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.cli.conftest import CLI, PASSWORD
-from workflows_mcp import WorkflowResult
+from workflows_mcp import WorkflowResult, upgrade_schema
 
 KEYS = ["status", "outputs", "error", "run_id", "checkpoint_id", "prompt"]
 
@@ -164,7 +165,7 @@ def test_no_password_stands_in_the_command_that_resumes(cli: CLI, asking: Path, 
     parts = urlsplit(postgres_url)
     user, host = parts.username, parts.netloc.rpartition("@")[2]
     url = parts._replace(netloc=f"{user}:{PASSWORD}@{host}").geturl()
-    assert cli("db", "upgrade", "--database-url", url).code == 0
+    asyncio.run(upgrade_schema(url))
     ran = cli("run", asking, "--input", "who=Ann", "--database-url", url)
     assert ran.code == 0, ran.err
     assert f"postgresql://{user}@{host}/" in ran.out
