@@ -67,25 +67,33 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_the_code_in_a_document_runs(path: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    """One block after the other, in one folder that was empty at first."""
+def run_all(path: Path, folder: Path, environment: dict[str, str]) -> list[str]:
+    """Run the code of a document, one piece after the other, in one folder; what each printed."""
+    printed = []
     for block in blocks_of(path):
         first = block.code.splitlines()[0]
         if block.is_run or block.language == "python":
-            run(block, tmp_path, environment)
+            printed.append(run(block, folder, environment))
         elif block.language == "bash":
             assert first in NOT_RUN, f"nothing runs this: {first}"
+    return printed
 
 
-def test_the_readme_shows_what_happens(tmp_path: Path, environment: dict[str, str]) -> None:
-    """The greeting, the question, the answer, and the run that another process asks for again."""
-    printed = [run(block, tmp_path, environment) for block in blocks_of(ROOT / "README.md") if block.is_run]
-    assert "Send this? Hello, Ada!" in printed[0]
-    assert "workflows-mcp resume" in printed[0]
-    assert "Hello, Ada!" in printed[1]
-    assert "'sent': False" in printed[2]
-    assert "0002" in printed[3]
+def test_the_readmes_code_does_what_it_says(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The loaded state, the greeting, the question, the answers, the schema."""
+    embedded, asked, _, from_python, schema = run_all(ROOT / "README.md", tmp_path, environment)
+    assert embedded == "{'rows_done': 1200}\n"
+    assert "Send this? Hello, Ada!" in asked
+    assert "workflows-mcp resume" in asked
+    assert "Send this? Hello, Grace!" in from_python
+    assert "'sent': False" in from_python
+    assert "0002" in schema
+
+
+@pytest.mark.parametrize("path", DOCUMENTS[1:], ids=lambda path: path.name)
+def test_the_code_in_a_document_runs(path: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    """All of it, or something else is named that runs it."""
+    run_all(path, tmp_path, environment)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -15,9 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.conftest import OpenStore
 from tests.migrations import raw
-from workflows_mcp import CheckpointDecodeError, SQLAlchemyCheckpointStore, StoreUnavailableError, upgrade_schema
+from workflows_mcp import (
+    CheckpointDecodeError,
+    CheckpointMetadata,
+    SQLAlchemyCheckpointStore,
+    StoreUnavailableError,
+    upgrade_schema,
+)
 from workflows_mcp.engine.filters import CheckpointFilter
 from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.store import _chunks
 from workflows_mcp.testing import assert_same, make_state
 
 
@@ -74,6 +81,16 @@ async def test_saving_again_leaves_lease_and_pin_alone(store: SQLAlchemyCheckpoi
     await store.save_checkpoint(make_state("one", workflow_name="other"))
     columns = "SELECT workflow_name, pinned, lease_owner, lease_expires_at FROM checkpoints"
     assert await raw.fetch(database_url, columns) == [("other", True, "me", 5.0)]
+
+
+def test_iteration_holds_a_bounded_number_of_bytes() -> None:
+    """Payloads are fetched in parts of a page; one that is larger than a part comes alone."""
+    sizes = [3, 4, 5, 9, 1, 20, 1, 2]
+    page = [
+        CheckpointMetadata(str(n), "w", 1.0, is_paused=False, full_bytes=size * 2**20) for n, size in enumerate(sizes)
+    ]
+    chunks = [[one.full_bytes // 2**20 for one in chunk] for chunk in _chunks(page)]
+    assert chunks == [[3, 4], [5], [9], [1], [20], [1, 2]]
 
 
 # --- deadlines
