@@ -106,7 +106,12 @@ def load_settings(env_file: str | Path | None = None, **overrides: object) -> Se
         return Settings(_env_file=env_file, **overrides)  # type: ignore[call-arg, arg-type] # read and checked by pydantic
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            f"{_variable(str(problem['loc'][0]))}: {problem['msg']}"
             for problem in error.errors(include_input=False, include_context=False, include_url=False)
         )
     raise StoreConfigurationError(f"a setting is wrong: {problems}. docs/settings.md lists them all")
+
+
+def _variable(name: str) -> str:
+    """The environment variable that a setting is read from; some bear it as their name already."""
+    return name if name.isupper() else f"WORKFLOWS_{name.upper()}"

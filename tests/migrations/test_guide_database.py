@@ -2,13 +2,20 @@
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import OpenStore
 from tests.migrations import raw
-from workflows_mcp import CheckpointDecodeError, SQLAlchemyCheckpointStore, StoreConfigurationError, upgrade_schema
+from workflows_mcp import (
+    CheckpointDecodeError,
+    SchemaOutOfDateError,
+    SQLAlchemyCheckpointStore,
+    StoreConfigurationError,
+    upgrade_schema,
+)
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.testing import assert_same, make_state
 
@@ -191,13 +198,18 @@ async def test_a_guide_table_with_missing_indexes_is_adopted(empty_url: str) -> 
         GUIDE_COLUMNS.replace("REAL", "TEXT"),
     ],
 )
-async def test_another_products_table_is_refused_untouched(empty_url: str, columns: str) -> None:
+async def test_another_products_table_is_refused_untouched(empty_url: str, open_store: OpenStore, columns: str) -> None:
     """Whatever it is, it is not ours to change."""
     await raw.execute(empty_url, f"CREATE TABLE checkpoints ({columns})", "CREATE TABLE other (a INTEGER)")
     before = await raw.contents(empty_url)
+    data = None if raw.is_postgres(empty_url) else Path(empty_url).read_bytes()
     with pytest.raises(StoreConfigurationError, match="not ours"):
         await upgrade_schema(empty_url)
+    with pytest.raises(SchemaOutOfDateError, match="not under our revisions"):
+        await open_store(empty_url).list_checkpoints()
     assert await raw.contents(empty_url) == before
+    if data is not None:
+        assert Path(empty_url).read_bytes() == data
 
 
 async def test_other_tables_in_the_database_are_left_alone(empty_url: str) -> None:

@@ -6,6 +6,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from workflows_mcp.persistence.dialects.types import (
     HEADS,
     LEASED,
+    VERSION_TABLE,
     WAITING,
     CheckpointId,
     rows_where,
@@ -13,9 +14,6 @@ from workflows_mcp.persistence.dialects.types import (
 )
 
 __all__ = ["VERSION_TABLE", "Base", "CheckpointRecord"]
-
-VERSION_TABLE = "workflows_alembic_version"
-"""Alembic's own table; people who embed the store have an `alembic_version` of theirs."""
 
 
 class Base(DeclarativeBase):

@@ -8,8 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.persistence.dialects.base import Dialect, Failure
-from workflows_mcp.persistence.dialects.postgresql import PostgreSQLDialect
-from workflows_mcp.persistence.dialects.sqlite import SQLiteDialect
 from workflows_mcp.settings import MEMORY_URL
 
 __all__ = ["Dialect", "Failure", "dialect_for"]
@@ -36,12 +34,12 @@ def dialect_for(url: str | AsyncEngine) -> Dialect:
         raise StoreConfigurationError("the database URL holds U+0000")
     found = _SCHEME.match(url)
     if found is None:
-        return SQLiteDialect(_checked_path(url))
+        return _sqlite(_checked_path(url))
     scheme, rest = found["scheme"].lower(), url[found.end() :]
     if scheme in {"sqlite", "sqlite+aiosqlite"}:
-        return SQLiteDialect(_path_of(rest))
+        return _sqlite(_path_of(rest))
     if scheme in {"postgresql", "postgres", "postgresql+asyncpg"}:
-        return PostgreSQLDialect(_split(url))
+        return _postgresql(_split(url))
     if f"{scheme}://" == MEMORY_URL:
         raise StoreConfigurationError(
             "memory:// names no database; use InMemoryCheckpointStore or create_checkpoint_store('memory://')"
@@ -49,13 +47,28 @@ def dialect_for(url: str | AsyncEngine) -> Dialect:
     raise StoreConfigurationError(f"the scheme {scheme!r} is not supported; give {_KNOWN}")
 
 
+# Each is loaded when it is needed: a command line on one database starts without the other one's driver.
+
+
+def _sqlite(path: Path) -> Dialect:
+    from workflows_mcp.persistence.dialects.sqlite import SQLiteDialect
+
+    return SQLiteDialect(path)
+
+
+def _postgresql(url: SplitResult) -> Dialect:
+    from workflows_mcp.persistence.dialects.postgresql import PostgreSQLDialect
+
+    return PostgreSQLDialect(url)
+
+
 def _dialect_of_engine(engine: AsyncEngine) -> Dialect:
     """The dialect of somebody else's engine: used for statements and errors, never to connect."""
     name, database = engine.url.get_backend_name(), engine.url.database
     if name == "sqlite":
-        return SQLiteDialect(Path(database or ":memory:"))
+        return _sqlite(Path(database or ":memory:"))
     if name == "postgresql":
-        return PostgreSQLDialect(urlsplit(f"postgresql://{engine.url.host or ''}/{quote(database or '')}"))
+        return _postgresql(urlsplit(f"postgresql://{engine.url.host or ''}/{quote(database or '')}"))
     raise StoreConfigurationError(f"an engine for {name!r} is not supported, only for SQLite and PostgreSQL")
 
 

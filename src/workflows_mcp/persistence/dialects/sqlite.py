@@ -25,6 +25,7 @@ from workflows_mcp.errors import (
     StoreUnavailableError,
 )
 from workflows_mcp.persistence.dialects.base import Dialect, Failure, Insert
+from workflows_mcp.persistence.dialects.types import VERSION_TABLE
 from workflows_mcp.settings import Settings
 
 __all__ = ["SQLiteDialect"]
@@ -58,6 +59,13 @@ _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
 """What SQLite's primary result codes mean to a caller."""
 
 _SYNCHRONOUS_FULL = 2
+
+_WANTS_WAL = """
+    SELECT (SELECT journal_mode FROM pragma_journal_mode()) <> 'wal'
+       AND (NOT EXISTS (SELECT 1 FROM sqlite_schema)
+            OR EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?))
+"""
+"""Whether a file is to be turned to WAL: it is not yet, and it is empty or has our schema."""
 
 _RETRIABLE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
@@ -115,9 +123,10 @@ class SQLiteDialect(Dialect):
             try:
                 # Lets a file give back space in steps. Works only before the first page is written, or at a VACUUM.
                 cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                cursor.execute("PRAGMA journal_mode")
                 # Asked for only where needed: setting it takes a lock, and 234 of 320 that just set it were BUSY.
-                if cursor.fetchall() != [("wal",)]:
+                # And only in a file that is new or ours: nothing may change in one that is going to be refused.
+                cursor.execute(_WANTS_WAL, (VERSION_TABLE,))
+                if cursor.fetchall() == [(1,)]:
                     cursor.execute("PRAGMA journal_mode = WAL")
                 for pragma in pragmas:
                     cursor.execute(pragma)

@@ -1,11 +1,14 @@
-"""Column types and index predicates that the two databases spell differently."""
+"""What the table is made of, where the two databases spell it differently."""
 
 from typing import Any
 
 from sqlalchemy import DDL, Table, Text, event, text
 from sqlalchemy.dialects import postgresql
 
-__all__ = ["HEADS", "LEASED", "WAITING", "CheckpointId", "rows_where", "store_payload_uncompressed"]
+__all__ = ["HEADS", "LEASED", "VERSION_TABLE", "WAITING", "CheckpointId", "rows_where", "store_payload_uncompressed"]
+
+VERSION_TABLE = "workflows_alembic_version"
+"""Alembic's own table; people who embed the store have an `alembic_version` of theirs."""
 
 CheckpointId = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 """Text that sorts by code points everywhere: SQLite always does, PostgreSQL when told so."""
