@@ -19,11 +19,13 @@ from workflows_mcp.engine.checkpoint import (
 )
 from workflows_mcp.engine.filters import (
     CheckpointFilter,
+    Position,
     check_age,
     check_columns,
     check_count,
     check_name,
     position_before,
+    position_of,
 )
 from workflows_mcp.engine.state_json import decode_state, encode_state
 from workflows_mcp.errors import CheckpointDecodeError
@@ -76,7 +78,6 @@ class CheckpointStore(ABC):
             CheckpointDecodeError: The payload is damaged, or newer than this version.
         """
 
-    @abstractmethod
     async def list_checkpoints(
         self,
         workflow_name: str | None = None,
@@ -102,7 +103,14 @@ class CheckpointStore(ABC):
             created_before: Only those created earlier than this Unix time.
             limit: The most to return; None: all.
             before: Go on after a page: its last metadata, or that one's `cursor`.
+
+        Raises:
+            ValueError: A filter, the limit or the cursor makes no sense.
         """
+        wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
+        if limit is not None:
+            check_count("limit", limit, at_least=0)
+        return await self._list(wanted, limit=limit, before=position_before(before))
 
     async def iter_checkpoints(
         self,
@@ -131,19 +139,27 @@ class CheckpointStore(ABC):
             on_damaged: Called with a damaged checkpoint's metadata and error, after which the stream goes on;
                 None: the error is raised.
         """
-        page: list[CheckpointMetadata] = []
+        wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
+        async for state in self._iterate(wanted, on_damaged):
+            yield state
+
+    @abstractmethod
+    async def _list(
+        self, wanted: CheckpointFilter, *, limit: int | None, before: Position | None
+    ) -> list[CheckpointMetadata]:
+        """What `list_checkpoints` returns, for arguments that were checked.
+
+        Args:
+            wanted: What is listed.
+            limit: The most to return; None: all.
+            before: Only those whose place in the order is before this one.
+        """
+
+    async def _iterate(self, wanted: CheckpointFilter, on_damaged: OnDamaged | None) -> AsyncIterator[CheckpointState]:
+        """What `iter_checkpoints` streams. A store that can load several at once does it in its own way."""
+        last: Position | None = None
         while True:
-            page = await self.list_checkpoints(
-                workflow_name,
-                run_id=run_id,
-                status=status,
-                is_paused=is_paused,
-                heads_only=heads_only,
-                created_after=created_after,
-                created_before=created_before,
-                limit=_PAGE,
-                before=page[-1] if page else None,
-            )
+            page = await self._list(wanted, limit=_PAGE, before=last)
             for metadata in page:
                 try:
                     state = await self.load_checkpoint(metadata.checkpoint_id)
@@ -156,6 +172,7 @@ class CheckpointStore(ABC):
                     yield state
             if len(page) < _PAGE:
                 return
+            last = position_of(page[-1])
 
     @abstractmethod
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
@@ -251,30 +268,15 @@ class InMemoryCheckpointStore(CheckpointStore):
         kept = self._kept.get(check_name("checkpoint_id", checkpoint_id))
         return None if kept is None else decode_state(kept.payload, checkpoint_id)
 
-    async def list_checkpoints(
-        self,
-        workflow_name: str | None = None,
-        *,
-        run_id: str | None = None,
-        status: CheckpointStatus | str | None = None,
-        is_paused: bool | None = None,
-        heads_only: bool = False,
-        created_after: float | None = None,
-        created_before: float | None = None,
-        limit: int | None = None,
-        before: CheckpointMetadata | str | None = None,
+    async def _list(
+        self, wanted: CheckpointFilter, *, limit: int | None, before: Position | None
     ) -> list[CheckpointMetadata]:
-        """See `CheckpointStore.list_checkpoints`."""
-        wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
-        if limit is not None:
-            check_count("limit", limit, at_least=0)
-        end = position_before(before)
         found = [
             kept.metadata
             for kept in self._kept.values()
-            if wanted.matches(kept.metadata) and (end is None or _position(kept.metadata) < end)
+            if wanted.matches(kept.metadata) and (before is None or position_of(kept.metadata) < before)
         ]
-        return sorted(found, key=_position, reverse=True)[:limit]
+        return sorted(found, key=position_of, reverse=True)[:limit]
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """See `CheckpointStore.delete_checkpoint`."""
@@ -290,7 +292,7 @@ class InMemoryCheckpointStore(CheckpointStore):
         check_count("max_per_workflow", max_per_workflow, at_least=1)
         excess: list[CheckpointMetadata] = []
         seen: Counter[str] = Counter()
-        for metadata in sorted(self._removable(keep_paused=keep_paused), key=_position, reverse=True):
+        for metadata in sorted(self._removable(keep_paused=keep_paused), key=position_of, reverse=True):
             seen[metadata.workflow_name] += 1
             if seen[metadata.workflow_name] > max_per_workflow:
                 excess.append(metadata)
@@ -322,7 +324,3 @@ class InMemoryCheckpointStore(CheckpointStore):
         for metadata in doomed:
             del self._kept[metadata.checkpoint_id]
         return len(doomed)
-
-
-def _position(metadata: CheckpointMetadata) -> tuple[float, str]:
-    return metadata.created_at, metadata.checkpoint_id

@@ -15,6 +15,7 @@ __all__ = [
     "check_name",
     "check_seconds",
     "position_before",
+    "position_of",
 ]
 
 MAX_NAME_BYTES = 512
@@ -134,6 +135,11 @@ class CheckpointFilter:
         )
 
 
+def position_of(metadata: CheckpointMetadata) -> Position:
+    """A checkpoint's place in the order."""
+    return metadata.created_at, metadata.checkpoint_id
+
+
 def position_before(before: CheckpointMetadata | str | None) -> Position | None:
     """The place that `before` names: a page's last metadata, or its `cursor`.
 
@@ -143,7 +149,7 @@ def position_before(before: CheckpointMetadata | str | None) -> Position | None:
     if before is None:
         return None
     if isinstance(before, CheckpointMetadata):
-        return before.created_at, before.checkpoint_id
+        return position_of(before)
     if isinstance(before, str):
         seconds, comma, checkpoint_id = before.partition(",")
         try:

@@ -17,7 +17,7 @@ from workflows_mcp.engine.filters import (
     check_columns,
     check_count,
     check_name,
-    position_before,
+    position_of,
 )
 from workflows_mcp.errors import CheckpointDecodeError
 from workflows_mcp.persistence import statements
@@ -75,60 +75,6 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         parameters = {"checkpoint_id": check_name("checkpoint_id", checkpoint_id)}
         rows = await (await self._ready()).fetch(statements.LOAD, parameters)
         return _state(rows[0]) if rows else None
-
-    async def list_checkpoints(
-        self,
-        workflow_name: str | None = None,
-        *,
-        run_id: str | None = None,
-        status: CheckpointStatus | str | None = None,
-        is_paused: bool | None = None,
-        heads_only: bool = False,
-        created_after: float | None = None,
-        created_before: float | None = None,
-        limit: int | None = None,
-        before: CheckpointMetadata | str | None = None,
-    ) -> list[CheckpointMetadata]:
-        """See `CheckpointStore.list_checkpoints`."""
-        wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
-        if limit is not None:
-            check_count("limit", limit, at_least=0)
-        return await self._list(wanted, limit=limit, before=position_before(before))
-
-    async def iter_checkpoints(
-        self,
-        workflow_name: str | None = None,
-        *,
-        run_id: str | None = None,
-        status: CheckpointStatus | str | None = None,
-        is_paused: bool | None = None,
-        heads_only: bool = False,
-        created_after: float | None = None,
-        created_before: float | None = None,
-        on_damaged: OnDamaged | None = None,
-    ) -> AsyncIterator[CheckpointState]:
-        """See `CheckpointStore.iter_checkpoints`. Holds no connection between two pages."""
-        wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
-        last: Position | None = None
-        while True:
-            page = await self._list(wanted, limit=_ITER_PAGE, before=last)
-            for chunk in _chunks(page):
-                rows = await self._payloads(chunk)
-                for metadata in chunk:
-                    row = rows.get(metadata.checkpoint_id)
-                    if row is None:
-                        continue
-                    try:
-                        state = _state(row)
-                    except CheckpointDecodeError as error:
-                        if on_damaged is None:
-                            raise
-                        on_damaged(metadata, error)
-                    else:
-                        yield state
-            if len(page) < _ITER_PAGE:
-                return
-            last = page[-1].created_at, page[-1].checkpoint_id
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """See `CheckpointStore.delete_checkpoint`."""
@@ -197,6 +143,28 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     ) -> list[CheckpointMetadata]:
         rows = await (await self._ready()).fetch(statements.listing(wanted, limit=limit, before=before))
         return [_metadata(row) for row in rows]
+
+    async def _iterate(self, wanted: CheckpointFilter, on_damaged: OnDamaged | None) -> AsyncIterator[CheckpointState]:
+        """Holds no connection between two pages, and the payloads of a part of a page at a time."""
+        last: Position | None = None
+        while True:
+            page = await self._list(wanted, limit=_ITER_PAGE, before=last)
+            for chunk in _chunks(page):
+                rows = await self._payloads(chunk)
+                for metadata in chunk:
+                    if metadata.checkpoint_id not in rows:
+                        continue
+                    try:
+                        state = _state(rows[metadata.checkpoint_id])
+                    except CheckpointDecodeError as error:
+                        if on_damaged is None:
+                            raise
+                        on_damaged(metadata, error)
+                    else:
+                        yield state
+            if len(page) < _ITER_PAGE:
+                return
+            last = position_of(page[-1])
 
     async def _payloads(self, chunk: list[CheckpointMetadata]) -> dict[str, Row[Any]]:
         statement = statements.payloads([metadata.checkpoint_id for metadata in chunk])
