@@ -1,5 +1,6 @@
 """What a watcher is told."""
 
+import asyncio
 import logging
 
 import pytest
@@ -67,6 +68,41 @@ async def test_a_watcher_that_fails_does_not_end_the_run(
         result = await WorkflowExecutor(store, on_event=broken).execute_workflow(text(block("a")), run_id="r")
     assert result.is_success
     assert "the event callback failed on RunStarted of run 'r'" in caplog.text
+
+
+async def test_a_watcher_that_comes_upon_a_cancellation_takes_no_block_away(
+    store: InMemoryCheckpointStore, probe: Probe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Say, of a task of its own that it awaits; only the run's own cancellation ends a block."""
+
+    async def cancelled(_: Event) -> None:
+        sending = asyncio.ensure_future(asyncio.sleep(0))
+        sending.cancel()
+        await sending
+
+    result = await WorkflowExecutor(store, on_event=cancelled).execute_workflow(text(block("a"), block("b", "a")))
+    assert result.is_success
+    assert probe.finished == ["a", "b"]
+    assert "cancelled from within on BlockStarted" in caplog.text
+
+
+async def test_a_run_that_is_cancelled_while_a_watcher_is_at_work_is_cancelled(
+    store: InMemoryCheckpointStore, probe: Probe
+) -> None:
+    """The cancellation is not the watcher's."""
+    at_work = asyncio.Event()
+
+    async def slow(event: Event) -> None:
+        if isinstance(event, BlockStarted):
+            at_work.set()
+            await asyncio.sleep(60)
+
+    run = asyncio.create_task(WorkflowExecutor(store, on_event=slow).execute_workflow(text(block("a"))))
+    await at_work.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert probe.started == []
 
 
 async def test_a_checkpoint_is_durable_when_its_event_comes(store: InMemoryCheckpointStore, probe: Probe) -> None:

@@ -1,12 +1,14 @@
 """Runs that ask, and go on with the answer."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tests.engine.probe import Probe, block, text
 from workflows_mcp.engine.checkpoint import CheckpointState
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
+from workflows_mcp.engine.events import CheckpointSaved, Event, RunPaused
 from workflows_mcp.engine.executor import MAX_RESPONSE_CHARACTERS, WorkflowExecutor
 from workflows_mcp.engine.result import WorkflowResult
 from workflows_mcp.errors import CheckpointAlreadyClaimedError, CheckpointNotFoundError, WorkflowDefinitionError
@@ -177,6 +179,41 @@ async def test_of_two_answers_at_once_one_is_taken(store: InMemoryCheckpointStor
     assert probe.started == ["ask", "after"]
 
 
+@pytest.mark.parametrize("kind", [CheckpointSaved, RunPaused])
+async def test_a_pause_can_be_answered_as_soon_as_its_event_comes(
+    store: InMemoryCheckpointStore, probe: Probe, kind: type[Event]
+) -> None:
+    """Its run may still be at the end of the pause, say because a watcher is slow; the answer waits for that."""
+    answers: list[asyncio.Task[WorkflowResult]] = []
+
+    async def answer(event: Event) -> None:
+        if isinstance(event, kind) and not answers and probe.started:
+            checkpoint_id = getattr(event, "checkpoint_id")  # noqa: B009 - both kinds have one
+            answers.append(asyncio.create_task(executor.resume_workflow(checkpoint_id, "yes")))
+            await asyncio.sleep(0.02)
+
+    executor = WorkflowExecutor(store, on_event=answer)
+    result = await executor.execute_workflow(text(block("ask", ask="?"), block("after", "ask")))
+    assert result.is_paused
+    assert (await answers[0]).is_success
+    assert probe.started == ["ask", "after"]
+
+
+async def test_a_watcher_cannot_await_the_answer_to_its_own_run(
+    store: InMemoryCheckpointStore, probe: Probe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run would wait for itself; instead the watcher's mistake is logged, and the run waits for its answer."""
+
+    async def answer(event: Event) -> None:
+        if isinstance(event, RunPaused):
+            await executor.resume_workflow(event.checkpoint_id, "yes")
+
+    assert probe is not None
+    executor = WorkflowExecutor(store, on_event=answer)
+    assert (await executor.execute_workflow(text(block("ask", ask="?")))).is_paused
+    assert "start a task for it" in caplog.text
+
+
 async def test_asking_for_a_paused_run_does_not_stand_in_the_way_of_its_answer(
     store: InMemoryCheckpointStore, probe: Probe
 ) -> None:
@@ -196,8 +233,11 @@ async def test_asking_for_a_paused_run_does_not_stand_in_the_way_of_its_answer(
 
 
 async def test_a_state_of_another_program_is_refused(store: InMemoryCheckpointStore) -> None:
-    """It may be in the same table."""
+    """It may be in the same table; whatever stands where ours has something else is no crash."""
     state = CheckpointState("c", "w", 1.0, {}, {}, [], 0, [["x"]], {}, [], paused_block_id="x", pause_prompt="?")
-    await store.save_checkpoint(state)
-    with pytest.raises(WorkflowDefinitionError, match="checkpoint 'c' was not saved by this executor"):
-        await WorkflowExecutor(store).resume_workflow("c", "yes")
+    frame, definitions = {"name": "w", "blocks": ["x"]}, {"x": {"id": "x", "type": "Prompt", "inputs": {}}}
+    listed = {"blocks": ["x"], "started_at": 1.0}
+    for one in (state, replace(state, workflow_stack=[frame], block_definitions=definitions, context=listed)):
+        await store.save_checkpoint(one)
+        with pytest.raises(WorkflowDefinitionError, match="checkpoint 'c' was not saved by this executor"):
+            await WorkflowExecutor(store).resume_workflow("c", "yes")

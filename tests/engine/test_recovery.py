@@ -171,3 +171,28 @@ async def test_recovering_at_once_from_one_executor_is_one_run(probe: Probe) -> 
     found = await asyncio.gather(*(executor.recover("r") for _ in range(4)))
     assert len({result.checkpoint_id for result in found}) == 1
     assert sorted(probe.started) == ["a", "b", "b2", "c"]
+
+
+class PrunedStore(InMemoryCheckpointStore):
+    """Somebody deletes the newest checkpoint between a listing and the loading of what it has listed."""
+
+    pruned = False
+
+    async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
+        """See `CheckpointStore.load_checkpoint`."""
+        if not self.pruned:
+            self.pruned = True
+            await self.delete_checkpoint(checkpoint_id)
+        return await super().load_checkpoint(checkpoint_id)
+
+
+async def test_a_checkpoint_deleted_while_it_is_looked_for_does_not_make_the_run_begin_again(probe: Probe) -> None:
+    """The one before it is taken."""
+    store = PrunedStore()
+    executor = WorkflowExecutor(store)
+    workflow = text(block("a"))
+    await executor.execute_workflow(workflow, run_id="r")
+    again = await executor.execute_workflow(workflow, run_id="r")
+    assert again.status == "running"
+    assert store.pruned
+    assert probe.started == ["a"]

@@ -88,6 +88,7 @@ async def test_a_killed_command_names_the_signal() -> None:
     failure = await fails("kill -TERM $$")
     assert "killed by signal SIGTERM" in str(failure)
     assert failure.outputs["exit_code"] == -signal.SIGTERM
+    assert "killed by signal 40;" in str(await fails("kill -40 $$"))  # it has no name
 
 
 async def test_a_command_reads_nothing_from_our_stdin() -> None:
@@ -106,6 +107,8 @@ async def test_variables_are_given_and_ours_are_not(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WORKFLOWS_DATABASE_URL", "postgresql://u:canary@h/d")
     monkeypatch.setenv("WORKFLOW_SECRET_KEY", "canary")
     monkeypatch.setenv("CHECKPOINT_DB_PATH", "canary")
+    monkeypatch.setenv("PGPASSWORD", "canary")
+    monkeypatch.setenv("PGPASSFILE", "/canary")
     monkeypatch.setenv("HARMLESS", "here")
     outputs = await run("env; echo $GREETING", env={"GREETING": "hi $HARMLESS", "NUMBER": 5, "FLAG": True})
     assert "canary" not in outputs["stdout"]

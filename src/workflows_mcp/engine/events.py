@@ -1,9 +1,10 @@
 """What happens in a run while it goes on, for whoever wants to watch.
 
 A callback is awaited where it happens, so a slow one slows the run down. One that raises is logged, and the run
-goes on.
+goes on. It cannot await the answer to a pause of its own run; a task that it starts can.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -170,5 +171,16 @@ async def send(callback: EventCallback | None, event: Event) -> None:
         return
     try:
         await callback(event)
+    except asyncio.CancelledError:
+        # Only a cancellation of the run goes on; one that the callback came upon is its own, and would end a block
+        # without a word.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        _log.exception("the event callback was cancelled from within on %s of run %r", *_names(event))
     except Exception:  # noqa: BLE001 - whatever a watcher does wrong, the run goes on
-        _log.exception("the event callback failed on %s of run %r", type(event).__name__, event.run_id)
+        _log.exception("the event callback failed on %s of run %r", *_names(event))
+
+
+def _names(event: Event) -> tuple[str, str]:
+    return type(event).__name__, event.run_id

@@ -17,6 +17,7 @@ from workflows_mcp.engine.workflow import WorkflowDefinition, WorkflowSource, co
 from workflows_mcp.errors import (
     CheckpointAlreadyClaimedError,
     CheckpointNotFoundError,
+    CheckpointStoreError,
     WorkflowNotFoundError,
 )
 
@@ -33,8 +34,8 @@ class _Running:
     workflow_name: str
     task: asyncio.Task[WorkflowResult]
     callers: int = 0
-    has_begun: bool = False
-    """Whether blocks may run; before that it only looks what the store has."""
+    run: Run | None = None
+    """What drives it; None while it only looks what the store has, and no block may run yet."""
 
 
 class WorkflowExecutor:
@@ -126,7 +127,9 @@ class WorkflowExecutor:
 
         Raises:
             CheckpointNotFoundError: There is no such checkpoint.
-            CheckpointAlreadyClaimedError: The run has gone on from it, or is just doing so.
+            CheckpointAlreadyClaimedError: The run has gone on from it, or is just doing so in this executor; other
+                processes are not kept away yet.
+            RuntimeError: An event callback of the same run awaits this.
             ValueError: The checkpoint does not wait for an answer, or the answer is not fit to be one.
             WorkflowDefinitionError: Another program saved it, or its workflow cannot run any more.
             CheckpointStoreError: The store failed.
@@ -139,10 +142,13 @@ class WorkflowExecutor:
             )
         if not state.is_paused:
             raise ValueError(f"checkpoint {checkpoint_id!r} is {state.status} and does not wait for an answer")
-        progress = Progress.from_state(state)
+        progress = await _read_progress(state)
         while (busy := self._running.get(progress.run_id)) is not None:
-            if busy.has_begun and not busy.task.cancelling():
+            # One that is ending its pause, and whoever watches it has the question already, is waited for.
+            if busy.run is not None and busy.run.paused_at != checkpoint_id and not busy.task.cancelling():
                 raise _gone_on(checkpoint_id, progress.run_id)
+            if busy.task is asyncio.current_task():
+                raise RuntimeError("an event callback cannot await the answer to its own run: start a task for it")
             await asyncio.wait([busy.task])
         running = self._start(progress.run_id, progress.workflow_name, self._answer(progress, checkpoint_id, response))
         return await self._wait_for(running)
@@ -199,7 +205,7 @@ class WorkflowExecutor:
             raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint to continue from; start it again")
         if RESULT_STATUSES[newest.status] != "running":
             return _result_of(newest)
-        return await self._run(Progress.from_state(newest)).go()
+        return await self._run(await _read_progress(newest)).go()
 
     async def _answer(self, progress: Progress, checkpoint_id: str, response: str) -> WorkflowResult:
         newest = await self.checkpoint_store.list_checkpoints(run_id=progress.run_id, limit=1)
@@ -208,12 +214,21 @@ class WorkflowExecutor:
         return await self._run(progress).answer(response)
 
     def _run(self, progress: Progress) -> Run:
-        self._running[progress.run_id].has_begun = True
-        return Run(progress, self.checkpoint_store, self.checkpoint_config, self._on_event)
+        run = Run(progress, self.checkpoint_store, self.checkpoint_config, self._on_event)
+        self._running[progress.run_id].run = run
+        return run
 
     async def _newest(self, run_id: str) -> CheckpointState | None:
-        for metadata in await self.checkpoint_store.list_checkpoints(run_id=run_id, limit=1):
-            return await self.checkpoint_store.load_checkpoint(metadata.checkpoint_id)
+        deleted = None
+        while found := await self.checkpoint_store.list_checkpoints(run_id=run_id, limit=1):
+            checkpoint_id = found[0].checkpoint_id
+            state = await self.checkpoint_store.load_checkpoint(checkpoint_id)
+            if state is not None:
+                return state
+            # Deleted since it was listed; the run may have others.
+            if checkpoint_id == deleted:
+                raise CheckpointStoreError(f"checkpoint {checkpoint_id!r} is listed, but cannot be loaded")
+            deleted = checkpoint_id
         return None
 
     async def _join_or_start(
@@ -250,6 +265,11 @@ def _read_plan(source: WorkflowSource) -> Plan:
     definition = read_workflow(source)
     is_path = not isinstance(source, WorkflowDefinition) and "\n" not in str(source)
     return plan_workflow(definition, str(source) if is_path else None)
+
+
+async def _read_progress(state: CheckpointState) -> Progress:
+    # Compiles the workflow's expressions, which takes a while for a large one.
+    return await asyncio.to_thread(Progress.from_state, state)
 
 
 def _check_same_workflow(run_id: str, workflow_name: str, plan: Plan) -> None:

@@ -184,13 +184,18 @@ class Progress:
             blocks = [state.block_definitions[block_id] for block_id in frame["blocks"]]
             records = {block_id: BlockRecord(**record) for block_id, record in state.context["blocks"].items()}
             started_at = state.context["started_at"]
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise WorkflowDefinitionError(
                 f"checkpoint {state.checkpoint_id!r} was not saved by this executor, or by a newer version of it, "
                 "and cannot be continued by it"
             ) from None
         plan = plan_workflow(define_workflow({**frame, "blocks": blocks}, label), label)
-        if [list(wave) for wave in plan.waves] != state.execution_waves or state.run_id is None:
+        if state.run_id is None:
+            raise WorkflowDefinitionError(
+                f"checkpoint {state.checkpoint_id!r} belongs to no run (a downgrade of the schema drops the runs), and "
+                "cannot be continued"
+            )
+        if [list(wave) for wave in plan.waves] != state.execution_waves:
             raise WorkflowDefinitionError(f"{label}: its waves are not those of its blocks")
         progress = cls(
             plan=plan,

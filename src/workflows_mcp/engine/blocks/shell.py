@@ -17,8 +17,8 @@ __all__ = ["MAX_STREAM_BYTES", "Shell", "ShellInputs"]
 MAX_STREAM_BYTES = 2**20
 """What is kept of each stream; the rest is read and dropped, and `truncated` says so."""
 
-# Ours: database URLs with passwords, and secrets.
-_KEPT_FROM_COMMANDS = ("WORKFLOWS_", "WORKFLOW_SECRET_", "CHECKPOINT_")
+# Ours: database URLs with passwords, and secrets. PostgreSQL's: the password of the database.
+_KEPT_FROM_COMMANDS = ("WORKFLOWS_", "WORKFLOW_SECRET_", "CHECKPOINT_", "PGPASSWORD", "PGPASSFILE")
 
 _STDOUT, _STDERR = 1, 2
 _MAX_LINES_SHOWN = 10
@@ -48,7 +48,7 @@ class ShellInputs(BlockInputs):
         command: What `/bin/sh -c` runs.
         working_dir: Where; by default where the process of the executor is.
         env: Variables besides those of the executor's process, which it hides its own from.
-        timeout_seconds: After so many seconds the command and all that it started are killed; None: never.
+        timeout_seconds: After so many seconds the command and all that stays in its session are killed; None: never.
     """
 
     command: CommandText
@@ -147,9 +147,10 @@ async def _start(inputs: ShellInputs) -> tuple[asyncio.SubprocessTransport, _Str
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
         # asyncio would kill the shell alone, and not what the shell has started by now.
-        transport, streams = await starting
-        await _kill(transport, streams)
-        transport.close()
+        with contextlib.suppress(OSError):  # it could not be started, and the cancellation goes on all the same
+            transport, streams = await starting
+            await _kill(transport, streams)
+            transport.close()
         raise
     except OSError as error:
         raise BlockFailedError(f"the command could not be started: {error.strerror}") from None
@@ -173,7 +174,11 @@ async def _kill(transport: asyncio.SubprocessTransport, streams: _Streams) -> No
 
 def _how_it_ended(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
-        return f"the command was killed by signal {signal.Signals(-exit_code).name}"
+        try:
+            name = signal.Signals(-exit_code).name
+        except ValueError:  # a real-time signal
+            name = str(-exit_code)
+        return f"the command was killed by signal {name}"
     return f"the command ended with exit code {exit_code}"
 
 
