@@ -6,10 +6,30 @@ from typing import Any
 
 import pytest
 
-from workflows_mcp.engine.expressions import MAX_RESULT, ExpressionError, compile_value, render
+from workflows_mcp.engine.expressions import (
+    MAX_EXPRESSIONS,
+    MAX_RESULT,
+    ExpressionError,
+    bounded_compilation,
+    compile_value,
+    render,
+)
+
+NESTED: list[Any] = list(range(100_000))
+for _ in range(90):
+    NESTED = [NESTED]
 
 NAMES: dict[str, Any] = {
-    "inputs": {"text": "x" * 2**20, "items": list(range(500_000)), "short": "abc", "lines": "\n" * 2**20},
+    "inputs": {
+        "text": "x" * 2**20,
+        "items": list(range(500_000)),
+        "some": list(range(30_000)),
+        "same": list(range(30_000)),
+        "short": "abc",
+        "lines": "\n" * 2**20,
+        "nested": NESTED,
+        "huge": 2**5000,
+    },
     "blocks": {},
     "metadata": {},
 }
@@ -98,6 +118,55 @@ AMPLIFIERS = [
     "{{ inputs.text }}" * 1000,
 ]
 
+PRODUCTS = [
+    "{{ (('f' * 8000000) | int(0, 16)) // (('f' * 4000000) | int(0, 16)) > 0 }}",
+    "{{ (('f' * 4000000) | int(0, 16)) % (('f' * 2000000) | int(0, 16)) > 0 }}",
+    "{{ [('f' * 4000000) | int(0, 16)] | map('round') | list | length }}",
+    "{{ inputs.huge // 3 }}",
+    "{{ 3 % inputs.huge }}",
+    "{{ ('a' * 4000000).rfind('ab' ~ 'a' * 2000000) }}",
+    "{{ ('a' * 4000000).rindex('ab' ~ 'a' * 2000000) }}",
+    "{{ ('a' * 4000000).rsplit('ab' ~ 'a' * 2000000) | length }}",
+    "{{ ('a' * 4000000).rsplit(sep='ab' ~ 'a' * 2000000) | length }}",
+    "{{ ('a' * 4000000).rpartition('ab' ~ 'a' * 2000000) | length }}",
+    "{{ ('a' * 4000000).strip('b' * 4000000 ~ 'a') | length }}",
+    "{{ ('a' * 4000000).lstrip('b' * 4000000 ~ 'a') | length }}",
+    "{{ ('a' * 4000000).rstrip('b' * 4000000 ~ 'a') | length }}",
+    "{{ ('a' * 2000000) | trim('é' * 2000000 ~ 'a') | length }}",
+    "{{ ('a' * 4000000).find('a' * 1000000 ~ 'b') }}",
+    "{{ ('a' * 4000000).index('a' * 1000000 ~ 'b') }}",
+    "{{ ('a' * 4000000).count('a' * 1000000 ~ 'b') }}",
+    "{{ ('a' * 4000000).split('a' * 1000000 ~ 'b') }}",
+    "{{ ('a' * 4000000).partition('a' * 1000000 ~ 'b') }}",
+    "{{ ('a' * 4000000).replace('a' * 1000000 ~ 'b', '') }}",
+    "{{ ('a' * 4000000) | replace('a' * 1000000 ~ 'b', '') }}",
+    "{{ ('a' * 1000000 ~ 'b') in ('a' * 4000000) }}",
+    "{{ ('a' * 1000000) | wordwrap(1) }}",
+    "{{ ('a' * 4000000) | wordwrap(79) | length }}",
+    "{{ ('a\u00a0' * 500000) | wordwrap(1) | length }}",
+    "{{ inputs.some | select('in', inputs.some) | list }}",
+    "{{ range(20000) | reject('in', range(20000) | list) | list | length }}",
+    "{{ (['t'] * 1000) | select('in', inputs.text) | list | length }}",
+    "{{ ([inputs.some] * 1000) | select('==', inputs.some[:]) | list | length }}",
+    "{{ ([inputs.text] * 1000) | select('lower') | list | length }}",
+    "{{ [" + "-1 in inputs.some," * 400 + "] | length }}",
+    "{{ [" + "-1 not in inputs.some," * 300 + "] | length }}",
+    "{{ [" + "inputs.some == inputs.same," * 250 + "] | length }}",
+    "{{ [" + "inputs.some < inputs.same," * 250 + "] | length }}",
+    "{{ [" + "1 < 2 != inputs.text < inputs.text," * 200 + "] | length }}",
+    "{{ [" + "inputs.text is lower," * 350 + "] | length }}",
+    "{{ [" + "inputs.some.count(-1)," * 300 + "] | length }}",
+    "{{ [" + "inputs.some.index(29999)," * 250 + "] | length }}",
+    "{{ '%1000000000d' is odd }}",
+    "{{ '%1000000000d' is divisibleby 3 }}",
+    "{{ 'a' | round(9, 'ceil') }}",
+    "{{ ['a'] | map(attribute='0.' * 4000000 ~ '0') | list }}",
+    "{{ range(0, 60000 * (2 ** 61 - 1), 2 ** 61 - 1) | unique | list | length }}",
+    "{{ inputs.nested | tojson(16) | length }}",
+    "{{ inputs.nested | tojson(indent=8) | length }}",
+    "{{ range(300000) | length }}",
+]
+
 DEEP = [
     "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
     "{{ " + "[" * 300 + "]" * 300 + " }}",
@@ -131,6 +200,57 @@ def test_work_is_bounded(text: str) -> None:
         render(compiled, NAMES, "t")
     assert time.process_time() - began < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 256 * 1024  # KiB
+
+
+@pytest.mark.parametrize("text", PRODUCTS)
+def test_work_that_is_a_product_of_sizes_is_bounded(text: str) -> None:
+    """Refused before it is done: Python does it in one step, which no signal interrupts."""
+    compiled = compile_value(text, "t")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.process_time()
+    with pytest.raises(ExpressionError):
+        render(compiled, NAMES, "t")
+    assert time.process_time() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 256 * 1024  # KiB
+
+
+def test_searching_within_reason_is_allowed() -> None:
+    """A long text for a short one, and a short text for a long one."""
+    names = {"inputs": {"log": "some line\n" * 100_000, "part": "some line\n" * 200, "map": {"k": [1]}}}
+    for text in (
+        "{{ 'some line' in inputs.log }}",
+        "{{ inputs.log.rfind('line') > 0 }}",
+        "{{ inputs.part in (inputs.part ~ inputs.part) }}",
+        "{{ 'k' in inputs.map and 'x' not in inputs.map }}",
+        "{{ 1 < 2 <= 2 != 3 }}",
+        "{{ not 2 < 1 < 3 }}",
+        "{{ inputs.map == {'k': [1]} }}",
+        "{{ [1, 'a', 'A', 1] | unique | list == [1, 'a'] }}",
+        "{{ 4 is even and 9 is divisibleby 3 and 'a' is lower and 1 is in([1]) }}",
+        "{{ inputs.log | wordwrap(79) | length > 0 }}",
+        "{{ inputs.map | tojson(2) == '{\n  \"k\": [\n    1\n  ]\n}' }}",
+        "{{ [1, 2, 1].count(1) == 2 and 'ff' | int(0, 16) == 255 }}",
+    ):
+        assert render(compile_value(text, "t"), names, "t") is True, text
+
+
+def test_the_number_of_expressions_is_bounded() -> None:
+    """In one value, and in all that are compiled together."""
+    texts = ["{{ 1 }}"] * MAX_EXPRESSIONS
+    compile_value(texts, "t")
+    with pytest.raises(ExpressionError, match="more than 5,000 expressions"):
+        compile_value("".join([*texts, "{{ 1 }}"]), "t")
+    with bounded_compilation():
+        compile_value(texts, "t")
+        with pytest.raises(ExpressionError, match="more than 5,000 expressions"):
+            compile_value("{{ 1 }}", "t")
+
+
+def test_an_expression_that_is_repeated_is_compiled_once() -> None:
+    """Otherwise a thousand of these take a second."""
+    began = time.process_time()
+    compile_value(["{{ " + " ~ ".join(["inputs.text"] * 50) + " }}"] * 4000, "t")
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("text", DEEP)

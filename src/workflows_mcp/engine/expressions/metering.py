@@ -12,14 +12,17 @@ from workflows_mcp.engine.state_json import MAX_DEPTH
 
 __all__ = [
     "ITEM",
+    "MAX_INT_BITS",
     "MAX_RESULT",
     "MAX_WORK",
     "ExpressionError",
     "as_text",
     "bounded_work",
+    "check_int",
     "plain",
     "spend",
     "spend_on",
+    "spend_on_search",
     "spend_times",
 ]
 
@@ -28,6 +31,12 @@ MAX_WORK = 32 * 2**20
 
 MAX_RESULT = 4 * 2**20
 """Characters that one text may become."""
+
+MAX_INT_BITS = 4096
+"""Bits of the integers that are computed with: some operations take the square of that."""
+
+_PAIRS = 16
+"""Pairs of characters that are compared for the price of one character that is read."""
 
 ITEM = 64
 """The price of an item: going through a list takes far longer than going through a text."""
@@ -109,6 +118,18 @@ def spend_times(count: object, size: int = 1) -> None:
     """Pay for `count` pieces of a size; a count that is no whole number is left to the function it is meant for."""
     if isinstance(count, int):
         spend(count * size)
+
+
+def spend_on_search(text: object, sought: object) -> None:
+    """Pay for looking for a text, or for any of its characters, in another: at worst, all are compared with all."""
+    if isinstance(text, str) and isinstance(sought, str):
+        spend(len(text) + len(sought) + len(text) * len(sought) // _PAIRS)
+
+
+def check_int(value: object) -> None:
+    """Refuse an integer that is too large to compute with."""
+    if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
+        raise ExpressionError(f"a whole number has more than {MAX_INT_BITS:,} bits")
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON data

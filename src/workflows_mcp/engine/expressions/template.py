@@ -1,7 +1,10 @@
 """Texts with `{{ … }}` in them: split, compiled once, rendered often."""
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +23,29 @@ from workflows_mcp.engine.expressions.metering import (
 )
 from workflows_mcp.engine.expressions.sandbox import Sandbox
 
-__all__ = ["MAX_TEMPLATE", "Compiled", "Reference", "Template", "compile_value", "references_in", "render"]
+__all__ = [
+    "MAX_EXPRESSIONS",
+    "MAX_TEMPLATE",
+    "Compiled",
+    "Reference",
+    "Template",
+    "bounded_compilation",
+    "compile_value",
+    "references_in",
+    "render",
+]
 
 MAX_TEMPLATE = 256 * 1024
 """Characters that a text with expressions in it may have."""
 
 MAX_EXPRESSION = 8 * 1024
 """Characters that one expression may have."""
+
+MAX_EXPRESSIONS = 5000
+"""Expressions that are compiled inside one `bounded_compilation`: compiling takes a millisecond for each."""
+
+_CACHED = 4096
+"""Expressions that are kept once they are compiled."""
 
 # Well below what Python's recursion limit allows, so that an expression that was taken once is taken everywhere.
 _MAX_BRACKETS = 20
@@ -117,6 +136,28 @@ Compiled = Template | dict[str, "Compiled"] | list["Compiled"] | str | int | flo
 """JSON data with a `Template` for each text that has expressions in it."""
 
 
+_COUNTER: ContextVar[Iterator[int] | None] = ContextVar("workflows_mcp_expression_counter", default=None)
+
+
+@contextmanager
+def bounded_compilation() -> Iterator[None]:
+    """Let all values that are compiled inside have `MAX_EXPRESSIONS` together; outside of it, each has as many."""
+    if _COUNTER.get() is not None:
+        yield
+        return
+    token = _COUNTER.set(iter(range(MAX_EXPRESSIONS)))
+    try:
+        yield
+    finally:
+        _COUNTER.reset(token)
+
+
+def _count_expression() -> None:
+    counter = _COUNTER.get()
+    if counter is not None and next(counter, None) is None:
+        raise ExpressionError(f"there are more than {MAX_EXPRESSIONS:,} expressions")
+
+
 def compile_value(value: Any, path: str) -> Compiled:  # noqa: ANN401 - JSON data
     """Compile the expressions of all texts in a value; keys are taken as they are, and must hold none.
 
@@ -125,15 +166,20 @@ def compile_value(value: Any, path: str) -> Compiled:  # noqa: ANN401 - JSON dat
         path: What the value is called, for messages.
 
     Raises:
-        ExpressionError: An expression is broken; the message begins with the path to it.
+        ExpressionError: An expression is broken, or there are too many; the message begins with the path to it.
     """
+    with bounded_compilation():
+        return _compile_value(value, path)
+
+
+def _compile_value(value: Any, path: str) -> Compiled:  # noqa: ANN401 - JSON data
     if isinstance(value, dict):
         for key in value:
             if "{{" in key:
                 raise ExpressionError(f"{path}: a key must not hold an expression")
-        return {key: compile_value(item, f"{path}.{key}") for key, item in value.items()}
+        return {key: _compile_value(item, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, list):
-        return [compile_value(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [_compile_value(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, str):
         try:
             return _compile_text(value)
@@ -207,6 +253,7 @@ def _split(text: str) -> Iterator[str | _Expression]:
         if start > position:
             yield _without_statements(text[position:start])
         end = _end_of_expression(text, start + 2)
+        _count_expression()
         yield _compile_expression(text[start + 2 : end])
         position = end + 2
     if position < len(text):
@@ -243,6 +290,7 @@ def _end_of_expression(text: str, start: int) -> int:
     raise ExpressionError("the {{ is not closed by }}. Write {{ '{{' }} for the text", text[start:])
 
 
+@functools.lru_cache(maxsize=_CACHED)
 def _compile_expression(source: str) -> _Expression:
     if source[:1] in {"-", "+"} or source[-1:] in {"-", "+"}:
         raise ExpressionError(
