@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 from logging.config import fileConfig
 
 from alembic import context
@@ -43,13 +44,21 @@ def run_from_command_line() -> None:
     """Connect as the settings say, and run the revisions."""
     if config.config_file_name is not None:
         fileConfig(config.config_file_name, disable_existing_loggers=False)
+    dialect: Dialect | None = None
     try:
         settings = load_settings()
         dialect = dialect_for(settings.url)
-        dialect.create_database()
-        asyncio.run(connect_and_run(dialect, settings, lambda connection: migrate(connection, dialect)))
-    except WorkflowsError as error:
-        sys.exit(f"error: {error}")
+        if config.cmd_opts is not None and config.cmd_opts.cmd[0].__name__ == "upgrade":
+            if settings.uses_default_path:
+                settings.default_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            dialect.create_database()
+        asyncio.run(connect_and_run(dialect, settings, partial(migrate, dialect=dialect)))
+    except Exception as error:
+        failure = None if isinstance(error, WorkflowsError) or dialect is None else dialect.explain(error)
+        known = failure.error if failure is not None else error
+        if not isinstance(known, WorkflowsError):
+            raise
+        sys.exit(f"error: {known}")
 
 
 if context.is_offline_mode():

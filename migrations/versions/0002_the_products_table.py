@@ -30,7 +30,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-BATCH = 500
+BATCH = 100  # rows in memory at a time; a row may have megabytes
 LARGEST_PLAIN = 256 * 2**20
 LARGEST_INTEGER = 2**31 - 1
 
@@ -51,14 +51,32 @@ GUIDE_FIELDS = (
     "schema_version",
 )
 
+# SQLite holds any type in any column.
+GUIDE_TYPES: dict[str, tuple[type, ...]] = {
+    "checkpoint_id": (str,),
+    "workflow_name": (str,),
+    "created_at": (float, int),
+    "is_paused": (bool, int),
+    "checkpoint_data": (str, bytes),
+}
+
 logger = logging.getLogger("alembic.workflows")
+
+GUIDE_COLUMNS: dict[str, sa.types.TypeEngine[Any]] = {
+    "checkpoint_id": sa.Text(),
+    "workflow_name": sa.Text(),
+    "created_at": sa.Double(),
+    "is_paused": sa.Boolean(),
+    "checkpoint_data": sa.Text(),
+}
 
 guide_table = sa.table(
     "checkpoints_of_0001",
     sa.column("checkpoint_id", sa.Text()),
     sa.column("workflow_name", sa.Text()),
-    sa.column("created_at", sa.Double()),
-    sa.column("is_paused", sa.Boolean()),
+    # Read as it is, to be checked here: SQLAlchemy's own conversion would fail without naming the row.
+    sa.column("created_at", sa.types.NullType()),
+    sa.column("is_paused", sa.types.NullType()),
     sa.column("checkpoint_data", sa.Text()),
 )
 new_table = sa.table(
@@ -158,11 +176,21 @@ def downgrade() -> None:
         sa.PrimaryKeyConstraint("checkpoint_id", name="checkpoints_pkey"),
     )
     old = sa.table("checkpoints_of_0002", *(sa.column(one.name, one.type) for one in new_table.columns))
-    new = sa.table("checkpoints", *(sa.column(one.name, one.type) for one in guide_table.columns))
+    new = sa.table("checkpoints", *(sa.column(name, kind) for name, kind in GUIDE_COLUMNS.items()))
+    of_runs = op.get_bind().scalar(sa.select(sa.func.count()).select_from(old).where(old.c.run_id.is_not(None)))
+    if of_runs:
+        logger.warning(
+            "%s checkpoints belong to runs. The guide's table has no place for a run's id and status: these runs can "
+            "no longer be continued, and their ids no longer keep them from running twice",
+            f"{of_runs:,}",
+        )
     move_rows(old, new, to_guide)
     op.drop_table("checkpoints_of_0002")
+    inspector = sa.inspect(op.get_bind())
+    taken = {index["name"] for table in inspector.get_table_names() for index in inspector.get_indexes(table)}
     for name in ("workflow_name", "created_at", "is_paused"):
-        op.create_index(f"idx_{name}", "checkpoints", [name])
+        if f"idx_{name}" not in taken:
+            op.create_index(f"idx_{name}", "checkpoints", [name])
 
 
 def set_aside(name: str) -> None:
@@ -208,6 +236,12 @@ def read_batches(connection: sa.Connection, source: sa.TableClause) -> Iterator[
 
 def to_product(row: sa.Row[Any]) -> dict[str, Any]:
     """A row of the guide's table as one of the product's. JSON that is damaged stays as damaged as it is."""
+    for name, kinds in GUIDE_TYPES.items():
+        if not isinstance(getattr(row, name), kinds):
+            raise CheckpointStoreError(
+                f"checkpoint {row.checkpoint_id!r} cannot be taken over: its {name} is of a wrong type. Nothing was "
+                "changed; mend or delete that row, then try again"
+            )
     text = row.checkpoint_data
     payload = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     try:
@@ -254,7 +288,9 @@ def column_integer(value: object, default: int) -> int:
 def to_guide(row: sa.Row[Any]) -> dict[str, Any]:
     """A row of the product's table as one of the guide's."""
     if row.encoding == "guide-json":
-        text = row.payload.decode("utf-8", "surrogatepass")
+        text = row.payload.decode("utf-8", "replace")
+        if text.encode() != row.payload:
+            raise not_writable(row.checkpoint_id)
     else:
         fields = json.loads(plain_json(row.encoding, row.payload, row.checkpoint_id))
         text = json.dumps({name: fields[name] for name in GUIDE_FIELDS})
@@ -275,7 +311,12 @@ def plain_json(encoding: str, payload: bytes, checkpoint_id: str) -> bytes:
             return body
         unpacked = zstd.ZstdDecompressor().decompress(body, max_length=LARGEST_PLAIN)
         return bytes(unpacked)
-    raise CheckpointDecodeError(
+    raise not_writable(checkpoint_id)
+
+
+def not_writable(checkpoint_id: str) -> CheckpointDecodeError:
+    """The error for a payload that cannot become text."""
+    return CheckpointDecodeError(
         f"the payload of checkpoint {checkpoint_id!r} is damaged, so that it cannot be written as the guide's JSON. "
         "Nothing was changed; delete that checkpoint, then try again"
     )

@@ -100,8 +100,8 @@ def load_settings(env_file: str | Path | None = None, **overrides: object) -> Se
     Raises:
         StoreConfigurationError: A value is wrong, or the file does not exist.
     """
-    if env_file is not None and not Path(env_file).is_file():
-        raise StoreConfigurationError(f"there is no env file {str(env_file)!r}")
+    if env_file is not None:
+        _require_text(Path(env_file))
     try:
         return Settings(_env_file=env_file, **overrides)  # type: ignore[call-arg, arg-type] # read and checked by pydantic
     except ValidationError as error:
@@ -115,3 +115,18 @@ def load_settings(env_file: str | Path | None = None, **overrides: object) -> Se
 def _variable(name: str) -> str:
     """The environment variable that a setting is read from; some bear it as their name already."""
     return name if name.isupper() else f"WORKFLOWS_{name.upper()}"
+
+
+def _require_text(env_file: Path) -> None:
+    is_text = False
+    try:
+        env_file.read_bytes().decode()
+        is_text = True
+    except FileNotFoundError:
+        problem = "does not exist"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        problem = "is not UTF-8 text"
+    if not is_text:
+        raise StoreConfigurationError(f"the env file {str(env_file)!r} {problem}")

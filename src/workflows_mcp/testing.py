@@ -310,6 +310,13 @@ class CheckpointStoreContract:
         await store.save_checkpoint(state, max_bytes=size)
         assert_same(await store.load_checkpoint("one"), state)
 
+    @pytest.mark.parametrize("limit", [0, -1, 1.5, math.nan, "1", True])
+    async def test_a_limit_that_is_none_is_a_value_error(self, store: CheckpointStore, limit: Any) -> None:  # noqa: ANN401 - that is the point
+        """Nothing is stored."""
+        with pytest.raises(ValueError, match="max_bytes"):
+            await store.save_checkpoint(make_state(), max_bytes=limit)
+        assert await store.list_checkpoints() == []
+
     # --- list
 
     async def test_a_listing_is_newest_first_in_one_total_order(self, store: CheckpointStore) -> None:
@@ -433,6 +440,11 @@ class CheckpointStoreContract:
             {"workflow_name": "a\0"},
             {"created_after": math.nan},
             {"created_before": "yesterday"},
+            {"created_after": 10**400},
+            {"is_paused": 1},
+            {"is_paused": "no"},
+            {"heads_only": None},
+            {"workflow_name": 0},
         ],
     )
     async def test_a_bad_filter_is_a_value_error(self, store: CheckpointStore, filters: dict[str, Any]) -> None:
@@ -479,7 +491,7 @@ class CheckpointStoreContract:
         assert await store.load_checkpoint("paused") is not None
         assert await store.cleanup_expired(60, keep_paused=False) == 1
 
-    @pytest.mark.parametrize("age", [-1, math.nan, math.inf, "60", None, True])
+    @pytest.mark.parametrize("age", [-1, math.nan, math.inf, "60", None, True, 10**400])
     async def test_cleanup_refuses_a_bad_age(self, store: CheckpointStore, age: Any) -> None:  # noqa: ANN401 - that is the point
         """Nothing is deleted."""
         await store.save_checkpoint(make_state(created_at=1.0))
@@ -511,6 +523,22 @@ class CheckpointStoreContract:
         assert [one.checkpoint_id for one in await store.list_checkpoints()] == ["5", "4", "3", "2", "0"]
         assert await store.trim_per_workflow(2, keep_paused=False) == 3
         assert [one.checkpoint_id for one in await store.list_checkpoints()] == ["5", "4"]
+
+    async def test_retention_takes_as_many_as_there_are(self, store: CheckpointStore) -> None:
+        """More than any batch holds, with some among them that stay."""
+        await asyncio.gather(
+            *(
+                store.save_checkpoint(
+                    make_state(f"{n:04}", created_at=float(n), paused_block_id="b" if n % 100 == 0 else None)
+                )
+                for n in range(1200)
+            )
+        )
+        assert await store.trim_per_workflow(600) == 1188 - 600
+        assert await store.cleanup_expired(60) == 600
+        assert [one.checkpoint_id for one in await store.list_checkpoints()] == [
+            f"{n:04}" for n in range(1100, -1, -100)
+        ]
 
     @pytest.mark.parametrize("number", [0, -1, 1.5, "2", None, True])
     async def test_trim_refuses_a_bad_number(self, store: CheckpointStore, number: Any) -> None:  # noqa: ANN401 - that is the point

@@ -76,14 +76,19 @@ async def make_guide_database(url: str, rows: Rows = ()) -> None:
     await insert(url, rows)
 
 
-async def contents(url: str) -> dict[str, Any]:
-    """All that a database holds: its tables' and indexes' names, and the rows of the checkpoints table."""
+async def table_names(url: str) -> list[str]:
+    """The names of all tables and indexes."""
     names = (
         "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
         if is_postgres(url)
         else "SELECT name FROM sqlite_schema ORDER BY 1"
     )
+    return [name for (name,) in await fetch(url, names)]
+
+
+async def contents(url: str) -> dict[str, Any]:
+    """All that a database holds: its tables' and indexes' names, and the rows of the checkpoints table."""
     return {
-        "names": [name for (name,) in await fetch(url, names)],
+        "names": await table_names(url),
         "rows": sorted(await fetch(url, "SELECT * FROM checkpoints"), key=str),
     }

@@ -11,6 +11,7 @@ from tests.conftest import OpenStore
 from tests.migrations import raw
 from workflows_mcp import (
     CheckpointDecodeError,
+    CheckpointStoreError,
     SchemaOutOfDateError,
     SQLAlchemyCheckpointStore,
     StoreConfigurationError,
@@ -226,3 +227,57 @@ async def test_other_tables_in_the_database_are_left_alone(empty_url: str) -> No
     await manager.downgrade("base")
     assert await raw.fetch(empty_url, "SELECT version_num FROM alembic_version") == [("theirs",)]
     assert await raw.fetch(empty_url, "SELECT * FROM other") == []
+
+
+async def test_views_and_foreign_keys_of_others_stay_whole(sqlite_path: Path) -> None:
+    """Renaming a table would take them along to its new name."""
+    url = str(sqlite_path)
+    await raw.make_guide_database(url, [guide_row("one", paused_block_id="b")])
+    await raw.execute(
+        url,
+        "CREATE VIEW paused AS SELECT checkpoint_id FROM checkpoints WHERE is_paused",
+        "CREATE TABLE notes (note TEXT, checkpoint_id TEXT REFERENCES checkpoints (checkpoint_id))",
+        "INSERT INTO notes VALUES ('mine', 'one')",
+        "CREATE TABLE broken (a TEXT REFERENCES nowhere (a))",
+        "INSERT INTO broken VALUES ('broken long before')",
+        "CREATE INDEX idx_created_at_2 ON notes (note)",
+    )
+    manager = SchemaManager(url)
+    for change in (manager.upgrade(), manager.downgrade("0001"), manager.upgrade()):
+        await change
+        assert await raw.fetch(url, "SELECT * FROM paused") == [("one",)]
+        await raw.execute(url, "PRAGMA foreign_keys = ON", "INSERT INTO notes VALUES ('another', 'one')")
+    await manager.check()
+
+
+async def test_an_index_of_another_table_may_have_the_guides_name(empty_url: str) -> None:
+    """It is left alone, up and down."""
+    await raw.execute(empty_url, "CREATE TABLE mine (a TEXT)", "CREATE INDEX idx_created_at ON mine (a)")
+    manager = SchemaManager(empty_url)
+    await manager.upgrade()
+    await manager.check()
+    await manager.downgrade("base")
+    assert "idx_created_at" in await raw.table_names(empty_url)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("created_at", "'yesterday'"), ("workflow_name", "x'00ff'"), ("is_paused", "'maybe'")]
+)
+async def test_a_row_of_wrong_types_stops_the_upgrade_by_its_name(sqlite_path: Path, column: str, value: str) -> None:
+    """SQLite holds any type in any column; the old database stays as it is."""
+    url = str(sqlite_path)
+    await raw.make_guide_database(url, [guide_row("fine"), guide_row("odd")])
+    await raw.execute(url, f"UPDATE checkpoints SET {column} = {value} WHERE checkpoint_id = 'odd'")
+    before = await raw.contents(url)
+    with pytest.raises(CheckpointStoreError, match=f"'odd' cannot be taken over: its {column}"):
+        await upgrade_schema(url)
+    assert await raw.contents(url) == before
+
+
+async def test_a_table_in_another_schema_is_not_moved(postgres_url: str) -> None:
+    """Found by search_path, it would end up in the first schema of it."""
+    await raw.make_guide_database(postgres_url, [guide_row("one")])
+    await raw.execute(postgres_url, "CREATE SCHEMA mine")
+    with pytest.raises(StoreConfigurationError, match="in schema 'public'"):
+        await upgrade_schema(postgres_url + "&options=-c%20search_path%3Dmine,public")
+    assert len((await raw.contents(postgres_url))["rows"]) == 1

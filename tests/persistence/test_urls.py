@@ -52,13 +52,22 @@ QUICK = Settings(deadline_seconds=0.5)
         ("postgresql://user:hunter2@host/db?connect_timeout=soon", "connect_timeout"),
         ("postgresql://user:hunter2@[host/db", "percent-encode"),
         ("postgresql://user:hunter2#@host/db", "percent-encode"),
+        ("postgresql://user:hun/ter2@host/db", "percent-encode"),
+        ("postgresql://user:hunter2?x@host/db", "percent-encode"),
+        ("postgresql://user:12/hunter2@host/db", "percent-encode"),
+        ("postgresql://user:12?hunter2@host/db", "percent-encode"),
+        ("postgresql://user:12?hunter2=1@host/db", "percent-encode"),
+        ("postgresql://user:hunter2@host:99999/db", "at most 65535"),
+        ("postgresql://user:hunter2@host:port/db", "at most 65535"),
+        ("~nosuchuser/x.db", "no path"),
+        ("\ud800.db", "no path"),
     ],
 )
 def test_a_bad_url_is_refused_before_anything_happens(url: str, message: str) -> None:
     """By the store's constructor, with what to do instead."""
     with pytest.raises(StoreConfigurationError, match=message) as caught:
         SQLAlchemyCheckpointStore(url)
-    assert "hunter2" not in str(caught.value)
+    assert not any(part in str(caught.value) for part in ("hunter2", "ter2", "hun/"))
 
 
 @pytest.mark.parametrize(
@@ -297,8 +306,12 @@ def test_a_dotenv_file_is_read_only_when_named(monkeypatch: pytest.MonkeyPatch, 
     assert load_settings(".env").url == "evil.db"
     monkeypatch.setenv("WORKFLOWS_DATABASE_URL", "good.db")
     assert load_settings(".env").url == "good.db"
-    with pytest.raises(StoreConfigurationError, match="no env file"):
+    with pytest.raises(StoreConfigurationError, match="does not exist"):
         load_settings("absent.env")
+    (tmp_path / "latin.env").write_bytes(b"WORKFLOWS_DATABASE_URL=hunter2\xe4\n")
+    with pytest.raises(StoreConfigurationError, match="not UTF-8") as caught:
+        load_settings("latin.env")
+    assert caught.value.__context__ is None
 
 
 # --- engines of the caller's own
@@ -349,17 +362,31 @@ async def test_an_engine_that_weakens_durability_is_warned_of_once(
     assert "synchronous" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    "url", ["sqlite+aiosqlite://", "sqlite+aiosqlite:///:memory:", "sqlite+aiosqlite:///file::memory:?uri=true"]
+)
+async def test_an_engine_for_a_database_in_memory_is_refused(url: str) -> None:
+    """Everybody shares its one connection, and anybody's rollback would take acknowledged saves along."""
+    engine = create_async_engine(url)
+    with pytest.raises(StoreConfigurationError, match="in memory is not supported"):
+        SQLAlchemyCheckpointStore(engine)
+    await engine.dispose()
+
+
 async def test_a_closed_store_says_so(database_url: str) -> None:
     """Instead of opening its connections again."""
     store = SQLAlchemyCheckpointStore(database_url)
     await store.list_checkpoints()
     await store.close()
     await store.close()
-    with pytest.raises(StoreConfigurationError, match="closed"):
-        await store.list_checkpoints()
+    for call in (store.list_checkpoints(), store.save_checkpoint(make_state()), store.vacuum()):
+        with pytest.raises(StoreConfigurationError, match="closed"):
+            await call
 
 
 def test_both_dialects_say_how_to_upgrade() -> None:
     """With the file where there is one, quoted for a shell."""
     assert dialect_for("/tmp/a b.db").upgrade_command == "workflows-mcp db upgrade --database-url '/tmp/a b.db'"
-    assert dialect_for("postgresql://u:hunter2@h/d").upgrade_command == "workflows-mcp db upgrade"
+    of_postgres = dialect_for("postgresql://u:hunter2@h/d?sslpassword=hunter2&sslmode=require").upgrade_command
+    url = "postgresql://u:PASSWORD@h/d?sslpassword=PASSWORD&sslmode=require"
+    assert of_postgres == f"workflows-mcp db upgrade --database-url '{url}'"

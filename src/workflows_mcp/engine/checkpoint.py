@@ -237,14 +237,24 @@ class CheckpointConfig:
     max_checkpoint_size_mb: float | None = 10.0
 
     def __post_init__(self) -> None:
-        if self.max_per_workflow is not None and self.max_per_workflow < 1:
-            raise ValueError("max_per_workflow must be at least 1, or None for no limit")
+        number: object = self.max_per_workflow
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise ValueError("max_per_workflow must be a whole number of at least 1, or None for no limit")
         for name in ("ttl_seconds", "cleanup_interval_seconds", "max_checkpoint_size_mb"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
+            if value is not None and not _is_positive(value):
                 raise ValueError(f"{name} must be a positive, finite number")
+        if self.cleanup_interval_seconds is None:
+            raise ValueError("cleanup_interval_seconds must be a positive, finite number")
 
     @property
     def max_checkpoint_bytes(self) -> int | None:
         """`max_checkpoint_size_mb` in bytes of plain JSON."""
         return None if self.max_checkpoint_size_mb is None else int(self.max_checkpoint_size_mb * 2**20)
+
+
+def _is_positive(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < float(value) < math.inf
+    except OverflowError:
+        return False

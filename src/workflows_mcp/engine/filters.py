@@ -78,9 +78,13 @@ def check_seconds(what: str, value: object) -> float:
     Raises:
         ValueError: It is not.
     """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{what} must be a finite number of seconds, not {value!r}")
-    return float(value)
+    try:
+        seconds = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        raise ValueError(f"{what} must be a finite number of seconds")
+    return seconds
 
 
 def check_age(max_age_seconds: float) -> float:
@@ -111,12 +115,17 @@ class CheckpointFilter:
     created_before: float | None = None
 
     def __post_init__(self) -> None:
-        if self.workflow_name:  # "" is a name like another, which a table of another origin may hold
+        if (
+            self.workflow_name is not None and self.workflow_name != ""
+        ):  # "" is a name like another, which a table of another origin may hold
             check_name("workflow_name", self.workflow_name)
         if self.run_id is not None:
             check_name("run_id", self.run_id)
         if self.status is not None:
             object.__setattr__(self, "status", CheckpointStatus(self.status))
+        for what, kinds in (("is_paused", {bool, type(None)}), ("heads_only", {bool})):
+            if type(getattr(self, what)) not in kinds:
+                raise ValueError(f"{what} must be True or False")
         for what in ("created_after", "created_before"):
             value = getattr(self, what)
             if value is not None:
@@ -153,9 +162,10 @@ def position_before(before: CheckpointMetadata | str | None) -> Position | None:
     if isinstance(before, str):
         seconds, comma, checkpoint_id = before.partition(",")
         try:
-            position = check_seconds("before", float(seconds)), check_name("before", checkpoint_id)
+            place = float(seconds)
         except ValueError:
-            comma = ""
-        if comma:
-            return position
+            place = math.nan
+        # Not checked as a time and an id to be saved: tables of another origin hold others, and list them.
+        if comma and checkpoint_id and not math.isnan(place):
+            return place, checkpoint_id
     raise ValueError("before must be the last metadata of the previous page, or its cursor")

@@ -5,12 +5,14 @@ This is the one place that decides what a state may hold, so that every store ac
 them by their exact type and knows the path to the culprit.
 """
 
+import contextlib
 import math
 from typing import Any
 
 import orjson
 
 from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION, CheckpointState
+from workflows_mcp.engine.filters import check_count
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTooLargeError
 
 __all__ = ["MAX_DEPTH", "MAX_STATE_BYTES", "decode_state", "encode_state", "why_not_json"]
@@ -66,6 +68,7 @@ def encode_state(state: CheckpointState, *, max_bytes: int | None = None) -> byt
         max_bytes: The most bytes that the JSON may have, besides `MAX_STATE_BYTES`.
 
     Raises:
+        ValueError: `max_bytes` is no whole number of at least 1.
         CheckpointEncodeError: A value would not come back as it is; the message names its path.
         CheckpointTooLargeError: The JSON is larger than the limit.
     """
@@ -87,7 +90,9 @@ def encode_state(state: CheckpointState, *, max_bytes: int | None = None) -> byt
             f"checkpoint {_shown(state.checkpoint_id)}: "
             + (f"{_dotted(path)}: text with a lone surrogate is not JSON" if path else str(error))
         ) from None
-    limit = MAX_STATE_BYTES if max_bytes is None else min(max_bytes, MAX_STATE_BYTES)
+    limit = (
+        MAX_STATE_BYTES if max_bytes is None else min(check_count("max_bytes", max_bytes, at_least=1), MAX_STATE_BYTES)
+    )
     if len(data) > limit:
         raise CheckpointTooLargeError(
             f"checkpoint {state.checkpoint_id!r} of workflow {state.workflow_name!r} has {len(data):,} bytes of "
@@ -107,20 +112,13 @@ def decode_state(data: bytes, checkpoint_id: str) -> CheckpointState:
     Raises:
         CheckpointDecodeError: The bytes are not a state's JSON, not this checkpoint's, or of a newer version.
     """
-    try:
+    fields: Any = None
+    with contextlib.suppress(orjson.JSONDecodeError):
         fields = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        # The parser's message is dropped with its chain: it may quote the payload.
-        raise damaged(checkpoint_id, "it is not JSON") from None
+    # Raised outside any handler: the parser's error holds the payload, and must not be this one's context.
     if not isinstance(fields, dict):
-        raise damaged(checkpoint_id, "it is not a JSON object")
-    version = fields.get("schema_version")
-    if isinstance(version, int) and version > STATE_SCHEMA_VERSION:
-        raise CheckpointDecodeError(
-            f"checkpoint {checkpoint_id!r} was saved with schema version {version}, and this version of "
-            f"workflows-mcp reads up to {STATE_SCHEMA_VERSION}: upgrade workflows-mcp"
-        )
-    if fields.get("checkpoint_id") != checkpoint_id:
+        raise damaged(checkpoint_id, "it is not JSON, or no JSON object")
+    if fields.get("checkpoint_id", checkpoint_id) != checkpoint_id:
         raise damaged(checkpoint_id, "it belongs to another checkpoint")
     return build_state(fields, checkpoint_id)
 
@@ -148,16 +146,21 @@ def build_state(fields: dict[str, Any], checkpoint_id: str) -> CheckpointState:
     """A state of decoded fields.
 
     Raises:
-        CheckpointDecodeError: Fields are missing, unknown, or of a wrong type.
+        CheckpointDecodeError: Fields are missing, unknown, or of a wrong type, or of a newer version.
     """
+    version = fields.get("schema_version")
+    if isinstance(version, int) and version > STATE_SCHEMA_VERSION:
+        raise CheckpointDecodeError(
+            f"checkpoint {checkpoint_id!r} was saved with schema version {version}, and this version of "
+            f"workflows-mcp reads up to {STATE_SCHEMA_VERSION}: upgrade workflows-mcp"
+        )
     for name, types in _FIELD_TYPES.items():
         if name in fields and type(fields[name]) not in types:
             raise damaged(checkpoint_id, f"its {name} is a {type(fields[name]).__name__}")
-    try:
+    with contextlib.suppress(ValueError):
         return CheckpointState.from_fields(fields)
-    except ValueError:
-        # Which ones is not said: an unknown field's name, or a wrong value, is somebody's data.
-        raise damaged(checkpoint_id, "its fields are missing, unknown, or contradict each other") from None
+    # Which ones is not said: an unknown field's name, or a wrong value, is somebody's data.
+    raise damaged(checkpoint_id, "its fields are missing, unknown, or contradict each other")
 
 
 def damaged(checkpoint_id: str, why: str) -> CheckpointDecodeError:

@@ -13,6 +13,7 @@ The checksum is the CRC-32 of the bytes after it, big-endian. It is of what is s
 anything is unpacked or parsed.
 """
 
+import contextlib
 import json
 import sys
 import zlib
@@ -101,10 +102,11 @@ def decode_payload(
 def _unpack(frame: bytes, checkpoint_id: str) -> bytes:
     """The content of a frame; at most `MAX_STATE_BYTES`, so that a small frame cannot fill the memory."""
     decompressor = zstd.ZstdDecompressor()
-    try:
+    plain: bytes | None = None
+    with contextlib.suppress(zstd.ZstdError):
         plain = decompressor.decompress(frame, max_length=MAX_STATE_BYTES)
-    except zstd.ZstdError:
-        raise damaged(checkpoint_id, "it is no zstd frame") from None
+    if plain is None:
+        raise damaged(checkpoint_id, "it is no zstd frame")
     if not decompressor.eof:
         raise damaged(checkpoint_id, f"it is cut off, or unpacks to more than {MAX_STATE_BYTES:,} bytes")
     return plain
@@ -112,11 +114,11 @@ def _unpack(frame: bytes, checkpoint_id: str) -> bytes:
 
 def _decode_guide_json(data: bytes, *, checkpoint_id: str, workflow_name: str, created_at: float) -> CheckpointState:
     # The stdlib wrote it and reads it: NaN, huge integers and lone surrogates included.
-    try:
-        fields = json.loads(data.decode("utf-8", "surrogatepass"))
-    except (ValueError, RecursionError):
-        raise damaged(checkpoint_id, "it is not JSON") from None
+    fields: object = None
+    with contextlib.suppress(ValueError, RecursionError):
+        fields = json.loads(data)
+    # Raised outside any handler: the parser's error holds the payload, and must not be this one's context.
     if not isinstance(fields, dict):
-        raise damaged(checkpoint_id, "it is not a JSON object")
+        raise damaged(checkpoint_id, "it is not JSON, or no JSON object")
     columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
     return build_state({**fields, **columns}, checkpoint_id)

@@ -102,7 +102,9 @@ class SchemaManager:
         def work(connection: Connection) -> None:
             from alembic import command
 
-            _refuse_newer(_read_revision(connection), self.description)
+            current = _read_revision(connection)
+            _refuse_newer(current, self.description)
+            _refuse_upward(current, revision, self.description)
             command.downgrade(self._config(connection, drop_data=drop_data), revision)
 
         await self._in_thread(work)
@@ -211,9 +213,14 @@ def _read_revision(connection: Connection) -> str | None:
 
 def _refuse(state: tuple[str | None, bool], dialect: Dialect) -> None:
     revision, has_table = state
-    if revision == HEAD:
+    if revision == HEAD and has_table:
         return
     _refuse_newer(revision, dialect.description)
+    if revision == HEAD:
+        raise SchemaOutOfDateError(
+            f"{dialect.description} says that it is at revision {HEAD}, but has no checkpoints table; restore it from "
+            f"a backup, or drop {VERSION_TABLE} and run: {dialect.upgrade_command}"
+        )
     if revision is not None:
         found = f"has the schema of revision {revision}, and this version needs {HEAD}"
     elif has_table:
@@ -229,6 +236,12 @@ def _refuse_newer(revision: str | None, description: str) -> None:
             f"{description} has the schema of revision {revision!r}, which is newer than {HEAD}, the newest that this "
             "version knows; upgrade workflows-mcp"
         )
+
+
+def _refuse_upward(current: str | None, revision: str, description: str) -> None:
+    if revision != "base" and (current is None or REVISIONS.index(current) < REVISIONS.index(revision)):
+        at = "at no revision of ours" if current is None else f"at revision {current}"
+        raise StoreConfigurationError(f"{description} is {at}, and {revision} is no way down from there")
 
 
 def _check_known(revision: str, known: tuple[str, ...]) -> None:

@@ -1,8 +1,7 @@
 """The checkpoint store over SQLite and PostgreSQL."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from functools import partial
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row
@@ -55,9 +54,8 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     """
 
     def __init__(self, url_or_engine: str | AsyncEngine, *, settings: Settings | None = None) -> None:
-        self._database = Database(url_or_engine, settings)
+        self._database = Database(url_or_engine, settings, check=check_schema)
         self._upsert = statements.upsert(self._database.dialect)
-        self._check_schema = partial(check_schema, dialect=self._database.dialect)
 
     async def save_checkpoint(self, state: CheckpointState, *, max_bytes: int | None = None) -> str:
         """See `CheckpointStore.save_checkpoint`. Durable: committed to disk by the database's own rules."""
@@ -67,19 +65,19 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             state, full_bytes=payload.full_bytes, stored_bytes=len(payload.data), encoding=payload.encoding
         )
         row = {**vars(metadata), "status": metadata.status.value, "lease_owner": None, "payload": payload.data}
-        await (await self._ready()).change(self._upsert, row)
+        await self._database.change(self._upsert, row, key=state.checkpoint_id)
         return state.checkpoint_id
 
     async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
         """See `CheckpointStore.load_checkpoint`."""
         parameters = {"checkpoint_id": check_name("checkpoint_id", checkpoint_id)}
-        rows = await (await self._ready()).fetch(statements.LOAD, parameters)
+        rows = await self._database.fetch(statements.LOAD, parameters)
         return _state(rows[0]) if rows else None
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """See `CheckpointStore.delete_checkpoint`."""
         statement = statements.remove(check_name("checkpoint_id", checkpoint_id))
-        return await (await self._ready()).change(statement) > 0
+        return await self._database.change(statement, key=checkpoint_id) > 0
 
     async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
         """See `CheckpointStore.cleanup_expired`. Goes in batches, each with a deadline of its own."""
@@ -89,7 +87,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def trim_per_workflow(self, max_per_workflow: int, *, keep_paused: bool = True) -> int:
         """See `CheckpointStore.trim_per_workflow`. Goes in batches, each with a deadline of its own."""
         check_count("max_per_workflow", max_per_workflow, at_least=1)
-        database = await self._ready()
+        database = self._database
         total = 0
         rows = await database.fetch(statements.next_workflow(None))
         while rows:
@@ -103,9 +101,13 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     async def get_stats(self) -> CheckpointStats:
         """See `CheckpointStore.get_stats`. `database_bytes` counts the table and its indexes, or the whole file."""
-        database = await self._ready()
-        rows = await database.fetch(statements.STATS)
-        size = await database.fetch(database.dialect.database_bytes())
+        database = self._database
+
+        async def work(connection: AsyncConnection) -> tuple[Sequence[Any], int]:
+            counts = (await connection.execute(statements.STATS)).all()
+            return counts, (await connection.execute(database.dialect.database_bytes())).scalar_one()
+
+        rows, size = await database.run(work)
         total, paused = sum(row.total for row in rows), sum(row.paused for row in rows)
         return CheckpointStats(
             total_checkpoints=total,
@@ -116,12 +118,12 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             newest_checkpoint=max((row.newest for row in rows), default=None),
             full_bytes=sum(row.full_bytes for row in rows),
             stored_bytes=sum(row.stored_bytes for row in rows),
-            database_bytes=size[0][0],
+            database_bytes=size,
         )
 
     async def vacuum(self) -> None:
         """See `CheckpointStore.vacuum`."""
-        database = await self._ready()
+        database = self._database
 
         async def work(connection: AsyncConnection) -> None:
             for statement in database.dialect.vacuum_statements():
@@ -133,15 +135,10 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         """See `CheckpointStore.close`. An engine that was passed in is left open."""
         await self._database.close()
 
-    async def _ready(self) -> Database:
-        """The database, once its schema was found to be the one that this version knows."""
-        await self._database.prepare(self._check_schema)
-        return self._database
-
     async def _list(
         self, wanted: CheckpointFilter, *, limit: int | None, before: Position | None
     ) -> list[CheckpointMetadata]:
-        rows = await (await self._ready()).fetch(statements.listing(wanted, limit=limit, before=before))
+        rows = await self._database.fetch(statements.listing(wanted, limit=limit, before=before))
         return [_metadata(row) for row in rows]
 
     async def _iterate(self, wanted: CheckpointFilter, on_damaged: OnDamaged | None) -> AsyncIterator[CheckpointState]:
@@ -168,11 +165,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     async def _payloads(self, chunk: list[CheckpointMetadata]) -> dict[str, Row[Any]]:
         statement = statements.payloads([metadata.checkpoint_id for metadata in chunk])
-        return {row.checkpoint_id: row for row in await (await self._ready()).fetch(statement)}
+        return {row.checkpoint_id: row for row in await self._database.fetch(statement)}
 
     async def _remove(self, doomed: ColumnElement[bool]) -> int:
         """Delete what meets a condition, batch by batch, so that saves get their turn in between."""
-        database = await self._ready()
+        database = self._database
         total = 0
         last: Position | None = None
         while rows := await database.fetch(statements.oldest(doomed, after=last, limit=_DELETE_BATCH)):

@@ -1,9 +1,11 @@
 """All differences between the databases, and the factory that tells which one a URL names."""
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
+from sqlalchemy import StaticPool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from workflows_mcp.errors import StoreConfigurationError
@@ -13,6 +15,10 @@ from workflows_mcp.settings import MEMORY_URL
 __all__ = ["Dialect", "Failure", "dialect_for"]
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+._-]*)://")
+
+_HOST = re.compile(r"(?:[^\s:@/\[\]]*|\[[0-9A-Fa-f:.%\w]+\])(?::(?P<port>\d{0,5}))?")
+_LARGEST_PORT = 65535
+_KEY = re.compile(r"[A-Za-z_]+")
 
 _KNOWN = "a file's path, sqlite:///path, postgresql://user@host/database or memory://"
 
@@ -66,22 +72,46 @@ def _dialect_of_engine(engine: AsyncEngine) -> Dialect:
     """The dialect of somebody else's engine: used for statements and errors, never to connect."""
     name, database = engine.url.get_backend_name(), engine.url.database
     if name == "sqlite":
-        return _sqlite(Path(database or ":memory:"))
+        if (
+            isinstance(engine.pool, StaticPool)
+            or not database
+            or ":memory:" in database
+            or "mode=memory" in str(engine.url)
+        ):
+            raise StoreConfigurationError(
+                "an engine for a SQLite database in memory is not supported: its one connection is shared, so that "
+                "anybody's rollback takes acknowledged checkpoints along; use InMemoryCheckpointStore, or name a file"
+            )
+        return _sqlite(Path(database))
     if name == "postgresql":
         return _postgresql(urlsplit(f"postgresql://{engine.url.host or ''}/{quote(database or '')}"))
     raise StoreConfigurationError(f"an engine for {name!r} is not supported, only for SQLite and PostgreSQL")
 
 
 def _split(url: str) -> SplitResult:
+    """The parts of a PostgreSQL URL.
+
+    A password with a character that should have been encoded falls apart into what looks like hosts, a database or
+    keys, and would then be shown as such. So all of them must look like what they are, or none is shown.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
         parts = None  # the parser's message is dropped: it may quote the password
-    if parts is None or parts.fragment:
-        raise StoreConfigurationError(
-            "the PostgreSQL URL cannot be read; in user and password, percent-encode : / ? # [ ] @ and %"
-        )
-    return parts
+    if parts is not None and not parts.fragment and "@" not in parts.path:
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        keys = [pair.partition("=") for pair in parts.query.split("&") if pair]
+        if all(map(_is_host, hosts)) and all(_KEY.fullmatch(key) and equals for key, equals, _ in keys):
+            return parts
+    raise StoreConfigurationError(
+        "the PostgreSQL URL cannot be read: it is postgresql://user:password@host:port/database, and in user and "
+        "password : / ? # [ ] @ % are percent-encoded; a port is at most 65535"
+    )
+
+
+def _is_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    return found is not None and int(found["port"] or 0) <= _LARGEST_PORT
 
 
 def _path_of(rest: str) -> Path:
@@ -105,4 +135,9 @@ def _checked_path(path: str) -> Path:
             "a SQLite database in memory is not supported, since its data would be lost with the connection; use "
             "memory:// for a store in memory, or name a file"
         )
-    return Path(path).expanduser().absolute()
+    try:
+        found = Path(path).expanduser().absolute()
+        os.fsencode(found)
+    except (RuntimeError, ValueError):  # no such user, or a lone surrogate
+        raise StoreConfigurationError(f"{path!r} is no path of a file") from None
+    return found

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from sqlalchemy import Connection, Executable, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -41,7 +41,10 @@ class Dialect(ABC):
     Attributes:
         description: Names the database in messages; holds no password.
         upgrade_command: What a user runs to bring its schema to head.
+        is_bound_to_loop: Whether a connection can be closed only by the event loop that opened it.
     """
+
+    is_bound_to_loop: ClassVar[bool] = False
 
     description: str
     upgrade_command: str
@@ -77,6 +80,13 @@ class Dialect(ABC):
     @abstractmethod
     def vacuum_statements(self) -> Iterable[str]:
         """What gives space back and refreshes the planner's statistics, to be run outside a transaction."""
+
+    def require_same_database(self) -> None:  # noqa: B027 - only a file can be replaced under its connections
+        """Make sure that what open connections write to is still what the URL names.
+
+        Raises:
+            StoreConfigurationError: It is not.
+        """
 
     @abstractmethod
     def create_database(self) -> bool:

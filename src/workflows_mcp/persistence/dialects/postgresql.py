@@ -1,6 +1,7 @@
 """PostgreSQL through asyncpg."""
 
 import functools
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,8 +49,8 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
     ("40001", StoreUnavailableError, "could not serialize the change; try again"),
     ("40P01", StoreUnavailableError, "found a deadlock; try again"),
     ("42501", StoreConfigurationError, "does not permit it; grant the user rights on the checkpoints table"),
-    ("42P01", SchemaOutOfDateError, "lacks the table; run: workflows-mcp db upgrade"),
-    ("42703", SchemaOutOfDateError, "lacks a column; run: workflows-mcp db upgrade"),
+    ("42P01", SchemaOutOfDateError, "lacks the checkpoints table"),
+    ("42703", SchemaOutOfDateError, "lacks a column of the checkpoints table"),
     ("53100", StoreFullError, "has no space left; free some, then repeat the call"),
     ("53300", StoreUnavailableError, "takes no more connections; try again, or lower WORKFLOWS_POOL_SIZE"),
     ("53", StoreUnavailableError, "is out of resources; try again later"),
@@ -65,6 +66,8 @@ _RETRIABLE = ("08", "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02
 class PostgreSQLDialect(Dialect):
     """A PostgreSQL database, or one of several hosts of a cluster."""
 
+    is_bound_to_loop = True
+
     def __init__(self, url: SplitResult) -> None:
         options = _read_query(url)
         options.setdefault("application_name", "workflows-mcp")
@@ -72,7 +75,7 @@ class PostgreSQLDialect(Dialect):
         self._connect_timeout = None if timeout is None else _positive_seconds("connect_timeout", timeout)
         self._dsn = url._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)).geturl()
         self.description = _describe(url, options)
-        self.upgrade_command = "workflows-mcp db upgrade"
+        self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(_without_password(url))}"
 
     def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
         """See `Dialect.create_engine`."""
@@ -114,8 +117,14 @@ class PostgreSQLDialect(Dialect):
         return False
 
     async def prepare_schema_change(self, connection: AsyncConnection) -> None:
-        """Make the steps of a schema change one transaction."""
+        """Make the steps of a schema change one transaction, in a database that can hold all text."""
         await connection.execution_options(isolation_level="READ COMMITTED")
+        encoding = (await connection.execute(text("SHOW server_encoding"))).scalar_one()
+        if encoding != "UTF8":
+            raise StoreConfigurationError(
+                f"{self.description} is encoded in {encoding}, which cannot hold all text; create one with "
+                "ENCODING 'UTF8'"
+            )
 
     @contextmanager
     def schema_change(self, connection: Connection) -> Iterator[None]:
@@ -168,7 +177,8 @@ class PostgreSQLDialect(Dialect):
     def _explain_state(self, state: str) -> Failure:
         for beginning, kind, meaning in _MEANINGS:
             if state.startswith(beginning):
-                error = kind(f"{self.description} {meaning} ({state})")
+                next_step = f"; run: {self.upgrade_command}" if kind is SchemaOutOfDateError else ""
+                error = kind(f"{self.description} {meaning} ({state}){next_step}")
                 return Failure(error, retriable=state.startswith(_RETRIABLE))
         return Failure(CheckpointStoreError(f"{self.description} refused a statement ({state})"))
 
@@ -224,6 +234,17 @@ def _describe(url: SplitResult, options: dict[str, str]) -> str:
     hosts = url.netloc.rpartition("@")[2] or options.get("host", "") or "the default host"
     name = unquote(url.path.lstrip("/")) or options.get("dbname", "")
     return f"PostgreSQL database {name!r} at {unquote(hosts)}"
+
+
+def _without_password(url: SplitResult) -> str:
+    """The URL, with a word in place of a password that it holds."""
+    login, at, hosts = url.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    query = "&".join(
+        f"{pair.partition('=')[0]}=PASSWORD" if "password" in pair.partition("=")[0] else pair
+        for pair in url.query.split("&")
+    )
+    return url._replace(netloc=f"{user}{':PASSWORD' if colon else ''}{at}{hosts}", query=query).geturl()
 
 
 def _root(error: BaseException) -> BaseException:

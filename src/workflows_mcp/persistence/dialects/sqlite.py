@@ -76,6 +76,7 @@ class SQLiteDialect(Dialect):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.description = f"SQLite database {str(path)!r}"
+        self._identity: tuple[int, int] | None = None
         self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(str(path))}"
 
     def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
@@ -144,11 +145,28 @@ class SQLiteDialect(Dialect):
     def _require_file(self) -> None:
         """Raise an error that says what to do when there is no such file."""
         if self.path.is_file():
+            if self._identity is None:
+                self._identity = self._identify()
             return
         if self.path.exists():
             raise StoreConfigurationError(f"{str(self.path)!r} is not a file; name a SQLite database file")
         self._require_folder()
         raise SchemaOutOfDateError(f"there is no {self.description} yet; create it with: {self.upgrade_command}")
+
+    def require_same_database(self) -> None:
+        """See `Dialect.require_same_database`. A deleted or replaced file takes writes that nobody will see."""
+        if self._identity is not None and self._identify() != self._identity:
+            raise StoreConfigurationError(
+                f"{self.description} was deleted or replaced while it was open, and what this call wrote is not in the "
+                "file of that name now; open the store again"
+            )
+
+    def _identify(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _require_folder(self) -> None:
         if not self.path.parent.is_dir():
@@ -171,10 +189,15 @@ class SQLiteDialect(Dialect):
 
     def is_new(self) -> bool:
         """Whether the file is missing or empty."""
-        return not self.path.exists() or (self.path.is_file() and self.path.stat().st_size == 0)
+        try:
+            return not self.path.exists() or (self.path.is_file() and self.path.stat().st_size == 0)
+        except OSError:
+            return False  # what is wrong with it is found, and said, when it is used
 
     async def prepare_schema_change(self, connection: AsyncConnection) -> None:
-        """A table that is rebuilt must not take the rows that point at it along."""
+        """Keep what refers to the table by its name: rows with foreign keys, and views, while it is made anew."""
+        # Without it, renaming the old table turns every view and foreign key to its new name, which then goes.
+        await connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
         await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
 
     @contextmanager
@@ -183,10 +206,15 @@ class SQLiteDialect(Dialect):
         connection.rollback()  # ends what a query has begun
         connection.execution_options(**{_BEGIN: "IMMEDIATE"})
         with connection.begin():
+            before = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
             yield
-            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            broken = set(connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()) - set(before)
             if broken:
-                raise CheckpointStoreError(f"the change would leave {len(broken)} rows without what they refer to")
+                tables = ", ".join(sorted({str(row[0]) for row in broken}))
+                raise CheckpointStoreError(
+                    f"the change would leave {len(broken)} rows of {tables} without the checkpoint that they refer to; "
+                    "nothing was changed"
+                )
 
     def insert(self, table: Table) -> Insert:
         """See `Dialect.insert`."""
@@ -210,6 +238,10 @@ class SQLiteDialect(Dialect):
     def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`; by SQLite's primary result code."""
         cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, OSError):
+            return Failure(
+                StoreConfigurationError(f"{self.description} cannot be reached: {cause.strerror}; check the path")
+            )
         if not isinstance(cause, sqlite3.Error):
             return None
         # Errors of the driver itself, such as the use of a closed connection, bear no code.
