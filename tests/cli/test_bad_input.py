@@ -73,6 +73,7 @@ CASES: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no command": (("fly",), 2, 'Unknown command "fly"'),
     "a missing argument": (("run",), 2, "FILE requires an argument; see: workflows-mcp run --help"),
     "a negative limit": (("checkpoints", "list", "--limit", "-1"), 2, "Must be >= 1"),
+    "a limit beyond all bounds": (("checkpoints", "list", "--limit", "9" * 30), 2, "Must be <= 1000000"),
     "no cursor": (("checkpoints", "list", "--before", "yesterday"), 2, "--before takes the cursor"),
     "an id that cannot be one": (("checkpoints", "show", ""), 2, "must have 1 to 512 bytes"),
     "no answer, and no terminal": (("resume", "cp", "--database-url", "head.db"), 2, "give the answer with --response"),

@@ -12,8 +12,8 @@ def test_a_listing_is_aligned_lines_and_its_cursor_gives_the_next_page(cli: CLI,
     """The newest first; the run has saved its begin, its first wave and its question."""
     first = cli("checkpoints", "list", "--limit", "2", "--database-url", "runs.db")
     header, newest, second, more = first.out.splitlines()
-    assert header.split() == ["created", "status", "next", "wave", "bytes", "workflow", "run", "checkpoint"]
-    assert newest[header.index("status") :].startswith("waiting ")
+    assert header.split() == ["created", "status", "waves", "done", "bytes", "workflow", "run", "checkpoint"]
+    assert newest[header.index("status") :].startswith("paused ")
     assert newest.endswith(str(waiting.checkpoint_id))
     assert second[header.index("status") :].startswith("running ")
     assert first.err == ""
@@ -77,13 +77,25 @@ def test_a_reader_that_stops_reading_is_no_error(cli: CLI, waiting: WorkflowResu
     assert process.returncode == 128 + 13  # what a shell says of a process that SIGPIPE ended
 
 
-def test_a_new_database_has_no_checkpoints_and_that_is_no_error(cli: CLI, tmp_path: Path) -> None:
-    """A file that is missing gets its schema, and the command says that it made one."""
-    listing = cli("checkpoints", "list", "--database-url", "new.db")
-    assert listing.code == 0
-    assert listing.out == "There are no checkpoints here.\n"
-    assert "created" in listing.err
-    assert (tmp_path / "new.db").stat().st_mode & 0o777 == 0o600
+def test_a_listing_creates_no_database_but_the_default_one(cli: CLI, tmp_path: Path) -> None:
+    """A path that was typed may be a typo."""
+    typed = cli.start("checkpoints", "list", "--database-url", "typo.db")
+    default = cli("checkpoints", "list")
+    missing = cli.finish(typed)
+    assert missing.code == 1
+    assert "create it with: workflows-mcp db upgrade" in missing.error()
+    assert not (tmp_path / "typo.db").exists()
+    assert default.code == 0
+    assert default.out == "There are no checkpoints here.\n"
+
+
+def test_an_unusable_home_is_named_with_the_way_out(cli: CLI, tmp_path: Path) -> None:
+    """The default path cannot be used then, another one can."""
+    (tmp_path / "file").touch()
+    listing = cli("checkpoints", "list", env={"HOME": str(tmp_path / "file")})
+    assert listing.code == 1
+    assert "cannot be created" in listing.error()
+    assert "set WORKFLOWS_DATABASE_URL" in listing.error()
 
 
 def test_help_and_version_need_neither_a_database_nor_heavy_modules(cli: CLI) -> None:

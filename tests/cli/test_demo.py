@@ -56,7 +56,8 @@ def test_the_demo_kills_its_worker_and_tells_how_the_run_went_on(cli: CLI, folde
     assert "Saved as done: folder, git_state, files." in told
     assert "None of the 3 blocks that were saved as done ran again." in told
     assert "# Release check of a thing to release" in told
-    assert "**Approved** for release." in told
+    assert "The demo answers by itself: not ready yet" in told
+    assert "**Held back**: not ready yet" in told
     assert re.search(r"^folder +done$", told, re.MULTILINE)
     assert re.search(r"^approval +asked +done$", told, re.MULTILINE)
     assert re.search(r"^\w+ +killed +done$", told, re.MULTILINE)
@@ -65,6 +66,7 @@ def test_the_demo_kills_its_worker_and_tells_how_the_run_went_on(cli: CLI, folde
     path = re.search(r"database +SQLite database '(.+)'", told)
     assert path is not None
     assert Path(path[1]).is_relative_to(temporary)
+    assert f"may be deleted afterwards: {Path(path[1]).parent}\n" in told
     listing = cli("checkpoints", "list", "--json", "--database-url", path[1]).json()["checkpoints"]
     assert [one["status"] for one in listing].count("completed") == 1
     assert len(listing) == 9

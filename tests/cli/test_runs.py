@@ -66,6 +66,9 @@ def test_the_answer_may_come_from_stdin_and_is_taken_once(cli: CLI, waiting: Wor
     again = cli(*words, stdin="once more")
     assert again.code == 1
     assert "has already gone on" in again.error()
+    listing = shlex.split(again.error().partition("workflows-mcp ")[2])
+    assert listing == ["checkpoints", "list", "--run", waiting.run_id, "--limit", "1", "--database-url", "runs.db"]
+    assert "✓ question: answered\n" in resumed.err
     assert again.out == ""
 
 
@@ -79,6 +82,8 @@ def test_a_repeated_run_id_gives_the_result_and_does_not_run_again(cli: CLI, tmp
     first, second = cli(*words), cli(*words)
     assert first.json()["run_id"] == "nightly"
     assert second.json() == first.json()
+    assert second.err.splitlines()[-1] == "run nightly is there already: nothing ran"
+    assert "nothing ran" not in first.err
     assert (tmp_path / "ran").read_text() == "\n"
 
 
@@ -142,6 +147,83 @@ def test_an_interrupted_run_stops_its_blocks_and_says_how_it_goes_on(
         assert recovered.code == 0, recovered.err
         assert recovered.out.startswith("success: run ")
         assert (tmp_path / "quick-ran").read_text() == "\n"
+
+
+HOLDING = """\
+name: holding
+blocks:
+  - id: hold
+    type: Shell
+    inputs: {command: "echo > started; cat go"}
+"""
+
+
+@pytest.mark.parametrize("kind", ["terminal", "pipe"])
+def test_a_run_whose_watcher_goes_away_ends_as_it_would_have(cli: CLI, tmp_path: Path, kind: str) -> None:
+    """Its progress is shown to nobody, and its result is not the worse for that."""
+    (tmp_path / "w.yaml").write_text(HOLDING)
+    for name in ("started", "go"):
+        os.mkfifo(tmp_path / name)
+    ours, theirs = pty.openpty() if kind == "terminal" else os.pipe()
+    process = cli.start("run", "w.yaml", "--json", "--database-url", "runs.db", stderr=theirs, env={"TERM": "xterm"})
+    os.close(theirs)
+    (tmp_path / "started").read_text()
+    os.close(ours)
+    (tmp_path / "go").write_text("on")
+    outcome = cli.finish(process)
+    assert outcome.code == 0
+    assert outcome.json()["status"] == "success"
+
+
+def test_a_run_begins_although_nobody_can_be_told_of_its_database(cli: CLI, asking: Path) -> None:
+    """The note that a database was created goes nowhere."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    process = cli.start("run", asking, "--input", "who=Ann", "--json", "--database-url", "runs.db", stderr=theirs)
+    os.close(theirs)
+    outcome = cli.finish(process)
+    assert outcome.code == 0
+    assert outcome.json()["status"] == "paused"
+
+
+def test_a_closed_stdin_is_no_answer(cli: CLI, waiting: WorkflowResult) -> None:
+    """As an empty one."""
+    words = ("resume", str(waiting.checkpoint_id), "--database-url", "runs.db")
+    outcome = cli(*words, stdin=None, preexec_fn=lambda: os.close(0))
+    assert outcome.code == 2
+    assert "give the answer with --response" in outcome.error()
+
+
+def test_a_second_signal_does_not_break_the_cleanup_off(cli: CLI, tmp_path: Path) -> None:
+    """Whoever presses Ctrl-C twice learns all the same how the run goes on."""
+    (tmp_path / "w.yaml").write_text(HOLDING)
+    os.mkfifo(tmp_path / "started")
+    os.mkfifo(tmp_path / "go")
+    process = cli.start("run", "w.yaml", "--database-url", "runs.db")
+    (tmp_path / "started").read_text()
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    outcome = cli.finish(process)
+    assert outcome.code in {130, 143}  # two signals that are pending at once come in any order
+    assert outcome.err.splitlines()[-1].startswith("interrupted; go on with: workflows-mcp recover ")
+
+
+def test_a_database_that_fails_under_a_run_is_told_with_how_it_goes_on(cli: CLI, tmp_path: Path) -> None:
+    """Once it is repaired."""
+    (tmp_path / "break.py").write_text(
+        "import sqlite3\n"
+        "database = sqlite3.connect('runs.db')\n"
+        "tables = database.execute(\"SELECT name FROM sqlite_master WHERE name LIKE '%checkpoints'\").fetchall()\n"
+        "for (name,) in tables:\n"
+        "    database.execute(f'ALTER TABLE {name} RENAME TO gone')\n"
+        "database.commit()\n"
+    )
+    (tmp_path / "w.yaml").write_text("name: w\nblocks:\n- {id: a, type: Shell, inputs: {command: python3 break.py}}\n")
+    outcome = cli("run", "w.yaml", "--run-id", "r", "--database-url", "runs.db")
+    assert outcome.code == 1
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert last.endswith("; go on with: workflows-mcp recover r --database-url runs.db")
 
 
 def test_on_a_terminal_resume_asks(cli: CLI, waiting: WorkflowResult) -> None:

@@ -30,7 +30,7 @@ async def list_command(
     run: str | None = None,
     status: _Status | None = None,
     paused: bool | None = None,
-    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000))] = 20,
     before: str | None = None,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
@@ -40,18 +40,19 @@ async def list_command(
         workflow: Only this workflow's.
         run: Only this run's.
         status: Only those saved with this status.
-        paused: Only those that wait for an answer, or that do not.
+        paused: Only those saved at a pause, or only the others. Pauses that were answered since are among them: the
+            newest checkpoint of a run tells whether it still waits.
         limit: The most to show.
         before: Go on after a page: the cursor that it ended with.
         options: What every command takes.
 
     Returns:
-        0.
+        0. A database that does not exist is an error, and is not created.
     """
     if run is not None:
         check_id("--run", run)
     _check_cursor(before)
-    async with open_store(options, create=True) as store:
+    async with open_store(options) as store:
         # One more than asked for tells whether there is another page.
         found = await store.list_checkpoints(
             workflow, run_id=run, status=status, is_paused=paused, limit=limit + 1, before=before
@@ -112,7 +113,7 @@ def show_checkpoints(page: Page, checkpoints: "list[CheckpointMetadata]", *, of_
         checkpoints: What is in it.
         of_one_run: Whether workflow and run are known, and left out.
     """
-    columns = ["created", "status", "next wave", "bytes", "checkpoint"]
+    columns = ["created", "status", "waves done", "bytes", "checkpoint"]
     rows = [[when(one.created_at), *_in_short(one), one.checkpoint_id] for one in checkpoints]
     if not of_one_run:
         columns[4:4] = ["workflow", "run"]
@@ -122,9 +123,7 @@ def show_checkpoints(page: Page, checkpoints: "list[CheckpointMetadata]", *, of_
 
 
 def _in_short(checkpoint: "CheckpointMetadata") -> tuple[str, str, str]:
-    status = "waiting" if checkpoint.is_paused else str(checkpoint.status)
-    next_wave = "-" if status == "completed" else str(checkpoint.current_wave_index + 1)
-    return status, next_wave, str(checkpoint.full_bytes)
+    return checkpoint.status.value, str(checkpoint.current_wave_index), str(checkpoint.full_bytes)
 
 
 def when(seconds: float) -> str:

@@ -1,14 +1,16 @@
 """The store that a command works on, opened and closed."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from workflows_mcp.cli.failures import CommandError
 from workflows_mcp.cli.options import Options
+from workflows_mcp.cli.page import say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.persistence.schema import SchemaManager
     from workflows_mcp.settings import Settings
@@ -70,7 +72,7 @@ async def prepare_database(settings: "Settings", *, create: bool, quiet: bool = 
     if is_new or settings.auto_upgrade:
         await manager.upgrade()
     if is_new and not settings.uses_default_path and not quiet:
-        _note(f"created the {manager.description}")
+        say(f"created the {manager.description}")
 
 
 def open_schema(settings: "Settings") -> "SchemaManager":
@@ -78,15 +80,15 @@ def open_schema(settings: "Settings") -> "SchemaManager":
 
     Raises:
         CommandError: It is a store in memory.
-        StoreConfigurationError: The URL names no database that is supported.
+        StoreConfigurationError: The URL names no database that is supported, or the folder cannot be created.
     """
     from workflows_mcp.persistence.schema import SchemaManager
 
     if is_in_memory(settings):
         _check_memory(allowed=False)
     if settings.uses_default_path:
-        settings.default_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _note(f"the database is {str(settings.default_path)!r}; set WORKFLOWS_DATABASE_URL to use another one")
+        _make_default_folder(settings.default_path.parent)
+        say(f"the database is {str(settings.default_path)!r}; set WORKFLOWS_DATABASE_URL to use another one")
     return SchemaManager(settings.url, settings=settings)
 
 
@@ -95,5 +97,13 @@ def _check_memory(*, allowed: bool) -> None:
         raise CommandError("memory:// keeps nothing from one command to the next; name a database with --database-url")
 
 
-def _note(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+def _make_default_folder(folder: "Path") -> None:
+    from workflows_mcp.errors import StoreConfigurationError
+
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreConfigurationError(
+            f"the folder {str(folder)!r} for the database cannot be created: {error.strerror}; "
+            "set WORKFLOWS_DATABASE_URL to use another database"
+        ) from None

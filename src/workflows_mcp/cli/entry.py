@@ -1,6 +1,7 @@
 """From the words of a command line to an exit code: the only place that ends in an error for people."""
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ def run_command_line(words: Sequence[str]) -> int:
         The exit code.
     """
     _prepare_streams()
+    _quieten()
     obey_signals()
     try:
         code = _call(words)
@@ -33,6 +35,10 @@ def run_command_line(words: Sequence[str]) -> int:
         if isinstance(error, SystemExit):
             raise
         code = _report(error)
+    try:
+        sys.stderr.flush()
+    except OSError:  # nobody reads it any more, which is no reason to fail
+        _silence(sys.stderr)
     return interrupted_exit_code() if code == EXIT_INTERRUPTED else code
 
 
@@ -69,13 +75,28 @@ def _report(error: BaseException) -> int:
 
 
 def _prepare_streams() -> None:
-    """Make stdout and stderr fit to take any text, whatever the locale, also when they were closed."""
+    """Make stdout and stderr fit to take any text, whatever the locale, also when they were closed.
+
+    A stdin that was closed is an empty one, and no file that is opened later gets its number.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - open to the end
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _quieten() -> None:
+    """Keep libraries from logging tracebacks on stderr, say when a signal comes upon them: one line says it all."""
+    if os.environ.get("WORKFLOWS_DEBUG") == "1":
+        return
+    for name in ("sqlalchemy.pool", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
 
 
 def _silence(stream: TextIO) -> None:

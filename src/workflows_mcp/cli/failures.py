@@ -58,12 +58,12 @@ class Failure:
 
 def explain(error: BaseException) -> Failure:
     """Say what an exception means to whoever typed the command."""
+    if isinstance(error, KeyboardInterrupt | InterruptedRunError):  # before an import that may be what was interrupted
+        return Failure(EXIT_INTERRUPTED, one_line(f"interrupted; {error}" if str(error) else "interrupted"))
     from cyclopts import CycloptsError
 
     from workflows_mcp.errors import WorkflowsError
 
-    if isinstance(error, KeyboardInterrupt | InterruptedRunError):
-        return Failure(EXIT_INTERRUPTED, one_line(f"interrupted; {error}" if str(error) else "interrupted"))
     if isinstance(error, CycloptsError):
         return _error(EXIT_USAGE, f"{_what_is_wrong(error)}; see: {_help_command(error.command_chain)}")
     if isinstance(error, UsageError):

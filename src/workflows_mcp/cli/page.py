@@ -1,21 +1,24 @@
 """Where a command prints: styled on a terminal, plain lines everywhere else."""
 
+import contextlib
 import json
 import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from workflows_mcp.cli.failures import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Page", "is_terminal", "print_json"]
+__all__ = ["Page", "is_terminal", "print_json", "say"]
 
 # What moves a terminal's cursor or changes its state has no place in a text that comes from a workflow or a database.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+_CONTROL_IN_JSON = re.compile(r"[\x7f-\x9f]")  # the others are escaped anyway
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -26,7 +29,36 @@ def is_terminal(stream: TextIO) -> bool:
 def print_json(value: object) -> None:
     """Print one JSON value on stdout."""
     as_ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    sys.stdout.write(json.dumps(value, ensure_ascii=as_ascii, indent=2) + "\n")
+    text = json.dumps(value, ensure_ascii=as_ascii, indent=2)
+    if sys.stdout.isatty():
+        text = _CONTROL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    sys.stdout.write(f"{text}\n")
+
+
+def say(line: str) -> None:
+    """Print a line on stderr. Whether anybody reads it makes no difference to what is done."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+class _Unbreakable:
+    """A stream that drops what cannot be written, say because its terminal is gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 class Page:
@@ -40,22 +72,24 @@ class Page:
         self._stream = stream
         self.console = _console_on(stream) if is_terminal(stream) else None
 
+    def unbreakable_console(self) -> "Console | None":
+        """A console on the same terminal that does not mind when it goes away; None: it is no terminal."""
+        return None if self.console is None else _console_on(cast("TextIO", _Unbreakable(self._stream)))
+
     def line(self, text: str = "", style: str | None = None) -> None:
         """Print a text, in a style of rich's where there are styles."""
         if self.console is None:
             self._stream.write(f"{text}\n")
             self._stream.flush()  # somebody may be reading along
         else:
-            self.console.print(
-                _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), style=style, markup=False, soft_wrap=True
-            )
+            self.console.print(_printable(text), style=style, markup=False, soft_wrap=True)
 
     def prose(self, text: str) -> None:
         """Print a paragraph, broken where a terminal's lines end."""
         if self.console is None:
             self.line(text)
         else:
-            self.console.print(text, markup=False)
+            self.console.print(_printable(text), markup=False)
 
     def heading(self, text: str) -> None:
         """Print a heading, with room above it."""
@@ -63,23 +97,29 @@ class Page:
         self.line(text, style="bold cyan")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table: in a frame, or as aligned columns."""
-        cells = [[one_line(cell) for cell in row] for row in rows]
-        if self.console is None:
-            widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-            for row in (columns, *cells):
-                self.line("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-            return
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
-        from rich.text import Text
+        """Print a table: in a frame, or as aligned columns where there is no terminal or it is too narrow.
 
-        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in cells:
-            table.add_row(*(Text(cell) for cell in row))
-        self.console.print(table)
+        A cell is never broken or cut: an id in it is there to be copied.
+        """
+        cells = [[one_line(cell) for cell in row] for row in rows]
+        if self.console is not None:
+            from rich.box import SIMPLE_HEAD
+            from rich.table import Table
+            from rich.text import Text
+
+            table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+            for column in columns:
+                table.add_column(column, no_wrap=True)
+            for row in cells:
+                table.add_row(*(Text(cell) for cell in row))
+            if self.console.measure(table, options=self.console.options.update(width=2**20)).maximum <= (
+                self.console.width
+            ):
+                self.console.print(table)
+                return
+        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+        for row in (list(columns), *cells):
+            self.line("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
     def markdown(self, text: str) -> None:
         """Print Markdown: set out on a terminal, as it is elsewhere."""
@@ -88,7 +128,11 @@ class Page:
             return
         from rich.markdown import Markdown
 
-        self.console.print(Markdown(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)))
+        self.console.print(Markdown(_printable(text)))
+
+
+def _printable(text: str) -> str:
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _console_on(stream: TextIO) -> "Console":

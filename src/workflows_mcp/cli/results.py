@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from workflows_mcp.cli.database import is_in_memory
 from workflows_mcp.cli.failures import EXIT_ERROR, one_line
 from workflows_mcp.cli.options import Options, command_line
-from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.page import Page, print_json, say
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.executor import WorkflowResult
@@ -28,7 +28,7 @@ def print_result(result: "WorkflowResult", options: Options) -> int:
     if result.is_success or result.is_paused:
         return 0
     sys.stdout.flush()
-    sys.stderr.write(f"error: {one_line(_what_went_wrong(result, options))}\n")
+    say(f"error: {one_line(_what_went_wrong(result, options))}")
     return EXIT_ERROR
 
 
@@ -47,7 +47,7 @@ def _show(result: "WorkflowResult", options: Options) -> None:
         return
     page.line("Answer with:")
     page.line("  " + command_line("resume", result.checkpoint_id, "--response", "TEXT", options=options), style="bold")
-    if options.database_url and command_line(options=options).count(options.database_url) == 0:
+    if options.database_url is not None and options.words()[1] != options.database_url:
         page.line("(with the password put back into the URL, or the URL in WORKFLOWS_DATABASE_URL)")
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from workflows_mcp.cli.database import is_in_memory, open_store
-from workflows_mcp.cli.failures import CommandError, InterruptedRunError, UsageError
+from workflows_mcp.cli.failures import CommandError, InterruptedRunError, UsageError, one_line
 from workflows_mcp.cli.live import Watcher, watch_run
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
-from workflows_mcp.cli.page import Page
+from workflows_mcp.cli.page import Page, say
 from workflows_mcp.cli.results import print_result
 from workflows_mcp.cli.signals import cancelled_by_signals
 
@@ -54,7 +54,7 @@ async def run(
     workflow = WorkflowExecutor().load_workflow(file)
     async with open_store(options, create=True, memory=True) as store:
         result = await _watched(
-            store, lambda executor: executor.execute_workflow(workflow, given, run_id=run_id), options
+            store, lambda executor: executor.execute_workflow(workflow, given, run_id=run_id), options, name_idle=True
         )
     return print_result(result, options)
 
@@ -69,7 +69,8 @@ def resume(
     """Answer the question that a run waits with, and let it go on.
 
     Args:
-        checkpoint_id: The checkpoint that waits; `checkpoints list --paused` shows them.
+        checkpoint_id: The checkpoint that waits, as `run` printed it. `checkpoints list --paused` shows those of all
+            pauses, answered ones too: the newest of its run waits.
         response: The answer; `-` reads it from stdin. Without it you are asked, on a terminal.
         options: What every command takes.
 
@@ -91,7 +92,8 @@ async def recover(run_id: Annotated[str, Parameter(name="RUN_ID")], /, *, option
     Make sure that the process is dead: nothing keeps two of them from running the same blocks.
 
     Args:
-        run_id: The run; `checkpoints list --status running` shows them.
+        run_id: The run, as `run` printed it. The newest checkpoint of a run that has not ended and does not wait says
+            running: `checkpoints list --run RUN_ID --limit 1`.
         options: What every command takes.
 
     Returns:
@@ -121,13 +123,18 @@ def parse_inputs(words: list[str]) -> dict[str, str]:
 
 
 async def _resume(checkpoint_id: str, response: str, options: Options) -> int:
-    from workflows_mcp.errors import CheckpointNotFoundError
+    from workflows_mcp.errors import CheckpointAlreadyClaimedError, CheckpointNotFoundError
 
     async with open_store(options) as store:
         try:
             result = await _watched(store, lambda executor: executor.resume_workflow(checkpoint_id, response), options)
         except CheckpointNotFoundError:
             raise _not_waiting(checkpoint_id, "there is no such checkpoint", options) from None
+        except CheckpointAlreadyClaimedError as error:
+            state = await store.load_checkpoint(checkpoint_id)
+            run_id = "" if state is None or state.run_id is None else state.run_id
+            listing = command_line("checkpoints", "list", "--run", run_id, "--limit", "1", options=options)
+            raise CommandError(f"{error}: {listing}") from None
     return print_result(result, options)
 
 
@@ -139,10 +146,12 @@ def _ask(checkpoint_id: str, options: Options) -> str:
         raise _not_waiting(checkpoint_id, "there is no such checkpoint", options)
     if not state.is_paused:
         raise _not_waiting(checkpoint_id, f"it is {state.status.value}", options)
-    page = Page(sys.stderr)
-    page.line(state.pause_prompt or "")
-    sys.stderr.write("> ")
-    sys.stderr.flush()
+    try:
+        Page(sys.stderr).line(state.pause_prompt or "")
+        sys.stderr.write("> ")
+        sys.stderr.flush()
+    except OSError:
+        raise CommandError("the question cannot be shown on stderr; the run still waits") from None
     answer = sys.stdin.readline()
     if not answer:
         raise CommandError("no answer was given; the run still waits")
@@ -159,16 +168,26 @@ async def _load(checkpoint_id: str, options: Options) -> "CheckpointState | None
         return await store.load_checkpoint(checkpoint_id)
 
 
-async def _watched(store: "CheckpointStore", work: _Work, options: Options) -> "WorkflowResult":
-    """Let an executor do some work, and show on stderr what it does."""
+async def _watched(
+    store: "CheckpointStore", work: _Work, options: Options, *, name_idle: bool = False
+) -> "WorkflowResult":
+    """Let an executor do some work, and show on stderr what it does; or, with `name_idle`, that it did nothing."""
     from workflows_mcp.engine.executor import WorkflowExecutor
+    from workflows_mcp.errors import CheckpointStoreError
 
     async with watch_run(Page(sys.stderr)) as watcher:
         try:
             with cancelled_by_signals():
-                return await work(WorkflowExecutor(store, on_event=watcher))
+                result = await work(WorkflowExecutor(store, on_event=watcher))
+        except CheckpointStoreError as error:
+            if watcher.run_id is None:
+                raise
+            raise CommandError(f"{error}; {_how_to_go_on(watcher, options)}") from error
         except asyncio.CancelledError:
             raise InterruptedRunError(_how_to_go_on(watcher, options)) from None
+    if name_idle and watcher.run_id is None:
+        say(one_line(f"run {result.run_id} is there already: nothing ran"))
+    return result
 
 
 def _how_to_go_on(watcher: Watcher, options: Options) -> str:

@@ -1,8 +1,11 @@
-"""SIGTERM and SIGHUP stop a run as Ctrl-C does: its blocks are processes of their own, and must not stay behind."""
+"""SIGTERM and SIGHUP stop a run as Ctrl-C does: its blocks are processes of their own, and must not stay behind.
+
+A second signal is ignored, for what the first one began is under way; a third breaks it off.
+"""
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -10,29 +13,39 @@ from workflows_mcp.cli.failures import EXIT_INTERRUPTED
 
 __all__ = ["cancelled_by_signals", "interrupted_exit_code", "obey_signals"]
 
+_LIKE_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
+_IGNORED = 2
+
 _received: list[int] = []
 
 
 def obey_signals() -> None:
     """Make SIGTERM, and SIGHUP unless `nohup` has it ignored, raise `KeyboardInterrupt`."""
-    _handle(_interrupt)
+    _handle(_interrupt, _LIKE_CTRL_C)
 
 
 @contextmanager
 def cancelled_by_signals() -> Iterator[None]:
-    """Make the same signals cancel the current task. Ctrl-C does so anyway, but a shell may have us ignore that."""
+    """Make the same signals and Ctrl-C cancel the current task."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
     def cancel(number: int, _frame: FrameType | None) -> None:
         _received.append(number)
-        loop.call_soon_threadsafe(task.cancel)
+        if len(_received) == 1:
+            loop.call_soon_threadsafe(task.cancel)
+        elif len(_received) > _IGNORED:
+            raise KeyboardInterrupt
 
-    _handle(cancel)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_LIKE_CTRL_C)}
+    _handle(cancel, before)
     try:
         yield
     finally:
-        _handle(_interrupt)
+        if not _received:  # else what follows is the rest of the cleanup
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)
 
 
 def interrupted_exit_code() -> int:
@@ -40,12 +53,13 @@ def interrupted_exit_code() -> int:
     return 128 + _received[0] if _received else EXIT_INTERRUPTED
 
 
-def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+def _handle(handler: Callable[[int, FrameType | None], None], numbers: Iterable[signal.Signals]) -> None:
+    for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     _received.append(number)
-    raise KeyboardInterrupt
+    if len(_received) != _IGNORED:
+        raise KeyboardInterrupt

@@ -16,14 +16,15 @@ from workflows_mcp.cli.signals import cancelled_by_signals
 __all__ = ["demo"]
 
 
-async def demo(*, path: Path | None = None, response: str = "approve", options: Options = DEFAULT_OPTIONS) -> int:
+async def demo(*, path: Path | None = None, response: str | None = None, options: Options = DEFAULT_OPTIONS) -> int:
     """Watch a run survive kill -9: the release check of a folder, killed in the middle, and continued.
 
     Nothing in the folder is changed. The checkpoints stay in a SQLite file, to be looked at afterwards.
 
     Args:
         path: The folder to check: by default the checkout that this program was started from, or else the current one.
-        response: What the demo answers when the workflow asks for approval.
+        response: What the demo answers when the workflow asks for approval: by itself `approve`, or `not ready yet`
+            when the report says so.
         options: What every command takes; without `--database-url` the database is a new file in the folder for
             temporary files, whatever the environment says.
 
@@ -33,10 +34,12 @@ async def demo(*, path: Path | None = None, response: str = "approve", options: 
     folder = (default_folder() if path is None else path).expanduser().resolve()
     if not folder.is_dir():
         raise CommandError(f"there is no folder {str(folder)!r}; name one with --path")
-    if options.database_url is None:
+    owns_database = options.database_url is None
+    if owns_database:
         database = Path(tempfile.mkdtemp(prefix="workflows-mcp-demo-")) / "checkpoints.db"
         options = Options(str(database), options.env_file, options.json)
-    story = Story(Page(sys.stderr if options.json else sys.stdout), find_workflow(), folder, options)
+    page = Page(sys.stderr if options.json else sys.stdout)
+    story = Story(page, find_workflow(), folder, options, owns_database=owns_database)
     try:
         with cancelled_by_signals():
             told = await _tell(story, response)
@@ -48,7 +51,7 @@ async def demo(*, path: Path | None = None, response: str = "approve", options: 
     return 0
 
 
-async def _tell(story: Story, response: str) -> dict[str, Any]:
+async def _tell(story: Story, response: str | None) -> dict[str, Any]:
     await story.prepare()
     await story.run_and_kill()
     await story.look_into_database()

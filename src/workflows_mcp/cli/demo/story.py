@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,10 @@ class Story:
         workflow: The workflow's file.
         folder: The folder that the workflow looks at.
         options: Names the database.
+        owns_database: Whether the database is in a folder that was made for the demo.
     """
 
-    def __init__(self, page: Page, workflow: Path, folder: Path, options: Options) -> None:
+    def __init__(self, page: Page, workflow: Path, folder: Path, options: Options, *, owns_database: bool) -> None:
         from workflows_mcp.engine.progress import new_id
 
         self.run_id = new_id()
@@ -42,6 +44,7 @@ class Story:
         self._workflow = workflow
         self._folder = folder
         self._options = options
+        self._owns_database = owns_database
         self._settings = options.settings()
         self._record = Record()
         self._result: dict[str, Any] = {}
@@ -104,14 +107,22 @@ class Story:
         self._page.line()
         self._page.line(f"None of the {len(self._record.saved)} blocks that were saved as done ran again.")
 
-    async def answer(self, response: str) -> None:
-        """Show the question, answer it, and let a third process go on to the end."""
+    async def answer(self, response: str | None) -> None:
+        """Show the question, answer it, and let a third process go on to the end.
+
+        Args:
+            response: The answer; None: what the report suggests.
+        """
         if self._result["status"] != "paused":
             raise CommandError(f"the run did not come to its question: {self._result['error']}")
         self._page.heading("4. The run waits for an answer, for a second or a week")
         self._page.markdown(self._result["prompt"])
         self._page.line()
-        self._page.line(f"The demo answers by itself: {response}", style="bold")
+        if response is None:
+            response = "not ready yet" if "**Not ready" in self._result["prompt"] else "approve"
+            self._page.line(f"The demo answers by itself: {response}", style="bold")
+        else:
+            self._page.line(f"The demo answers: {response}", style="bold")
         async with start_worker(
             **self._job("resume"), checkpoint_id=self._result["checkpoint_id"], response=response
         ) as worker:
@@ -158,6 +169,10 @@ class Story:
             page.line(f"  {command_line(*words, options=self._options)}")
         own = os.path.relpath(self._workflow) if self._workflow.is_relative_to(Path.cwd()) else str(self._workflow)
         page.line(f"  {command_line('run', own, '--input', 'path=.', options=self._options)}")
+        if shutil.which("workflows-mcp") is None:
+            page.line("(if the shell does not find workflows-mcp: `. .venv/bin/activate` in the checkout)")
+        if self._owns_database:
+            page.line(f"The folder of the database may be deleted afterwards: {Path(self._settings.url).parent}")
 
     async def _follow(self, worker: Worker, *, until_killed: bool = False) -> None:
         """Show what a worker does, up to its end or to the moment to kill it."""
