@@ -5,6 +5,7 @@ Takes uv from PATH, or puts it into `.uv/` beside this file, and lets it do the 
 (`python3 run.py workflows-mcp --help`).
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -25,9 +26,12 @@ def find_uv() -> str:
     found = shutil.which("uv") or shutil.which("uv", path=str(HERE / ".uv" / "bin"))
     if found:
         return found
+    if importlib.util.find_spec("pip") is None:
+        raise OSError(f"{sys.executable} has no pip; install it first (Debian, Ubuntu: apt install python3-pip)")
     print("uv is not on PATH: installing it into .uv/ (once)", file=sys.stderr, flush=True)
     # --target, since distributions refuse to install into their own Python and may come without venv.
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install += ["--root-user-action=ignore"]
     subprocess.run([*install, "--target", str(HERE / ".uv"), "uv>=0.9"], check=True)
     return str(HERE / ".uv" / "bin" / "uv")
 
@@ -41,11 +45,13 @@ def main(words: list[str]) -> int:
         uv = find_uv()
     except (subprocess.CalledProcessError, OSError) as error:
         print(
-            f"Could not install uv: {error}. Install it yourself (https://docs.astral.sh/uv/)",
+            f"error: uv could not be installed: {error}. Or install uv itself: https://docs.astral.sh/uv/",
             file=sys.stderr,
         )
         return 1
-    command = [uv, "run", "--project", str(HERE), *TASKS.get(words[0], words[:1]), *words[1:]]
+    # The first time there is much to install, and to be watched; later there is nothing worth a line.
+    quiet = ["--quiet"] if (HERE / ".venv").exists() else []
+    command = [uv, "run", *quiet, "--project", str(HERE), *TASKS.get(words[0], words[:1]), *words[1:]]
     environment = {**os.environ}
     environment.pop("VIRTUAL_ENV", None)  # the project's own .venv, whatever shell this was started from
     try:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.engine.probe import Probe, block, shell, text
 from workflows_mcp.engine.plan import plan_workflow
-from workflows_mcp.engine.workflow import read_workflow
+from workflows_mcp.engine.workflow import define_workflow, read_workflow
 from workflows_mcp.errors import WorkflowDefinitionError
 
 
@@ -156,3 +156,11 @@ def test_outputs_that_are_not_known_beforehand_are_not_refused(probe: Probe) -> 
     """A block type may leave them open."""
     assert probe.output_names is None
     plan_workflow(read_workflow(text(block("a"), block("b", "a", give="{{ blocks.a.outputs.anything }}"))))
+
+
+def test_a_workflow_has_a_bounded_number_of_expressions() -> None:
+    """All its blocks together: each costs time to compile, and a file of the largest size could hold 200,000."""
+    many = {f"V{number}": f"{{{{ {number} + 1 }}}}" for number in range(100)}
+    blocks = [{"id": f"b{number}", "type": "Shell", "inputs": {"command": "true", "env": many}} for number in range(60)]
+    with pytest.raises(WorkflowDefinitionError, match="5,000"):
+        plan_workflow(define_workflow({"name": "many", "blocks": blocks}, "many"))

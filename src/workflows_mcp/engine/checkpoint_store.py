@@ -176,7 +176,10 @@ class CheckpointStore(ABC):
 
     @abstractmethod
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """Delete a checkpoint; True when it existed."""
+        """Delete a checkpoint; True when it existed.
+
+        A store that repeats the deletion because the connection was lost may find that it had been done: False.
+        """
 
     @abstractmethod
     async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:

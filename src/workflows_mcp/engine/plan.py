@@ -18,6 +18,7 @@ from workflows_mcp.engine.expressions import (
     ExpressionError,
     Reference,
     Template,
+    bounded_compilation,
     compile_value,
     references_in,
 )
@@ -96,11 +97,13 @@ def plan_workflow(definition: WorkflowDefinition, label: str | None = None) -> P
         if declared.has_default and declared.required:
             raise WorkflowDefinitionError(f"{label}: input {name!r} is required and has a default: it can be one only")
     waves = _waves(by_id, label)
-    blocks = _plan_blocks(by_id, waves, definition, label)
-    outputs: dict[str, Compiled] = {}
-    for name, text in definition.outputs.items():
-        outputs[name] = _compile(text, f"outputs.{name}", label)
-        _check_references(outputs[name], f"outputs.{name}", label, _Scope(definition, by_id, frozenset(by_id), None))
+    with bounded_compilation():
+        blocks = _plan_blocks(by_id, waves, definition, label)
+        outputs: dict[str, Compiled] = {}
+        for name, text in definition.outputs.items():
+            where = f"outputs.{name}"
+            outputs[name] = _compile(text, where, label)
+            _check_references(outputs[name], where, label, _Scope(definition, by_id, frozenset(by_id), None))
     return Plan(definition, blocks, waves, outputs)
 
 
