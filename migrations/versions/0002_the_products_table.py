@@ -60,7 +60,7 @@ GUIDE_TYPES: dict[str, tuple[type, ...]] = {
     "checkpoint_data": (str, bytes),
 }
 
-logger = logging.getLogger("alembic.workflows")
+logger = logging.getLogger("workflows_mcp.migrations")
 
 GUIDE_COLUMNS: dict[str, sa.types.TypeEngine[Any]] = {
     "checkpoint_id": sa.Text(),

@@ -130,8 +130,10 @@ async def test_an_adopted_checkpoint_can_be_saved_again(empty_url: str, open_sto
     assert metadata.encoding == "json"
 
 
-async def test_the_guides_reader_understands_what_the_product_saved(empty_url: str, open_store: OpenStore) -> None:
-    """After a downgrade a row is what the guide's store would have written of that state."""
+async def test_the_guides_reader_understands_what_the_product_saved(
+    empty_url: str, open_store: OpenStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a downgrade a row is what the guide's store would have written of that state; what is lost is said."""
     await upgrade_schema(empty_url)
     store = open_store(empty_url)
     states = [
@@ -141,6 +143,7 @@ async def test_the_guides_reader_understands_what_the_product_saved(empty_url: s
     for state in states:
         await store.save_checkpoint(state)
     await SchemaManager(empty_url).downgrade("0001")
+    assert "1 checkpoints belong to runs" in caplog.text
     rows = {row[0]: row for row in await raw.fetch(empty_url, "SELECT * FROM checkpoints")}
     for state in states:
         _, workflow, created_at, is_paused, data = rows[state.checkpoint_id]
