@@ -163,6 +163,8 @@ class Database:
             _, late = await asyncio.wait(set(self._calls), timeout=self.settings.deadline_seconds)
             for call in late:
                 call.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_LEAST_SECONDS_TO_CLOSE)
         if self._owns_engine:
             closing = asyncio.create_task(self.engine.dispose())
             left = max(end - asyncio.get_running_loop().time(), _LEAST_SECONDS_TO_CLOSE)
