@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 from sqlalchemy.dialects import postgresql
 
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
@@ -178,7 +178,8 @@ def downgrade() -> None:
     old = sa.table("checkpoints_of_0002", *(sa.column(one.name, one.type) for one in new_table.columns))
     new = sa.table("checkpoints", *(sa.column(name, kind) for name, kind in GUIDE_COLUMNS.items()))
     of_runs = op.get_bind().scalar(sa.select(sa.func.count()).select_from(old).where(old.c.run_id.is_not(None)))
-    if of_runs:
+    # On the way to base, revision 0001 has the word on what is lost.
+    if of_runs and context.get_revision_argument():
         logger.warning(
             "%s checkpoints belong to runs. The guide's table has no place for a run's id and status: these runs can "
             "no longer be continued, and their ids no longer keep them from running twice",
