@@ -210,6 +210,24 @@ def test_a_second_signal_does_not_break_the_cleanup_off(cli: CLI, tmp_path: Path
     assert outcome.err.splitlines()[-1].startswith("interrupted; go on with: workflows-mcp recover ")
 
 
+def test_signals_that_come_while_the_interpreter_shuts_down_change_nothing(cli: CLI, tmp_path: Path) -> None:
+    """Not the exit code, and not what was said."""
+    (tmp_path / "w.yaml").write_text(HOLDING)
+    os.mkfifo(tmp_path / "started")
+    os.mkfifo(tmp_path / "go")
+    process = cli.start("run", "w.yaml", "--database-url", "runs.db")
+    (tmp_path / "started").read_text()
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    said = next(line for line in process.stderr if line.startswith("interrupted"))
+    while process.poll() is None:  # at every moment up to the end
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert "workflows-mcp recover" in said
+    assert process.stderr.read() == ""
+    process.communicate()
+
+
 def test_a_database_that_fails_under_a_run_is_told_with_how_it_goes_on(cli: CLI, tmp_path: Path) -> None:
     """Once it is repaired."""
     (tmp_path / "break.py").write_text(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from workflows_mcp.cli.failures import EXIT_INTERRUPTED, explain
-from workflows_mcp.cli.signals import interrupted_exit_code, obey_signals
+from workflows_mcp.cli.signals import ignore_late_signals, interrupted_exit_code, obey_signals
 
 __all__ = ["run_command_line"]
 
@@ -34,6 +34,7 @@ def run_command_line(words: Sequence[str]) -> int:
     except BaseException as error:  # a bug too must end in one line
         if isinstance(error, SystemExit):
             raise
+        ignore_late_signals()
         code = _report(error)
     try:
         sys.stderr.flush()

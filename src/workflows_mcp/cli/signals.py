@@ -11,12 +11,13 @@ from types import FrameType
 
 from workflows_mcp.cli.failures import EXIT_INTERRUPTED
 
-__all__ = ["cancelled_by_signals", "interrupted_exit_code", "obey_signals"]
+__all__ = ["cancelled_by_signals", "ignore_late_signals", "interrupted_exit_code", "obey_signals"]
 
 _LIKE_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
 _IGNORED = 2
 
 _received: list[int] = []
+_cancelled: list[bool] = []
 
 
 def obey_signals() -> None:
@@ -42,10 +43,23 @@ def cancelled_by_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        if not _received:  # else what follows is the rest of the cleanup
+        if _received:  # what follows is the rest of the cleanup
+            _cancelled.append(True)
+        else:
             for number, handler in before.items():
                 if handler is not None:
                     signal.signal(number, handler)
+
+
+def ignore_late_signals() -> None:
+    """Once the cleanup of a run that was stopped is over, ignore signals up to the end of the process.
+
+    While the interpreter shuts down, Python gives them their default effect again: a second Ctrl-C that comes late
+    would replace the exit code.
+    """
+    if _cancelled:
+        for number in (signal.SIGINT, *_LIKE_CTRL_C):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def interrupted_exit_code() -> int:
