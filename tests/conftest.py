@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from workflows_mcp import InMemoryCheckpointStore, SQLAlchemyCheckpointStore, upgrade_schema
+from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.settings import Settings
 
 _numbers = itertools.count()
@@ -143,9 +143,3 @@ async def open_store(database_url: str) -> AsyncIterator[OpenStore]:
 async def store(open_store: OpenStore) -> SQLAlchemyCheckpointStore:
     """A store over an empty database, on each database in turn."""
     return open_store()
-
-
-@pytest.fixture
-def memory_store() -> InMemoryCheckpointStore:
-    """A store in memory."""
-    return InMemoryCheckpointStore()

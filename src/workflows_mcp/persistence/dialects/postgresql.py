@@ -25,8 +25,6 @@ from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]
 
-_DEFAULT_PORT = "5432"
-
 _DRIVER_KEYS = frozenset({
     "application_name", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
     "service", "sslcert", "sslcrl", "sslkey", "sslmode", "ssl_max_protocol_version", "ssl_min_protocol_version",
