@@ -18,6 +18,8 @@ TASKS = {
     "test": ["pytest"],
     "lint": ["ruff", "check"],
     "types": ["mypy"],
+    # From the project's folder, where the benchmarks are.
+    "bench": ["--group", "bench", "--directory", str(HERE), "python", "-m", "benchmarks"],
 }
 
 

@@ -1,0 +1,126 @@
+"""The command: `python3 run.py bench`."""
+
+import shlex
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from benchmarks.chart import draw_chart
+from benchmarks.contenders import MissingPackageError, check_installed, contenders_of
+from benchmarks.databases import UnsafeServerError, open_databases
+from benchmarks.machine import describe_machine, describe_versions
+from benchmarks.process import WorkerError
+from benchmarks.progress import Progress
+from benchmarks.report import WIDTH, print_report, summarize, text_report
+from benchmarks.results import DatabaseResult, Results, read_results, write_results
+from benchmarks.rounds import compare
+from benchmarks.scale import grow
+from benchmarks.workloads import WORKLOADS, Plan, workload_named
+
+__all__ = ["app"]
+
+Database = Literal["sqlite", "postgresql"]
+
+app = App(
+    name="bench",
+    help="How fast the store is, beside its peers: the same work in one run, turn by turn.",
+    help_format="plaintext",
+)
+
+
+@app.default
+def bench(
+    *,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    database: Database | None = None,
+    turns: int | None = None,
+    only: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    without: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    scale: bool = True,
+    folder: Path | None = None,
+    save: Path | None = None,
+) -> int:
+    """Run the benchmark and print what it found; returns the exit code.
+
+    Args:
+        quick: End within two minutes: it shows that everything works, and little else.
+        database: Only this one.
+        turns: How many turns each contender has at each workload.
+        only: Only these workloads.
+        without: All contenders but these.
+        scale: Whether to measure a million rows, too.
+        folder: Where databases are put; by default the system's temporary folder. The filesystem counts.
+        save: A folder for results.json, results.txt and chart.svg.
+    """
+    told = Console(stderr=True)
+    plan = Plan.quick(turns) if quick else Plan.full(turns)
+    databases: list[Database] = [database] if database else ["sqlite", "postgresql"]
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        chosen = [workload_named(name) for name in only] if only else list(WORKLOADS)
+        specs = {name: [spec for spec in contenders_of(name) if spec.name not in (without or [])] for name in databases}
+        _check_names(without or [], databases)
+        check_installed([spec for some in specs.values() for spec in some], draws=save is not None)
+        found: dict[str, DatabaseResult] = {}
+        with Progress(told) as progress:
+            for name in databases:
+                with open_databases(name, folder) as opened:
+                    result = compare(opened, specs[name], chosen, plan, progress)
+                    if scale:
+                        smaller = plan if name == "sqlite" else plan.fifth()
+                        result.scale.extend(grow(opened, name, smaller, progress))
+                    found[name] = result
+    except (MissingPackageError, UnsafeServerError, WorkerError, ValueError) as error:
+        told.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        told.print("stopped; its processes and databases are gone")
+        return 130
+    results = Results(
+        command=f"python3 run.py bench {shlex.join(sys.argv[1:])}".strip(),
+        date=date,
+        is_quick=quick,
+        plan=plan,
+        machine=describe_machine(folder or Path(tempfile.gettempdir())),
+        versions=describe_versions(),
+        databases=found,
+    )
+    if save is None:
+        # Tables that are cut off tell nothing: a narrow terminal had better wrap them.
+        print_report(results, Console(width=max(WIDTH, Console().width)))
+        return 0
+    save.mkdir(parents=True, exist_ok=True)
+    write_results(results, save / "results.json", summary=summarize(results))
+    return render(save / "results.json")
+
+
+@app.command
+def render(path: Path) -> int:
+    """Make results.txt and chart.svg anew out of a results.json, beside it.
+
+    Args:
+        path: The results.json.
+    """
+    results = read_results(path)
+    check_installed([], draws=True)
+    text = text_report(results)
+    path.with_name("results.txt").write_text(text)
+    draw_chart(results, path.with_name("chart.svg"))
+    sys.stdout.write(text)
+    return 0
+
+
+def _check_names(without: list[str], databases: list[Database]) -> None:
+    known = {spec.name for name in databases for spec in contenders_of(name)}
+    for name in without:
+        if name not in known:
+            raise ValueError(f"no contender is called {name!r}; they are: {', '.join(sorted(known))}")
+
+
+if __name__ == "__main__":
+    sys.exit(app())
