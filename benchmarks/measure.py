@@ -39,7 +39,7 @@ _CHUNK = 2000
 """States built at a time while a database is filled."""
 
 _FILL_TASKS = 64
-_CHECKED = 20
+_CHECKED_BYTES = 2 * 2**20
 _WARM_UP = 64
 _WARM_UP_BYTES = 16 * 2**20
 _PER_TURN_BYTES = 400 * 2**20
@@ -72,6 +72,7 @@ async def use_shape(bench: Bench, shape: Shape, *, seed: int = 1) -> None:
         bench.source = None  # the old one first: two at a time would count as peak memory
         gc.collect()
         bench.source = StateSource(shape, seed=seed)
+    bench.source.restart()
 
 
 async def fill(
@@ -112,24 +113,31 @@ async def check_contents(bench: Bench, workload: Workload) -> str | None:
     assert bench.source is not None
     contender = bench.opened
     # Later than all the rest, and each in a millisecond of its own: some peers order by id alone.
-    states = bench.source.take(_CHECKED, start=time.time() + 0.5, step=0.002)
+    count = max(4, min(20, _CHECKED_BYTES // workload.shape.largest))
+    states = bench.source.take(count, start=time.time() + 0.5, step=0.002)
     for state in states:
         await contender.save(state)
-    for state in states[::7]:
+    for state in states[::3]:
         loaded = await contender.load(Key(state.checkpoint_id, state.run_id or ""))
         if contender.content(loaded) != content_of(state):
             raise ValueError(f"{bench.spec.name} did not give back what was saved as {state.checkpoint_id}")
     if workload.needs_data:
         expected = [state.checkpoint_id for state in reversed(states)]
-        if list(await contender.newest(_CHECKED)) != expected:
+        if list(await contender.newest(count)) != expected:
             raise ValueError(f"{bench.spec.name} does not list the newest first")
     return contender.lacks if workload.consumes_data else None
 
 
-async def warm_up(bench: Bench, workload: Workload) -> None:
-    """Do a little of the work, so that caches, connections and statements are ready when the clock runs."""
+async def warm_up(bench: Bench, workload: Workload, seconds: float) -> None:
+    """Do a little of the work, so that caches, connections and statements are ready when the clock runs.
+
+    Args:
+        bench: Of the worker.
+        workload: The work.
+        seconds: How long, at most.
+    """
     count = min(_WARM_UP * (4 if workload.tasks > 1 else 1), max(8, _WARM_UP_BYTES // workload.shape.largest))
-    turn = await _timed(bench, workload, 0.1, _items(bench, workload, count))
+    turn = await _timed(bench, workload, seconds, _items(bench, workload, count))
     bench.rate = turn.rate
 
 

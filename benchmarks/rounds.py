@@ -120,7 +120,7 @@ def _run_on_data(comparison: _Comparison, workloads: Sequence[Workload]) -> dict
 def _take_turns(comparison: _Comparison, workload: Workload) -> dict[str, Entry]:
     turns: dict[str, list[Turn]] = {worker.spec.name: [] for worker in comparison.workers}
     for worker in comparison.workers:
-        worker.call(measure.warm_up, workload)
+        worker.call(measure.warm_up, workload, comparison.plan.seconds / 4)
     for number in range(_turns(comparison.plan, workload)):
         for worker in rotated(comparison.workers, number):
             turn, comparison.memory = worker.call(measure.take_turn, workload, comparison.plan.seconds)

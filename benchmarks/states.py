@@ -37,7 +37,7 @@ CONTENT_FIELDS = (
 _SYLLABLES = ("ra", "ko", "mi", "ten", "lu", "var", "shi", "pol", "den", "ga", "est", "or", "lin", "qua", "bre", "to")
 
 _BYTES_OF_TEMPLATES = 2 * 2**20
-_FEWEST_TEMPLATES, _MOST_TEMPLATES = 8, 256
+_FEWEST_TEMPLATES, _MOST_TEMPLATES = 4, 256
 """Different contents to save: many, but no more of the large ones than a measurement of memory can bear."""
 
 
@@ -98,6 +98,10 @@ class StateSource:
             for number in range(count)
         ]
         self._random.shuffle(self._templates)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew with the first run: what follows lies in the same workflows for every contender."""
         self._runs: dict[int, str] = {}
         self._made = 0
 
@@ -195,7 +199,7 @@ def _text(source: random.Random, vocabulary: list[str] | None, length: int) -> s
     if length <= 0:
         return ""
     if vocabulary is None:
-        return base64.b85encode(source.randbytes(length)).decode()[:length]
+        return base64.b64encode(source.randbytes(length)).decode()[:length]
     lines: list[str] = []
     total = 0
     while total < length:

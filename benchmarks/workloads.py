@@ -133,4 +133,4 @@ class Plan:
     @classmethod
     def quick(cls, turns: int | None = None) -> "Plan":
         """Enough to see that everything works, within two minutes."""
-        return cls(turns or 3, 0.1, 1_000, 1, 500, 20_000, 2_000, 30, 20, 100)
+        return cls(turns or 3, 0.05, 1_000, 1, 200, 20_000, 2_000, 30, 20, 100)
