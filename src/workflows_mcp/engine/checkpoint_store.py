@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from workflows_mcp.engine.checkpoint import (
     CheckpointMetadata,
@@ -30,7 +30,7 @@ from workflows_mcp.engine.filters import (
 from workflows_mcp.engine.state_json import decode_state, encode_state
 from workflows_mcp.errors import CheckpointDecodeError
 
-__all__ = ["CheckpointStore", "InMemoryCheckpointStore", "metadata_of"]
+__all__ = ["CheckpointStore", "InMemoryCheckpointStore", "columns_of"]
 
 OnDamaged = Callable[[CheckpointMetadata, CheckpointDecodeError], None]
 
@@ -221,24 +221,21 @@ class CheckpointStore(ABC):
         await self.close()
 
 
-def metadata_of(state: CheckpointState, *, full_bytes: int, stored_bytes: int, encoding: str) -> CheckpointMetadata:
-    """The metadata of a state that is being saved."""
-    return CheckpointMetadata(
-        checkpoint_id=state.checkpoint_id,
-        workflow_name=state.workflow_name,
-        created_at=state.created_at,
-        is_paused=state.is_paused,
+def columns_of(state: CheckpointState) -> dict[str, Any]:
+    """What a listing shows of a state, under the names of `CheckpointMetadata`; its sizes are the store's to add."""
+    return {
+        "checkpoint_id": state.checkpoint_id,
+        "workflow_name": state.workflow_name,
+        "created_at": state.created_at,
+        "is_paused": state.is_paused,
         # PostgreSQL's text cannot hold U+0000; the payload keeps it.
-        pause_prompt=None if state.pause_prompt is None else state.pause_prompt.replace("\0", "\ufffd"),
-        run_id=state.run_id,
-        status=state.status,
-        parent_checkpoint_id=state.parent_checkpoint_id,
-        current_wave_index=state.current_wave_index,
-        schema_version=state.schema_version,
-        full_bytes=full_bytes,
-        stored_bytes=stored_bytes,
-        encoding=encoding,
-    )
+        "pause_prompt": None if state.pause_prompt is None else state.pause_prompt.replace("\0", "\ufffd"),
+        "run_id": state.run_id,
+        "status": state.status,
+        "parent_checkpoint_id": state.parent_checkpoint_id,
+        "current_wave_index": state.current_wave_index,
+        "schema_version": state.schema_version,
+    }
 
 
 @dataclass(frozen=True)
@@ -262,7 +259,7 @@ class InMemoryCheckpointStore(CheckpointStore):
         check_columns(state)
         payload = encode_state(state, max_bytes=max_bytes)
         size = len(payload)
-        metadata = metadata_of(state, full_bytes=size, stored_bytes=size, encoding="json")
+        metadata = CheckpointMetadata(**columns_of(state), full_bytes=size, stored_bytes=size, encoding="json")
         self._kept[state.checkpoint_id] = _Kept(metadata, payload)
         return state.checkpoint_id
 

@@ -37,8 +37,11 @@ GUIDE_JSON = "guide-json"
 _LEVEL = 3
 _CHECKSUM_BYTES = 4
 
-_WORTH_COMPRESSING = 512
-"""Plain JSON below this many bytes is stored as it is: a frame's own cost eats what it would save."""
+_WORTH_COMPRESSING = 2048
+"""Plain JSON below this many bytes is stored as it is: half a kilobyte saved is not worth the time of a load."""
+
+_compressor = zstd.ZstdCompressor(level=_LEVEL)
+"""Made once, for its working memory costs more than a small frame; it locks itself, and begins each frame anew."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def encode_payload(state: CheckpointState, *, max_bytes: int | None = None) -> P
     plain = encode_state(state, max_bytes=max_bytes)
     encoding, body = JSON, plain
     if len(plain) >= _WORTH_COMPRESSING:
-        frame = zstd.compress(plain, level=_LEVEL)
+        frame = _compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)
         if len(frame) < len(plain):
             encoding, body = ZSTD, frame
     return Payload(encoding, zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big") + body, len(plain))

@@ -1,18 +1,24 @@
-"""A URL in, a configured engine out, and the one way in which every call travels to it."""
+"""A URL in, a configured engine out, and the ways in which calls travel to it.
+
+Saves go through the writer's lane, loads over a connection that is kept for them, both straight to the driver;
+everything else, and all calls to an engine of somebody else's, are ordinary SQLAlchemy.
+"""
 
 import asyncio
-import functools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, CursorResult, Executable, Row
+from sqlalchemy import ClauseElement, Connection, CursorResult, Executable
+from sqlalchemy import Row as ResultRow
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError
-from workflows_mcp.persistence.dialects import Dialect, Failure, dialect_for
+from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, dialect_for
+from workflows_mcp.persistence.writer import Writer
 from workflows_mcp.settings import Settings, load_settings
 
 __all__ = ["Database", "describe_database"]
@@ -27,7 +33,7 @@ _GRACE_SECONDS = 0.1
 
 _LEAST_SECONDS_TO_CLOSE = 0.5
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
 """Seconds between two tries: the most after the first failure, and the most of all; drawn at random below."""
 
 
@@ -38,6 +44,61 @@ def describe_database(url: str) -> str:
         StoreConfigurationError: The URL names no database that is supported.
     """
     return dialect_for(url).description
+
+
+class _Line:
+    """A held connection: opened when it is first needed, replaced when it is no longer usable.
+
+    Args:
+        connect: Opens one.
+    """
+
+    def __init__(self, connect: Callable[[], Coroutine[Any, Any, HeldConnection]]) -> None:
+        self._connect = connect
+        self._held: HeldConnection | None = None
+        self._opening: asyncio.Task[HeldConnection] | None = None
+
+    async def call(self, work: Callable[[HeldConnection], Awaitable[T]]) -> T:
+        held = self._held if self._held is not None else await self._open()
+        try:
+            return await work(held)
+        finally:
+            if not held.is_usable and held is self._held:
+                self._held = None
+                held.abandon()
+
+    async def _open(self) -> HeldConnection:
+        while self._held is None:
+            # A task of its own: who gives up waiting leaves a connection that is being opened to the others.
+            opening = self._opening = self._opening or asyncio.create_task(self._connect())
+            await asyncio.wait({opening})
+            if opening is self._opening:
+                self._opening = None
+                self._held = opening.result()
+        return self._held
+
+    async def close(self) -> None:
+        """Close the connection after the calls under way. Cancelled before that, it abandons it."""
+        try:
+            if self._opening is not None:
+                await self._open()
+            if self._held is not None:
+                await self._held.close()
+        except BaseException:
+            if self._opening is not None:
+                self._opening.cancel()
+                self._opening.add_done_callback(_abandon_connection)
+            if self._held is not None:
+                self._held.abandon()
+            raise
+        finally:
+            self._held = None
+
+
+def _abandon_connection(opening: asyncio.Task[HeldConnection]) -> None:
+    """Let go of a connection that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().abandon()
 
 
 class Database:
@@ -67,8 +128,15 @@ class Database:
         )
         self._check = check
         self._is_checked = False
+        self._upsert = statements.upsert(self.dialect)
+        self._saving, self._loading = _Line(self._hold), _Line(self._hold)
+        self._writer = Writer(
+            self._commit,
+            deadline_seconds=self.settings.deadline_seconds,
+            too_late=self._too_late,
+            refused=self._suppressed,
+        )
         self._calls: set[asyncio.Task[object]] = set()
-        self._newest_by_key: dict[str, asyncio.Task[object]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -77,56 +145,72 @@ class Database:
         """Names the database in messages; holds no password."""
         return self.dialect.description
 
-    async def run(self, work: Work[T], *, key: str | None = None) -> T:
+    async def save(self, encode: Callable[[], Row]) -> None:
+        """Insert or replace a checkpoint's row; returns when it is durable.
+
+        Args:
+            encode: Makes the row, a value for each column of the table, when there is room for it.
+
+        Raises:
+            CheckpointStoreError: The error, in the project's terms.
+        """
+        self._refuse_misuse()
+        await self._writer.save(encode)
+
+    async def load(self, checkpoint_id: str) -> Sequence[Any] | None:
+        """The columns of `statements.LOAD` of a checkpoint; None when it is absent.
+
+        Raises:
+            CheckpointStoreError: The error, in the project's terms.
+        """
+        if not self._owns_engine:
+            rows = await self.fetch(statements.LOAD, {"checkpoint_id": checkpoint_id})
+            return rows[0] if rows else None
+        self._refuse_misuse()
+        deadline = asyncio.get_running_loop().time() + self.settings.deadline_seconds
+        return await self._try_until(deadline, lambda: self._loading.call(lambda held: held.load(checkpoint_id)))
+
+    async def run(self, work: Work[T]) -> T:
         """Do some work on a connection within the deadline.
 
         A single statement is a transaction of its own. What failed because the database was locked, restarting or
         unreachable is tried again, whole and on a fresh connection, until the deadline; so the work must be
         such that doing it twice is as good as once. The work goes on to its end when the caller is cancelled.
 
-        Args:
-            work: What is done.
-            key: Work with the same key is done in the order in which it came, also that of callers who gave up: an
-                older save must not overwrite a newer one.
-
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
         self._refuse_misuse()
         deadline = self.settings.deadline_seconds
-        earlier = None if key is None else self._newest_by_key.get(key)
+        until = asyncio.get_running_loop().time() + deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
-        call = asyncio.create_task(self._try_until(asyncio.get_running_loop().time() + deadline, work, earlier))
+        call = asyncio.create_task(self._try_until(until, lambda: self._work(work)))
         self._calls.add(call)
-        if key is not None:
-            self._newest_by_key[key] = call
-        call.add_done_callback(functools.partial(self._forget, key))
+        call.add_done_callback(self._forget)
         done, _ = await asyncio.wait({call}, timeout=deadline + _GRACE_SECONDS)
         if not done:
             call.cancel()
             raise self._too_late()
         return call.result()
 
-    async def fetch(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+    async def fetch(
+        self, statement: Executable, parameters: Mapping[str, Any] | None = None
+    ) -> Sequence[ResultRow[Any]]:
         """All rows of a query; see `run`."""
 
-        async def work(connection: AsyncConnection) -> Sequence[Row[Any]]:
+        async def work(connection: AsyncConnection) -> Sequence[ResultRow[Any]]:
             return (await connection.execute(statement, parameters)).all()
 
         return await self.run(work)
 
-    async def change(
-        self, statement: Executable, parameters: Mapping[str, Any] | None = None, *, key: str | None = None
-    ) -> int:
-        """Run one statement that writes; returns how many rows it changed. See `run`."""
+    async def change(self, statement: Executable) -> int:
+        """Run one statement that writes, in its turn among the saves; returns how many rows it changed. See `run`."""
 
         async def work(connection: AsyncConnection) -> int:
-            return cast("CursorResult[Any]", await connection.execute(statement, parameters)).rowcount
+            return cast("CursorResult[Any]", await connection.execute(statement)).rowcount
 
-        changed = await self.run(work, key=key)
-        if self._owns_engine:
-            self.dialect.require_same_database()
-        return changed
+        self._refuse_misuse()
+        return await self._writer.run(lambda deadline: self._write(deadline, lambda: self._work(work)))
 
     async def run_patiently(self, work: Work[T]) -> T:
         """Do some work, once and without a deadline, on a connection made for it, outside a transaction."""
@@ -155,35 +239,62 @@ class Database:
         Takes at most the deadline, and a moment: connections that a frozen server does not let go of are left behind.
         """
         self._closed = True
-        if self._loop not in {None, asyncio.get_running_loop()} and self.dialect.is_bound_to_loop:
+        loop = asyncio.get_running_loop()
+        if self._loop not in {None, loop} and self.dialect.is_bound_to_loop:
             self.engine.sync_engine.dispose(close=False)
             return
-        end = asyncio.get_running_loop().time() + self.settings.deadline_seconds
-        if self._calls:
-            _, late = await asyncio.wait(set(self._calls), timeout=self.settings.deadline_seconds)
-            for call in late:
-                call.cancel()
-            if late:
-                await asyncio.wait(late, timeout=_LEAST_SECONDS_TO_CLOSE)
+        end = loop.time() + self.settings.deadline_seconds
+        await self._writer.close(self.settings.deadline_seconds)
+        await _wait_or_cancel(self._calls, end - loop.time())
         if self._owns_engine:
-            closing = asyncio.create_task(self.engine.dispose())
-            left = max(end - asyncio.get_running_loop().time(), _LEAST_SECONDS_TO_CLOSE)
-            _, late_closing = await asyncio.wait({closing}, timeout=left)
-            for task in late_closing:
-                task.cancel()
+            closing = [self._saving.close(), self._loading.close(), self.engine.dispose()]
+            tasks = [asyncio.create_task(one) for one in closing]
+            for task in tasks:
+                task.add_done_callback(self._forget)
+            await _wait_or_cancel(tasks, max(end - loop.time(), _LEAST_SECONDS_TO_CLOSE))
 
-    async def _try_until(self, deadline: float, work: Work[T], earlier: asyncio.Task[object] | None) -> T:
+    async def _commit(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
+        """Write some rows together, over the held connection or, on somebody else's engine, in the ordinary way."""
+        if self._owns_engine:
+            return await self._write(deadline, lambda: self._saving.call(lambda held: held.save(rows)))
+
+        async def work(connection: AsyncConnection) -> Collection[str]:
+            parameters = self.dialect.upsert_parameters(statements.TABLE, rows)
+            result = await connection.execute(self._upsert, parameters)
+            return [row[0] for row in (result if result.returns_rows else rows)]
+
+        return await self._write(deadline, lambda: self._work(work))
+
+    async def _write(self, deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
+        result = await self._try_until(deadline, attempt)
+        if self._owns_engine:
+            self.dialect.require_same_database()
+        return result
+
+    async def _work(self, work: Work[T]) -> T:
+        async with self.engine.begin() as connection:
+            await self._check_once(connection)
+            return await work(connection)
+
+    async def _hold(self) -> HeldConnection:
+        """Open a connection of our own, made by SQLAlchemy, but not the pool's any more."""
+        if not self._is_checked:
+            async with self.engine.connect() as connection:
+                await self._check_once(connection)
+        made = await self.engine.raw_connection()
+        driver = made.driver_connection
+        made.detach()
+        saving = self._compile(self._upsert, statements.TABLE.c.keys())
+        return self.dialect.hold(driver, saving, self._compile(statements.LOAD, ["checkpoint_id"]))
+
+    async def _try_until(self, deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
         failure: Failure | None = None
         pause = _FIRST_PAUSE
         try:
             async with asyncio.timeout_at(deadline):
-                if earlier is not None:
-                    await asyncio.wait({earlier})
                 while True:
                     try:
-                        async with self.engine.begin() as connection:
-                            await self._check_once(connection)
-                            return await work(connection)
+                        return await attempt()
                     except Exception as error:
                         failure = self._explain(error)
                         if failure is None:
@@ -235,9 +346,31 @@ class Database:
             f"{self.description} did not answer within {self.settings.deadline_seconds:g} s; try again"
         )
 
-    def _forget(self, key: str | None, call: asyncio.Task[object]) -> None:
+    def _suppressed(self, checkpoint_id: str) -> CheckpointStoreError:
+        return CheckpointStoreError(
+            f"{self.description} did not write checkpoint {checkpoint_id!r}, and said nothing; does its checkpoints "
+            "table have a trigger or a rule that drops rows?"
+        )
+
+    def _forget(self, call: asyncio.Task[object]) -> None:
         self._calls.discard(call)
-        if key is not None and self._newest_by_key.get(key) is call:
-            del self._newest_by_key[key]
         if not call.cancelled():
             call.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost
+
+    def _compile(self, statement: Executable, parameters: Sequence[str]) -> str:
+        """The driver's SQL of a statement that takes these parameters, in this order."""
+        compiled: Any = cast("ClauseElement", statement).compile(dialect=self.engine.dialect)
+        if list(compiled.positiontup) != list(parameters):
+            raise AssertionError(f"the parameters are not in the order {parameters}")
+        return str(compiled)
+
+
+async def _wait_or_cancel(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
+    """Wait for tasks to end; those that are late are cancelled, and given a moment to take note."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(set(tasks), timeout=max(seconds, 0))
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=_LEAST_SECONDS_TO_CLOSE)

@@ -1,9 +1,22 @@
 """Every statement that the store runs, built with SQLAlchemy."""
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Delete, Executable, Select, and_, bindparam, delete, false, func, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Executable,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    false,
+    func,
+    select,
+    true,
+)
 from sqlalchemy.sql.expression import literal_column, tuple_
 
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointStatus
@@ -15,6 +28,7 @@ __all__ = [
     "LOAD",
     "METADATA_FIELDS",
     "STATS",
+    "TABLE",
     "expired",
     "listing",
     "next_workflow",
@@ -28,6 +42,8 @@ __all__ = [
 ]
 
 C = CheckpointRecord
+
+TABLE = cast("Table", CheckpointRecord.__table__)
 
 METADATA_FIELDS = tuple(field.name for field in fields(CheckpointMetadata))
 """The columns of a listing."""
@@ -57,8 +73,8 @@ STATS = (
 
 
 def upsert(dialect: Dialect) -> Executable:
-    """Insert a checkpoint, or replace all that the state decides of the one with its id."""
-    return dialect.upsert(C.__table__, kept=_KEPT_BY_A_REPEATED_SAVE)  # type: ignore[arg-type] # it is a Table
+    """Insert checkpoints, or replace all that the states decide of those with their ids."""
+    return dialect.upsert(TABLE, kept=_KEPT_BY_A_REPEATED_SAVE)
 
 
 def payloads(checkpoint_ids: list[str]) -> Executable:

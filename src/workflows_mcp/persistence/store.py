@@ -1,14 +1,16 @@
 """The checkpoint store over SQLite and PostgreSQL."""
 
+import operator
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row
+from sqlalchemy import ColumnElement
+from sqlalchemy import Row as ResultRow
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats, CheckpointStatus
-from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore, OnDamaged, metadata_of
+from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore, OnDamaged, columns_of
 from workflows_mcp.engine.filters import (
     CheckpointFilter,
     Position,
@@ -22,6 +24,7 @@ from workflows_mcp.errors import CheckpointDecodeError
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.codec import decode_payload, encode_payload
 from workflows_mcp.persistence.database import Database
+from workflows_mcp.persistence.dialects import Row
 from workflows_mcp.persistence.schema import check_schema
 from workflows_mcp.persistence.statements import METADATA_FIELDS
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
@@ -34,6 +37,11 @@ _DELETE_BATCH = 500
 _ITER_PAGE = 500
 _ITER_BYTES = 8 * 2**20
 """What `iter_checkpoints` holds at a time: metadata of so many rows, and about so many bytes of payload."""
+
+_COLUMNS = operator.itemgetter(*statements.TABLE.c.keys())
+
+_UNCLAIMED = {"pinned": False, "superseded": False, "lease_owner": None, "lease_expires_at": None}
+"""A new checkpoint's place in its run."""
 
 _STATUSES = {status.value: status for status in CheckpointStatus}
 
@@ -55,29 +63,22 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     def __init__(self, url_or_engine: str | AsyncEngine, *, settings: Settings | None = None) -> None:
         self._database = Database(url_or_engine, settings, check=check_schema)
-        self._upsert = statements.upsert(self._database.dialect)
 
     async def save_checkpoint(self, state: CheckpointState, *, max_bytes: int | None = None) -> str:
         """See `CheckpointStore.save_checkpoint`. Durable: committed to disk by the database's own rules."""
         check_columns(state)
-        payload = encode_payload(state, max_bytes=max_bytes)
-        metadata = metadata_of(
-            state, full_bytes=payload.full_bytes, stored_bytes=len(payload.data), encoding=payload.encoding
-        )
-        row = {**vars(metadata), "status": metadata.status.value, "lease_owner": None, "payload": payload.data}
-        await self._database.change(self._upsert, row, key=state.checkpoint_id)
+        await self._database.save(lambda: _row(state, max_bytes))
         return state.checkpoint_id
 
     async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
         """See `CheckpointStore.load_checkpoint`."""
-        parameters = {"checkpoint_id": check_name("checkpoint_id", checkpoint_id)}
-        rows = await self._database.fetch(statements.LOAD, parameters)
-        return _state(rows[0]) if rows else None
+        row = await self._database.load(check_name("checkpoint_id", checkpoint_id))
+        return None if row is None else _state(row)
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """See `CheckpointStore.delete_checkpoint`."""
         statement = statements.remove(check_name("checkpoint_id", checkpoint_id))
-        return await self._database.change(statement, key=checkpoint_id) > 0
+        return await self._database.change(statement) > 0
 
     async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
         """See `CheckpointStore.cleanup_expired`. Goes in batches, each with a deadline of its own."""
@@ -163,7 +164,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
                 return
             last = position_of(page[-1])
 
-    async def _payloads(self, chunk: list[CheckpointMetadata]) -> dict[str, Row[Any]]:
+    async def _payloads(self, chunk: list[CheckpointMetadata]) -> dict[str, ResultRow[Any]]:
         statement = statements.payloads([metadata.checkpoint_id for metadata in chunk])
         return {row.checkpoint_id: row for row in await self._database.fetch(statement)}
 
@@ -193,24 +194,38 @@ def create_checkpoint_store(url: str | None = None, *, settings: Settings | None
     return InMemoryCheckpointStore() if url == MEMORY_URL else SQLAlchemyCheckpointStore(url, settings=settings)
 
 
-def _metadata(row: Row[Any]) -> CheckpointMetadata:
+def _metadata(row: ResultRow[Any]) -> CheckpointMetadata:
     fields = dict(zip(METADATA_FIELDS, row, strict=True))
     # A status that this version does not know is listed as it is: no row makes a listing fail.
     fields["status"] = _STATUSES.get(fields["status"], fields["status"])
     return CheckpointMetadata(**fields)
 
 
-def _position(row: Row[Any]) -> Position:
+def _position(row: ResultRow[Any]) -> Position:
     return row.created_at, row.checkpoint_id
 
 
-def _state(row: Row[Any]) -> CheckpointState:
+def _row(state: CheckpointState, max_bytes: int | None) -> Row:
+    """A value for each column of the table, in its order."""
+    payload = encode_payload(state, max_bytes=max_bytes)
+    row: Row = _COLUMNS(
+        {
+            **columns_of(state),
+            **_UNCLAIMED,
+            "status": state.status.value,
+            "full_bytes": payload.full_bytes,
+            "stored_bytes": len(payload.data),
+            "encoding": payload.encoding,
+            "payload": payload.data,
+        }
+    )
+    return row
+
+
+def _state(row: Sequence[Any]) -> CheckpointState:
+    checkpoint_id, workflow_name, created_at, encoding, payload = row
     return decode_payload(
-        row.encoding,
-        row.payload,
-        checkpoint_id=row.checkpoint_id,
-        workflow_name=row.workflow_name,
-        created_at=row.created_at,
+        encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
     )
 
 

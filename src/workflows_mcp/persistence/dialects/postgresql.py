@@ -1,14 +1,16 @@
 """PostgreSQL through asyncpg."""
 
+import asyncio
 import functools
+import operator
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode
 
 import asyncpg
-from sqlalchemy import Connection, Executable, NullPool, Table, text
+from sqlalchemy import Connection, Executable, NullPool, Table, bindparam, column, func, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -20,7 +22,7 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import Dialect, Failure, Insert
+from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row, replaced_columns
 from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]
@@ -58,7 +60,54 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
 )
 """What SQLSTATEs mean to a caller: the first one whose beginning fits."""
 
+_FIRST = operator.itemgetter(0)
+
 _RETRIABLE = ("08", "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
+
+
+class _HeldPostgreSQLConnection(HeldConnection):
+    """Every call is one statement, a transaction of its own. Only a refusal by the server leaves it usable."""
+
+    def __init__(self, connection: asyncpg.Connection, saving: str, loading: str) -> None:
+        super().__init__(saving, loading)
+        self._connection = connection
+        self._turn = asyncio.Lock()
+
+    async def save(self, rows: Sequence[Row]) -> Collection[str]:
+        """See `HeldConnection.save`."""
+        return {row[0] for row in await self._fetch(self._saving, *_arrays(rows))}
+
+    async def load(self, key: str) -> Row | None:
+        """See `HeldConnection.load`."""
+        rows = await self._fetch(self._loading, key)
+        return rows[0] if rows else None
+
+    async def _fetch(self, query: str, *arguments: object) -> Any:  # noqa: ANN401 - records, which are like tuples
+        async with self._turn:
+            if not self.is_usable:
+                raise asyncpg.InterfaceError("the connection was abandoned")
+            try:
+                return await self._connection.fetch(query, *arguments)
+            except asyncpg.PostgresError:
+                self.is_usable = not self._connection.is_closed()
+                raise
+            except BaseException:
+                self.is_usable = False
+                raise
+
+    def abandon(self) -> None:
+        """See `HeldConnection.abandon`."""
+        self._connection.terminate()
+
+    async def close(self) -> None:
+        """See `HeldConnection.close`."""
+        async with self._turn:
+            await self._connection.close()
+
+
+def _arrays(rows: Sequence[Row]) -> Iterable[Row]:
+    """The rows' columns. In the order of their keys: two batches that lock the same rows do not deadlock."""
+    return zip(*sorted(rows, key=_FIRST), strict=True)
 
 
 class PostgreSQLDialect(Dialect):
@@ -132,9 +181,29 @@ class PostgreSQLDialect(Dialect):
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
             yield
 
-    def insert(self, table: Table) -> Insert:
-        """See `Dialect.insert`."""
-        return postgresql.insert(table)
+    def upsert(self, table: Table, kept: Collection[str]) -> Executable:
+        """See `Dialect.upsert`: one statement however many rows, which come as an array for each column.
+
+        Not the driver's `executemany`: cancelled while it sends, it never ends and keeps its locks (asyncpg #873),
+        and it does not tell which rows were written.
+        """
+        arrays = [bindparam(one.name, type_=postgresql.ARRAY(one.type)) for one in table.c]
+        new = func.unnest(*arrays).table_valued(*(column(one.name, one.type) for one in table.c)).render_derived()
+        statement = postgresql.insert(table)
+        key = [one.name for one in table.primary_key]
+        return (
+            statement.from_select(table.c.keys(), select(*new.c))
+            .on_conflict_do_update(index_elements=key, set_=replaced_columns(statement, table, kept))
+            .returning(*table.primary_key)
+        )
+
+    def upsert_parameters(self, table: Table, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
+        """See `Dialect.upsert_parameters`."""
+        return dict(zip(table.c.keys(), _arrays(rows), strict=True))
+
+    def hold(self, connection: Any, saving: str, loading: str) -> HeldConnection:  # noqa: ANN401 - as the base has it
+        """See `Dialect.hold`."""
+        return _HeldPostgreSQLConnection(connection, saving, loading)
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""

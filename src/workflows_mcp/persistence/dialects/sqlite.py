@@ -3,12 +3,13 @@
 import os
 import shlex
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import aiosqlite
 from sqlalchemy import Connection, Executable, NullPool, Table, event, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
@@ -24,7 +25,7 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import Dialect, Failure, Insert
+from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row, replaced_columns
 from workflows_mcp.persistence.dialects.types import VERSION_TABLE
 from workflows_mcp.settings import Settings
 
@@ -68,6 +69,52 @@ _WANTS_WAL = """
 """Whether a file is to be turned to WAL: it is not yet, and it is empty or has our schema."""
 
 _RETRIABLE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
+class _HeldSQLiteConnection(HeldConnection):
+    """One row is a statement, which commits by itself; more are a transaction of three."""
+
+    def __init__(self, connection: aiosqlite.Connection, saving: str, loading: str) -> None:
+        super().__init__(saving, loading)
+        self._connection = connection
+
+    async def save(self, rows: Sequence[Row]) -> Collection[str]:
+        """See `HeldConnection.save`. A locked file is SQLITE_BUSY, and leaves the connection as it was."""
+        try:
+            await self._write(rows)
+        except sqlite3.Error:
+            raise
+        except BaseException:
+            self.is_usable = False
+            raise
+        return [row[0] for row in rows]
+
+    async def _write(self, rows: Sequence[Row]) -> None:
+        connection = self._connection
+        if len(rows) == 1:
+            await connection.execute_fetchall(self._saving, rows[0])
+            return
+        await connection.execute_fetchall("BEGIN IMMEDIATE")
+        try:
+            await connection.executemany(self._saving, rows)
+            await connection.execute_fetchall("COMMIT")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                await connection.execute_fetchall("ROLLBACK")
+            raise
+
+    async def load(self, key: str) -> Row | None:
+        """See `HeldConnection.load`. The driver's thread has a queue, and ends by itself what is given up."""
+        rows: Any = await self._connection.execute_fetchall(self._loading, (key,))
+        return rows[0] if rows else None
+
+    def abandon(self) -> None:
+        """See `HeldConnection.abandon`. The driver's thread ends after what it is doing, and rolls it back."""
+        self._connection.stop()
+
+    async def close(self) -> None:
+        """See `HeldConnection.close`."""
+        await self._connection.close()
 
 
 class SQLiteDialect(Dialect):
@@ -216,9 +263,19 @@ class SQLiteDialect(Dialect):
                     "nothing was changed"
                 )
 
-    def insert(self, table: Table) -> Insert:
-        """See `Dialect.insert`."""
-        return sqlite.insert(table)
+    def upsert(self, table: Table, kept: Collection[str]) -> Executable:
+        """See `Dialect.upsert`: a statement of one row, run for many by the driver."""
+        statement = sqlite.insert(table)
+        key = [column.name for column in table.primary_key]
+        return statement.on_conflict_do_update(index_elements=key, set_=replaced_columns(statement, table, kept))
+
+    def upsert_parameters(self, table: Table, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
+        """See `Dialect.upsert_parameters`."""
+        return [dict(zip(table.c.keys(), row, strict=True)) for row in rows]
+
+    def hold(self, connection: Any, saving: str, loading: str) -> HeldConnection:  # noqa: ANN401 - as the base has it
+        """See `Dialect.hold`."""
+        return _HeldSQLiteConnection(connection, saving, loading)
 
     def database_bytes(self) -> Executable:
         """The pages of the file that are in use or free."""

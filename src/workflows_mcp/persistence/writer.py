@@ -1,0 +1,291 @@
+"""Group commit: saves that arrive while a commit is in flight share the next one.
+
+There is one lane. What comes first is committed first, and nothing begins before the fate of what went ahead is
+known, so that no two commits in flight hold the same id or run, and a save that its caller gave up cannot overwrite
+a later one. Small saves may pass large ones, and never one of their own id.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
+
+from workflows_mcp.errors import CheckpointStoreError, StoreFullError
+from workflows_mcp.persistence.dialects import Row
+
+__all__ = ["Writer"]
+
+T = TypeVar("T")
+
+_BATCH_ROWS = 256
+"""The most rows of one commit. Beyond a hundred, more of them make it no cheaper, only later."""
+
+_BATCH_BYTES = 4 * 2**20
+"""The most bytes of one commit, once for small rows and once for large ones; one row alone may have more."""
+
+_LARGE = 64 * 2**10
+"""From this many bytes on a row is large: rows below it share a commit with what fits of the large ones."""
+
+_MOST_BYTES = 32 * 2**20
+"""What is accepted and not committed yet. Past it a save waits, before its state is encoded."""
+
+_ROW_BYTES = 1024
+"""What a row takes up besides its payload, roughly."""
+
+_LOOK_AHEAD = 1024
+"""How many rows may stay behind in the queue while a batch is put together."""
+
+_GRACE_SECONDS = 0.1
+"""How much later than its deadline a write is given up here: the database's own reason is worth more than ours."""
+
+
+class _Write:
+    """A row that waits to be committed, and the caller who waits for it."""
+
+    __slots__ = ("deadline", "done", "key", "row", "size")
+
+    def __init__(self, row: Row, done: "asyncio.Future[None]", deadline: float) -> None:
+        self.row = row
+        self.key: str = row[0]
+        self.size = len(row[-1]) + _ROW_BYTES
+        self.done = done
+        self.deadline = deadline
+
+
+class _Job:
+    """Work of another kind that keeps its place among the writes."""
+
+    __slots__ = ("deadline", "done", "size", "work")
+
+    def __init__(self, work: Callable[[float], Awaitable[Any]], done: "asyncio.Future[Any]", deadline: float) -> None:
+        self.work = work
+        self.done = done
+        self.deadline = deadline
+        self.size = 0
+
+
+Item = TypeVar("Item", _Write, _Job)
+
+
+class Writer:
+    """Takes rows from any number of callers and commits them together.
+
+    A caller that is cancelled leaves its row behind, which is committed with the others.
+
+    Args:
+        commit: Writes rows with different ids, all or none, by a deadline (of the event loop's clock), and returns
+            the ids that were written. Repeats by itself what may succeed shortly.
+        deadline_seconds: How long a call takes at the most.
+        too_late: The error for a call that takes longer.
+        refused: The error for a row that was not written though its commit succeeded, by its id.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Row], float], Awaitable[Collection[str]]],
+        *,
+        deadline_seconds: float,
+        too_late: Callable[[], CheckpointStoreError],
+        refused: Callable[[str], CheckpointStoreError],
+    ) -> None:
+        self._commit = commit
+        self._deadline_seconds = deadline_seconds
+        self._too_late = too_late
+        self._refused = refused
+        self._queue: deque[_Write | _Job] = deque()
+        self._in_flight: Sequence[_Write | _Job] = ()
+        self._lane: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._bytes = 0
+        self._outside = 0
+        self._door = asyncio.Lock()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+
+    async def save(self, encode: Callable[[], Row]) -> None:
+        """Commit a row; returns when it is durable.
+
+        Args:
+            encode: Makes the row when there is room for it: a tuple of the id, other columns and the payload.
+
+        Raises:
+            CheckpointStoreError: It was not written, or not in time.
+            Exception: What `encode` raised.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._deadline_seconds
+        if self._outside or not self._has_room.is_set():
+            write = await self._wait_outside(lambda: _Write(encode(), loop.create_future(), deadline), deadline)
+        else:
+            write = _Write(encode(), loop.create_future(), deadline)
+            self._accept(write)
+        await write.done
+
+    async def run(self, work: Callable[[float], Awaitable[T]]) -> T:
+        """Do other work when all that came before is done, and before anything that comes after.
+
+        Args:
+            work: Called with the deadline, by which it must have ended.
+
+        Raises:
+            CheckpointStoreError: What the work raised, or it was too late to begin.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        job = _Job(work, done, loop.time() + self._deadline_seconds)
+        if self._outside:
+            await self._wait_outside(lambda: job, job.deadline)
+        else:
+            self._accept(job)
+        return await done
+
+    async def close(self, timeout: float) -> None:  # noqa: ASYNC109 - what is left after it is given up, not cancelled
+        """Commit what was accepted; what is not done in time fails as too late."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._lane is not None or self._outside:
+                    await (asyncio.sleep(0) if self._lane is None else asyncio.wait({self._lane}))
+        if self._lane is not None:
+            self._lane.cancel()
+            await asyncio.wait({self._lane}, timeout=_GRACE_SECONDS)
+        self._give_up(self._queue)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _wait_outside(self, make: Callable[[], Item], deadline: float) -> Item:
+        """Wait for room, in the order of arrival: nothing passes what came before it, of whichever id."""
+        self._outside += 1
+        try:
+            async with asyncio.timeout_at(deadline), self._door:
+                await self._has_room.wait()
+                item = make()
+                self._accept(item)
+                return item
+        except TimeoutError:
+            pass
+        finally:
+            self._outside -= 1
+        raise self._too_late()
+
+    def _accept(self, item: _Write | _Job) -> None:
+        self._queue.append(item)
+        self._count(item.size)
+        if self._lane is None:
+            self._lane = asyncio.create_task(self._drain())
+        if self._timer is None:
+            self._set_timer(item.deadline)
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes < _MOST_BYTES:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
+
+    async def _drain(self) -> None:
+        """The lane: commits batch after batch until the queue is empty."""
+        try:
+            while self._queue:
+                self._in_flight = batch = self._next_batch()
+                if isinstance(batch[0], _Job):
+                    await self._do(batch[0])
+                else:
+                    await self._write(batch)  # type: ignore[arg-type] # a job is always alone
+                self._in_flight = ()
+                self._count(-sum(item.size for item in batch))
+        finally:
+            # Empty but for an event loop that is shut down, which cancels the callers too.
+            self._give_up(self._in_flight)
+            self._lane = None
+
+    def _next_batch(self) -> Sequence[_Write | _Job]:
+        """Take what the next commit holds: a job alone, or rows with different ids within the bounds."""
+        first = self._queue.popleft()
+        if isinstance(first, _Job):
+            return [first]
+        batch: list[_Write] = []
+        behind: list[_Write] = []
+        keys: set[str] = set()
+        room = {False: _BATCH_BYTES, True: _BATCH_BYTES}  # by whether a row is large
+        item: _Write | _Job | None = first
+        while item is not None:
+            if isinstance(item, _Job):
+                self._queue.appendleft(item)
+                break
+            is_large = item.size >= _LARGE
+            if item.key not in keys and (item.size <= room[is_large] or not batch):
+                batch.append(item)
+                room[is_large] -= item.size
+            else:
+                behind.append(item)
+            keys.add(item.key)  # also of one that stays behind: none of its id may pass it
+            is_full = len(batch) >= _BATCH_ROWS or len(behind) >= _LOOK_AHEAD
+            item = self._queue.popleft() if self._queue and not is_full else None
+        self._queue.extendleft(reversed(behind))
+        return batch
+
+    async def _write(self, batch: Sequence[_Write]) -> None:
+        """Commit a batch. When one row may be to blame for a failure, its halves are tried each on its own."""
+        try:
+            written = await self._commit([item.row for item in batch], batch[-1].deadline)
+        except Exception as error:  # noqa: BLE001 - it is the callers'
+            failure = error
+        else:
+            for item in batch:
+                if item.done.done():
+                    continue  # given up
+                if item.key in written:
+                    item.done.set_result(None)
+                else:
+                    item.done.set_exception(self._refused(item.key))
+            return
+        if len(batch) == 1 or not _may_be_one_rows_fault(failure):
+            for item in batch:
+                _fail(item, failure)
+            return
+        half = len(batch) // 2
+        await self._write(batch[:half])
+        await self._write(batch[half:])
+
+    async def _do(self, job: _Job) -> None:
+        try:
+            result = await job.work(job.deadline)
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            _fail(job, error)
+        else:
+            if not job.done.done():
+                job.done.set_result(result)
+
+    def _set_timer(self, when: float) -> None:
+        self._timer = asyncio.get_running_loop().call_at(when + _GRACE_SECONDS, self._expire)
+
+    def _expire(self) -> None:
+        """Tell the callers whose time is up; what is in flight goes on, what is in the queue never begins."""
+        self._timer = None
+        now = asyncio.get_running_loop().time() - _GRACE_SECONDS
+        late = [item for item in self._queue if item.deadline <= now]
+        self._give_up(item for item in self._in_flight if item.deadline <= now)
+        self._give_up(late)
+        self._queue = deque(item for item in self._queue if item.deadline > now)
+        self._count(-sum(item.size for item in late))
+        pending = [item.deadline for item in (*self._in_flight, *self._queue) if item.deadline > now]
+        if pending:
+            self._set_timer(min(pending))
+
+    def _give_up(self, items: Iterable[_Write | _Job]) -> None:
+        for item in items:
+            _fail(item, self._too_late())
+
+
+def _may_be_one_rows_fault(error: Exception) -> bool:
+    """Whether the other rows of a batch may fare better: not when the database as a whole is the matter."""
+    return not isinstance(error, CheckpointStoreError) or type(error) in {CheckpointStoreError, StoreFullError}
+
+
+def _fail(item: _Write | _Job, error: Exception) -> None:
+    if item.done.done():
+        return
+    # Each caller gets an error of its own: one that is raised in several places gathers all their tracebacks.
+    item.done.set_exception(type(error)(*error.args) if isinstance(error, CheckpointStoreError) else error)
+    item.done.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost
