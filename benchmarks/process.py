@@ -118,6 +118,11 @@ class Worker:
             f"{self.spec.database}: {self.spec.name}: its process ended with exit code {self._process.exitcode}"
         )
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.is_alive()
+
     def close(self) -> None:
         """End the process: kindly if it is idle, by force if it is not."""
         with contextlib.suppress(OSError):

@@ -44,10 +44,9 @@ def print_report(results: Results, console: Console) -> None:
         console.print("A quick run: it shows that everything works; its figures mean little.", soft_wrap=True)
     plan = results.plan
     console.print(
-        f"{plan.turns} turns of {plan.seconds:g} s for each contender and workload, in rotating order "
-        f"({plan.data_turns} where the large data set of {plan.data_rows:,} checkpoints is worked through).",
+        f"{plan.turns} turns of {plan.seconds:g} s for each contender and workload, in rotating order; "
+        f"{plan.data_turns} where all of the {plan.data_rows:,} checkpoints of the large data set are worked through.",
         highlight=False,
-        soft_wrap=True,
     )
     for label, values in (("Machine", results.machine), ("Versions", results.versions)):
         _print_line(console, label, values)

@@ -3,7 +3,6 @@
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from benchmarks import measure, scale_work
@@ -98,11 +97,12 @@ def _many_small(scale: _Scale) -> None:
     scale.note("save_ratio", "a save: times as long", few_rate / many_rate, "x")
     _read_all(scale, url, rows)
     scale.note("file_bytes", "size of the database", scale.databases.size(url) / 2**20, "MB")
-    for beside in ("same", "other"):
-        scale.begin(f"half of {rows:,} rows are trimmed, then half of the rest cleaned up, beside a saver")
-        copy = scale.databases.copy(url, "scale_copy")
-        _delete_beside_saver(scale, copy, beside, start + rows * _STEP * 3 / 4)
-        scale.databases.drop(copy)
+    with Worker(scale.spec) as worker, Worker(scale.spec) as other:
+        for beside, saver in (("same", worker), ("other", other)):
+            scale.begin(f"half of {rows:,} rows are trimmed, then half of the rest cleaned up, beside a saver")
+            copy = scale.databases.copy(url, "scale_copy")
+            _delete_beside_saver(scale, copy, beside, worker, saver, start + rows * _STEP * 3 / 4)
+            scale.databases.drop(copy)
     scale.databases.drop(url)
 
 
@@ -126,19 +126,20 @@ def _save_rate(scale: _Scale, worker: Worker) -> float:
     return statistics.median(worker.call(scale_work.save_rate, scale.plan.scale_saves) for _ in range(_SAVE_ROUNDS))
 
 
-def _delete_beside_saver(scale: _Scale, url: str, beside: str, cutoff: float) -> None:
+def _delete_beside_saver(  # noqa: PLR0917 - as `_note_deletion`
+    scale: _Scale, url: str, beside: str, worker: Worker, saver: Worker, cutoff: float
+) -> None:
     """Trim and clean up, while the same or another process saves every few milliseconds."""
-    where = "in the same process" if beside == "same" else "in another process"
-    with ExitStack() as stack:
-        worker = stack.enter_context(Worker(scale.spec))
-        saver = worker if beside == "same" else stack.enter_context(Worker(scale.spec))
-        for one in {worker, saver}:
-            one.call(measure.open_database, url)
-            one.call(measure.use_shape, Shape(SIZES["1kb"], SIZES["1kb"]))
-        kept = _ROWS_PER_WORKFLOW // 2
-        _note_deletion(scale, f"trim_{beside}", f"trim, saver {where}", worker, saver, scale_work.trim, kept)
-        age = time.time() - cutoff
-        _note_deletion(scale, f"cleanup_{beside}", f"cleanup, saver {where}", worker, saver, scale_work.cleanup, age)
+    where = "in the same process" if worker is saver else "in another process"
+    for one in {worker, saver}:
+        one.call(measure.open_database, url)
+        one.call(measure.use_shape, Shape(SIZES["1kb"], SIZES["1kb"]))
+    kept = _ROWS_PER_WORKFLOW // 2
+    _note_deletion(scale, f"trim_{beside}", f"trim, saver {where}", worker, saver, scale_work.trim, kept)
+    age = time.time() - cutoff
+    _note_deletion(scale, f"cleanup_{beside}", f"cleanup, saver {where}", worker, saver, scale_work.cleanup, age)
+    for one in {worker, saver}:
+        one.call(measure.close)
 
 
 def _note_deletion(  # noqa: PLR0917 - one call with all that it needs
