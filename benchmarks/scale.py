@@ -65,8 +65,9 @@ def grow(databases: Databases, database: str, plan: Plan, progress: Progress) ->
     scale = _Scale(databases, spec, plan, progress)
     progress.expect(6)
     _many_small(scale)
-    _others(scale, "mixed", plan.scale_mixed, Shape(SIZES["1kb"], SIZES["20kb"]), "of 1 to 20 KB")
-    _others(scale, "large", plan.scale_large, Shape(SIZES["1mb"], SIZES["1mb"]), "of 1 MB")
+    with Worker(spec) as worker:
+        _others(scale, worker, "mixed", plan.scale_mixed, "of 1 to 20 KB", Shape(SIZES["1kb"], SIZES["20kb"]))
+        _others(scale, worker, "large", plan.scale_large, "of 1 MB", Shape(SIZES["1mb"], SIZES["1mb"]))
     return scale.figures
 
 
@@ -162,23 +163,24 @@ def _note_deletion(  # noqa: PLR0917 - one call with all that it needs
     scale.note(f"{key}_worst", f"{title}: the saver's worst wait", waits.worst_ms, "ms")
 
 
-def _others(scale: _Scale, name: str, rows: int, shape: Shape, title: str) -> None:
+def _others(  # noqa: PLR0917 - as `_note_deletion`
+    scale: _Scale, worker: Worker, name: str, rows: int, size: str, shape: Shape
+) -> None:
     """Fewer rows that are larger."""
-    scale.begin(f"{rows:,} checkpoints {title}")
+    title = f"{rows:,} checkpoints {size}"
+    scale.begin(title)
     url = scale.databases.create(f"scale_{name}")
     start = time.time() - rows * _STEP
-    title = f"{rows:,} checkpoints {title}"
-    with Worker(scale.spec) as worker:
-        worker.call(measure.open_database, url)
-        worker.call(measure.use_shape, shape)
-        seconds = worker.call(measure.fill, rows, start=start, step=_STEP)
-        scale.note(f"{name}_fill", f"{title}: saves a second", rows / seconds, "/s")
-        listings = _query(scale, worker)
-        scale.note(f"{name}_newest", f"{title}: {QUERIES['newest']}", listings["newest"], "ms")
-        scale.note(f"{name}_stats", f"{title}: get_stats", worker.call(scale_work.time_stats), "ms")
-        worker.call(measure.use_shape, Shape(SIZES["1kb"], SIZES["1kb"]))
-        age = time.time() - (start + rows * _STEP / 2)
-        beside = f"{title}: cleanup of half"
-        _note_deletion(scale, f"{name}_cleanup", beside, worker, worker, scale_work.cleanup, age)
+    worker.call(measure.open_database, url)
+    worker.call(measure.use_shape, shape)
+    seconds = worker.call(measure.fill, rows, start=start, step=_STEP)
+    scale.note(f"{name}_fill", f"{title}: saves a second", rows / seconds, "/s")
+    scale.note(f"{name}_newest", f"{title}: {QUERIES['newest']}", _query(scale, worker)["newest"], "ms")
+    scale.note(f"{name}_stats", f"{title}: get_stats", worker.call(scale_work.time_stats), "ms")
     scale.note(f"{name}_file", f"{title}: size of the database", scale.databases.size(url) / 2**20, "MB")
+    worker.call(measure.use_shape, Shape(SIZES["1kb"], SIZES["1kb"]))
+    age = time.time() - (start + rows * _STEP / 2)
+    cleanup = f"{title}: cleanup of half"
+    _note_deletion(scale, f"{name}_cleanup", cleanup, worker, worker, scale_work.cleanup, age)
+    worker.call(measure.close)
     scale.databases.drop(url)
