@@ -3,7 +3,8 @@
 import asyncio
 import json
 import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from benchmarks.contenders import (
     contenders_of,
     load_contender,
 )
-from benchmarks.contenders.base import content_of
+from benchmarks.contenders.base import Contender, content_of
 from benchmarks.contenders.guide import Guide
 from benchmarks.databases import PostgreSQLDatabases, UnsafeServerError
 from benchmarks.process import Bench
@@ -29,16 +30,33 @@ SHAPE = Shape(2**10, 2**10)
 PLAIN = [spec for spec in CONTENDERS if not spec.needs]
 
 
+Open = Callable[[Contender, str], Awaitable[None]]
+
+
+@pytest.fixture
+async def open_at() -> AsyncIterator[Open]:
+    """Opens contenders, and closes them whatever happens: an open aiosqlite connection keeps Python from ending."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(contender: Contender, url: str) -> None:
+            await contender.open(url)
+            stack.push_async_callback(contender.close)
+
+        yield open_one
+
+
 def key_of(state: Any) -> Key:
     """What a state is loaded by."""
     return Key(state.checkpoint_id, state.run_id)
 
 
 @pytest.mark.parametrize("spec", PLAIN, ids=lambda spec: f"{spec.database}-{spec.name}")
-async def test_a_contender_stores_lists_and_deletes(spec: ContenderSpec, tmp_path: Path, postgres_url: str) -> None:
+async def test_a_contender_stores_lists_and_deletes(
+    spec: ContenderSpec, tmp_path: Path, postgres_url: str, open_at: Open
+) -> None:
     """Those of LangGraph are checked in the same way whenever the benchmark runs."""
     contender = load_contender(spec)
-    await contender.open(str(tmp_path / "one.db") if spec.database == "sqlite" else postgres_url)
+    await open_at(contender, str(tmp_path / "one.db") if spec.database == "sqlite" else postgres_url)
     source = StateSource(Shape(2**10, 2**10, workflows=4, paused_every=50, active_runs=4))
     states = source.take(160, start=1_000_000.0, step=0.01)
     await asyncio.gather(*map(contender.save, states))
@@ -50,20 +68,18 @@ async def test_a_contender_stores_lists_and_deletes(spec: ContenderSpec, tmp_pat
     await asyncio.gather(*map(contender.save, source.take(160, step=0.01)))
     # 157 of the new ones do not wait; the guide lets those that wait use up places.
     assert 157 - 4 * 10 <= await contender.trim(10) <= 157 - 4 * 10 + 6
-    await contender.close()
     assert contender.settings or spec.name == "ours", "it says what decides about durability"
 
 
-async def test_the_guides_store_writes_the_guides_rows(tmp_path: Path) -> None:
+async def test_the_guides_store_writes_the_guides_rows(tmp_path: Path, open_at: Open) -> None:
     """JSON text beside four columns, committed."""
     path = str(tmp_path / "guide.db")
     contender = Guide()
-    await contender.open(path)
+    await open_at(contender, path)
     [state] = StateSource(Shape(2**10, 2**10, paused_every=1)).take(1)
     await contender.save(state)
     with closing(sqlite3.connect(path)) as other:
         [row] = other.execute("SELECT * FROM checkpoints").fetchall()
-    await contender.close()
     assert row[:4] == (state.checkpoint_id, state.workflow_name, state.created_at, 1)
     assert json.loads(row[4]) == content_of(state)
     assert contender.settings == {"journal_mode": "delete", "synchronous": "FULL"}
@@ -90,15 +106,14 @@ class Unsorted(Guide):
     [(Forgetful(), "load_1kb", "did not give back"), (Unsorted(), "newest_50", "newest first")],
 )
 async def test_nobody_wins_by_not_doing_the_work(
-    contender: Guide, workload: str, complaint: str, tmp_path: Path
+    contender: Guide, workload: str, complaint: str, tmp_path: Path, open_at: Open
 ) -> None:
     """What is loaded and listed is compared, outside the clock."""
-    await contender.open(str(tmp_path / "one.db"))
+    await open_at(contender, str(tmp_path / "one.db"))
     bench = Bench(contenders_of("sqlite")[0], contender)
     await measure.use_shape(bench, SHAPE)
     with pytest.raises(ValueError, match=complaint):
         await measure.check_contents(bench, workload_named(workload))
-    await contender.close()
 
 
 def test_a_missing_package_is_an_error_that_names_the_command() -> None:
