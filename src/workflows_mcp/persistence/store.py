@@ -1,8 +1,11 @@
 """The checkpoint store over SQLite and PostgreSQL."""
 
+import asyncio
+import itertools
 import operator
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement
@@ -31,8 +34,8 @@ from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
 
 __all__ = ["SQLAlchemyCheckpointStore", "create_checkpoint_store"]
 
-_DELETE_BATCH = 500
-"""Rows deleted by one statement: short enough for a concurrent save not to notice."""
+_DELETE_BYTES = 4 * 2**20
+"""About the most payload that goes with one deletion; one row alone may have more."""
 
 _ITER_PAGE = 500
 _ITER_BYTES = 8 * 2**20
@@ -83,20 +86,20 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
         """See `CheckpointStore.cleanup_expired`. Goes in batches, each with a deadline of its own."""
         cutoff = time.time() - check_age(max_age_seconds)
-        return await self._remove(statements.expired(cutoff, keep_paused=keep_paused))
+        return await self._remove(statements.expired(cutoff, keep_paused=keep_paused), _Pace())
 
     async def trim_per_workflow(self, max_per_workflow: int, *, keep_paused: bool = True) -> int:
         """See `CheckpointStore.trim_per_workflow`. Goes in batches, each with a deadline of its own."""
         check_count("max_per_workflow", max_per_workflow, at_least=1)
         database = self._database
-        total = 0
+        total, pace = 0, _Pace()
         rows = await database.fetch(statements.next_workflow(None))
         while rows:
             name = rows[0].workflow_name
             last_kept = await database.fetch(statements.slot(name, max_per_workflow, keep_paused=keep_paused))
             if last_kept:
                 place = _position(last_kept[0])
-                total += await self._remove(statements.superfluous(name, place, keep_paused=keep_paused))
+                total += await self._remove(statements.superfluous(name, place, keep_paused=keep_paused), pace)
             rows = await database.fetch(statements.next_workflow(name))
         return total
 
@@ -109,16 +112,17 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             return counts, (await connection.execute(database.dialect.database_bytes())).scalar_one()
 
         rows, size = await database.run(work)
-        total, paused = sum(row.total for row in rows), sum(row.paused for row in rows)
+        [everything] = (row for row in rows if row.workflow_name is None)
+        workflows = {row.workflow_name: row.total for row in rows if row.workflow_name is not None}
         return CheckpointStats(
-            total_checkpoints=total,
-            paused_checkpoints=paused,
-            automatic_checkpoints=total - paused,
-            workflows={row.workflow_name: row.total for row in sorted(rows, key=lambda row: row.workflow_name)},
-            oldest_checkpoint=min((row.oldest for row in rows), default=None),
-            newest_checkpoint=max((row.newest for row in rows), default=None),
-            full_bytes=sum(row.full_bytes for row in rows),
-            stored_bytes=sum(row.stored_bytes for row in rows),
+            total_checkpoints=everything.total,
+            paused_checkpoints=everything.paused,
+            automatic_checkpoints=everything.total - everything.paused,
+            workflows=dict(sorted(workflows.items())),
+            oldest_checkpoint=everything.oldest,
+            newest_checkpoint=everything.newest,
+            full_bytes=everything.full_bytes,
+            stored_bytes=everything.stored_bytes,
             database_bytes=size,
         )
 
@@ -168,15 +172,42 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         statement = statements.payloads([metadata.checkpoint_id for metadata in chunk])
         return {row.checkpoint_id: row for row in await self._database.fetch(statement)}
 
-    async def _remove(self, doomed: ColumnElement[bool]) -> int:
+    async def _remove(self, doomed: ColumnElement[bool], pace: "_Pace") -> int:
         """Delete what meets a condition, batch by batch, so that saves get their turn in between."""
         database = self._database
         total = 0
         last: Position | None = None
-        while rows := await database.fetch(statements.oldest(doomed, after=last, limit=_DELETE_BATCH)):
+        while rows := await database.fetch(statements.oldest(doomed, after=last, limit=pace.rows)):
+            rows = _first_within(rows, _DELETE_BYTES)
             first, last = _position(rows[0]), _position(rows[-1])
-            total += await database.change(statements.remove_range(doomed, first, last))
+            with pace.measure():
+                total += await database.change(statements.remove_range(doomed, first, last))
+            await asyncio.sleep(database.dialect.seconds_between_deletions)
         return total
+
+
+class _Pace:
+    """How many rows one deletion takes: as many as it can within a time that a save does not mind to wait.
+
+    Rows that lie far apart, in a table larger than the memory, take many times longer than neighbours do.
+    """
+
+    fewest, most = 50, 500
+    shortest, longest = 0.03, 0.08
+
+    def __init__(self) -> None:
+        self.rows = 100
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Time a deletion, and adapt."""
+        started = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - started
+        if seconds > self.longest:
+            self.rows = max(self.rows // 2, self.fewest)
+        elif seconds < self.shortest:
+            self.rows = min(self.rows * 2, self.most)
 
 
 def create_checkpoint_store(url: str | None = None, *, settings: Settings | None = None) -> CheckpointStore:
@@ -227,6 +258,12 @@ def _state(row: Sequence[Any]) -> CheckpointState:
     return decode_payload(
         encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
     )
+
+
+def _first_within(rows: Sequence[ResultRow[Any]], most_bytes: int) -> Sequence[ResultRow[Any]]:
+    """The first rows whose payloads have about so many bytes together; at least one."""
+    sizes = itertools.accumulate(row.stored_bytes for row in rows)
+    return rows[: max(1, sum(size <= most_bytes for size in sizes))]
 
 
 def _chunks(page: list[CheckpointMetadata]) -> Iterator[list[CheckpointMetadata]]:

@@ -77,9 +77,11 @@ class Dialect(ABC):
         description: Names the database in messages; holds no password.
         upgrade_command: What a user runs to bring its schema to head.
         is_bound_to_loop: Whether a connection can be closed only by the event loop that opened it.
+        seconds_between_deletions: How long the deletion of many rows pauses after each batch, for others to write.
     """
 
     is_bound_to_loop: ClassVar[bool] = False
+    seconds_between_deletions: ClassVar[float] = 0.0
 
     description: str
     upgrade_command: str
