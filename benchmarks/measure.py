@@ -15,11 +15,10 @@ from benchmarks.figures import Turn, percentile
 from benchmarks.memory import peak_bytes, reset_peak
 from benchmarks.process import Bench
 from benchmarks.states import Key, Shape, StateSource
-from benchmarks.workloads import Action, Workload
+from benchmarks.workloads import Action, Plan, Workload
 
 __all__ = [
     "EXPIRED_SECONDS",
-    "TRIM_KEEP",
     "check_contents",
     "close",
     "fill",
@@ -31,9 +30,6 @@ __all__ = [
 
 EXPIRED_SECONDS = 5 * 86400
 """The age at which the older half of the data set expires; it is twice as old, the other half new."""
-
-TRIM_KEEP = 50
-"""How many of each workflow trim leaves: what retention keeps by default."""
 
 _CHUNK = 2000
 """States built at a time while a database is filled."""
@@ -141,20 +137,19 @@ async def warm_up(bench: Bench, workload: Workload, seconds: float) -> None:
     bench.rate = turn.rate
 
 
-async def take_turn(bench: Bench, workload: Workload, seconds: float) -> tuple[Turn, str]:
-    """Do a workload for so many seconds.
+async def take_turn(bench: Bench, workload: Workload, plan: Plan) -> tuple[Turn, str]:
+    """Do a workload for as long as a turn lasts.
 
     Returns:
         What was done, and how memory was measured.
     """
-    count = _WARM_UP + round(bench.rate * seconds * 2)
-    items = _items(bench, workload, min(count, _PER_TURN_BYTES // workload.shape.largest))
-    # What earlier turns left to be written is written now, and what was built is not walked by the collector
-    # while the clock runs.
-    os.sync()
+    count = _WARM_UP + round(bench.rate * plan.seconds * 2)
+    items = _items(bench, workload, min(count, _PER_TURN_BYTES // workload.shape.largest), plan.trim_keep)
+    if plan.settle:
+        os.sync()  # what earlier turns left to be written does not slow this one down
     method = reset_peak()
-    gc.freeze()
-    turn = await _timed(bench, workload, seconds, items)
+    gc.freeze()  # what was built is not walked by the collector while the clock runs
+    turn = await _timed(bench, workload, plan.seconds, items)
     bench.rate = turn.rate
     return turn, method
 
@@ -208,14 +203,16 @@ async def _many(
     return last
 
 
-def _items(bench: Bench, workload: Workload, count: int) -> Sequence[Any]:
+def _items(bench: Bench, workload: Workload, count: int, trim_keep: int = 0) -> Sequence[Any]:
     """What the operations of a turn are given, made before the clock starts."""
     if workload.action is Action.SAVE:
         assert bench.source is not None
         return bench.source.take(max(count, workload.tasks))
     if workload.action is Action.LOAD:
         return random.Random(count).choices(bench.keys, k=max(count, workload.tasks))
-    return [None] * (1 if workload.consumes_data else max(count, 1))
+    if workload.consumes_data:
+        return [trim_keep if workload.action is Action.TRIM else EXPIRED_SECONDS]
+    return [None] * max(count, 1)
 
 
 def _operation(contender: Contender, action: Action) -> _Operation:
@@ -227,18 +224,12 @@ def _operation(contender: Contender, action: Action) -> _Operation:
     async def list_all(_: None) -> int:
         return await contender.list_all()
 
-    async def trim(_: None) -> int:
-        return await contender.trim(TRIM_KEEP)
-
-    async def cleanup(_: None) -> int:
-        return await contender.cleanup(EXPIRED_SECONDS)
-
     calls: dict[Action, _Operation] = {
         Action.SAVE: contender.save,
         Action.LOAD: contender.load,
         Action.NEWEST: newest,
         Action.LIST_ALL: list_all,
-        Action.TRIM: trim,
-        Action.CLEANUP: cleanup,
+        Action.TRIM: contender.trim,
+        Action.CLEANUP: contender.cleanup,
     }
     return calls[action]

@@ -45,7 +45,8 @@ def print_report(results: Results, console: Console) -> None:
     plan = results.plan
     console.print(
         f"{plan.turns} turns of {plan.seconds:g} s for each contender and workload, in rotating order; "
-        f"{plan.data_turns} where all of the {plan.data_rows:,} checkpoints of the large data set are worked through.",
+        f"{plan.data_turns} where all of the {plan.data_rows:,} checkpoints of 20 KB are worked through, of which trim "
+        f"keeps {plan.trim_keep} for each of 20 workflows, and cleaning up the newer half.",
         highlight=False,
     )
     for label, values in (("Machine", results.machine), ("Versions", results.versions)):

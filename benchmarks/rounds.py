@@ -123,7 +123,7 @@ def _take_turns(comparison: _Comparison, workload: Workload) -> dict[str, Entry]
         worker.call(measure.warm_up, workload, comparison.plan.seconds / 4)
     for number in range(_turns(comparison.plan, workload)):
         for worker in rotated(comparison.workers, number):
-            turn, comparison.memory = worker.call(measure.take_turn, workload, comparison.plan.seconds)
+            turn, comparison.memory = worker.call(measure.take_turn, workload, comparison.plan)
             turns[worker.spec.name].append(turn)
             comparison.progress.advance(f"{worker.spec.database}: {workload.title}: {worker.spec.name}")
     return {name: Entry(taken) for name, taken in turns.items()}
@@ -143,7 +143,7 @@ def _take_turns_on_copies(
                 continue
             copy = comparison.databases.copy(urls[name], f"{name}_copy")
             worker.call(measure.open_database, copy)
-            turn, comparison.memory = worker.call(measure.take_turn, workload, comparison.plan.seconds)
+            turn, comparison.memory = worker.call(measure.take_turn, workload, comparison.plan)
             turns[name].append(turn)
             worker.call(measure.close)
             comparison.databases.drop(copy)

@@ -70,8 +70,8 @@ WORKLOADS = (
     Workload("load_20kb", "load, one after the other, 20 KB", Action.LOAD, _of_size("20kb")),
     Workload("newest_50", "list the newest 50", Action.NEWEST, _DATA),
     Workload("list_all", "list all", Action.LIST_ALL, _DATA, is_quick=False),
-    Workload("trim", "trim to 50 a workflow", Action.TRIM, _DATA, is_quick=False),
-    Workload("cleanup", "clean up the older half", Action.CLEANUP, _DATA, is_quick=False),
+    Workload("trim", "trim by count", Action.TRIM, _DATA, is_quick=False),
+    Workload("cleanup", "clean up by age", Action.CLEANUP, _DATA, is_quick=False),
 )
 """In the order in which they are done: those that share a shape follow one another, which saves building it again."""
 
@@ -103,6 +103,8 @@ class Plan:
         scale_large: Rows of 1 MB in it.
         scale_calls: How often a query is repeated in it.
         scale_saves: How many saves are timed at a number of rows, three times.
+        trim_keep: How many of each of the data set's 20 workflows trim keeps: by default what retention keeps.
+        settle: Whether what is still to be written is written before each turn.
     """
 
     turns: int
@@ -115,11 +117,22 @@ class Plan:
     scale_large: int
     scale_calls: int = 200
     scale_saves: int = 1_000
+    trim_keep: int = 50
+    settle: bool = True
 
     @classmethod
     def full(cls, turns: int | None = None) -> "Plan":
         """What the published figures are made with."""
-        return cls(turns or 5, 1.0, 20_000, 3, 5_000, 1_000_000, 100_000, 1_000)
+        return cls(
+            turns=turns or 5,
+            seconds=1.0,
+            data_rows=20_000,
+            data_turns=3,
+            loaded_rows=5_000,
+            scale_rows=1_000_000,
+            scale_mixed=100_000,
+            scale_large=1_000,
+        )
 
     def fifth(self) -> "Plan":
         """The same, with a fifth of the rows in the part about scale."""
@@ -133,4 +146,17 @@ class Plan:
     @classmethod
     def quick(cls, turns: int | None = None) -> "Plan":
         """Enough to see that everything works, within two minutes."""
-        return cls(turns or 3, 0.05, 1_000, 1, 200, 20_000, 2_000, 30, 20, 100)
+        return cls(
+            turns=turns or 3,
+            seconds=0.05,
+            data_rows=600,
+            data_turns=1,
+            loaded_rows=200,
+            scale_rows=20_000,
+            scale_mixed=2_000,
+            scale_large=30,
+            scale_calls=20,
+            scale_saves=100,
+            trim_keep=20,
+            settle=False,
+        )

@@ -23,7 +23,19 @@ from benchmarks.states import SIZES, Shape
 from benchmarks.targets import TARGETS, FigureTarget, RatioTarget, check_targets
 from benchmarks.workloads import Plan, workload_named
 
-PLAN = Plan(2, 0.02, 1_200, 1, 40, 2_000, 40, 4, 2, 5)
+PLAN = Plan(
+    turns=2,
+    seconds=0.02,
+    data_rows=1_200,
+    data_turns=1,
+    loaded_rows=40,
+    scale_rows=2_000,
+    scale_mixed=40,
+    scale_large=4,
+    scale_calls=2,
+    scale_saves=5,
+    settle=False,
+)
 SPECS = [spec for spec in contenders_of("sqlite") if spec.name in (OURS, "guide", "sqlite3")]
 
 
@@ -40,9 +52,9 @@ def test_what_a_worker_saves_is_in_the_database(spec: ContenderSpec, tmp_path: P
     with Worker(spec) as worker:
         worker.call(measure.open_database, path)
         worker.call(measure.use_shape, Shape(SIZES["1kb"], SIZES["1kb"]))
-        saved, _ = worker.call(measure.take_turn, save, 0.05)
+        saved, _ = worker.call(measure.take_turn, save, PLAN)
         worker.call(measure.fill, 10)
-        loaded, _ = worker.call(measure.take_turn, load, 0.02)
+        loaded, _ = worker.call(measure.take_turn, load, PLAN)
         with closing(sqlite3.connect(path)) as other:
             [(rows,)] = other.execute("SELECT count(*) FROM checkpoints").fetchall()
         worker.call(measure.close)
