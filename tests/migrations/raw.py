@@ -1,8 +1,8 @@
 """Databases as other programs see them: without anything of the product's."""
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import asyncpg
@@ -54,6 +54,24 @@ async def fetch(url: str, statement: str) -> list[tuple[Any, ...]]:
             await connection.close()
     with closing(sqlite3.connect(url)) as file:
         return file.execute(statement).fetchall()
+
+
+@asynccontextmanager
+async def locked(url: str) -> AsyncIterator[None]:
+    """While somebody else holds a lock that lets nobody write, and on PostgreSQL nobody read."""
+    if is_postgres(url):
+        connection = await asyncpg.connect(url)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE checkpoints")
+                yield
+        finally:
+            await connection.close()
+        return
+    with closing(sqlite3.connect(url, isolation_level=None)) as file:
+        file.execute("BEGIN IMMEDIATE")
+        yield
+        file.execute("ROLLBACK")
 
 
 async def insert(url: str, rows: Rows, columns: int = 5) -> None:

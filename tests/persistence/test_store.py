@@ -6,16 +6,12 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import tempfile
 import time
 import traceback
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -106,29 +102,11 @@ def test_iteration_holds_a_bounded_number_of_bytes() -> None:
 # --- deadlines
 
 
-@asynccontextmanager
-async def locked(url: str) -> AsyncIterator[None]:
-    """The table is locked by somebody else."""
-    if raw.is_postgres(url):
-        connection = await asyncpg.connect(url)
-        try:
-            async with connection.transaction():
-                await connection.execute("LOCK TABLE checkpoints")
-                yield
-        finally:
-            await connection.close()
-        return
-    with closing(sqlite3.connect(url, isolation_level=None)) as file:
-        file.execute("BEGIN IMMEDIATE")
-        yield
-        file.execute("ROLLBACK")
-
-
 async def test_a_locked_database_is_waited_for_until_the_deadline(open_store: OpenStore, database_url: str) -> None:
     """Then the save is a retriable error, in time; once the lock is gone it succeeds."""
     store = open_store(deadline_seconds=0.6)
     await store.list_checkpoints()
-    async with locked(database_url):
+    async with raw.locked(database_url):
         started = time.perf_counter()
         with pytest.raises(StoreUnavailableError) as caught:
             await store.save_checkpoint(make_state("late"))
@@ -142,7 +120,7 @@ async def test_a_lock_that_ends_in_time_is_not_noticed(open_store: OpenStore, da
     """Saves wait their turn."""
     store = open_store()
     await store.list_checkpoints()
-    async with locked(database_url):
+    async with raw.locked(database_url):
         saves = [asyncio.create_task(store.save_checkpoint(make_state(f"{n}"))) for n in range(5)]
         done, _ = await asyncio.wait(saves, timeout=0.3)
         assert not done
@@ -188,7 +166,7 @@ async def test_a_cancelled_save_still_finishes_and_leaks_nothing(open_store: Ope
     """What was started is visible in the end, and the pool is whole."""
     store = open_store(pool_size=2)
     await store.list_checkpoints()
-    async with locked(database_url):
+    async with raw.locked(database_url):
         saves = [asyncio.create_task(store.save_checkpoint(make_state(f"{n}"))) for n in range(6)]
         await asyncio.wait(saves, timeout=0.2)
         for save in saves:
@@ -204,7 +182,7 @@ async def test_a_save_that_was_given_up_never_overwrites_a_later_one(open_store:
     store = open_store()
     await store.list_checkpoints()
     for round_ in range(5):
-        async with locked(database_url):
+        async with raw.locked(database_url):
             old = asyncio.create_task(store.save_checkpoint(make_state("x", context={"n": "old"})))
             await asyncio.wait({old}, timeout=0.15)
             old.cancel()

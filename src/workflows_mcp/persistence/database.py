@@ -57,6 +57,7 @@ class _Line:
         self._connect = connect
         self._held: HeldConnection | None = None
         self._opening: asyncio.Task[HeldConnection] | None = None
+        self._leaving: set[asyncio.Future[Any]] = set()
 
     async def call(self, work: Callable[[HeldConnection], Awaitable[T]]) -> T:
         held = self._held if self._held is not None else await self._open()
@@ -65,7 +66,7 @@ class _Line:
         finally:
             if not held.is_usable and held is self._held:
                 self._held = None
-                held.abandon()
+                self._abandon(held)
 
     async def _open(self) -> HeldConnection:
         while self._held is None:
@@ -87,18 +88,24 @@ class _Line:
         except BaseException:
             if self._opening is not None:
                 self._opening.cancel()
-                self._opening.add_done_callback(_abandon_connection)
+                self._opening.add_done_callback(self._abandon_opened)
             if self._held is not None:
-                self._held.abandon()
+                self._abandon(self._held)
             raise
         finally:
             self._held = None
+            if self._leaving:
+                await asyncio.wait(self._leaving, timeout=_LEAST_SECONDS_TO_CLOSE)
 
+    def _abandon(self, held: HeldConnection) -> None:
+        leaving = held.abandon()
+        if leaving is not None:
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
 
-def _abandon_connection(opening: asyncio.Task[HeldConnection]) -> None:
-    """Let go of a connection that nobody waits for any more."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().abandon()
+    def _abandon_opened(self, opening: asyncio.Task[HeldConnection]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._abandon(opening.result())
 
 
 class Database:

@@ -188,6 +188,8 @@ class Writer:
         try:
             while self._queue:
                 self._in_flight = batch = self._next_batch()
+                if not batch:
+                    continue
                 if isinstance(batch[0], _Job):
                     await self._do(batch[0])
                 else:
@@ -200,7 +202,17 @@ class Writer:
             self._lane = None
 
     def _next_batch(self) -> Sequence[_Write | _Job]:
-        """Take what the next commit holds: a job alone, or rows with different ids within the bounds."""
+        """Take what the next commit holds: a job alone, or rows with different ids within the bounds.
+
+        Nothing, when all that waited is late: what its caller may be told has failed does not begin any more.
+        """
+        now = asyncio.get_running_loop().time()
+        while self._queue and self._queue[0].deadline <= now:
+            late = self._queue.popleft()
+            self._count(-late.size)
+            self._give_up([late])
+        if not self._queue:
+            return []
         first = self._queue.popleft()
         if isinstance(first, _Job):
             return [first]

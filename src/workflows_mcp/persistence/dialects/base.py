@@ -1,5 +1,6 @@
 """What the store needs of a database, and each database does in its own way."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -60,8 +61,12 @@ class HeldConnection(ABC):
         """Run the loading query for an id; its row, if there is one."""
 
     @abstractmethod
-    def abandon(self) -> None:
-        """Let go of the connection at once, whatever it is doing. What was not committed is undone."""
+    def abandon(self) -> asyncio.Future[Any] | None:
+        """Let go of the connection at once, whatever it is doing. What was not committed is undone.
+
+        Returns:
+            What is done when nothing of it is left, to be waited for before the event loop ends; None: that is now.
+        """
 
     @abstractmethod
     async def close(self) -> None:

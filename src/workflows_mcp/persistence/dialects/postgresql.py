@@ -96,7 +96,7 @@ class _HeldPostgreSQLConnection(HeldConnection):
                 raise
 
     def abandon(self) -> None:
-        """See `HeldConnection.abandon`."""
+        """See `HeldConnection.abandon`. The server undoes what it hears no end of."""
         self._connection.terminate()
 
     async def close(self) -> None:

@@ -1,5 +1,6 @@
 """SQLite through aiosqlite."""
 
+import asyncio
 import os
 import shlex
 import sqlite3
@@ -108,9 +109,9 @@ class _HeldSQLiteConnection(HeldConnection):
         rows: Any = await self._connection.execute_fetchall(self._loading, (key,))
         return rows[0] if rows else None
 
-    def abandon(self) -> None:
+    def abandon(self) -> asyncio.Future[Any] | None:
         """See `HeldConnection.abandon`. The driver's thread ends after what it is doing, and rolls it back."""
-        self._connection.stop()
+        return self._connection.stop()
 
     async def close(self) -> None:
         """See `HeldConnection.close`."""

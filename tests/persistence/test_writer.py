@@ -1,0 +1,470 @@
+"""Group commit, on real databases: who shares a commit, in which order, and what a failure or a goodbye costs."""
+
+import asyncio
+import os
+import random
+import time
+import traceback
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.conftest import OpenStore
+from tests.migrations import raw
+from workflows_mcp import (
+    CheckpointEncodeError,
+    CheckpointState,
+    CheckpointStoreError,
+    SQLAlchemyCheckpointStore,
+    StoreConfigurationError,
+    StoreUnavailableError,
+)
+from workflows_mcp.persistence import writer as writer_module
+from workflows_mcp.persistence.dialects import Row
+from workflows_mcp.persistence.writer import Writer
+from workflows_mcp.testing import make_state
+
+
+def writer_of(store: SQLAlchemyCheckpointStore) -> Writer:
+    """The writer of a store."""
+    return store._database._writer
+
+
+def record(store: SQLAlchemyCheckpointStore) -> list[list[str]]:
+    """The ids of each batch that a store tries to commit from now on."""
+    writer = writer_of(store)
+    commit = writer._commit
+    batches: list[list[str]] = []
+
+    async def recorded(rows: Sequence[Row], deadline: float) -> Collection[str]:
+        batches.append([row[0] for row in rows])
+        return await commit(rows, deadline)
+
+    writer._commit = recorded
+    return batches
+
+
+def heavy(name: str, size: int) -> CheckpointState:
+    """A state of about so many bytes, which do not compress well."""
+    return make_state(name, context={"noise": random.Random(name).randbytes(size // 2).hex()})
+
+
+async def save_all(store: SQLAlchemyCheckpointStore, states: Sequence[CheckpointState]) -> list[Any]:
+    """Save states at once; the id or the error of each."""
+    return await asyncio.gather(*(store.save_checkpoint(state) for state in states), return_exceptions=True)
+
+
+async def ids_in(store: SQLAlchemyCheckpointStore) -> set[str]:
+    """The ids of all that is stored."""
+    return {metadata.checkpoint_id for metadata in await store.list_checkpoints()}
+
+
+async def until(condition: Any) -> None:
+    """Let the event loop go on until something is so."""
+    while not condition():  # noqa: ASYNC110 - what is waited for announces itself by nothing else
+        await asyncio.sleep(0.001)
+
+
+# --- batches
+
+
+async def test_saves_that_arrive_during_a_commit_share_the_next(open_store: OpenStore) -> None:
+    """A hundred at once are few commits, and all are there."""
+    store = open_store()
+    await store.save_checkpoint(make_state("first"))
+    batches = record(store)
+    names = [f"{n}" for n in range(100)]
+    assert await save_all(store, [make_state(name) for name in names]) == names
+    assert 1 <= len(batches) <= 3
+    assert sorted(name for batch in batches for name in batch) == sorted(names)
+    assert await ids_in(store) == {"first", *names}
+
+
+async def test_a_batch_is_bounded_by_rows(open_store: OpenStore) -> None:
+    """However many wait."""
+    store = open_store()
+    batches = record(store)
+    await save_all(store, [make_state(f"{n}") for n in range(1000)])
+    assert max(map(len, batches)) == writer_module._BATCH_ROWS
+    assert len(await ids_in(store)) == 1000
+
+
+async def test_a_batch_is_bounded_by_bytes(open_store: OpenStore) -> None:
+    """Of states that are large, a few go together; one that is larger than that goes with small ones only."""
+    store = open_store()
+    batches = record(store)
+    async with asyncio.TaskGroup() as group:
+        for n in range(8):
+            group.create_task(store.save_checkpoint(heavy(f"large {n}", 2_600_000)))
+        group.create_task(store.save_checkpoint(heavy("huge", 12_000_000)))
+        for n in range(20):
+            group.create_task(store.save_checkpoint(make_state(f"small {n}")))
+    for batch in batches:
+        assert sum(name.startswith("large") for name in batch) <= 3  # about 1.3 MB each, compressed
+        assert "huge" not in batch or not any(name.startswith("large") for name in batch)
+    assert len(await ids_in(store)) == 29
+
+
+async def test_small_saves_pass_large_ones(open_store: OpenStore) -> None:
+    """A burst of large states does not hold up the small ones behind it."""
+    store = open_store()
+    await store.save_checkpoint(make_state("first"))
+    finished: list[str] = []
+
+    async def save(state: CheckpointState) -> None:
+        finished.append(await store.save_checkpoint(state))
+
+    large = [heavy(f"large {n}", 5_000_000) for n in range(6)]
+    await asyncio.gather(*map(save, [*large, make_state("small 1"), make_state("small 2")]))
+    assert set(finished[:3]) == {"large 0", "small 1", "small 2"}
+    assert finished[3:] == [f"large {n}" for n in range(1, 6)]
+
+
+async def test_a_small_save_never_passes_a_large_one_of_its_id(open_store: OpenStore) -> None:
+    """Nor one that stays behind for another's sake."""
+    store = open_store()
+    batches = record(store)
+    states = [heavy("a", 9_000_000), heavy("b", 9_000_000), make_state("b", context={"last": True})]
+    await save_all(store, states)
+    assert batches == [["a"], ["b"], ["b"]]
+    loaded = await store.load_checkpoint("b")
+    assert loaded is not None
+    assert loaded.context == {"last": True}
+
+
+async def test_the_last_of_many_saves_of_one_id_stays(open_store: OpenStore) -> None:
+    """Each in a commit of its own."""
+    store = open_store()
+    batches = record(store)
+    states = [make_state("same" if n % 2 else f"{n}", context={"n": n}) for n in range(40)]
+    await save_all(store, states)
+    assert all(len(set(batch)) == len(batch) for batch in batches)
+    assert sum(batch.count("same") for batch in batches) == 20
+    loaded = await store.load_checkpoint("same")
+    assert loaded is not None
+    assert loaded.context == {"n": 39}
+
+
+async def test_a_deletion_keeps_its_place_among_saves(open_store: OpenStore) -> None:
+    """It takes what was saved before it, and nothing that came later."""
+    store = open_store()
+    results = await asyncio.gather(
+        store.save_checkpoint(make_state("a")),
+        store.save_checkpoint(make_state("b")),
+        store.delete_checkpoint("a"),
+        store.delete_checkpoint("b"),
+        store.save_checkpoint(make_state("b")),
+        store.delete_checkpoint("b"),
+        store.delete_checkpoint("b"),
+        store.save_checkpoint(make_state("c")),
+    )
+    assert results == ["a", "b", True, True, "b", True, False, "c"]
+    assert await ids_in(store) == {"c"}
+
+
+# --- failures
+
+
+async def refuse_rows(url: str, *, silently: bool = False) -> None:
+    """Let the database itself refuse checkpoints whose workflow is called bad."""
+    if raw.is_postgres(url):
+        what = "RETURN NULL" if silently else "RAISE EXCEPTION 'canary' USING ERRCODE = 'check_violation'"
+        await raw.execute(
+            url,
+            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {what}; END $$",
+            "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints FOR EACH ROW WHEN (NEW.workflow_name = 'bad') "
+            "EXECUTE FUNCTION refuse()",
+        )
+    else:
+        await raw.execute(
+            url,
+            "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints WHEN NEW.workflow_name = 'bad' "
+            "BEGIN SELECT RAISE(ABORT, 'canary'); END",
+        )
+
+
+def assert_only_bad_ones_failed(states: Sequence[CheckpointState], results: Sequence[Any]) -> None:
+    """Assert that each of the bad ones got an error of its own, that shows nothing, and the others their ids."""
+    failures = []
+    for state, result in zip(states, results, strict=True):
+        if state.workflow_name == "bad":
+            assert type(result) is CheckpointStoreError
+            assert "canary" not in "".join(traceback.format_exception(result))
+            failures.append(result)
+        else:
+            assert result == state.checkpoint_id
+    assert len(set(map(id, failures))) == len(failures) > 0
+
+
+@pytest.mark.parametrize("bad", [{7}, {0, 1, 30, 63}, set(range(64))])
+async def test_a_row_that_fails_fails_alone(open_store: OpenStore, database_url: str, bad: set[int]) -> None:
+    """Its neighbours in the batch are saved, and the connection serves on."""
+    await refuse_rows(database_url)
+    store = open_store()
+    await store.save_checkpoint(make_state("first"))
+    batches = record(store)
+    states = [make_state(f"{n}", workflow_name="bad" if n in bad else "good") for n in range(64)]
+    assert_only_bad_ones_failed(states, await save_all(store, states))
+    assert max(map(len, batches)) == 64
+    assert await ids_in(store) == {"first", *(f"{n}" for n in range(64) if n not in bad)}
+    assert await store.save_checkpoint(make_state("last")) == "last"
+
+
+async def test_a_row_that_the_database_drops_silently_is_not_acknowledged(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """PostgreSQL says which rows it wrote."""
+    if not raw.is_postgres(database_url):
+        return  # SQLite's driver tells nothing about the rows of a batch
+    await refuse_rows(database_url, silently=True)
+    store = open_store()
+    states = [make_state(f"{n}", workflow_name="bad" if n == 3 else "good") for n in range(8)]
+    results = await save_all(store, states)
+    assert_only_bad_ones_failed(states, results)
+    assert "trigger" in str(results[3])
+    assert "3" not in await ids_in(store)
+
+
+async def test_a_state_that_cannot_be_encoded_fails_alone(open_store: OpenStore) -> None:
+    """It never gets to the others."""
+    store = open_store()
+    states = [make_state(f"{n}", context={"when": object() if n == 5 else 1}) for n in range(10)]
+    results = await save_all(store, states)
+    assert isinstance(results[5], CheckpointEncodeError)
+    assert len(await ids_in(store)) == 9
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_connection_lost_in_mid_commit_costs_no_save(open_store: OpenStore, database_url: str) -> None:
+    """The batch is written again over a new one."""
+    store = open_store()
+    await store.save_checkpoint(make_state("first"))
+    async with raw.locked(database_url):
+        saves = [asyncio.create_task(store.save_checkpoint(make_state(f"{n}"))) for n in range(30)]
+        await until(lambda: writer_of(store)._in_flight)
+        await raw.execute(
+            database_url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO checkpoints%'",
+        )
+    await asyncio.gather(*saves)
+    assert len(await ids_in(store)) == 31
+
+
+async def test_on_an_engine_of_somebody_elses_a_row_fails_alone_too(database_url: str) -> None:
+    """There the commits are ordinary SQLAlchemy, and shared all the same."""
+    await refuse_rows(database_url)
+    driver = database_url.replace("postgresql:", "postgresql+asyncpg:")
+    engine = create_async_engine(driver if raw.is_postgres(database_url) else f"sqlite+aiosqlite:///{database_url}")
+    try:
+        async with SQLAlchemyCheckpointStore(engine) as store:
+            batches = record(store)
+            states = [make_state(f"{n}", workflow_name="bad" if n == 9 else "good") for n in range(20)]
+            assert_only_bad_ones_failed(states, await save_all(store, states))
+            assert max(map(len, batches)) > 9
+            assert len(await ids_in(store)) == 19
+            assert await store.load_checkpoint("3") == states[3]
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    finally:
+        await engine.dispose()
+
+
+# --- cancellation
+
+
+async def test_cancelling_one_save_leaves_the_others(open_store: OpenStore, database_url: str) -> None:
+    """Those that share its commit are saved, it is too, and the connection is whole."""
+    store = open_store()
+    await store.save_checkpoint(make_state("first"))
+    async with raw.locked(database_url):
+        saves = [asyncio.create_task(store.save_checkpoint(make_state(f"{n}"))) for n in range(20)]
+        await until(lambda: writer_of(store)._in_flight)
+        for save in saves[::3]:
+            save.cancel()
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*saves, return_exceptions=True)
+    assert [type(result) for result in results] == [str if n % 3 else asyncio.CancelledError for n in range(20)]
+    await store.save_checkpoint(make_state("last"))
+    assert len(await ids_in(store)) == 22
+
+
+async def test_a_storm_of_cancellations_leaves_nothing_behind(open_store: OpenStore) -> None:
+    """Saves and loads given up at random moments: no bytes counted, no lane, no lost neighbour."""
+    store = open_store()
+    dice = random.Random(1)
+    await store.save_checkpoint(make_state("kept"))
+    kept: list[str] = []
+
+    async def one(n: int) -> None:
+        call = asyncio.create_task(
+            store.save_checkpoint(make_state(f"{n}")) if n % 3 else store.load_checkpoint("kept")
+        )
+        if n % 2:
+            await asyncio.wait({call}, timeout=dice.random() * 0.01)
+            call.cancel()
+            await asyncio.wait({call})
+        elif n % 3:
+            kept.append(await call)  # type: ignore[arg-type] # a save's result
+        else:
+            assert await call is not None
+
+    await asyncio.gather(*(one(n) for n in range(300)))
+    await store.save_checkpoint(make_state("last"))
+    assert {"kept", "last", *kept} <= await ids_in(store)
+    writer = writer_of(store)
+    await until(lambda: writer._lane is None)
+    assert (writer._bytes, writer._outside, len(writer._queue)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_load_that_is_given_up_harms_no_other(open_store: OpenStore, database_url: str) -> None:
+    """The connection that it was on is replaced, and the loads behind it go on over the new one."""
+    store = open_store()
+    await store.save_checkpoint(make_state("x"))
+    async with raw.locked(database_url):
+        loads = [asyncio.create_task(store.load_checkpoint("x")) for _ in range(10)]
+        await asyncio.wait(loads, timeout=0.1)
+        loads[0].cancel()
+        await asyncio.wait(loads, timeout=0.05)
+    results = await asyncio.gather(*loads, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert all(isinstance(result, CheckpointState) for result in results[1:])
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    [(count,)] = await raw.fetch(database_url, others)
+    assert count <= 3
+
+
+# --- backpressure
+
+
+def weigh(store: SQLAlchemyCheckpointStore) -> int:
+    """The bytes that a store has accepted and not committed."""
+    return writer_of(store)._bytes
+
+
+async def test_past_a_bound_a_save_waits_before_it_is_encoded(open_store: OpenStore, database_url: str) -> None:
+    """So that a burst does not fill the memory; all are saved in the end."""
+    store = open_store(deadline_seconds=60)
+    await store.save_checkpoint(make_state("first"))
+    size = 4_000_000
+    noise = os.urandom(size).hex()
+    states = [make_state(f"{n}", context={"noise": noise}) for n in range(20)]
+    async with raw.locked(database_url):
+        saves = [asyncio.create_task(store.save_checkpoint(state)) for state in states]
+        await until(lambda: writer_of(store)._outside)
+        assert writer_module._MOST_BYTES <= weigh(store) < writer_module._MOST_BYTES + 2 * size
+        assert writer_of(store)._outside == len(states) - len(writer_of(store)._queue) - len(
+            writer_of(store)._in_flight
+        )
+    await asyncio.gather(*saves)
+    assert weigh(store) == 0
+    assert len(await ids_in(store)) == 21
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for one state only."""
+    monkeypatch.setattr(writer_module, "_MOST_BYTES", 1)
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_nothing_passes_what_waits_for_room(open_store: OpenStore) -> None:
+    """Saves and deletions of an id are done in the order in which they came."""
+    store = open_store()
+    calls: list[Any] = [store.save_checkpoint(make_state("x", context={"n": n})) for n in range(5)]
+    calls += [store.delete_checkpoint("x"), store.delete_checkpoint("x")]
+    calls += [store.save_checkpoint(make_state("x", context={"n": n})) for n in range(5, 8)]
+    results = await asyncio.gather(*calls)
+    assert results == ["x"] * 5 + [True, False] + ["x"] * 3
+    loaded = await store.load_checkpoint("x")
+    assert loaded is not None
+    assert loaded.context == {"n": 7}
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_a_save_that_found_no_room_in_time_was_not_made(open_store: OpenStore, database_url: str) -> None:
+    """It is a retriable error by the deadline, and leaves its place to the next."""
+    store = open_store(deadline_seconds=0.5)
+    await store.list_checkpoints()
+    async with raw.locked(database_url):
+        started = time.perf_counter()
+        results = await save_all(store, [make_state(f"{n}") for n in range(4)])
+        assert 0.4 < time.perf_counter() - started < 0.5 + 0.5
+        assert [type(result) for result in results] == [StoreUnavailableError] * 4
+    assert writer_of(store)._outside == 0
+    await store.save_checkpoint(make_state("next"))
+    assert await ids_in(store) <= {"0", "next"}
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_who_is_cancelled_at_the_door_lets_the_next_one_in(open_store: OpenStore, database_url: str) -> None:
+    """And was not saved."""
+    store = open_store()
+    await store.list_checkpoints()
+    async with raw.locked(database_url):
+        saves = [asyncio.create_task(store.save_checkpoint(make_state(f"{n}"))) for n in range(4)]
+        await until(lambda: writer_of(store)._outside == 3)
+        saves[1].cancel()
+        saves[2].cancel()
+        await asyncio.wait(saves[1:3])
+    await asyncio.gather(saves[0], saves[3])
+    assert await ids_in(store) == {"0", "3"}
+
+
+async def test_what_was_in_the_queue_at_its_deadline_never_begins(open_store: OpenStore) -> None:
+    """Its caller was told so; only what was in flight may have been written."""
+    store = open_store(deadline_seconds=0.5)
+    await store.save_checkpoint(make_state("x"))
+    writer = writer_of(store)
+    commit, batches = writer._commit, record(store)
+    recorded = writer._commit
+
+    async def dawdle(rows: Sequence[Row], deadline: float) -> Collection[str]:
+        writer._commit = recorded
+        await asyncio.sleep(0.9)
+        return await commit(rows, deadline + 1)
+
+    writer._commit = dawdle
+    calls = [store.save_checkpoint(make_state("first")), store.save_checkpoint(make_state("second"))]
+    first = asyncio.create_task(calls[0])
+    await until(lambda: writer._in_flight)
+    results = await asyncio.gather(first, calls[1], store.delete_checkpoint("x"), return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailableError] * 3
+    assert not writer._queue
+    await until(lambda: writer._lane is None)
+    await store.save_checkpoint(make_state("third"))
+    assert batches == [["third"]]
+    assert weigh(store) == 0
+    assert await ids_in(store) == {"x", "first", "third"}
+
+
+# --- closing
+
+
+async def test_closing_finishes_what_was_accepted(open_store: OpenStore) -> None:
+    """And what waits for room; afterwards nothing is taken any more."""
+    store = open_store()
+    noise = os.urandom(2_000_000).hex()
+    states = [make_state(f"{n}", context={"noise": noise if n % 10 == 0 else ""}) for n in range(200)]
+    saves = [asyncio.create_task(store.save_checkpoint(state)) for state in states]
+    await until(lambda: writer_of(store)._in_flight)
+    await store.close()
+    assert await asyncio.gather(*saves) == [f"{n}" for n in range(200)]
+    with pytest.raises(StoreConfigurationError, match="closed"):
+        await store.save_checkpoint(make_state("late"))
+    assert len(await ids_in(open_store())) == 200
+
+
+async def test_closing_waits_no_longer_than_the_deadline(open_store: OpenStore, database_url: str) -> None:
+    """Saves that cannot be made then fail as what they are."""
+    store = open_store(deadline_seconds=0.6)
+    await store.list_checkpoints()
+    async with raw.locked(database_url):
+        saves = [asyncio.create_task(store.save_checkpoint(make_state(f"{n}"))) for n in range(5)]
+        await until(lambda: writer_of(store)._in_flight)
+        started = time.perf_counter()
+        await store.close()
+        assert time.perf_counter() - started < 0.6 + 1.0
+        results = await asyncio.gather(*saves, return_exceptions=True)
+        assert [type(result) for result in results] == [StoreUnavailableError] * 5
