@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import ClauseElement, Connection
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.conftest import OpenStore
@@ -278,14 +278,15 @@ async def test_an_error_shows_nothing_of_what_was_stored(store: SQLAlchemyCheckp
 # --- plans: no query of the contract may read the whole table or sort it
 
 
-async def explain(connection: AsyncConnection, statement: ClauseElement) -> str:
+async def explain(connection: AsyncConnection, query: statements.Query) -> str:
     """How the database would run a statement, whatever the values of its parameters, as text."""
 
     def compiled(sync: Connection) -> tuple[str, tuple[Any, ...]]:
         # Lists of values (IN) become places of their own, as when the statement is run.
+        statement: Any = query.statement
         done = statement.compile(sync, compile_kwargs={"render_postcompile": True})
-        values: Any = done.construct_params()
-        positions: list[str] = done.positiontup or []  # type: ignore[attr-defined] # SQL's compiler has it
+        values: Any = done.construct_params(dict(query.values))
+        positions: list[str] = done.positiontup or []
         return str(done), tuple(values[name] for name in positions)
 
     sql, values = await connection.run_sync(compiled)
@@ -366,7 +367,6 @@ def assert_plan(plan: str, index: str) -> None:
 
 async def test_listings_and_stats_read_no_payload(filled: SQLAlchemyCheckpointStore) -> None:
     """Their statements do not name it."""
-    listing: Any = statements.listing(CheckpointFilter(), limit=None, before=None)
-    assert "payload" not in str(listing)
-    assert "payload" not in str(statements.STATS)
+    for query in (statements.listing(CheckpointFilter(), limit=None, before=None), statements.stats()):
+        assert "payload" not in str(query.statement)
     assert (await filled.get_stats()).total_checkpoints == 20_000

@@ -1,7 +1,7 @@
 """A URL in, a configured engine out, and the ways in which calls travel to it.
 
-Saves go through the writer's lane, loads over a connection that is kept for them, both straight to the driver;
-everything else, and all calls to an engine of somebody else's, are ordinary SQLAlchemy.
+Writes go through the writer's lane over a connection that is held for them, brief queries over another one, both
+straight to the driver. Long queries, and all calls to an engine of somebody else's, are ordinary SQLAlchemy.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, dialect_for
+from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.writer import Writer
 from workflows_mcp.settings import Settings, load_settings
 
@@ -136,7 +137,8 @@ class Database:
         self._check = check
         self._is_checked = False
         self._upsert = statements.upsert(self.dialect)
-        self._saving, self._loading = _Line(self._hold), _Line(self._hold)
+        self._saving, self._reading = _Line(self._hold), _Line(self._hold)
+        self._sql: dict[Executable, tuple[str, Sequence[str], Mapping[str, Any]]] = {}
         self._writer = Writer(
             self._commit,
             deadline_seconds=self.settings.deadline_seconds,
@@ -164,18 +166,45 @@ class Database:
         self._refuse_misuse()
         await self._writer.save(encode)
 
-    async def load(self, checkpoint_id: str) -> Sequence[Any] | None:
-        """The columns of `statements.LOAD` of a checkpoint; None when it is absent.
+    async def fetch(self, query: Query) -> Sequence[Sequence[Any]]:
+        """All rows of a query that is over in a moment, over the connection that is held for such.
 
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
         if not self._owns_engine:
-            rows = await self.fetch(statements.LOAD, {"checkpoint_id": checkpoint_id})
-            return rows[0] if rows else None
+            return await self.fetch_long(query)
         self._refuse_misuse()
+        sql, values = self._compiled(query)
         deadline = asyncio.get_running_loop().time() + self.settings.deadline_seconds
-        return await self._try_until(deadline, lambda: self._loading.call(lambda held: held.load(checkpoint_id)))
+        return await self._try_until(deadline, lambda: self._reading.call(lambda held: held.fetch(sql, values)))
+
+    async def fetch_long(self, query: Query) -> Sequence[ResultRow[Any]]:
+        """All rows of a query that may take a while, over a connection of the pool; see `run`."""
+
+        async def work(connection: AsyncConnection) -> Sequence[ResultRow[Any]]:
+            return (await connection.execute(query.statement, query.values)).all()
+
+        return await self.run(work)
+
+    async def change(self, query: Query) -> int:
+        """Run one statement that writes, in its turn among the saves; returns how many rows it changed.
+
+        Raises:
+            CheckpointStoreError: The error, in the project's terms.
+        """
+        self._refuse_misuse()
+        if self._owns_engine:
+            sql, values = self._compiled(query)
+            return await self._writer.run(
+                lambda deadline: self._write(deadline, lambda: self._saving.call(lambda held: held.change(sql, values)))
+            )
+
+        async def work(connection: AsyncConnection) -> int:
+            done = await connection.execute(query.statement, query.values)
+            return cast("CursorResult[Any]", done).rowcount
+
+        return await self._writer.run(lambda deadline: self._write(deadline, lambda: self._work(work)))
 
     async def run(self, work: Work[T]) -> T:
         """Do some work on a connection within the deadline.
@@ -199,25 +228,6 @@ class Database:
             call.cancel()
             raise self._too_late()
         return call.result()
-
-    async def fetch(
-        self, statement: Executable, parameters: Mapping[str, Any] | None = None
-    ) -> Sequence[ResultRow[Any]]:
-        """All rows of a query; see `run`."""
-
-        async def work(connection: AsyncConnection) -> Sequence[ResultRow[Any]]:
-            return (await connection.execute(statement, parameters)).all()
-
-        return await self.run(work)
-
-    async def change(self, statement: Executable) -> int:
-        """Run one statement that writes, in its turn among the saves; returns how many rows it changed. See `run`."""
-
-        async def work(connection: AsyncConnection) -> int:
-            return cast("CursorResult[Any]", await connection.execute(statement)).rowcount
-
-        self._refuse_misuse()
-        return await self._writer.run(lambda deadline: self._write(deadline, lambda: self._work(work)))
 
     async def run_patiently(self, work: Work[T]) -> T:
         """Do some work, once and without a deadline, on a connection made for it, outside a transaction."""
@@ -254,7 +264,7 @@ class Database:
         await self._writer.close(self.settings.deadline_seconds)
         await _wait_or_cancel(self._calls, end - loop.time())
         if self._owns_engine:
-            closing = [self._saving.close(), self._loading.close(), self.engine.dispose()]
+            closing = [self._saving.close(), self._reading.close(), self.engine.dispose()]
             tasks = [asyncio.create_task(one) for one in closing]
             for task in tasks:
                 task.add_done_callback(self._forget)
@@ -291,8 +301,7 @@ class Database:
         made = await self.engine.raw_connection()
         driver = made.driver_connection
         made.detach()
-        saving = self._compile(self._upsert, statements.TABLE.c.keys())
-        return self.dialect.hold(driver, saving, self._compile(statements.LOAD, ["checkpoint_id"]))
+        return self.dialect.hold(driver, self._compile(self._upsert)[0])
 
     async def _try_until(self, deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
         failure: Failure | None = None
@@ -364,12 +373,19 @@ class Database:
         if not call.cancelled():
             call.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost
 
-    def _compile(self, statement: Executable, parameters: Sequence[str]) -> str:
-        """The driver's SQL of a statement that takes these parameters, in this order."""
+    def _compiled(self, query: Query) -> tuple[str, Sequence[Any]]:
+        """A query as the driver takes it."""
+        known = self._sql.get(query.statement)
+        if known is None:
+            known = self._sql[query.statement] = self._compile(query.statement)
+        sql, names, fixed = known
+        values = {**fixed, **query.values}
+        return sql, [values[name] for name in names]
+
+    def _compile(self, statement: Executable) -> tuple[str, Sequence[str], Mapping[str, Any]]:
+        """The driver's SQL of a statement, its parameters' names in their order, and the values that are its own."""
         compiled: Any = cast("ClauseElement", statement).compile(dialect=self.engine.dialect)
-        if list(compiled.positiontup) != list(parameters):
-            raise AssertionError(f"the parameters are not in the order {parameters}")
-        return str(compiled)
+        return str(compiled), compiled.positiontup, compiled.params
 
 
 async def _wait_or_cancel(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:

@@ -1,15 +1,21 @@
-"""Every statement that the store runs, built with SQLAlchemy."""
+"""Every statement that the store runs, built with SQLAlchemy.
+
+A statement is built once for each of its shapes and takes its values as parameters, so that it is compiled once,
+too: building and compiling one takes longer than running it.
+"""
 
 import typing
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from functools import cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
-    Delete,
     Double,
     Executable,
-    Select,
     Table,
     Text,
     and_,
@@ -31,21 +37,31 @@ from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.models import CheckpointRecord
 
 __all__ = [
-    "LOAD",
     "METADATA_FIELDS",
-    "STATS",
     "TABLE",
+    "Doomed",
+    "Query",
     "expired",
     "listing",
+    "load",
     "next_workflow",
     "oldest",
     "payloads",
     "remove",
     "remove_range",
     "slot",
+    "stats",
     "superfluous",
     "upsert",
 ]
+
+
+class Query(NamedTuple):
+    """A statement and the values of its parameters. Queries of one shape share one statement."""
+
+    statement: Executable
+    values: Mapping[str, Any] = MappingProxyType({})
+
 
 C = CheckpointRecord
 
@@ -59,10 +75,7 @@ _KEPT_BY_A_REPEATED_SAVE = ("pinned", "lease_owner", "lease_expires_at", "supers
 
 _PAYLOAD_COLUMNS = (C.checkpoint_id, C.workflow_name, C.created_at, C.encoding, C.payload)
 
-LOAD = select(*_PAYLOAD_COLUMNS).where(C.checkpoint_id == bindparam("checkpoint_id"))
-"""One checkpoint's payload, and the columns that decoding may need."""
-
-STATS = union_all(
+_STATS = union_all(
     select(
         C.workflow_name,
         func.count().label("total"),
@@ -89,53 +102,121 @@ workflow would jump through the table along that index (0.3 s and 0.8 s against 
 file of 1.6 GB). Neither reads what of a payload lies outside its row's page.
 """
 
+_its_place = tuple_(C.created_at, C.checkpoint_id)
+
 
 def upsert(dialect: Dialect) -> Executable:
     """Insert checkpoints, or replace all that the states decide of those with their ids."""
     return dialect.upsert(TABLE, kept=_KEPT_BY_A_REPEATED_SAVE)
 
 
-def payloads(checkpoint_ids: list[str]) -> Executable:
+def stats() -> Query:
+    """A row for each workflow with its name and `total`, and one without a name about all of them together."""
+    return Query(_STATS)
+
+
+def load(checkpoint_id: str) -> Query:
+    """One checkpoint's payload, and the columns that decoding may need."""
+    return Query(_LOAD, {"checkpoint_id": checkpoint_id})
+
+
+def payloads(checkpoint_ids: list[str]) -> Query:
     """The payloads of some checkpoints, in no order."""
-    return select(*_PAYLOAD_COLUMNS).where(C.checkpoint_id.in_(checkpoint_ids))
+    return Query(_PAYLOADS, {"checkpoint_ids": checkpoint_ids})
 
 
-def listing(wanted: CheckpointFilter, *, limit: int | None, before: Position | None) -> Select[*tuple[Any, ...]]:
-    """The metadata of the checkpoints that pass a filter, the newest first."""
-    conditions = _conditions(wanted)
-    if before is not None:
-        conditions.append(tuple_(C.created_at, C.checkpoint_id) < tuple_(*before))
-    statement = select(*(getattr(C, name) for name in METADATA_FIELDS)).order_by(
-        C.created_at.desc(), C.checkpoint_id.desc()
-    )
-    return statement.where(*conditions).limit(limit)
-
-
-def _conditions(wanted: CheckpointFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.workflow_name is not None:
-        conditions.append(C.workflow_name == wanted.workflow_name)
-    if wanted.run_id is not None:
-        conditions.append(C.run_id == wanted.run_id)
-    if wanted.status is not None:
-        conditions.append(C.status == str(wanted.status))
-        if wanted.status != CheckpointStatus.RUNNING:
-            # Says again, in the very words of the partial index, what the database cannot conclude from a parameter.
-            conditions.append(literal_column("status <> 'running'"))
-    if wanted.is_paused is not None:
-        conditions.append(C.is_paused == (true() if wanted.is_paused else false()))
-    if wanted.heads_only:
-        conditions.append(C.superseded == false())
-    if wanted.created_after is not None:
-        conditions.append(C.created_at >= wanted.created_after)
-    if wanted.created_before is not None:
-        conditions.append(C.created_at < wanted.created_before)
-    return conditions
-
-
-def remove(checkpoint_id: str) -> Delete:
+def remove(checkpoint_id: str) -> Query:
     """Delete one checkpoint."""
-    return delete(C).where(C.checkpoint_id == checkpoint_id)
+    return Query(_REMOVE, {"checkpoint_id": checkpoint_id})
+
+
+_LOAD = select(*_PAYLOAD_COLUMNS).where(C.checkpoint_id == bindparam("checkpoint_id"))
+_PAYLOADS = select(*_PAYLOAD_COLUMNS).where(C.checkpoint_id.in_(bindparam("checkpoint_ids", expanding=True)))
+_REMOVE = delete(C).where(C.checkpoint_id == bindparam("checkpoint_id"))
+
+
+def listing(wanted: CheckpointFilter, *, limit: int | None, before: Position | None) -> Query:
+    """The metadata of the checkpoints that pass a filter, the newest first."""
+    values: dict[str, Any] = {
+        "workflow_name": wanted.workflow_name,
+        "run_id": wanted.run_id,
+        "status": None if wanted.status is None else str(wanted.status),
+        "created_after": wanted.created_after,
+        "created_before": wanted.created_before,
+        "limit": limit,
+        **_place_values("before", before),
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    is_running = None if wanted.status is None else wanted.status == CheckpointStatus.RUNNING
+    return Query(_listing(frozenset(given), wanted.is_paused, wanted.heads_only, is_running), given)
+
+
+@cache
+def _listing(
+    given: frozenset[str],
+    is_paused: bool | None,  # noqa: FBT001 - each is a part of the statement's shape
+    heads_only: bool,  # noqa: FBT001
+    is_running: bool | None,  # noqa: FBT001
+) -> Executable:
+    conditions: dict[str, ColumnElement[bool]] = {
+        "workflow_name": C.workflow_name == bindparam("workflow_name"),
+        "run_id": C.run_id == bindparam("run_id"),
+        "status": C.status == bindparam("status"),
+        "created_after": C.created_at >= bindparam("created_after"),
+        "created_before": C.created_at < bindparam("created_before"),
+        "before_time": _its_place < _place("before"),
+    }
+    statement = select(*(getattr(C, name) for name in METADATA_FIELDS)).where(
+        *(condition for name, condition in conditions.items() if name in given)
+    )
+    if is_running is False:
+        # Says again, in the very words of the partial index, what the database cannot conclude from a parameter.
+        statement = statement.where(literal_column("status <> 'running'"))
+    if is_paused is not None:
+        statement = statement.where(C.is_paused == (true() if is_paused else false()))
+    if heads_only:
+        statement = statement.where(C.superseded == false())
+    statement = statement.order_by(C.created_at.desc(), C.checkpoint_id.desc())
+    return statement.limit(_LIMIT) if "limit" in given else statement
+
+
+_LIMIT = bindparam("limit", type_=BigInteger)
+
+
+def _place(name: str) -> ColumnElement[Any]:
+    """A place in the order as two parameters."""
+    return tuple_(bindparam(f"{name}_time", type_=Double), bindparam(f"{name}_id", type_=Text))
+
+
+def _place_values(name: str, place: Position | None) -> dict[str, Any]:
+    return {} if place is None else {f"{name}_time": place[0], f"{name}_id": place[1]}
+
+
+class Doomed(NamedTuple):
+    """Which checkpoints retention deletes: a kind of condition, and the values of its parameters."""
+
+    kind: str
+    keep_paused: bool
+    values: Mapping[str, Any]
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """The condition itself."""
+        kinds = {
+            "expired": C.created_at < bindparam("cutoff"),
+            "superfluous": and_(C.workflow_name == bindparam("workflow_name"), _its_place < _place("kept")),
+        }
+        return and_(kinds[self.kind], _removable(keep_paused=self.keep_paused))
+
+
+def expired(cutoff: float, *, keep_paused: bool) -> Doomed:
+    """Checkpoints that are older than a Unix time, and not to be kept."""
+    return Doomed("expired", keep_paused, {"cutoff": cutoff})
+
+
+def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -> Doomed:
+    """Checkpoints of a workflow that are older than the last one to keep."""
+    return Doomed("superfluous", keep_paused, {"workflow_name": workflow_name, **_place_values("kept", last_kept)})
 
 
 def _removable(*, keep_paused: bool) -> ColumnElement[bool]:
@@ -143,52 +224,57 @@ def _removable(*, keep_paused: bool) -> ColumnElement[bool]:
     return C.is_paused == false() if keep_paused else true()
 
 
-def expired(cutoff: float, *, keep_paused: bool) -> ColumnElement[bool]:
-    """Which checkpoints are older than a Unix time, and not to be kept."""
-    return and_(C.created_at < cutoff, _removable(keep_paused=keep_paused))
-
-
-def next_workflow(after: str | None) -> Select[str]:
+def next_workflow(after: str | None) -> Query:
     """The first workflow's name behind another one's, by an index: a step, however many checkpoints there are."""
-    statement = select(C.workflow_name).order_by(C.workflow_name).limit(1)
-    return statement if after is None else statement.where(C.workflow_name > after)
+    return Query(_FIRST_WORKFLOW) if after is None else Query(_NEXT_WORKFLOW, {"after": after})
 
 
-def slot(workflow_name: str, number: int, *, keep_paused: bool) -> Select[float, str]:
+_FIRST_WORKFLOW = select(C.workflow_name).order_by(C.workflow_name).limit(1)
+_NEXT_WORKFLOW = _FIRST_WORKFLOW.where(C.workflow_name > bindparam("after"))
+
+
+def slot(workflow_name: str, number: int, *, keep_paused: bool) -> Query:
     """The place of a workflow's n-th newest removable checkpoint, counted from 1."""
+    return Query(_slot(keep_paused), {"workflow_name": workflow_name, "offset": number - 1})
+
+
+@cache
+def _slot(keep_paused: bool) -> Executable:  # noqa: FBT001 - a part of the statement's shape
     return (
         select(C.created_at, C.checkpoint_id)
-        .where(C.workflow_name == workflow_name, _removable(keep_paused=keep_paused))
+        .where(C.workflow_name == bindparam("workflow_name"), _removable(keep_paused=keep_paused))
         .order_by(C.created_at.desc(), C.checkpoint_id.desc())
-        .offset(number - 1)
+        .offset(bindparam("offset", type_=BigInteger))
         .limit(1)
     )
 
 
-def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -> ColumnElement[bool]:
-    """Which checkpoints of a workflow are older than the last one to keep."""
-    return and_(
-        C.workflow_name == workflow_name,
-        tuple_(C.created_at, C.checkpoint_id) < tuple_(*last_kept),
-        _removable(keep_paused=keep_paused),
-    )
+def oldest(doomed: Doomed, *, after: Position | None, limit: int) -> Query:
+    """The places and sizes of doomed checkpoints, the oldest first, going on after a place."""
+    statement = _oldest(doomed.kind, doomed.keep_paused, after is not None)
+    return Query(statement, {**doomed.values, **_place_values("after", after), "limit": limit})
 
 
-def oldest(doomed: ColumnElement[bool], *, after: Position | None, limit: int) -> Select[float, str, int]:
-    """The places and sizes of some checkpoints that meet a condition, the oldest first, going on after a place."""
-    statement = (
-        select(C.created_at, C.checkpoint_id, C.stored_bytes).where(doomed).order_by(C.created_at, C.checkpoint_id)
-    )
-    if after is not None:
-        statement = statement.where(tuple_(C.created_at, C.checkpoint_id) > tuple_(*after))
-    return statement.limit(limit)
+@cache
+def _oldest(kind: str, keep_paused: bool, goes_on: bool) -> Executable:  # noqa: FBT001 - the statement's shape
+    condition = Doomed(kind, keep_paused, {}).condition
+    statement = select(C.created_at, C.checkpoint_id, C.stored_bytes).where(condition)
+    if goes_on:
+        statement = statement.where(_its_place > _place("after"))
+    return statement.order_by(C.created_at, C.checkpoint_id).limit(_LIMIT)
 
 
-def remove_range(doomed: ColumnElement[bool], first: Position, last: Position) -> Delete:
-    """Delete what meets a condition between two places: one that was saved again since it was found may not any more.
+def remove_range(doomed: Doomed, first: Position, last: Position) -> Query:
+    """Delete what is doomed between two places: one that was saved again since it was found may not be any more.
 
     A range of an index, not a list of ids or `IN (SELECT …)`: for these, either database may walk all that meets
     the condition, or the whole table, at every batch.
     """
-    place = tuple_(C.created_at, C.checkpoint_id)
-    return delete(C).where(doomed, place >= tuple_(*first), place <= tuple_(*last))
+    statement = _remove_range(doomed.kind, doomed.keep_paused)
+    return Query(statement, {**doomed.values, **_place_values("first", first), **_place_values("last", last)})
+
+
+@cache
+def _remove_range(kind: str, keep_paused: bool) -> Executable:  # noqa: FBT001 - the statement's shape
+    condition = Doomed(kind, keep_paused, {}).condition
+    return delete(C).where(condition, _its_place >= _place("first"), _its_place <= _place("last"))

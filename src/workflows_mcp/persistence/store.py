@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement
 from sqlalchemy import Row as ResultRow
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -29,7 +28,7 @@ from workflows_mcp.persistence.codec import decode_payload, encode_payload
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Row
 from workflows_mcp.persistence.schema import check_schema
-from workflows_mcp.persistence.statements import METADATA_FIELDS
+from workflows_mcp.persistence.statements import METADATA_FIELDS, Doomed
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
 
 __all__ = ["SQLAlchemyCheckpointStore", "create_checkpoint_store"]
@@ -45,6 +44,10 @@ _COLUMNS = operator.itemgetter(*statements.TABLE.c.keys())
 
 _UNCLAIMED = {"pinned": False, "superseded": False, "lease_owner": None, "lease_expires_at": None}
 """A new checkpoint's place in its run."""
+
+_STATUS = METADATA_FIELDS.index("status")
+_TRUTHS = [METADATA_FIELDS.index(name) for name in ("is_paused", "superseded", "pinned")]
+"""Columns that a driver may give as 0 or 1."""
 
 _STATUSES = {status.value: status for status in CheckpointStatus}
 
@@ -75,8 +78,8 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
         """See `CheckpointStore.load_checkpoint`."""
-        row = await self._database.load(check_name("checkpoint_id", checkpoint_id))
-        return None if row is None else _state(row)
+        rows = await self._database.fetch(statements.load(check_name("checkpoint_id", checkpoint_id)))
+        return _state(rows[0]) if rows else None
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """See `CheckpointStore.delete_checkpoint`."""
@@ -95,7 +98,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         total, pace = 0, _Pace()
         rows = await database.fetch(statements.next_workflow(None))
         while rows:
-            name = rows[0].workflow_name
+            [[name]] = rows
             last_kept = await database.fetch(statements.slot(name, max_per_workflow, keep_paused=keep_paused))
             if last_kept:
                 place = _position(last_kept[0])
@@ -108,7 +111,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         database = self._database
 
         async def work(connection: AsyncConnection) -> tuple[Sequence[Any], int]:
-            counts = (await connection.execute(statements.STATS)).all()
+            counts = (await connection.execute(statements.stats().statement)).all()
             return counts, (await connection.execute(database.dialect.database_bytes())).scalar_one()
 
         rows, size = await database.run(work)
@@ -143,7 +146,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def _list(
         self, wanted: CheckpointFilter, *, limit: int | None, before: Position | None
     ) -> list[CheckpointMetadata]:
-        rows = await self._database.fetch(statements.listing(wanted, limit=limit, before=before))
+        query = statements.listing(wanted, limit=limit, before=before)
+        is_brief = limit is not None and limit <= _ITER_PAGE
+        rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
         return [_metadata(row) for row in rows]
 
     async def _iterate(self, wanted: CheckpointFilter, on_damaged: OnDamaged | None) -> AsyncIterator[CheckpointState]:
@@ -169,10 +174,10 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             last = position_of(page[-1])
 
     async def _payloads(self, chunk: list[CheckpointMetadata]) -> dict[str, ResultRow[Any]]:
-        statement = statements.payloads([metadata.checkpoint_id for metadata in chunk])
-        return {row.checkpoint_id: row for row in await self._database.fetch(statement)}
+        query = statements.payloads([metadata.checkpoint_id for metadata in chunk])
+        return {row.checkpoint_id: row for row in await self._database.fetch_long(query)}
 
-    async def _remove(self, doomed: ColumnElement[bool], pace: "_Pace") -> int:
+    async def _remove(self, doomed: Doomed, pace: "_Pace") -> int:
         """Delete what meets a condition, batch by batch, so that saves get their turn in between."""
         database = self._database
         total = 0
@@ -225,15 +230,18 @@ def create_checkpoint_store(url: str | None = None, *, settings: Settings | None
     return InMemoryCheckpointStore() if url == MEMORY_URL else SQLAlchemyCheckpointStore(url, settings=settings)
 
 
-def _metadata(row: ResultRow[Any]) -> CheckpointMetadata:
-    fields = dict(zip(METADATA_FIELDS, row, strict=True))
+def _metadata(row: Sequence[Any]) -> CheckpointMetadata:
+    fields = list(row)
+    for index in _TRUTHS:
+        fields[index] = bool(fields[index])
     # A status that this version does not know is listed as it is: no row makes a listing fail.
-    fields["status"] = _STATUSES.get(fields["status"], fields["status"])
-    return CheckpointMetadata(**fields)
+    fields[_STATUS] = _STATUSES.get(fields[_STATUS], fields[_STATUS])
+    return CheckpointMetadata(*fields)
 
 
-def _position(row: ResultRow[Any]) -> Position:
-    return row.created_at, row.checkpoint_id
+def _position(row: Sequence[Any]) -> Position:
+    created_at, checkpoint_id, *_ = row
+    return created_at, checkpoint_id
 
 
 def _row(state: CheckpointState, max_bytes: int | None) -> Row:
@@ -260,9 +268,9 @@ def _state(row: Sequence[Any]) -> CheckpointState:
     )
 
 
-def _first_within(rows: Sequence[ResultRow[Any]], most_bytes: int) -> Sequence[ResultRow[Any]]:
-    """The first rows whose payloads have about so many bytes together; at least one."""
-    sizes = itertools.accumulate(row.stored_bytes for row in rows)
+def _first_within(rows: Sequence[Sequence[Any]], most_bytes: int) -> Sequence[Sequence[Any]]:
+    """The first rows whose payloads, by the last column, have about so many bytes together; at least one."""
+    sizes = itertools.accumulate(row[-1] for row in rows)
     return rows[: max(1, sum(size <= most_bytes for size in sizes))]
 
 

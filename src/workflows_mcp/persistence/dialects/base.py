@@ -38,7 +38,7 @@ class Failure:
 
 
 class HeldConnection(ABC):
-    """A connection of the driver's that is kept for saving or for loading. Its calls take turns.
+    """A connection of the driver's that is kept for saving or for brief queries. Its calls take turns.
 
     SQLAlchemy makes the connection and compiles the statements; then a call goes straight to the driver, in one
     round trip or one thread hop where SQLAlchemy's own way takes three to six.
@@ -47,9 +47,8 @@ class HeldConnection(ABC):
         is_usable: False when a call failed and what it left behind is unknown: to be abandoned.
     """
 
-    def __init__(self, saving: str, loading: str) -> None:
+    def __init__(self, saving: str) -> None:
         self._saving = saving
-        self._loading = loading
         self.is_usable = True
 
     @abstractmethod
@@ -57,8 +56,12 @@ class HeldConnection(ABC):
         """Insert or replace some rows with different ids, all or none, durably; returns the ids that were written."""
 
     @abstractmethod
-    async def load(self, key: str) -> Row | None:
-        """Run the loading query for an id; its row, if there is one."""
+    async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+        """All rows of a query."""
+
+    @abstractmethod
+    async def change(self, sql: str, values: Sequence[Any]) -> int:
+        """Run one statement that writes, durably; returns how many rows it changed."""
 
     @abstractmethod
     def abandon(self) -> asyncio.Future[Any] | None:
@@ -156,13 +159,12 @@ class Dialect(ABC):
         """What `upsert` is executed with to write some rows, which have a value for each column of the table."""
 
     @abstractmethod
-    def hold(self, connection: Any, saving: str, loading: str) -> HeldConnection:  # noqa: ANN401 - the driver's own
+    def hold(self, connection: Any, saving: str) -> HeldConnection:  # noqa: ANN401 - the driver's own
         """Take a driver's connection that was made by `create_engine`.
 
         Args:
             connection: The driver's connection; from now on nobody else's.
             saving: What `upsert` compiles to; its parameters are the table's columns.
-            loading: A query with one parameter.
         """
 
 

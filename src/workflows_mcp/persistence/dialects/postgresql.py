@@ -4,9 +4,9 @@ import asyncio
 import functools
 import operator
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode
 
 import asyncpg
@@ -36,6 +36,8 @@ _DRIVER_KEYS = frozenset({
 
 _IGNORED_KEYS = frozenset({"channel_binding", "gssencmode"})
 """Keys that hosting services put into their URLs, and that ask for what asyncpg does anyway or cannot do."""
+
+T = TypeVar("T")
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
@@ -68,26 +70,31 @@ _RETRIABLE = ("08", "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02
 class _HeldPostgreSQLConnection(HeldConnection):
     """Every call is one statement, a transaction of its own. Only a refusal by the server leaves it usable."""
 
-    def __init__(self, connection: asyncpg.Connection, saving: str, loading: str) -> None:
-        super().__init__(saving, loading)
+    def __init__(self, connection: asyncpg.Connection, saving: str) -> None:
+        super().__init__(saving)
         self._connection = connection
         self._turn = asyncio.Lock()
 
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """See `HeldConnection.save`."""
-        return {row[0] for row in await self._fetch(self._saving, *_arrays(rows))}
+        return {row[0] for row in await self.fetch(self._saving, tuple(_arrays(rows)))}
 
-    async def load(self, key: str) -> Row | None:
-        """See `HeldConnection.load`."""
-        rows = await self._fetch(self._loading, key)
-        return rows[0] if rows else None
+    async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+        """See `HeldConnection.fetch`."""
+        rows: Any = await self._call(self._connection.fetch, sql, values)  # records, which are like tuples
+        return cast("Sequence[Row]", rows)
 
-    async def _fetch(self, query: str, *arguments: object) -> Any:  # noqa: ANN401 - records, which are like tuples
+    async def change(self, sql: str, values: Sequence[Any]) -> int:
+        """See `HeldConnection.change`. The server's answer ends with the number of rows, as in `DELETE 5`."""
+        answer = await self._call(self._connection.execute, sql, values)
+        return int(answer.rpartition(" ")[2])
+
+    async def _call(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
         async with self._turn:
             if not self.is_usable:
                 raise asyncpg.InterfaceError("the connection was abandoned")
             try:
-                return await self._connection.fetch(query, *arguments)
+                return await method(sql, *values)
             except asyncpg.PostgresError:
                 self.is_usable = not self._connection.is_closed()
                 raise
@@ -201,9 +208,9 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.upsert_parameters`."""
         return dict(zip(table.c.keys(), _arrays(rows), strict=True))
 
-    def hold(self, connection: Any, saving: str, loading: str) -> HeldConnection:  # noqa: ANN401 - as the base has it
+    def hold(self, connection: Any, saving: str) -> HeldConnection:  # noqa: ANN401 - as the base has it
         """See `Dialect.hold`."""
-        return _HeldPostgreSQLConnection(connection, saving, loading)
+        return _HeldPostgreSQLConnection(connection, saving)
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""
