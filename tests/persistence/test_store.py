@@ -341,6 +341,19 @@ async def test_a_page_is_read_off_an_index(
         assert_plan(await explain(connection, statements.listing(wanted, limit=50, before=before)), index)
 
 
+async def test_checkpoints_are_loaded_by_their_key(filled: SQLAlchemyCheckpointStore, database_url: str) -> None:
+    """One or many."""
+    query = filled._database._payloads_of(["c1", "c2"])
+    async with filled._database.engine.connect() as connection:
+        plan = await explain(connection, query)
+    index = (
+        "pk_checkpoints" if raw.is_postgres(database_url) else r"sqlite_autoindex_checkpoints_1 \(checkpoint_id=\?\)"
+    )
+    assert re.search(index, plan), plan
+    for waste in ("Seq Scan", "SCAN checkpoints"):
+        assert waste not in plan, plan
+
+
 async def test_trim_and_cleanup_are_read_off_an_index(filled: SQLAlchemyCheckpointStore) -> None:
     """The search for names, for the last one to keep, for what goes, and the deletion of that."""
     superfluous = statements.superfluous("w1", (5000.0, "c5000"), keep_paused=True)

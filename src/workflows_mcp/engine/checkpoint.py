@@ -110,12 +110,13 @@ class CheckpointState:
         Raises:
             ValueError: A field is missing or unknown, or their values disagree.
         """
-        unknown = fields.keys() - _FIELDS
-        if unknown:
-            raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")
-        missing = _REQUIRED_FIELDS - fields.keys()
-        if missing:
-            raise ValueError(f"missing fields: {', '.join(sorted(missing))}")
+        if fields.keys() != _FIELDS:
+            unknown = fields.keys() - _FIELDS
+            if unknown:
+                raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")
+            missing = _REQUIRED_FIELDS - fields.keys()
+            if missing:
+                raise ValueError(f"missing fields: {', '.join(sorted(missing))}")
         return cls(**fields)
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, dialect_for
+from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.writer import Writer
 from workflows_mcp.settings import Settings, load_settings
@@ -138,6 +139,8 @@ class Database:
         self._is_checked = False
         self._upsert = statements.upsert(self.dialect)
         self._saving, self._reading = _Line(self._hold), _Line(self._hold)
+        self._payloads = statements.payloads(self.dialect)
+        self._reader = Reader(self._load_together, self._spawn)
         self._sql: dict[Executable, tuple[str, Sequence[str], Mapping[str, Any]]] = {}
         self._writer = Writer(
             self._commit,
@@ -145,7 +148,7 @@ class Database:
             too_late=self._too_late,
             refused=self._suppressed,
         )
-        self._calls: set[asyncio.Task[object]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -165,6 +168,23 @@ class Database:
         """
         self._refuse_misuse()
         await self._writer.save(encode)
+
+    async def load(self, checkpoint_id: str) -> Sequence[Any] | None:
+        """The columns of `statements.payloads` of a checkpoint; None when it is absent.
+
+        Raises:
+            CheckpointStoreError: The error, in the project's terms.
+        """
+        self._refuse_misuse()
+        if not self._owns_engine:
+            rows = await self.load_many((checkpoint_id,))
+            return rows[0] if rows else None
+        deadline = asyncio.get_running_loop().time() + self.settings.deadline_seconds
+        return await self._try_until(deadline, lambda: self._reader.load(checkpoint_id))
+
+    async def load_many(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+        """The same of several checkpoints, in no order, over a connection of the pool."""
+        return await self.fetch_long(self._payloads_of(checkpoint_ids))
 
     async def fetch(self, query: Query) -> Sequence[Sequence[Any]]:
         """All rows of a query that is over in a moment, over the connection that is held for such.
@@ -220,9 +240,7 @@ class Database:
         deadline = self.settings.deadline_seconds
         until = asyncio.get_running_loop().time() + deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
-        call = asyncio.create_task(self._try_until(until, lambda: self._work(work)))
-        self._calls.add(call)
-        call.add_done_callback(self._forget)
+        call = self._spawn(self._try_until(until, lambda: self._work(work)))
         done, _ = await asyncio.wait({call}, timeout=deadline + _GRACE_SECONDS)
         if not done:
             call.cancel()
@@ -265,9 +283,7 @@ class Database:
         await _wait_or_cancel(self._calls, end - loop.time())
         if self._owns_engine:
             closing = [self._saving.close(), self._reading.close(), self.engine.dispose()]
-            tasks = [asyncio.create_task(one) for one in closing]
-            for task in tasks:
-                task.add_done_callback(self._forget)
+            tasks = [self._spawn(one) for one in closing]
             await _wait_or_cancel(tasks, max(end - loop.time(), _LEAST_SECONDS_TO_CLOSE))
 
     async def _commit(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
@@ -368,7 +384,21 @@ class Database:
             "table have a trigger or a rule that drops rows?"
         )
 
-    def _forget(self, call: asyncio.Task[object]) -> None:
+    def _payloads_of(self, checkpoint_ids: Collection[str]) -> Query:
+        return Query(self._payloads, {"checkpoint_ids": self.dialect.any_value(checkpoint_ids)})
+
+    async def _load_together(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+        sql, values = self._compiled(self._payloads_of(checkpoint_ids))
+        return await self._reading.call(lambda held: held.fetch(sql, values))
+
+    def _spawn(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task that `close` waits for."""
+        task = asyncio.create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, call: asyncio.Task[Any]) -> None:
         self._calls.discard(call)
         if not call.cancelled():
             call.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost

@@ -43,7 +43,6 @@ __all__ = [
     "Query",
     "expired",
     "listing",
-    "load",
     "next_workflow",
     "oldest",
     "payloads",
@@ -72,8 +71,6 @@ METADATA_FIELDS = tuple(field.name for field in fields(CheckpointMetadata))
 
 _KEPT_BY_A_REPEATED_SAVE = ("pinned", "lease_owner", "lease_expires_at", "superseded")
 """What belongs to the checkpoint's place in its run, not to the state that is saved again."""
-
-_PAYLOAD_COLUMNS = (C.checkpoint_id, C.workflow_name, C.created_at, C.encoding, C.payload)
 
 _STATS = union_all(
     select(
@@ -110,19 +107,18 @@ def upsert(dialect: Dialect) -> Executable:
     return dialect.upsert(TABLE, kept=_KEPT_BY_A_REPEATED_SAVE)
 
 
+def payloads(dialect: Dialect) -> Executable:
+    """The payloads of some checkpoints, in no order, and the columns that decoding may need.
+
+    Its one parameter, `checkpoint_ids`, is what `Dialect.any_value` makes of the ids.
+    """
+    columns = (C.checkpoint_id, C.workflow_name, C.created_at, C.encoding, C.payload)
+    return select(*columns).where(dialect.matches_any(TABLE.c.checkpoint_id, "checkpoint_ids"))
+
+
 def stats() -> Query:
     """A row for each workflow with its name and `total`, and one without a name about all of them together."""
     return Query(_STATS)
-
-
-def load(checkpoint_id: str) -> Query:
-    """One checkpoint's payload, and the columns that decoding may need."""
-    return Query(_LOAD, {"checkpoint_id": checkpoint_id})
-
-
-def payloads(checkpoint_ids: list[str]) -> Query:
-    """The payloads of some checkpoints, in no order."""
-    return Query(_PAYLOADS, {"checkpoint_ids": checkpoint_ids})
 
 
 def remove(checkpoint_id: str) -> Query:
@@ -130,8 +126,6 @@ def remove(checkpoint_id: str) -> Query:
     return Query(_REMOVE, {"checkpoint_id": checkpoint_id})
 
 
-_LOAD = select(*_PAYLOAD_COLUMNS).where(C.checkpoint_id == bindparam("checkpoint_id"))
-_PAYLOADS = select(*_PAYLOAD_COLUMNS).where(C.checkpoint_id.in_(bindparam("checkpoint_ids", expanding=True)))
 _REMOVE = delete(C).where(C.checkpoint_id == bindparam("checkpoint_id"))
 
 

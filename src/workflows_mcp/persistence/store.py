@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Row as ResultRow
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats, CheckpointStatus
@@ -78,8 +77,8 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
         """See `CheckpointStore.load_checkpoint`."""
-        rows = await self._database.fetch(statements.load(check_name("checkpoint_id", checkpoint_id)))
-        return _state(rows[0]) if rows else None
+        row = await self._database.load(check_name("checkpoint_id", checkpoint_id))
+        return None if row is None else _state(row)
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """See `CheckpointStore.delete_checkpoint`."""
@@ -157,7 +156,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         while True:
             page = await self._list(wanted, limit=_ITER_PAGE, before=last)
             for chunk in _chunks(page):
-                rows = await self._payloads(chunk)
+                rows = {row[0]: row for row in await self._database.load_many([one.checkpoint_id for one in chunk])}
                 for metadata in chunk:
                     if metadata.checkpoint_id not in rows:
                         continue
@@ -172,10 +171,6 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             if len(page) < _ITER_PAGE:
                 return
             last = position_of(page[-1])
-
-    async def _payloads(self, chunk: list[CheckpointMetadata]) -> dict[str, ResultRow[Any]]:
-        query = statements.payloads([metadata.checkpoint_id for metadata in chunk])
-        return {row.checkpoint_id: row for row in await self._database.fetch_long(query)}
 
     async def _remove(self, doomed: Doomed, pace: "_Pace") -> int:
         """Delete what meets a condition, batch by batch, so that saves get their turn in between."""

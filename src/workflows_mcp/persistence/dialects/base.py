@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from sqlalchemy import Connection, Executable, Table
+from sqlalchemy import Column, ColumnElement, Connection, Executable, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.errors import CheckpointStoreError
@@ -157,6 +157,14 @@ class Dialect(ABC):
     @abstractmethod
     def upsert_parameters(self, table: Table, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as SQLAlchemy has it
         """What `upsert` is executed with to write some rows, which have a value for each column of the table."""
+
+    @abstractmethod
+    def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
+        """Whether a column is one of several values, which are one parameter: one statement for any number of them."""
+
+    @abstractmethod
+    def any_value(self, values: Collection[str]) -> object:
+        """What that parameter is given."""
 
     @abstractmethod
     def hold(self, connection: Any, saving: str) -> HeldConnection:  # noqa: ANN401 - the driver's own

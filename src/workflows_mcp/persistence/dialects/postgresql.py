@@ -10,7 +10,21 @@ from typing import Any, TypeVar, cast
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode
 
 import asyncpg
-from sqlalchemy import Connection, Executable, NullPool, Table, bindparam, column, func, select, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Executable,
+    NullPool,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    column,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -207,6 +221,14 @@ class PostgreSQLDialect(Dialect):
     def upsert_parameters(self, table: Table, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
         """See `Dialect.upsert_parameters`."""
         return dict(zip(table.c.keys(), _arrays(rows), strict=True))
+
+    def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
+        """See `Dialect.matches_any`: the values are an array."""
+        return column == any_(bindparam(parameter, type_=postgresql.ARRAY(Text)))
+
+    def any_value(self, values: Collection[str]) -> object:
+        """See `Dialect.any_value`."""
+        return list(values)
 
     def hold(self, connection: Any, saving: str) -> HeldConnection:  # noqa: ANN401 - as the base has it
         """See `Dialect.hold`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import os
 import re
 import shlex
@@ -13,7 +14,20 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import aiosqlite
-from sqlalchemy import Connection, Executable, NullPool, Table, event, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Executable,
+    NullPool,
+    Table,
+    Text,
+    bindparam,
+    event,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -279,6 +293,15 @@ class SQLiteDialect(Dialect):
     def upsert_parameters(self, table: Table, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
         """See `Dialect.upsert_parameters`."""
         return [dict(zip(table.c.keys(), row, strict=True)) for row in rows]
+
+    def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
+        """See `Dialect.matches_any`: the values are a JSON array."""
+        values = func.json_each(bindparam(parameter, type_=Text)).table_valued("value")
+        return column.in_(select(values.c.value))
+
+    def any_value(self, values: Collection[str]) -> object:
+        """See `Dialect.any_value`."""
+        return json.dumps(list(values))
 
     def hold(self, connection: Any, saving: str) -> HeldConnection:  # noqa: ANN401 - as the base has it
         """See `Dialect.hold`."""
