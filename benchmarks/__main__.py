@@ -115,6 +115,25 @@ def render(path: Path) -> int:
     return 0
 
 
+@app.command
+def probe(*, rows: int = 100_000, save: Path | None = None) -> int:
+    """Measure what the parts of a save and a load cost on this machine, on SQLite: the reasons behind the ratios.
+
+    Args:
+        rows: How many checkpoints stats are counted of.
+        save: A file to keep the result in.
+    """
+    from benchmarks.probe import report
+
+    command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
+    machine = ", ".join(describe_machine(Path(tempfile.gettempdir())).values())
+    text = f"{command}\n{machine}\n\n{report(rows)}"
+    if save is not None:
+        save.write_text(text)
+    sys.stdout.write(text)
+    return 0
+
+
 def _check_names(without: list[str], databases: list[Database]) -> None:
     known = {spec.name for name in databases for spec in contenders_of(name)}
     for name in without:

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
         checkpoint_db_path: A SQLite file's path, read from `CHECKPOINT_DB_PATH`.
         sqlite_path: A SQLite file's path, read from `SQLITE_PATH`.
         deadline_seconds: Every call of a store ends within this time, with a result or an error.
-        pool_size: The most connections that a store opens to its database.
+        pool_size: The most connections that a store opens, besides the two that it holds for saving and loading.
         sqlite_synchronous: `FULL`: acknowledged means durable. `NORMAL`: a power cut may lose the last
             acknowledged checkpoints. `EXTRA`: `FULL`, and the folder's entry is synced too.
         pgbouncer: Whether PostgreSQL is reached through PgBouncer in transaction mode.

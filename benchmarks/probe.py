@@ -1,0 +1,206 @@
+"""What the parts of a save and a load cost on this machine: the reasons behind the ratios."""
+
+import asyncio
+import itertools
+import multiprocessing
+import os
+import random
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import orjson
+from backports import zstd
+
+from benchmarks.states import SIZES, Shape, StateSource
+from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, upgrade_schema
+from workflows_mcp.engine.state_json import encode_state
+from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.codec import decode_payload, encode_payload
+
+__all__ = ["probe", "report"]
+
+_TURNS = 5
+_BATCH = 64
+
+_STATS_BY_INDEX = (
+    "SELECT workflow_name, count(*), count(*) FILTER (WHERE is_paused = 1), min(created_at), max(created_at), "
+    "sum(full_bytes), sum(stored_bytes) FROM checkpoints GROUP BY workflow_name"
+)
+
+
+def probe(folder: Path, rows: int) -> list[tuple[str, float, str]]:
+    """Measure all parts; each is a title, a median and its unit.
+
+    Args:
+        folder: Where databases are put.
+        rows: How many checkpoints stats are counted of.
+    """
+    states = StateSource(Shape(SIZES["1kb"], SIZES["1kb"])).take(512)
+    path = str(folder / "probe.db")
+    asyncio.run(upgrade_schema(path))
+    saving = asyncio.run(_saving_sql(path))
+    return [
+        *_threads(),
+        *_python(states),
+        *_commits(path, saving, states),
+        *_stats(path, saving, states, rows),
+    ]
+
+
+def _micros(work: Callable[[], object], count: int) -> float:
+    """The median duration of one of many calls, in µs."""
+    turns = []
+    for _ in range(_TURNS):
+        started = time.perf_counter()
+        for _ in range(count):
+            work()
+        turns.append((time.perf_counter() - started) / count * 1e6)
+    return statistics.median(turns)
+
+
+def _threads() -> list[tuple[str, float, str]]:
+    found = [("a call to aiosqlite's thread and back", _in_a_process(None), "µs")]
+    if hasattr(os, "sched_setaffinity"):
+        cpu = random.choice(sorted(os.sched_getaffinity(0)))
+        found.append(("the same with both threads on one CPU", _in_a_process(cpu), "µs"))
+    return found
+
+
+def _in_a_process(cpu: int | None) -> float:
+    """The duration of a hop, measured in a process that may be bound to one CPU."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_hop, (cpu,))
+
+
+def _hop(cpu: int | None) -> float:
+    if cpu is not None and sys.platform == "linux":
+        os.sched_setaffinity(0, {cpu})
+
+    async def measure() -> float:
+        turns = []
+        async with aiosqlite.connect(":memory:") as connection:
+            for _ in range(_TURNS):
+                started = time.perf_counter()
+                for _ in range(1000):
+                    await connection.execute_fetchall("SELECT 1")
+                turns.append((time.perf_counter() - started) * 1000)
+        return statistics.median(turns)
+
+    return asyncio.run(measure())
+
+
+def _python(states: Sequence[CheckpointState]) -> list[tuple[str, float, str]]:
+    state = states[0]
+    plain = encode_state(state)
+    payload = encode_payload(state)
+    compressor = zstd.ZstdCompressor(level=3)
+    frame = zstd.compress(plain, level=3)
+
+    def decode() -> object:
+        return decode_payload(
+            payload.encoding, payload.data, checkpoint_id=state.checkpoint_id, workflow_name="", created_at=1.0
+        )
+
+    return [
+        ("checking and encoding a state of 1 KB", _micros(lambda: encode_payload(state), 1000), "µs"),
+        ("of it orjson", _micros(lambda: orjson.dumps(vars(state)), 1000), "µs"),
+        ("decoding it", _micros(decode, 1000), "µs"),
+        (
+            "compressing it, which is not done",
+            _micros(lambda: compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME), 1000),
+            "µs",
+        ),
+        ("decompressing it, which is not done", _micros(lambda: zstd.decompress(frame), 1000), "µs"),
+        ("what that would save", float(len(plain) - len(frame)), "bytes"),
+    ]
+
+
+async def _saving_sql(path: str) -> str:
+    async with SQLAlchemyCheckpointStore(path) as store:
+        database = store._database  # noqa: SLF001 - a probe looks inside
+        return database._compile(statements.upsert(database.dialect))[0]  # noqa: SLF001
+
+
+def _rows(states: Sequence[CheckpointState], count: int) -> list[tuple[Any, ...]]:
+    """Rows of the product's table, with new ids."""
+    values = []
+    for state in itertools.islice(itertools.cycle(states), count):
+        data = encode_payload(state).data
+        name = f"{time.time_ns():x}{next(_numbers):x}"
+        values.append((name, state.run_id, state.workflow_name, time.time(), "running", False, None, None, False, 1,
+                       False, 1, None, None, len(data), len(data), "json", data))  # fmt: skip
+    return values
+
+
+_numbers = itertools.count()
+
+
+def _commits(path: str, saving: str, states: Sequence[CheckpointState]) -> list[tuple[str, float, str]]:
+    """Commits without an event loop, synchronous=FULL."""
+    before, _, rest = saving.partition("VALUES ")
+    row, _, after = rest.partition(" ON CONFLICT")
+    together = f"{before}VALUES {', '.join([row] * _BATCH)} ON CONFLICT{after}"
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute("PRAGMA synchronous = FULL")
+        singles = iter(_rows(states, 300 * _TURNS))
+        many = iter([_rows(states, _BATCH) for _ in range(20 * _TURNS)])
+        one = iter([_rows(states, _BATCH) for _ in range(20 * _TURNS)])
+
+        def by_executemany() -> None:
+            file.execute("BEGIN IMMEDIATE")
+            file.executemany(saving, next(many))
+            file.execute("COMMIT")
+
+        return [
+            (
+                "committing one row of 1 KB, sqlite3 alone",
+                _micros(lambda: file.execute(saving, next(singles)), 300),
+                "µs",
+            ),
+            (f"a row of {_BATCH} by executemany", _micros(by_executemany, 20) / _BATCH, "µs"),
+            (
+                f"a row of {_BATCH} in one INSERT",
+                _micros(lambda: file.execute(together, list(itertools.chain.from_iterable(next(one)))), 20) / _BATCH,
+                "µs",
+            ),
+        ]
+
+
+def _stats(path: str, saving: str, states: Sequence[CheckpointState], rows: int) -> list[tuple[str, float, str]]:
+    """Counting, by one pass along an index and as the store does it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute("PRAGMA synchronous = OFF")
+        for _ in range(rows // 10_000):
+            file.execute("BEGIN")
+            file.executemany(saving, _rows(states, 10_000))
+            file.execute("COMMIT")
+        by_index = _micros(lambda: file.execute(_STATS_BY_INDEX).fetchall(), 1)
+
+    async def count() -> float:
+        async with SQLAlchemyCheckpointStore(path) as store:
+            turns = []
+            for _ in range(_TURNS):
+                started = time.perf_counter()
+                await store.get_stats()
+                turns.append(time.perf_counter() - started)
+            return statistics.median(turns)
+
+    return [
+        (f"stats of {rows:,} checkpoints, grouped along the index", by_index / 1000, "ms"),
+        ("as the store counts", asyncio.run(count()) * 1000, "ms"),
+    ]
+
+
+def report(rows: int) -> str:
+    """All parts as text, a line each."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = probe(Path(folder), rows)
+    return "".join(f"{title:<60} {value:>10,.1f} {unit}\n" for title, value, unit in found)
