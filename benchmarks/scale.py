@@ -116,7 +116,9 @@ def _read_all(scale: _Scale, url: str, rows: int) -> None:
         count, seconds, peak = worker.call(scale_work.iterate_all)
         scale.note("iterate_rate", f"iter_checkpoints over {count:,} rows: rows a second", count / seconds, "/s")
         scale.note("iterate_peak", "iter_checkpoints: peak memory of its process", peak / 2**20, "MB")
-        scale.note("list_all", "list_checkpoints without a limit", worker.call(scale_work.time_list_all), "s")
+        scale.note(
+            "list_all", "list_checkpoints of all rows, 10,000 a page", worker.call(scale_work.time_list_all), "s"
+        )
 
 
 def _query(scale: _Scale, worker: Worker) -> dict[str, float]:

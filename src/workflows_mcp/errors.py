@@ -102,3 +102,8 @@ class WorkflowNotFoundError(WorkflowsError):
 
 class WorkflowDefinitionError(WorkflowsError):
     """A workflow's definition, its inputs or one of its expressions is wrong."""
+
+
+def copy_error(error: CheckpointStoreError) -> CheckpointStoreError:
+    """The same error for another caller: one that is raised in several places gathers all their tracebacks."""
+    return type(error)(*error.args)

@@ -8,8 +8,8 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflows_mcp import CheckpointDecodeError, CheckpointState
-from workflows_mcp.engine.state_json import encode_state
+from workflows_mcp import CheckpointDecodeError, CheckpointEncodeError, CheckpointState
+from workflows_mcp.engine.state_json import _is_json, encode_state, why_not_json
 from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, decode_payload, encode_payload
 from workflows_mcp.testing import assert_same, make_state
 
@@ -51,6 +51,27 @@ def test_small_states_are_stored_as_they_are_and_large_ones_compressed() -> None
     large = encode_payload(make_state(context={"text": "word " * 1000}))
     assert large.encoding == ZSTD
     assert len(large.data) < large.full_bytes / 10
+
+
+@pytest.mark.parametrize("empty", [[], {}, [1], {"a": 1}])
+@pytest.mark.parametrize("levels", [97, 98, 99, 100, 101])
+def test_what_is_refused_is_what_is_said_to_be_refused(empty: object, levels: int) -> None:
+    """The quick check of a save, and the slow one that knows the path, agree on the deepest nesting."""
+    value = empty
+    for level in range(levels):
+        value = [value] if level % 2 else {"a": value}
+    state = make_state(context={"value": value})
+    if why_not_json(state.context, "context") is None:
+        assert encode_state(state)
+    else:
+        with pytest.raises(CheckpointEncodeError, match="nesting deeper"):
+            encode_state(state)
+
+
+@given(VALUES | st.lists(st.just(object()) | st.floats() | st.integers() | st.tuples(), max_size=3))
+def test_the_quick_check_says_what_the_slow_one_says(value: object) -> None:
+    """For values of all kinds."""
+    assert _is_json([value], 0) is (why_not_json([value], "value") is None)
 
 
 @pytest.mark.parametrize("size", [0, 5000])

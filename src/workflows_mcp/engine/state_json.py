@@ -195,8 +195,6 @@ def _is_json(container: Any, depth: int) -> bool:  # noqa: ANN401 - a dict or a 
 
     Says what `_check_value` says, without the path, in a third of the time: every save waits for it.
     """
-    if depth > MAX_DEPTH:
-        return False
     items = container
     if type(container) is dict:
         for key in container:
@@ -208,7 +206,7 @@ def _is_json(container: Any, depth: int) -> bool:  # noqa: ANN401 - a dict or a 
         if kind is str:
             continue
         if kind is dict or kind is list:
-            if item and not _is_json(item, depth + 1):
+            if depth >= MAX_DEPTH or (item and not _is_json(item, depth + 1)):
                 return False
         elif not (
             (kind is int and _SMALLEST_INT <= item <= _LARGEST_INT)

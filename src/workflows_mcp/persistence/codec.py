@@ -16,6 +16,7 @@ anything is unpacked or parsed.
 import contextlib
 import json
 import sys
+import threading
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,8 +41,15 @@ _CHECKSUM_BYTES = 4
 _WORTH_COMPRESSING = 2048
 """Plain JSON below this many bytes is stored as it is: half a kilobyte saved is not worth the time of a load."""
 
-_compressor = zstd.ZstdCompressor(level=_LEVEL)
-"""Made once, for its working memory costs more than a small frame; it locks itself, and begins each frame anew."""
+
+class _OfThread(threading.local):
+    """A compressor for each thread, made once: its working memory costs more than a small frame does."""
+
+    def __init__(self) -> None:
+        self.compressor = zstd.ZstdCompressor(level=_LEVEL)
+
+
+_of_thread = _OfThread()
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def encode_payload(state: CheckpointState, *, max_bytes: int | None = None) -> P
     plain = encode_state(state, max_bytes=max_bytes)
     encoding, body = JSON, plain
     if len(plain) >= _WORTH_COMPRESSING:
-        frame = _compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)
+        frame = _of_thread.compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)
         if len(frame) < len(plain):
             encoding, body = ZSTD, frame
     return Payload(encoding, zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big") + body, len(plain))

@@ -5,6 +5,7 @@ straight to the driver. Long queries, and all calls to an engine of somebody els
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
@@ -15,7 +16,7 @@ from sqlalchemy import Row as ResultRow
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError
+from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError, copy_error
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, dialect_for
 from workflows_mcp.persistence.reader import Reader
@@ -53,10 +54,17 @@ class _Line:
 
     Args:
         connect: Opens one.
+        closed: The error for a call after the close.
     """
 
-    def __init__(self, connect: Callable[[], Coroutine[Any, Any, HeldConnection]]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Coroutine[Any, Any, HeldConnection]],
+        closed: Callable[[], CheckpointStoreError],
+    ) -> None:
         self._connect = connect
+        self._closed = closed
+        self._is_closed = False
         self._held: HeldConnection | None = None
         self._opening: asyncio.Task[HeldConnection] | None = None
         self._leaving: set[asyncio.Future[Any]] = set()
@@ -71,31 +79,42 @@ class _Line:
                 self._abandon(held)
 
     async def _open(self) -> HeldConnection:
-        while self._held is None:
-            # A task of its own: who gives up waiting leaves a connection that is being opened to the others.
-            opening = self._opening = self._opening or asyncio.create_task(self._connect())
-            await asyncio.wait({opening})
-            if opening is self._opening:
-                self._opening = None
-                self._held = opening.result()
-        return self._held
+        if self._is_closed:
+            raise self._closed()
+        # A task of its own: who gives up waiting leaves a connection that is being opened to the others.
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._connect())
+            self._opening.add_done_callback(self._take)
+        opening = self._opening
+        await asyncio.wait({opening})
+        if opening.cancelled():
+            raise self._closed()
+        return opening.result()
+
+    def _take(self, opening: asyncio.Task[HeldConnection]) -> None:
+        """Keep a connection that was opened, whether or not anybody still waits for it."""
+        self._opening = None
+        if opening.cancelled() or opening.exception() is not None:
+            return
+        if self._is_closed:
+            self._abandon(opening.result())
+        else:
+            self._held = opening.result()
 
     async def close(self) -> None:
-        """Close the connection after the calls under way. Cancelled before that, it abandons it."""
+        """Close the connection. Cancelled before that is done, it abandons it."""
+        self._is_closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+        held, self._held = self._held, None
         try:
-            if self._opening is not None:
-                await self._open()
-            if self._held is not None:
-                await self._held.close()
+            if held is not None:
+                await held.close()
         except BaseException:
-            if self._opening is not None:
-                self._opening.cancel()
-                self._opening.add_done_callback(self._abandon_opened)
-            if self._held is not None:
-                self._abandon(self._held)
+            if held is not None:
+                self._abandon(held)
             raise
         finally:
-            self._held = None
             if self._leaving:
                 await asyncio.wait(self._leaving, timeout=_LEAST_SECONDS_TO_CLOSE)
 
@@ -104,10 +123,6 @@ class _Line:
         if leaving is not None:
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
-
-    def _abandon_opened(self, opening: asyncio.Task[HeldConnection]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            self._abandon(opening.result())
 
 
 class Database:
@@ -138,7 +153,7 @@ class Database:
         self._check = check
         self._is_checked = False
         self._upsert = statements.upsert(self.dialect)
-        self._saving, self._reading = _Line(self._hold), _Line(self._hold)
+        self._saving, self._reading = _Line(self._hold, self._misuse), _Line(self._hold, self._misuse)
         self._payloads = statements.payloads(self.dialect)
         self._reader = Reader(self._load_together, self._spawn)
         self._sql: dict[Executable, tuple[str, Sequence[str], Mapping[str, Any]]] = {}
@@ -149,6 +164,8 @@ class Database:
             refused=self._suppressed,
         )
         self._calls: set[asyncio.Task[Any]] = set()
+        self._reads = 0
+        self._no_reads = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -175,12 +192,10 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
         if not self._owns_engine:
             rows = await self.load_many((checkpoint_id,))
             return rows[0] if rows else None
-        deadline = asyncio.get_running_loop().time() + self.settings.deadline_seconds
-        return await self._try_until(deadline, lambda: self._reader.load(checkpoint_id))
+        return await self._read(lambda: self._reader.load(checkpoint_id))
 
     async def load_many(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """The same of several checkpoints, in no order, over a connection of the pool."""
@@ -194,10 +209,19 @@ class Database:
         """
         if not self._owns_engine:
             return await self.fetch_long(query)
-        self._refuse_misuse()
         sql, values = self._compiled(query)
-        deadline = asyncio.get_running_loop().time() + self.settings.deadline_seconds
-        return await self._try_until(deadline, lambda: self._reading.call(lambda held: held.fetch(sql, values)))
+        return await self._read(lambda: self._reading.call(lambda held: held.fetch(sql, values)))
+
+    async def _read(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Read in the caller's own task: a held connection is let go of at once when the caller gives up."""
+        self._refuse_misuse()
+        self._reads += 1
+        try:
+            return await self._try_until(asyncio.get_running_loop().time() + self.settings.deadline_seconds, attempt)
+        finally:
+            self._reads -= 1
+            if self._closed and not self._reads:
+                self._no_reads.set()
 
     async def fetch_long(self, query: Query) -> Sequence[ResultRow[Any]]:
         """All rows of a query that may take a while, over a connection of the pool; see `run`."""
@@ -216,15 +240,13 @@ class Database:
         self._refuse_misuse()
         if self._owns_engine:
             sql, values = self._compiled(query)
-            return await self._writer.run(
-                lambda deadline: self._write(deadline, lambda: self._saving.call(lambda held: held.change(sql, values)))
-            )
+            return await self._writer.run(lambda deadline: self._write(deadline, lambda held: held.change(sql, values)))
 
         async def work(connection: AsyncConnection) -> int:
             done = await connection.execute(query.statement, query.values)
             return cast("CursorResult[Any]", done).rowcount
 
-        return await self._writer.run(lambda deadline: self._write(deadline, lambda: self._work(work)))
+        return await self._writer.run(lambda deadline: self._try_until(deadline, lambda: self._work(work)))
 
     async def run(self, work: Work[T]) -> T:
         """Do some work on a connection within the deadline.
@@ -280,6 +302,10 @@ class Database:
             return
         end = loop.time() + self.settings.deadline_seconds
         await self._writer.close(self.settings.deadline_seconds)
+        if self._reads:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(end):
+                    await self._no_reads.wait()
         await _wait_or_cancel(self._calls, end - loop.time())
         if self._owns_engine:
             closing = [self._saving.close(), self._reading.close(), self.engine.dispose()]
@@ -289,19 +315,23 @@ class Database:
     async def _commit(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
         """Write some rows together, over the held connection or, on somebody else's engine, in the ordinary way."""
         if self._owns_engine:
-            return await self._write(deadline, lambda: self._saving.call(lambda held: held.save(rows)))
+            return await self._write(deadline, lambda held: held.save(rows))
 
         async def work(connection: AsyncConnection) -> Collection[str]:
             parameters = self.dialect.upsert_parameters(statements.TABLE, rows)
             result = await connection.execute(self._upsert, parameters)
-            return [row[0] for row in (result if result.returns_rows else rows)]
+            return {row[0] for row in (result if result.returns_rows else rows)}
 
-        return await self._write(deadline, lambda: self._work(work))
+        return await self._try_until(deadline, lambda: self._work(work))
 
-    async def _write(self, deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
-        result = await self._try_until(deadline, attempt)
-        if self._owns_engine:
-            self.dialect.require_same_database()
+    async def _write(self, deadline: float, work: Callable[[HeldConnection], Awaitable[T]]) -> T:
+        """Write over the held connection, and make sure that it is our database's.
+
+        An attempt is not cut short at the deadline, when its callers are told: it bounds itself, and until it has
+        ended no other may begin, lest it overwrite what came later.
+        """
+        result = await self._try_until(deadline, lambda: self._saving.call(work), is_cut_short=False)
+        self.dialect.require_same_database()
         return result
 
     async def _work(self, work: Work[T]) -> T:
@@ -317,13 +347,15 @@ class Database:
         made = await self.engine.raw_connection()
         driver = made.driver_connection
         made.detach()
-        return self.dialect.hold(driver, self._compile(self._upsert)[0])
+        return self.dialect.hold(driver, self._compile(self._upsert)[0], self.settings.deadline_seconds)
 
-    async def _try_until(self, deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _try_until(self, deadline: float, attempt: Callable[[], Awaitable[T]], *, is_cut_short: bool = True) -> T:
+        """Try until it succeeds, fails for good, or it is too late; `is_cut_short`: also an attempt under way."""
+        loop = asyncio.get_running_loop()
         failure: Failure | None = None
         pause = _FIRST_PAUSE
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline if is_cut_short else None):
                 while True:
                     try:
                         return await attempt()
@@ -331,7 +363,7 @@ class Database:
                         failure = self._explain(error)
                         if failure is None:
                             raise
-                    if not failure.retriable:
+                    if not failure.retriable or loop.time() >= deadline:
                         break
                     # Full jitter: callers that failed together do not come back together.
                     await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - nothing secret about a pause
@@ -353,7 +385,7 @@ class Database:
 
     def _refuse_misuse(self) -> None:
         if self._closed:
-            raise StoreConfigurationError(f"the store of {self.description} is closed; open a new one")
+            raise self._misuse()
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -362,9 +394,12 @@ class Database:
                 f"the store of {self.description} was used in another event loop; open one in each loop"
             )
 
+    def _misuse(self) -> StoreConfigurationError:
+        return StoreConfigurationError(f"the store of {self.description} is closed; open a new one")
+
     def _explain(self, error: Exception) -> Failure | None:
         if isinstance(error, CheckpointStoreError):
-            return None
+            return Failure(copy_error(error))
         if isinstance(error, PoolTimeoutError):
             return Failure(
                 StoreUnavailableError(

@@ -17,7 +17,7 @@ class Reader:
     """Loads checkpoints for any number of callers.
 
     A lone caller makes its trip itself, at no extra cost. Callers behind it wait for a trip that is made for all of
-    them together; what that one raises, each of them gets.
+    them together, and share its failure.
 
     Args:
         fetch: The rows with some ids, in no order: the id first, the payload last.

@@ -42,6 +42,7 @@ __all__ = [
     "Doomed",
     "Query",
     "expired",
+    "is_indexed",
     "listing",
     "next_workflow",
     "oldest",
@@ -143,6 +144,19 @@ def listing(wanted: CheckpointFilter, *, limit: int | None, before: Position | N
     given = {name: value for name, value in values.items() if value is not None}
     is_running = None if wanted.status is None else wanted.status == CheckpointStatus.RUNNING
     return Query(_listing(frozenset(given), wanted.is_paused, wanted.heads_only, is_running), given)
+
+
+def is_indexed(wanted: CheckpointFilter) -> bool:
+    """Whether all that an index offers for a filter passes it, so that a page takes no longer than it is long."""
+    if wanted.run_id is not None:
+        return True  # a run has few checkpoints
+    given = [
+        wanted.workflow_name is not None,
+        wanted.status is not None,
+        wanted.is_paused is not None,
+        wanted.heads_only,
+    ]
+    return sum(given) <= 1 and wanted.status != CheckpointStatus.RUNNING and wanted.is_paused is not False
 
 
 @cache

@@ -146,7 +146,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         self, wanted: CheckpointFilter, *, limit: int | None, before: Position | None
     ) -> list[CheckpointMetadata]:
         query = statements.listing(wanted, limit=limit, before=before)
-        is_brief = limit is not None and limit <= _ITER_PAGE
+        is_brief = limit is not None and limit <= _ITER_PAGE and statements.is_indexed(wanted)
         rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
         return [_metadata(row) for row in rows]
 

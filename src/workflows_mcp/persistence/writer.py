@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
-from workflows_mcp.errors import CheckpointStoreError, StoreFullError
+from workflows_mcp.errors import CheckpointStoreError, StoreFullError, copy_error
 from workflows_mcp.persistence.dialects import Row
 
 __all__ = ["Writer"]
 
 T = TypeVar("T")
 
-_BATCH_ROWS = 256
+_BATCH_ROWS = 128
 """The most rows of one commit. Beyond a hundred, more of them make it no cheaper, only later."""
 
 _BATCH_BYTES = 4 * 2**20
@@ -75,7 +75,8 @@ class Writer:
 
     Args:
         commit: Writes rows with different ids, all or none, by a deadline (of the event loop's clock), and returns
-            the ids that were written. Repeats by itself what may succeed shortly.
+            the ids that were written. Repeats by itself what may succeed shortly. However it ends, nothing of it
+            is written later.
         deadline_seconds: How long a call takes at the most.
         too_late: The error for a call that takes longer.
         refused: The error for a row that was not written though its commit succeeded, by its id.
@@ -150,6 +151,8 @@ class Writer:
             self._lane.cancel()
             await asyncio.wait({self._lane}, timeout=_GRACE_SECONDS)
         self._give_up(self._queue)
+        self._count(-sum(item.size for item in self._queue))
+        self._queue.clear()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -197,7 +200,7 @@ class Writer:
                 self._in_flight = ()
                 self._count(-sum(item.size for item in batch))
         finally:
-            # Empty but for an event loop that is shut down, which cancels the callers too.
+            # Empty, but for a close that has waited long enough, and an event loop that is shut down.
             self._give_up(self._in_flight)
             self._lane = None
 
@@ -298,6 +301,5 @@ def _may_be_one_rows_fault(error: Exception) -> bool:
 def _fail(item: _Write | _Job, error: Exception) -> None:
     if item.done.done():
         return
-    # Each caller gets an error of its own: one that is raised in several places gathers all their tracebacks.
-    item.done.set_exception(type(error)(*error.args) if isinstance(error, CheckpointStoreError) else error)
+    item.done.set_exception(copy_error(error) if isinstance(error, CheckpointStoreError) else error)
     item.done.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost

@@ -53,7 +53,10 @@ class HeldConnection(ABC):
 
     @abstractmethod
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
-        """Insert or replace some rows with different ids, all or none, durably; returns the ids that were written."""
+        """Insert or replace some rows with different ids, all or none, durably; returns the ids that were written.
+
+        However it ends, no row is written after that.
+        """
 
     @abstractmethod
     async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
@@ -65,7 +68,7 @@ class HeldConnection(ABC):
 
     @abstractmethod
     def abandon(self) -> asyncio.Future[Any] | None:
-        """Let go of the connection at once, whatever it is doing. What was not committed is undone.
+        """Let go of the connection at once. A statement under way may still be carried out.
 
         Returns:
             What is done when nothing of it is left, to be waited for before the event loop ends; None: that is now.
@@ -167,12 +170,13 @@ class Dialect(ABC):
         """What that parameter is given."""
 
     @abstractmethod
-    def hold(self, connection: Any, saving: str) -> HeldConnection:  # noqa: ANN401 - the driver's own
+    def hold(self, connection: Any, saving: str, patience: float) -> HeldConnection:  # noqa: ANN401 - the driver's own
         """Take a driver's connection that was made by `create_engine`.
 
         Args:
             connection: The driver's connection; from now on nobody else's.
             saving: What `upsert` compiles to; its parameters are the table's columns.
+            patience: After how many seconds a statement ends, one way or another.
         """
 
 

@@ -1,9 +1,11 @@
 """PostgreSQL through asyncpg."""
 
 import asyncio
+import contextlib
 import functools
 import operator
 import shlex
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -76,22 +78,33 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
 )
 """What SQLSTATEs mean to a caller: the first one whose beginning fits."""
 
+_LEAST_PATIENCE = 0.5
+"""Seconds that a server has at least to say that it has cancelled a statement."""
+
 _FIRST = operator.itemgetter(0)
 
 _RETRIABLE = ("08", "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
 
 
 class _HeldPostgreSQLConnection(HeldConnection):
-    """Every call is one statement, a transaction of its own. Only a refusal by the server leaves it usable."""
+    """Every call is one statement, a transaction of its own. Only a refusal by the server leaves it usable.
 
-    def __init__(self, connection: asyncpg.Connection, saving: str) -> None:
+    Args:
+        connection: The driver's connection.
+        saving: See `Dialect.hold`.
+        patience: After how many seconds the server ends a statement by itself.
+    """
+
+    def __init__(self, connection: asyncpg.Connection, saving: str, patience: float) -> None:
         super().__init__(saving)
         self._connection = connection
+        self._patience = patience
         self._turn = asyncio.Lock()
 
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """See `HeldConnection.save`."""
-        return {row[0] for row in await self.fetch(self._saving, tuple(_arrays(rows)))}
+        written = await self._write(self._connection.fetch, self._saving, tuple(_arrays(rows)))
+        return {row[0] for row in written}
 
     async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """See `HeldConnection.fetch`."""
@@ -100,8 +113,20 @@ class _HeldPostgreSQLConnection(HeldConnection):
 
     async def change(self, sql: str, values: Sequence[Any]) -> int:
         """See `HeldConnection.change`. The server's answer ends with the number of rows, as in `DELETE 5`."""
-        answer = await self._call(self._connection.execute, sql, values)
+        answer = await self._write(self._connection.execute, sql, values)
         return int(answer.rpartition(" ")[2])
+
+    async def _write(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
+        """Call, and do not return before the statement has ended: later ones must not be overwritten by it."""
+        started = time.monotonic()
+        try:
+            return await self._call(method, sql, values)
+        finally:
+            if not self.is_usable and not self._connection.is_closed():
+                left = max(started + self._patience - time.monotonic(), _LEAST_PATIENCE)
+                with contextlib.suppress(Exception):
+                    # Asks the server to cancel, and waits until it has; a frozen one has ended the statement by then.
+                    await self._connection.close(timeout=left)
 
     async def _call(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
         async with self._turn:
@@ -109,15 +134,17 @@ class _HeldPostgreSQLConnection(HeldConnection):
                 raise asyncpg.InterfaceError("the connection was abandoned")
             try:
                 return await method(sql, *values)
-            except asyncpg.PostgresError:
-                self.is_usable = not self._connection.is_closed()
+            except asyncpg.PostgresError as error:
+                # A server that was made a standby, or stops, says no to everything from now on.
+                has_left = str(error.sqlstate).startswith(("08", "25006", "57P"))
+                self.is_usable = not has_left and not self._connection.is_closed()
                 raise
             except BaseException:
                 self.is_usable = False
                 raise
 
     def abandon(self) -> None:
-        """See `HeldConnection.abandon`. The server undoes what it hears no end of."""
+        """See `HeldConnection.abandon`."""
         self._connection.terminate()
 
     async def close(self) -> None:
@@ -230,9 +257,9 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.any_value`."""
         return list(values)
 
-    def hold(self, connection: Any, saving: str) -> HeldConnection:  # noqa: ANN401 - as the base has it
+    def hold(self, connection: Any, saving: str, patience: float) -> HeldConnection:  # noqa: ANN401 - as the base has it
         """See `Dialect.hold`."""
-        return _HeldPostgreSQLConnection(connection, saving)
+        return _HeldPostgreSQLConnection(connection, saving, patience)
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""

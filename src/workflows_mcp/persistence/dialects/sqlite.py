@@ -88,14 +88,20 @@ _WANTS_WAL = """
 _VALUES = re.compile(r"\bVALUES (\([?, ]+\))")
 """The one row of an INSERT."""
 
+_TOGETHER_BYTES = 512 * 2**10
+"""The most payload of rows that are written by one statement."""
+
+_CACHED_STATEMENTS = 16
+"""How many prepared statements a connection keeps. Each keeps the values that it was last run with, so that these two
+bounds are the most memory that saving leaves behind; there is a statement for each number of rows."""
+
 _RETRIABLE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 class _HeldSQLiteConnection(HeldConnection):
-    """Every call is one statement, which commits by itself, and one trip to the driver's thread and back.
+    """A call is one trip to the driver's thread and back, but for large batches.
 
-    So no call can leave a transaction open, and a locked file is an error that leaves the connection as it was. A
-    call that is given up is ended by the thread, which has a queue, by itself: the connection is always usable.
+    A call that is given up is carried out all the same: the thread has a queue.
     """
 
     def __init__(self, connection: aiosqlite.Connection, saving: str) -> None:
@@ -107,15 +113,39 @@ class _HeldSQLiteConnection(HeldConnection):
         self._row, self._before, self._after = found[1], saving[: found.start(1)], saving[found.end(1) :]
 
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
-        """See `HeldConnection.save`.
+        """See `HeldConnection.save`. A locked file is an error that leaves the connection as it was."""
+        try:
+            if len(rows) == 1 or sum(len(row[-1]) for row in rows) <= _TOGETHER_BYTES:
+                await self._insert(rows)
+            else:
+                await self._insert_one_by_one(rows)
+        except sqlite3.Error:
+            raise
+        except BaseException:
+            self.is_usable = False  # a transaction may be open
+            raise
+        return {row[0] for row in rows}
 
-        One INSERT of many rows takes a third less time than a transaction around `executemany`, which also needs
-        Python's lock for each row, and so gets on badly with the event loop. The driver keeps what it has
-        prepared for the last 128 numbers of rows.
+    async def _insert(self, rows: Sequence[Row]) -> None:
+        """Write rows by one statement, which commits by itself.
+
+        It takes a third less time than a transaction around `executemany`, which also needs Python's lock for
+        each row, and so gets on badly with the event loop.
         """
         sql = f"{self._before}{', '.join([self._row] * len(rows))}{self._after}"
         await self._connection.execute_fetchall(sql, tuple(itertools.chain.from_iterable(rows)))
-        return [row[0] for row in rows]
+
+    async def _insert_one_by_one(self, rows: Sequence[Row]) -> None:
+        """Write rows in a transaction, by a statement that holds one of them at a time."""
+        connection = self._connection
+        await connection.execute_fetchall("BEGIN IMMEDIATE")
+        try:
+            await connection.executemany(self._saving, rows)
+            await connection.execute_fetchall("COMMIT")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                await connection.execute_fetchall("ROLLBACK")
+            raise
 
     async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """See `HeldConnection.fetch`."""
@@ -127,7 +157,7 @@ class _HeldSQLiteConnection(HeldConnection):
         return (await self._connection.execute(sql, values)).rowcount
 
     def abandon(self) -> asyncio.Future[Any] | None:
-        """See `HeldConnection.abandon`. The driver's thread ends after what it is doing, and rolls it back."""
+        """See `HeldConnection.abandon`. The driver's thread ends after what it is doing."""
         return self._connection.stop()
 
     async def close(self) -> None:
@@ -164,7 +194,10 @@ class SQLiteDialect(Dialect):
             url,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
-            connect_args={"timeout": _PATIENT_BUSY_SECONDS if patient else _BUSY_SECONDS},
+            connect_args={
+                "timeout": _PATIENT_BUSY_SECONDS if patient else _BUSY_SECONDS,
+                "cached_statements": _CACHED_STATEMENTS,
+            },
             **pooling,
         )
         self._listen(engine, settings)
@@ -303,7 +336,7 @@ class SQLiteDialect(Dialect):
         """See `Dialect.any_value`."""
         return json.dumps(list(values))
 
-    def hold(self, connection: Any, saving: str) -> HeldConnection:  # noqa: ANN401 - as the base has it
+    def hold(self, connection: Any, saving: str, patience: float) -> HeldConnection:  # noqa: ANN401, ARG002 - as the base has it
         """See `Dialect.hold`."""
         return _HeldSQLiteConnection(connection, saving)
 
@@ -329,6 +362,9 @@ class SQLiteDialect(Dialect):
             return Failure(
                 StoreConfigurationError(f"{self.description} cannot be reached: {cause.strerror}; check the path")
             )
+        if isinstance(cause, ValueError):  # what the driver raises for the use of a closed connection
+            closed = StoreUnavailableError(f"the connection to {self.description} was closed; try again")
+            return Failure(closed, retriable=True)
         if not isinstance(cause, sqlite3.Error):
             return None
         # Errors of the driver itself, such as the use of a closed connection, bear no code.
