@@ -16,7 +16,7 @@ from benchmarks.databases import UnsafeServerError, open_databases
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.process import WorkerError
 from benchmarks.progress import Progress
-from benchmarks.report import WIDTH, print_report, summarize, text_report
+from benchmarks.report import WIDTH, print_report, summarize, text_report, with_targets
 from benchmarks.results import DatabaseResult, Results, read_results, write_results
 from benchmarks.rounds import compare
 from benchmarks.scale import grow
@@ -101,7 +101,7 @@ def bench(
 
 @app.command
 def render(path: Path) -> int:
-    """Make results.txt and chart.svg anew out of a results.json, beside it.
+    """Make results.txt and chart.svg anew out of a results.json, and the targets in the document of its folder.
 
     Args:
         path: The results.json.
@@ -111,6 +111,9 @@ def render(path: Path) -> int:
     text = text_report(results)
     path.with_name("results.txt").write_text(text)
     draw_chart(results, path.with_name("chart.svg"))
+    document = path.resolve().parent.with_suffix(".md")
+    if document.is_file():
+        document.write_text(with_targets(document.read_text(), results))
     sys.stdout.write(text)
     return 0
 

@@ -13,7 +13,7 @@ from benchmarks.results import DatabaseResult, Entry, Results
 from benchmarks.targets import check_targets
 from benchmarks.workloads import WORKLOADS, Workload
 
-__all__ = ["WIDTH", "print_report", "summarize", "text_report"]
+__all__ = ["WIDTH", "markdown_targets", "print_report", "summarize", "text_report", "with_targets"]
 
 WIDTH = 120
 """Columns that the tables need."""
@@ -27,6 +27,8 @@ Listings: the guide reads all rows with their payloads, LangGraph those it lists
 sqlite3 uses no event loop: 64 tasks are worked off one after the other. The guide's 64 tasks share one transaction, so
 that the failure or cancellation of one can undo the saves of its neighbours.
 """.strip()
+
+_BEGIN, _END = "<!-- targets -->", "<!-- /targets -->"
 
 
 def text_report(results: Results) -> str:
@@ -172,6 +174,24 @@ def _target_table(results: Results) -> Table:
             met = "yes" if outcome.is_met else "NO"
             table.add_row(outcome.target.database, outcome.target.text, _number(outcome.measured), met)
     return table
+
+
+def markdown_targets(results: Results) -> str:
+    """The targets that were measured, as a table for a document."""
+    lines = ["| database | target | measured | met |", "|---|---|---|---|"]
+    for outcome in check_targets(results):
+        if outcome.measured is not None:
+            target = outcome.target
+            met = "yes" if outcome.is_met else "**no**"
+            lines.append(f"| {target.database} | {target.text} | {_number(outcome.measured)} | {met} |")
+    return "\n".join(lines)
+
+
+def with_targets(document: str, results: Results) -> str:
+    """A document whose table of targets, between its marks, is that of some results."""
+    before, begin, rest = document.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    return f"{before}{begin}\n{markdown_targets(results)}\n{end}{after}"
 
 
 def summarize(results: Results) -> dict[str, Any]:
