@@ -96,8 +96,8 @@ _STATS = union_all(
 """Counts by workflow, and a row without a name for all together: one statement, so that they agree.
 
 Two scans in place of one: the first is of an index alone, the second in the order of the file, where one grouped by
-workflow would jump through the table along that index (0.3 s and 0.8 s against 4.8 s for a million rows in a SQLite
-file of 1.6 GB). Neither reads what of a payload lies outside its row's page.
+workflow would jump through the table along that index (`benchmarks/probe.py` measures both). Neither reads what of a
+payload lies outside its row's page.
 """
 
 _its_place = tuple_(C.created_at, C.checkpoint_id)
