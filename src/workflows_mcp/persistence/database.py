@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError, copy_error
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, dialect_for
+from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.writer import Writer
@@ -49,82 +50,6 @@ def describe_database(url: str) -> str:
     return dialect_for(url).description
 
 
-class _Line:
-    """A held connection: opened when it is first needed, replaced when it is no longer usable.
-
-    Args:
-        connect: Opens one.
-        closed: The error for a call after the close.
-    """
-
-    def __init__(
-        self,
-        connect: Callable[[], Coroutine[Any, Any, HeldConnection]],
-        closed: Callable[[], CheckpointStoreError],
-    ) -> None:
-        self._connect = connect
-        self._closed = closed
-        self._is_closed = False
-        self._held: HeldConnection | None = None
-        self._opening: asyncio.Task[HeldConnection] | None = None
-        self._leaving: set[asyncio.Future[Any]] = set()
-
-    async def call(self, work: Callable[[HeldConnection], Awaitable[T]]) -> T:
-        held = self._held if self._held is not None else await self._open()
-        try:
-            return await work(held)
-        finally:
-            if not held.is_usable and held is self._held:
-                self._held = None
-                self._abandon(held)
-
-    async def _open(self) -> HeldConnection:
-        if self._is_closed:
-            raise self._closed()
-        # A task of its own: who gives up waiting leaves a connection that is being opened to the others.
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._connect())
-            self._opening.add_done_callback(self._take)
-        opening = self._opening
-        await asyncio.wait({opening})
-        if opening.cancelled():
-            raise self._closed()
-        return opening.result()
-
-    def _take(self, opening: asyncio.Task[HeldConnection]) -> None:
-        """Keep a connection that was opened, whether or not anybody still waits for it."""
-        self._opening = None
-        if opening.cancelled() or opening.exception() is not None:
-            return
-        if self._is_closed:
-            self._abandon(opening.result())
-        else:
-            self._held = opening.result()
-
-    async def close(self) -> None:
-        """Close the connection. Cancelled before that is done, it abandons it."""
-        self._is_closed = True
-        if self._opening is not None:
-            self._opening.cancel()
-        held, self._held = self._held, None
-        try:
-            if held is not None:
-                await held.close()
-        except BaseException:
-            if held is not None:
-                self._abandon(held)
-            raise
-        finally:
-            if self._leaving:
-                await asyncio.wait(self._leaving, timeout=_LEAST_SECONDS_TO_CLOSE)
-
-    def _abandon(self, held: HeldConnection) -> None:
-        leaving = held.abandon()
-        if leaving is not None:
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
-
-
 class Database:
     """An engine, and calls to it that end in time with a result or an error of this project.
 
@@ -153,7 +78,7 @@ class Database:
         self._check = check
         self._is_checked = False
         self._upsert = statements.upsert(self.dialect)
-        self._saving, self._reading = _Line(self._hold, self._misuse), _Line(self._hold, self._misuse)
+        self._saving, self._reading = Line(self._hold, self._misuse), Line(self._hold, self._misuse)
         self._payloads = statements.payloads(self.dialect)
         self._reader = Reader(self._load_together, self._spawn)
         self._sql: dict[Executable, tuple[str, Sequence[str], Mapping[str, Any]]] = {}

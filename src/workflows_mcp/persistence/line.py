@@ -1,0 +1,92 @@
+"""A connection that is held for one purpose, however often it has to be replaced."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.persistence.dialects import HeldConnection
+
+__all__ = ["Line"]
+
+T = TypeVar("T")
+
+_SECONDS_TO_LEAVE = 0.5
+"""How long a close waits for connections that were abandoned."""
+
+
+class Line:
+    """A held connection: opened when it is first needed, replaced when it is no longer usable.
+
+    Args:
+        connect: Opens one.
+        closed: The error for a call after the close.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Coroutine[Any, Any, HeldConnection]],
+        closed: Callable[[], CheckpointStoreError],
+    ) -> None:
+        self._connect = connect
+        self._closed = closed
+        self._is_closed = False
+        self._held: HeldConnection | None = None
+        self._opening: asyncio.Task[HeldConnection] | None = None
+        self._leaving: set[asyncio.Future[Any]] = set()
+
+    async def call(self, work: Callable[[HeldConnection], Awaitable[T]]) -> T:
+        """Do some work on the connection."""
+        held = self._held if self._held is not None else await self._open()
+        try:
+            return await work(held)
+        finally:
+            if not held.is_usable and held is self._held:
+                self._held = None
+                self._abandon(held)
+
+    async def _open(self) -> HeldConnection:
+        if self._is_closed:
+            raise self._closed()
+        # A task of its own: who gives up waiting leaves a connection that is being opened to the others.
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._connect())
+            self._opening.add_done_callback(self._take)
+        opening = self._opening
+        await asyncio.wait({opening})
+        if opening.cancelled():
+            raise self._closed()
+        return opening.result()
+
+    def _take(self, opening: asyncio.Task[HeldConnection]) -> None:
+        """Keep a connection that was opened, whether or not anybody still waits for it."""
+        self._opening = None
+        if opening.cancelled() or opening.exception() is not None:
+            return
+        if self._is_closed:
+            self._abandon(opening.result())
+        else:
+            self._held = opening.result()
+
+    async def close(self) -> None:
+        """Close the connection. Cancelled before that is done, it abandons it."""
+        self._is_closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+        held, self._held = self._held, None
+        try:
+            if held is not None:
+                await held.close()
+        except BaseException:
+            if held is not None:
+                self._abandon(held)
+            raise
+        finally:
+            if self._leaving:
+                await asyncio.wait(self._leaving, timeout=_SECONDS_TO_LEAVE)
+
+    def _abandon(self, held: HeldConnection) -> None:
+        leaving = held.abandon()
+        if leaving is not None:
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
