@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.conftest import OpenStore
@@ -29,6 +29,7 @@ from workflows_mcp import (
 )
 from workflows_mcp.engine.filters import CheckpointFilter
 from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.models import CheckpointRecord
 from workflows_mcp.persistence.store import _chunks
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import assert_same, make_state
@@ -337,8 +338,40 @@ async def test_a_page_is_read_off_an_index(
 ) -> None:
     """In its order: no scan of the table, no sort."""
     wanted, index = QUERIES[query]
+    assert statements.is_indexed(wanted)
     async with filled._database.engine.connect() as connection:
         assert_plan(await explain(connection, statements.listing(wanted, limit=50, before=before)), index)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        CheckpointFilter("w1", is_paused=True),
+        CheckpointFilter("w1", heads_only=True),
+        CheckpointFilter(status="running"),
+        CheckpointFilter(is_paused=False),
+        CheckpointFilter(heads_only=True, status="failed"),
+    ],
+)
+def test_a_listing_that_may_walk_far_does_not_hold_up_loads(wanted: CheckpointFilter) -> None:
+    """Where an index offers more than what passes the filter, a page may take long, and goes over the pool."""
+    assert not statements.is_indexed(wanted)
+
+
+async def test_leases_that_ran_out_are_read_off_an_index(filled: SQLAlchemyCheckpointStore, database_url: str) -> None:
+    """However many checkpoints there are that nobody holds."""
+    true = "superseded = 0" if not raw.is_postgres(database_url) else "NOT superseded"
+    await raw.execute(
+        database_url,
+        "UPDATE checkpoints SET lease_owner = 'me', lease_expires_at = created_at WHERE checkpoint_id LIKE 'c1%'",
+        "ANALYZE",
+    )
+    query = select(CheckpointRecord.checkpoint_id).where(
+        text(f"lease_owner IS NOT NULL AND {true} AND status = 'running'"), CheckpointRecord.lease_expires_at < 500.0
+    )
+    async with filled._database.engine.connect() as connection:
+        plan = await explain(connection, statements.Query(query.order_by(CheckpointRecord.lease_expires_at).limit(50)))
+    assert_plan(plan, "leases")
 
 
 async def test_checkpoints_are_loaded_by_their_key(filled: SQLAlchemyCheckpointStore, database_url: str) -> None:
