@@ -22,7 +22,7 @@ from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection,
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.statements import Query
-from workflows_mcp.persistence.writer import Writer
+from workflows_mcp.persistence.writer import GRACE_SECONDS, Writer
 from workflows_mcp.settings import Settings, load_settings
 
 __all__ = ["Database", "describe_database"]
@@ -31,9 +31,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
-
-_GRACE_SECONDS = 0.1
-"""How much later than the deadline a call is given up that does not end by itself."""
 
 _LEAST_SECONDS_TO_CLOSE = 0.5
 
@@ -188,7 +185,7 @@ class Database:
         until = asyncio.get_running_loop().time() + deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
         call = self._spawn(self._try_until(until, lambda: self._work(work)))
-        done, _ = await asyncio.wait({call}, timeout=deadline + _GRACE_SECONDS)
+        done, _ = await asyncio.wait({call}, timeout=deadline + GRACE_SECONDS)
         if not done:
             call.cancel()
             raise self._too_late()

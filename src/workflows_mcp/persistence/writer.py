@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError, copy_error
 from workflows_mcp.persistence.dialects import Row
 
-__all__ = ["Writer"]
+__all__ = ["GRACE_SECONDS", "Writer"]
 
 T = TypeVar("T")
 
@@ -36,8 +36,8 @@ _ROW_BYTES = 1024
 _LOOK_AHEAD = 1024
 """How many rows may stay behind in the queue while a batch is put together."""
 
-_GRACE_SECONDS = 0.1
-"""How much later than its deadline a write is given up here: the database's own reason is worth more than ours."""
+GRACE_SECONDS = 0.1
+"""How much later than its deadline a call is given up by us: the database's own reason is worth more than ours."""
 
 
 class _Write:
@@ -149,7 +149,7 @@ class Writer:
                     await (asyncio.sleep(0) if self._lane is None else asyncio.wait({self._lane}))
         if self._lane is not None:
             self._lane.cancel()
-            await asyncio.wait({self._lane}, timeout=_GRACE_SECONDS)
+            await asyncio.wait({self._lane}, timeout=GRACE_SECONDS)
         self._give_up(self._queue)
         self._count(-sum(item.size for item in self._queue))
         self._queue.clear()
@@ -209,11 +209,7 @@ class Writer:
 
         Nothing, when all that waited is late: what its caller may be told has failed does not begin any more.
         """
-        now = asyncio.get_running_loop().time()
-        while self._queue and self._queue[0].deadline <= now:
-            late = self._queue.popleft()
-            self._count(-late.size)
-            self._give_up([late])
+        self._drop_late(asyncio.get_running_loop().time())
         if not self._queue:
             return []
         first = self._queue.popleft()
@@ -273,20 +269,24 @@ class Writer:
                 job.done.set_result(result)
 
     def _set_timer(self, when: float) -> None:
-        self._timer = asyncio.get_running_loop().call_at(when + _GRACE_SECONDS, self._expire)
+        self._timer = asyncio.get_running_loop().call_at(when + GRACE_SECONDS, self._expire)
 
     def _expire(self) -> None:
         """Tell the callers whose time is up; what is in flight goes on, what is in the queue never begins."""
         self._timer = None
-        now = asyncio.get_running_loop().time() - _GRACE_SECONDS
-        late = [item for item in self._queue if item.deadline <= now]
+        now = asyncio.get_running_loop().time() - GRACE_SECONDS
         self._give_up(item for item in self._in_flight if item.deadline <= now)
-        self._give_up(late)
-        self._queue = deque(item for item in self._queue if item.deadline > now)
-        self._count(-sum(item.size for item in late))
+        self._drop_late(now)
         pending = [item.deadline for item in (*self._in_flight, *self._queue) if item.deadline > now]
         if pending:
             self._set_timer(min(pending))
+
+    def _drop_late(self, now: float) -> None:
+        """Give up what has waited too long in the queue, which is in the order of deadlines as in that of arrival."""
+        while self._queue and self._queue[0].deadline <= now:
+            late = self._queue.popleft()
+            self._count(-late.size)
+            self._give_up([late])
 
     def _give_up(self, items: Iterable[_Write | _Job]) -> None:
         for item in items:
