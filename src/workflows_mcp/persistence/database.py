@@ -285,10 +285,13 @@ class Database:
                         failure = self._explain(error)
                         if failure is None:
                             raise
-                    if not failure.retriable or loop.time() >= deadline:
+                    if not failure.retriable:
                         break
                     # Full jitter: callers that failed together do not come back together.
-                    await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - nothing secret about a pause
+                    wanted = random.uniform(0, pause)  # noqa: S311 - nothing secret about a pause
+                    await asyncio.sleep(min(wanted, max(deadline - loop.time(), 0)))
+                    if loop.time() >= deadline:
+                        break
                     pause = min(pause * 2, _LONGEST_PAUSE)
         except TimeoutError:
             pass
