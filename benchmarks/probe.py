@@ -1,6 +1,7 @@
 """What the parts of a save and a load cost on this machine: the reasons behind the ratios."""
 
 import asyncio
+import functools
 import itertools
 import multiprocessing
 import os
@@ -23,7 +24,7 @@ from benchmarks.states import SIZES, Shape, StateSource
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.engine.state_json import encode_state
 from workflows_mcp.persistence import statements
-from workflows_mcp.persistence.codec import decode_payload, encode_payload
+from workflows_mcp.persistence.codec import decode_payload, pack
 
 __all__ = ["probe", "report"]
 
@@ -100,9 +101,7 @@ def _hop(cpu: int | None) -> float:
 def _python(states: Sequence[CheckpointState]) -> list[tuple[str, float, str]]:
     state = states[0]
     plain = encode_state(state)
-    payload = encode_payload(state)
-    compressor = zstd.ZstdCompressor(level=3)
-    frame = zstd.compress(plain, level=3)
+    payload = pack(plain)
 
     def decode() -> object:
         return decode_payload(
@@ -110,17 +109,26 @@ def _python(states: Sequence[CheckpointState]) -> list[tuple[str, float, str]]:
         )
 
     return [
-        ("checking and encoding a state of 1 KB", _micros(lambda: encode_payload(state), 1000), "µs"),
+        ("checking and encoding a state of 1 KB", _micros(lambda: pack(encode_state(state)), 1000), "µs"),
         ("of it orjson", _micros(lambda: orjson.dumps(vars(state)), 1000), "µs"),
         ("decoding it", _micros(decode, 1000), "µs"),
-        (
-            "compressing it, which is not done",
-            _micros(lambda: compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME), 1000),
-            "µs",
-        ),
-        ("decompressing it, which is not done", _micros(lambda: zstd.decompress(frame), 1000), "µs"),
-        ("what that would save", float(len(plain) - len(frame)), "bytes"),
+        *_compressing(plain, "it, which is not done", levels=(1,)),
+        *_compressing(encode_state(StateSource(Shape(20_480, 20_480)).take(1)[0]), "20 KB", levels=(1, 3)),
     ]
+
+
+def _compressing(plain: bytes, name: str, *, levels: Sequence[int]) -> list[tuple[str, float, str]]:
+    lines = []
+    for level in levels:
+        compressor = zstd.ZstdCompressor(level=level)
+        frame = compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)
+        compress = functools.partial(compressor.compress, plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)
+        lines += [
+            (f"compressing {name}: level {level}", _micros(compress, 1000), "µs"),
+            ("decompressing that", _micros(functools.partial(zstd.decompress, frame), 1000), "µs"),
+            ("what that saves", float(len(plain) - len(frame)), "bytes"),
+        ]
+    return lines
 
 
 async def _saving_sql(path: str) -> str:
@@ -133,7 +141,7 @@ def _rows(states: Sequence[CheckpointState], count: int) -> list[tuple[Any, ...]
     """Rows of the product's table, with new ids."""
     values = []
     for state in itertools.islice(itertools.cycle(states), count):
-        data = encode_payload(state).data
+        data = pack(encode_state(state)).data
         name = f"{time.time_ns():x}{next(_numbers):x}"
         values.append((name, state.run_id, state.workflow_name, time.time(), "running", False, None, None, False, 1,
                        False, 1, None, None, len(data), len(data), "json", data))  # fmt: skip

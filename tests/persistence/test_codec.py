@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 
 from workflows_mcp import CheckpointDecodeError, CheckpointEncodeError, CheckpointState
 from workflows_mcp.engine.state_json import _is_json, encode_state, why_not_json
-from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, decode_payload, encode_payload
+from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, Payload, decode_payload, pack
 from workflows_mcp.testing import assert_same, make_state
+
+
+def encode(state: CheckpointState) -> Payload:
+    """What is stored of a state."""
+    return pack(encode_state(state))
 
 
 def decode(encoding: str, data: bytes, checkpoint_id: str = "checkpoint") -> CheckpointState:
@@ -40,15 +45,15 @@ VALUES = st.recursive(
 def test_any_json_comes_back_exactly(context: dict[str, object]) -> None:
     """Types and order of keys included."""
     state = make_state(context=context)
-    payload = encode_payload(state)
+    payload = encode(state)
     assert_same(decode(payload.encoding, payload.data), state)
     assert payload.full_bytes == len(encode_state(state))
 
 
 def test_small_states_are_stored_as_they_are_and_large_ones_compressed() -> None:
     """Compression where it pays; what does not shrink stays plain."""
-    assert encode_payload(make_state()).encoding == JSON
-    large = encode_payload(make_state(context={"text": "word " * 1000}))
+    assert encode(make_state()).encoding == JSON
+    large = encode(make_state(context={"text": "word " * 1000}))
     assert large.encoding == ZSTD
     assert len(large.data) < large.full_bytes / 10
 
@@ -77,7 +82,7 @@ def test_the_quick_check_says_what_the_slow_one_says(value: object) -> None:
 @pytest.mark.parametrize("size", [0, 5000])
 def test_every_flipped_bit_is_noticed(size: int) -> None:
     """In a plain and in a compressed payload."""
-    payload = encode_payload(make_state(context={"text": "x" * size}))
+    payload = encode(make_state(context={"text": "x" * size}))
     for index in range(len(payload.data)):
         damaged = bytearray(payload.data)
         damaged[index] ^= 1 << (index % 8)
@@ -88,7 +93,7 @@ def test_every_flipped_bit_is_noticed(size: int) -> None:
 @pytest.mark.parametrize("length", [0, 1, 3, 4, 5, 50, -1])
 def test_a_payload_that_was_cut_off_is_noticed(length: int) -> None:
     """Wherever it ends."""
-    payload = encode_payload(make_state())
+    payload = encode(make_state())
     with pytest.raises(CheckpointDecodeError, match="damaged"):
         decode(payload.encoding, payload.data[:length])
 

@@ -3,9 +3,10 @@
 import asyncio
 import os
 import random
+import threading
 import time
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from workflows_mcp import (
     StoreUnavailableError,
     upgrade_schema,
 )
+from workflows_mcp.persistence import store as store_module
 from workflows_mcp.persistence import writer as writer_module
+from workflows_mcp.persistence.codec import Payload, pack
 from workflows_mcp.persistence.dialects import Row
 from workflows_mcp.persistence.writer import Writer
 from workflows_mcp.testing import make_state
@@ -128,8 +131,8 @@ async def test_small_saves_pass_large_ones(open_store: OpenStore) -> None:
 
     large = [heavy(f"large {n}", 5_000_000) for n in range(6)]
     await asyncio.gather(*map(save, [*large, make_state("small 1"), make_state("small 2")]))
-    assert set(finished[:3]) == {"large 0", "small 1", "small 2"}
-    assert finished[3:] == [f"large {n}" for n in range(1, 6)]
+    assert {"small 1", "small 2"} <= set(finished[:3])
+    assert len(finished) == 8
 
 
 async def test_a_small_save_never_passes_a_large_one_of_its_id(open_store: OpenStore) -> None:
@@ -172,6 +175,134 @@ async def test_a_deletion_keeps_its_place_among_saves(open_store: OpenStore) -> 
     )
     assert results == ["a", "b", True, True, "b", True, False, "c"]
     assert await ids_in(store) == {"c"}
+
+
+# --- rows that are finished in threads
+
+
+class Stopped:
+    """The finishing of large rows, stopped until it is let go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun: list[int] = []
+        self._go_on = threading.Event()
+
+        def packed(plain: bytes) -> Payload:
+            if len(plain) >= writer_module._LARGE:
+                self.begun.append(threading.get_ident())
+                assert self._go_on.wait(30)
+            return pack(plain)
+
+        monkeypatch.setattr(store_module, "pack", packed)
+
+    def go_on(self) -> None:
+        """Let them all go on."""
+        self._go_on.set()
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stopped]:
+    """Stop all large rows before they are packed."""
+    stopped = Stopped(monkeypatch)
+    yield stopped
+    stopped.go_on()
+
+
+def large(name: str, version: int = 0) -> CheckpointState:
+    """A state that is large enough to be packed in a thread."""
+    return make_state(name, context={"version": version, "text": "x" * 100_000})
+
+
+async def test_others_are_saved_while_a_large_state_is_compressed(open_store: OpenStore, stopped: Stopped) -> None:
+    """The event loop and the lane go on; an earlier large state of an id holds back all that is behind it."""
+    store = open_store()
+    calls = {
+        "large": store.save_checkpoint(large("a", 1)),
+        "small of its id": store.save_checkpoint(make_state("a", context={"version": 2})),
+        "small": store.save_checkpoint(make_state("b")),
+    }
+    tasks = {name: asyncio.create_task(call) for name, call in calls.items()}
+    await asyncio.wait_for(tasks["small"], 5)
+    assert await asyncio.wait_for(store.save_checkpoint(make_state("c")), 5) == "c"
+    assert not tasks["large"].done()
+    assert not tasks["small of its id"].done()
+    assert stopped.begun
+    assert threading.get_ident() not in stopped.begun
+    stopped.go_on()
+    await asyncio.gather(*tasks.values())
+    loaded = await store.load_checkpoint("a")
+    assert loaded is not None
+    assert loaded.context == {"version": 2}
+
+
+async def test_a_deletion_waits_for_a_large_state_before_it(open_store: OpenStore, stopped: Stopped) -> None:
+    """And what comes after the deletion waits for it."""
+    store = open_store()
+    calls = [
+        store.save_checkpoint(large("a")),
+        store.delete_checkpoint("a"),
+        store.save_checkpoint(make_state("a", context={"version": 2})),
+        store.delete_checkpoint("b"),
+    ]
+    tasks = [asyncio.create_task(call) for call in calls]
+    await asyncio.wait(tasks, timeout=0.1)
+    assert not any(task.done() for task in tasks)
+    stopped.go_on()
+    assert await asyncio.gather(*tasks) == ["a", True, "a", False]
+    loaded = await store.load_checkpoint("a")
+    assert loaded is not None
+    assert loaded.context == {"version": 2}
+
+
+async def test_a_large_state_that_cannot_be_finished_fails_alone(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place is given to those behind it."""
+
+    def packed(plain: bytes) -> Payload:
+        if len(plain) >= writer_module._LARGE:
+            raise MemoryError
+        return pack(plain)
+
+    monkeypatch.setattr(store_module, "pack", packed)
+    store = open_store()
+    results = await save_all(store, [large("a"), make_state("a"), make_state("b"), large("c")])
+    assert [type(result) for result in results] == [MemoryError, str, str, MemoryError]
+    assert weigh(store) == 0
+    assert await ids_in(store) == {"a", "b"}
+
+
+async def test_a_large_state_of_a_caller_who_left_is_saved(open_store: OpenStore, stopped: Stopped) -> None:
+    """As a small one is; and closing waits for it."""
+    store = open_store()
+    save = asyncio.create_task(store.save_checkpoint(large("a")))
+    await until(lambda: stopped.begun)
+    save.cancel()
+    closing = asyncio.create_task(store.close())
+    await asyncio.wait({save, closing}, timeout=0.1)
+    assert save.cancelled()
+    assert not closing.done()
+    stopped.go_on()
+    await closing
+    assert await ids_in(open_store()) == {"a"}
+
+
+async def test_a_large_state_that_was_late_is_not_saved(open_store: OpenStore, stopped: Stopped) -> None:
+    """Its caller was told so, and closing does not wait for it longer than for others."""
+    store = open_store(deadline_seconds=0.5)
+    results = await save_all(store, [large(f"{n}") for n in range(5)])
+    assert [type(result) for result in results] == [StoreUnavailableError] * 5
+    saves = [asyncio.create_task(store.save_checkpoint(large(f"{n}"))) for n in range(5)]
+    await asyncio.sleep(0)
+    started = time.perf_counter()
+    await store.close()
+    assert time.perf_counter() - started < 0.5 + 0.5
+    results = await asyncio.gather(*saves, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailableError] * 5
+    stopped.go_on()
+    await asyncio.sleep(0.1)
+    assert weigh(store) == 0
+    assert await ids_in(open_store()) == set()
 
 
 # --- failures
@@ -328,7 +459,7 @@ async def test_a_server_that_became_read_only_is_left(open_store: OpenStore) -> 
 async def test_batches_of_many_sizes_leave_no_payloads_in_memory(open_store: OpenStore) -> None:
     """A prepared statement keeps what it was last run with, and there is one for each number of rows."""
     store = open_store()
-    noise = os.urandom(60_000).hex()
+    noise = os.urandom(30_000).hex()
     states = [make_state(f"{n}", context={"noise": noise, "n": n}) for n in range(60)]
     batches = record(store)
     await save_all(store, states)
@@ -336,7 +467,7 @@ async def test_batches_of_many_sizes_leave_no_payloads_in_memory(open_store: Ope
     for size in range(1, 60):
         await save_all(store, states[:size])
     assert len(set(map(len, batches))) > 50
-    assert resident_bytes() - before < 40 * 2**20
+    assert resident_bytes() - before < 20 * 2**20
 
 
 def resident_bytes() -> int:
@@ -427,11 +558,14 @@ async def test_past_a_bound_a_save_waits_before_it_is_encoded(open_store: OpenSt
     states = [make_state(f"{n}", context={"noise": noise}) for n in range(20)]
     async with raw.locked(database_url):
         saves = [asyncio.create_task(store.save_checkpoint(state)) for state in states]
-        await until(lambda: writer_of(store)._outside)
-        assert writer_module._MOST_BYTES <= weigh(store) < writer_module._MOST_BYTES + 2 * size
-        assert writer_of(store)._outside == len(states) - len(writer_of(store)._queue) - len(
-            writer_of(store)._in_flight
-        )
+        writer = writer_of(store)
+
+        def is_full() -> bool:
+            return weigh(store) >= writer_module._MOST_BYTES and all(write.row for write in writer._queue)  # type: ignore[union-attr]
+
+        await until(is_full)
+        assert weigh(store) < writer_module._MOST_BYTES + 2 * size + 10_000
+        assert writer._outside == len(states) - len(writer._queue) - len(writer._in_flight) > 0
     await asyncio.gather(*saves)
     assert weigh(store) == 0
     assert len(await ids_in(store)) == 21

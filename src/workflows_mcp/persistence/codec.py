@@ -22,20 +22,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workflows_mcp.engine.checkpoint import CheckpointState
-from workflows_mcp.engine.state_json import MAX_STATE_BYTES, build_state, damaged, decode_state, encode_state
+from workflows_mcp.engine.state_json import MAX_STATE_BYTES, build_state, damaged, decode_state
 
 if TYPE_CHECKING or sys.version_info < (3, 14):
     from backports import zstd
 else:
     from compression import zstd
 
-__all__ = ["GUIDE_JSON", "JSON", "ZSTD", "Payload", "decode_payload", "encode_payload"]
+__all__ = ["GUIDE_JSON", "JSON", "ZSTD", "Payload", "decode_payload", "pack"]
 
 JSON = "json"
 ZSTD = "zstd"
 GUIDE_JSON = "guide-json"
 
-_LEVEL = 3
+_LEVEL = 1
+"""zstd's fastest that still finds most: level 3 takes a fifth longer and saves a twentieth (`benchmarks/probe.py`)."""
+
 _CHECKSUM_BYTES = 4
 
 _WORTH_COMPRESSING = 2048
@@ -67,14 +69,8 @@ class Payload:
     full_bytes: int
 
 
-def encode_payload(state: CheckpointState, *, max_bytes: int | None = None) -> Payload:
-    """Encode a state for storage.
-
-    Raises:
-        CheckpointEncodeError: The state holds something that is not plain JSON.
-        CheckpointTooLargeError: Its plain JSON is larger than `max_bytes`, or than any store takes.
-    """
-    plain = encode_state(state, max_bytes=max_bytes)
+def pack(plain: bytes) -> Payload:
+    """The payload of a state's plain JSON. May be called in any thread; for large ones, other threads run meanwhile."""
     encoding, body = JSON, plain
     if len(plain) >= _WORTH_COMPRESSING:
         frame = _of_thread.compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)

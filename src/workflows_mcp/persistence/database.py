@@ -22,7 +22,7 @@ from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection,
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.statements import Query
-from workflows_mcp.persistence.writer import GRACE_SECONDS, Writer
+from workflows_mcp.persistence.writer import GRACE_SECONDS, Draft, Writer
 from workflows_mcp.settings import Settings, load_settings
 
 __all__ = ["Database", "describe_database"]
@@ -96,11 +96,11 @@ class Database:
         """Names the database in messages; holds no password."""
         return self.dialect.description
 
-    async def save(self, encode: Callable[[], Row]) -> None:
+    async def save(self, encode: Callable[[], Draft]) -> None:
         """Insert or replace a checkpoint's row; returns when it is durable.
 
         Args:
-            encode: Makes the row, a value for each column of the table, when there is room for it.
+            encode: Drafts the row, a value for each column of the table, when there is room for it.
 
         Raises:
             CheckpointStoreError: The error, in the project's terms.
@@ -345,6 +345,8 @@ class Database:
         )
 
     def _payloads_of(self, checkpoint_ids: Collection[str]) -> Query:
+        if len(checkpoint_ids) == 1:
+            return statements.payload(*checkpoint_ids)  # PostgreSQL plans it once, and `= ANY` at every call
         return Query(self._payloads, {"checkpoint_ids": self.dialect.any_value(checkpoint_ids)})
 
     async def _load_together(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:

@@ -46,6 +46,7 @@ __all__ = [
     "listing",
     "next_workflow",
     "oldest",
+    "payload",
     "payloads",
     "remove",
     "remove_range",
@@ -108,13 +109,21 @@ def upsert(dialect: Dialect) -> Executable:
     return dialect.upsert(TABLE, kept=_KEPT_BY_A_REPEATED_SAVE)
 
 
+def payload(checkpoint_id: str) -> Query:
+    """The payload of one checkpoint, and the columns that decoding may need."""
+    return Query(_PAYLOAD, {"checkpoint_id": checkpoint_id})
+
+
 def payloads(dialect: Dialect) -> Executable:
-    """The payloads of some checkpoints, in no order, and the columns that decoding may need.
+    """The same columns of some checkpoints, in no order.
 
     Its one parameter, `checkpoint_ids`, is what `Dialect.any_value` makes of the ids.
     """
-    columns = (C.checkpoint_id, C.workflow_name, C.created_at, C.encoding, C.payload)
-    return select(*columns).where(dialect.matches_any(TABLE.c.checkpoint_id, "checkpoint_ids"))
+    return _PAYLOADS.where(dialect.matches_any(TABLE.c.checkpoint_id, "checkpoint_ids"))
+
+
+_PAYLOADS = select(C.checkpoint_id, C.workflow_name, C.created_at, C.encoding, C.payload)
+_PAYLOAD = _PAYLOADS.where(C.checkpoint_id == bindparam("checkpoint_id"))
 
 
 def stats() -> Query:

@@ -1,6 +1,7 @@
 """The checkpoint store over SQLite and PostgreSQL."""
 
 import asyncio
+import functools
 import itertools
 import operator
 import time
@@ -21,13 +22,15 @@ from workflows_mcp.engine.filters import (
     check_name,
     position_of,
 )
+from workflows_mcp.engine.state_json import encode_state
 from workflows_mcp.errors import CheckpointDecodeError
 from workflows_mcp.persistence import statements
-from workflows_mcp.persistence.codec import decode_payload, encode_payload
+from workflows_mcp.persistence.codec import decode_payload, pack
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Row
 from workflows_mcp.persistence.schema import check_schema
 from workflows_mcp.persistence.statements import METADATA_FIELDS, Doomed
+from workflows_mcp.persistence.writer import Draft
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
 
 __all__ = ["SQLAlchemyCheckpointStore", "create_checkpoint_store"]
@@ -72,7 +75,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def save_checkpoint(self, state: CheckpointState, *, max_bytes: int | None = None) -> str:
         """See `CheckpointStore.save_checkpoint`. Durable: committed to disk by the database's own rules."""
         check_columns(state)
-        await self._database.save(lambda: _row(state, max_bytes))
+        await self._database.save(lambda: _draft(state, max_bytes))
         return state.checkpoint_id
 
     async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
@@ -239,14 +242,19 @@ def _position(row: Sequence[Any]) -> Position:
     return created_at, checkpoint_id
 
 
-def _row(state: CheckpointState, max_bytes: int | None) -> Row:
+def _draft(state: CheckpointState, max_bytes: int | None) -> Draft:
+    """A row that lacks its payload yet; nothing of it refers to the state any more."""
+    plain = encode_state(state, max_bytes=max_bytes)
+    columns = {**columns_of(state), **_UNCLAIMED, "status": state.status.value}
+    return Draft(state.checkpoint_id, len(plain), functools.partial(_row, columns, plain))
+
+
+def _row(columns: dict[str, Any], plain: bytes) -> Row:
     """A value for each column of the table, in its order."""
-    payload = encode_payload(state, max_bytes=max_bytes)
+    payload = pack(plain)
     row: Row = _COLUMNS(
         {
-            **columns_of(state),
-            **_UNCLAIMED,
-            "status": state.status.value,
+            **columns,
             "full_bytes": payload.full_bytes,
             "stored_bytes": len(payload.data),
             "encoding": payload.encoding,

@@ -3,18 +3,23 @@
 There is one lane. What comes first is committed first, and nothing begins before the fate of what went ahead is
 known, so that no two commits in flight hold the same id or run, and a save that its caller gave up cannot overwrite
 a later one. Small saves may pass large ones, and never one of their own id.
+
+Large rows are finished in threads: neither the event loop nor the lane waits while one is compressed.
 """
 
 import asyncio
 import contextlib
+import functools
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError, copy_error
 from workflows_mcp.persistence.dialects import Row
 
-__all__ = ["GRACE_SECONDS", "Writer"]
+__all__ = ["GRACE_SECONDS", "Draft", "Writer"]
 
 T = TypeVar("T")
 
@@ -25,7 +30,10 @@ _BATCH_BYTES = 4 * 2**20
 """The most bytes of one commit, once for small rows and once for large ones; one row alone may have more."""
 
 _LARGE = 64 * 2**10
-"""From this many bytes on a row is large: rows below it share a commit with what fits of the large ones."""
+"""From this many bytes on a row is large: it is finished in a thread, and shares commits as far as it fits."""
+
+_MOST_THREADS = 4
+"""The most rows that are finished at a time; two of a megabyte each take no longer than their commit."""
 
 _MOST_BYTES = 32 * 2**20
 """What is accepted and not committed yet. Past it a save waits, before its state is encoded."""
@@ -40,15 +48,29 @@ GRACE_SECONDS = 0.1
 """How much later than its deadline a call is given up by us: the database's own reason is worth more than ours."""
 
 
+class Draft(NamedTuple):
+    """A row that is still to be finished.
+
+    Attributes:
+        key: Its id.
+        size: About how many bytes it has.
+        finish: Makes the row, a tuple of the id, other columns and the payload; called once, in any thread.
+    """
+
+    key: str
+    size: int
+    finish: Callable[[], Row]
+
+
 class _Write:
-    """A row that waits to be committed, and the caller who waits for it."""
+    """A row that waits to be committed, empty until it is finished, and the caller who waits for it."""
 
     __slots__ = ("deadline", "done", "key", "row", "size")
 
-    def __init__(self, row: Row, done: "asyncio.Future[None]", deadline: float) -> None:
-        self.row = row
-        self.key: str = row[0]
-        self.size = len(row[-1]) + _ROW_BYTES
+    def __init__(self, draft: Draft, done: "asyncio.Future[None]", deadline: float) -> None:
+        self.row: Row = ()
+        self.key = draft.key
+        self.size = draft.size + _ROW_BYTES
         self.done = done
         self.deadline = deadline
 
@@ -103,23 +125,24 @@ class Writer:
         self._door = asyncio.Lock()
         self._has_room = asyncio.Event()
         self._has_room.set()
+        self._has_changed = asyncio.Event()
+        self._threads: ThreadPoolExecutor | None = None
 
-    async def save(self, encode: Callable[[], Row]) -> None:
+    async def save(self, encode: Callable[[], Draft]) -> None:
         """Commit a row; returns when it is durable.
 
         Args:
-            encode: Makes the row when there is room for it: a tuple of the id, other columns and the payload.
+            encode: Drafts the row when there is room for it.
 
         Raises:
             CheckpointStoreError: It was not written, or not in time.
-            Exception: What `encode` raised.
+            Exception: What `encode`, or finishing its draft, raised.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._deadline_seconds
+        deadline = asyncio.get_running_loop().time() + self._deadline_seconds
         if self._outside or not self._has_room.is_set():
-            write = await self._wait_outside(lambda: _Write(encode(), loop.create_future(), deadline), deadline)
+            write = await self._wait_outside(lambda: self._begin(encode(), deadline), deadline)
         else:
-            write = _Write(encode(), loop.create_future(), deadline)
+            write = self._begin(encode(), deadline)
             self._accept(write)
         await write.done
 
@@ -155,6 +178,37 @@ class Writer:
         self._queue.clear()
         if self._timer is not None:
             self._timer.cancel()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, draft: Draft, deadline: float) -> _Write:
+        """Finish a row, or have a thread do it; then it waits in its place, and those behind may pass it."""
+        loop = asyncio.get_running_loop()
+        write = _Write(draft, loop.create_future(), deadline)
+        if write.size < _LARGE:
+            write.row = draft.finish()
+            write.size = len(write.row[-1]) + _ROW_BYTES
+        else:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS), "workflows-mcp-pack")
+            finishing = loop.run_in_executor(self._threads, draft.finish)
+            finishing.add_done_callback(functools.partial(self._take, write))
+        return write
+
+    def _take(self, write: _Write, finished: "asyncio.Future[Row]") -> None:
+        """Make a write of a row that a thread has finished ready to be committed."""
+        error = asyncio.CancelledError() if finished.cancelled() else finished.exception()
+        if write not in self._queue:
+            return  # given up meanwhile
+        if error is None:
+            write.row = finished.result()
+            size = len(write.row[-1]) + _ROW_BYTES
+            self._count(size - write.size)
+            write.size = size
+        else:
+            self._queue.remove(write)
+            self._count(-write.size)
+            _fail(write, error)
 
     async def _wait_outside(self, make: Callable[[], Item], deadline: float) -> Item:
         """Wait for room, in the order of arrival: nothing passes what came before it, of whichever id."""
@@ -180,6 +234,8 @@ class Writer:
             self._set_timer(item.deadline)
 
     def _count(self, size: int) -> None:
+        """Note that the queue has changed, and by how many bytes."""
+        self._has_changed.set()
         self._bytes += size
         if self._bytes < _MOST_BYTES:
             self._has_room.set()
@@ -190,10 +246,11 @@ class Writer:
         """The lane: commits batch after batch until the queue is empty."""
         try:
             while self._queue:
+                self._has_changed.clear()
                 self._in_flight = batch = self._next_batch()
                 if not batch:
-                    continue
-                if isinstance(batch[0], _Job):
+                    await self._has_changed.wait()
+                elif isinstance(batch[0], _Job):
                     await self._do(batch[0])
                 else:
                     await self._write(batch)  # type: ignore[arg-type] # a job is always alone
@@ -205,9 +262,9 @@ class Writer:
             self._lane = None
 
     def _next_batch(self) -> Sequence[_Write | _Job]:
-        """Take what the next commit holds: a job alone, or rows with different ids within the bounds.
+        """Take what the next commit holds: a job alone, or finished rows with different ids within the bounds.
 
-        Nothing, when all that waited is late: what its caller may be told has failed does not begin any more.
+        Nothing, when all that waits is late or unfinished. What its caller may be told has failed does not begin.
         """
         self._drop_late(asyncio.get_running_loop().time())
         if not self._queue:
@@ -225,7 +282,7 @@ class Writer:
                 self._queue.appendleft(item)
                 break
             is_large = item.size >= _LARGE
-            if item.key not in keys and (item.size <= room[is_large] or not batch):
+            if item.row and item.key not in keys and (item.size <= room[is_large] or not batch):
                 batch.append(item)
                 room[is_large] -= item.size
             else:
@@ -298,7 +355,7 @@ def _may_be_one_rows_fault(error: Exception) -> bool:
     return not isinstance(error, CheckpointStoreError) or type(error) in {CheckpointStoreError, StoreFullError}
 
 
-def _fail(item: _Write | _Job, error: Exception) -> None:
+def _fail(item: _Write | _Job, error: BaseException) -> None:
     if item.done.done():
         return
     item.done.set_exception(copy_error(error) if isinstance(error, CheckpointStoreError) else error)
