@@ -52,6 +52,7 @@ def probe(folder: Path, rows: int) -> list[tuple[str, float, str]]:
         *_threads(),
         *_python(states),
         *_commits(path, saving, states),
+        *asyncio.run(_stages(path)),
         *_stats(path, saving, states, rows),
     ]
 
@@ -180,6 +181,64 @@ def _commits(path: str, saving: str, states: Sequence[CheckpointState]) -> list[
                 "µs",
             ),
         ]
+
+
+class _Clock:
+    """Adds up how long the calls of a function take."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:  # noqa: ANN401 - what the function takes and gives
+            started = time.perf_counter()
+            try:
+                return function(*args)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return call
+
+    def timed_async(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*args: Any) -> Any:  # noqa: ANN401 - what the function takes and gives
+            started = time.perf_counter()
+            try:
+                return await function(*args)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return call
+
+
+async def _stages(path: str) -> list[tuple[str, float, str]]:
+    """Where the time of a save goes that is made alone: medians of turns, each of many saves."""
+    count = 500
+    states = iter(StateSource(Shape(SIZES["1kb"], SIZES["1kb"])).take(count * _TURNS + 1))
+    call, encoding, commit, thread = (_Clock() for _ in range(4))
+    async with SQLAlchemyCheckpointStore(path) as store:
+        await store.save_checkpoint(next(states))
+        database: Any = store._database  # noqa: SLF001 - a probe looks inside
+        save = database.save
+        database.save = lambda encode: save(encoding.timed(encode))
+        held = database._saving._held  # noqa: SLF001
+        held.save = commit.timed_async(held.save)
+        held._connection._execute_fetchall = thread.timed(held._connection._execute_fetchall)  # noqa: SLF001
+        turns = []
+        for _ in range(_TURNS):
+            for clock in (call, encoding, commit, thread):
+                clock.seconds = 0.0
+            for state in itertools.islice(states, count):
+                await call.timed_async(store.save_checkpoint)(state)
+            parts = (call, thread, encoding, commit)
+            turns.append([clock.seconds / count * 1e6 for clock in parts])
+    whole, in_thread, encoded, committed = (statistics.median(turn) for turn in zip(*turns, strict=True))
+    return [
+        ("a save of 1 KB by the store, one after the other", whole, "µs"),
+        ("of it the commit, in the driver's thread", in_thread, "µs"),
+        ("of it the way to that thread and back", committed - in_thread, "µs"),
+        ("of it checking and encoding the state", encoded, "µs"),
+        ("of it all else on the event loop", whole - committed - encoded, "µs"),
+    ]
 
 
 def _stats(path: str, saving: str, states: Sequence[CheckpointState], rows: int) -> list[tuple[str, float, str]]:

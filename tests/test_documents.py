@@ -18,7 +18,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"
 NOT_RUN = {
     "git clone https://github.com/workflows-mcp/workflows-mcp && cd workflows-mcp": "tests/packaging, .ci/run",
     "python3 run.py test          # installs everything into .venv/ first; a real PostgreSQL 18 comes along": ".ci/run",
-    "python3 run.py bench --turns 3 --no-scale --save docs/performance": ".ci/run, with --quick",
+    "python3 run.py bench --turns 3 --save docs/performance": ".ci/run, with --quick",
     "python3 run.py bench probe": "tests/benchmarks",
 }
 """Blocks that other checks run, by their first line."""

@@ -74,7 +74,7 @@ class Database:
         )
         self._check = check
         self._is_checked = False
-        self._upsert = statements.upsert(self.dialect)
+        self._upsert_many = statements.upsert_many(self.dialect)
         self._saving, self._reading = Line(self._hold, self._misuse), Line(self._hold, self._misuse)
         self._payloads = statements.payloads(self.dialect)
         self._reader = Reader(self._load_together, self._spawn)
@@ -241,7 +241,7 @@ class Database:
 
         async def work(connection: AsyncConnection) -> Collection[str]:
             parameters = self.dialect.upsert_parameters(statements.TABLE, rows)
-            result = await connection.execute(self._upsert, parameters)
+            result = await connection.execute(self._upsert_many, parameters)
             return {row[0] for row in (result if result.returns_rows else rows)}
 
         return await self._try_until(deadline, lambda: self._work(work))
@@ -269,7 +269,10 @@ class Database:
         made = await self.engine.raw_connection()
         driver = made.driver_connection
         made.detach()
-        return self.dialect.hold(driver, self._compile(self._upsert)[0], self.settings.deadline_seconds)
+        saving, saving_many = (
+            self._compile(statement)[0] for statement in (statements.upsert(self.dialect), self._upsert_many)
+        )
+        return self.dialect.hold(driver, saving, saving_many, self.settings.deadline_seconds)
 
     async def _try_until(self, deadline: float, attempt: Callable[[], Awaitable[T]], *, is_cut_short: bool = True) -> T:
         """Try until it succeeds, fails for good, or it is too late; `is_cut_short`: also an attempt under way."""

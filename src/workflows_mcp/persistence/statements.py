@@ -54,6 +54,7 @@ __all__ = [
     "stats",
     "superfluous",
     "upsert",
+    "upsert_many",
 ]
 
 
@@ -105,8 +106,13 @@ _its_place = tuple_(C.created_at, C.checkpoint_id)
 
 
 def upsert(dialect: Dialect) -> Executable:
-    """Insert checkpoints, or replace all that the states decide of those with their ids."""
+    """Insert a checkpoint, or replace all that the state decides of the one with its id."""
     return dialect.upsert(TABLE, kept=_KEPT_BY_A_REPEATED_SAVE)
+
+
+def upsert_many(dialect: Dialect) -> Executable:
+    """The same for any number of checkpoints; see `Dialect.upsert_parameters`."""
+    return dialect.upsert_many(TABLE, kept=_KEPT_BY_A_REPEATED_SAVE)
 
 
 def payload(checkpoint_id: str) -> Query:

@@ -150,16 +150,20 @@ class Dialect(ABC):
 
     @abstractmethod
     def upsert(self, table: Table, kept: Collection[str]) -> Executable:
-        """A statement that inserts rows, each replacing the row with the same primary key.
+        """A statement that inserts a row, replacing one with the same primary key. Its parameters are the columns.
 
         Args:
             table: Where to insert.
             kept: Columns that an existing row keeps.
         """
 
+    def upsert_many(self, table: Table, kept: Collection[str]) -> Executable:
+        """The same for any number of rows."""
+        return self.upsert(table, kept)
+
     @abstractmethod
     def upsert_parameters(self, table: Table, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as SQLAlchemy has it
-        """What `upsert` is executed with to write some rows, which have a value for each column of the table."""
+        """What `upsert_many` is executed with to write some rows, which have a value for each column of the table."""
 
     @abstractmethod
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
@@ -170,12 +174,19 @@ class Dialect(ABC):
         """What that parameter is given."""
 
     @abstractmethod
-    def hold(self, connection: Any, saving: str, patience: float) -> HeldConnection:  # noqa: ANN401 - the driver's own
+    def hold(
+        self,
+        connection: Any,  # noqa: ANN401 - the driver's own
+        saving: str,
+        saving_many: str,
+        patience: float,
+    ) -> HeldConnection:
         """Take a driver's connection that was made by `create_engine`.
 
         Args:
             connection: The driver's connection; from now on nobody else's.
-            saving: What `upsert` compiles to; its parameters are the table's columns.
+            saving: What `upsert` compiles to.
+            saving_many: What `upsert_many` compiles to.
             patience: After how many seconds a statement ends, one way or another.
         """
 

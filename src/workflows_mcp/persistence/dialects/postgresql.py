@@ -92,18 +92,21 @@ class _HeldPostgreSQLConnection(HeldConnection):
     Args:
         connection: The driver's connection.
         saving: See `Dialect.hold`.
+        saving_many: See `Dialect.hold`.
         patience: After how many seconds the server ends a statement by itself.
     """
 
-    def __init__(self, connection: asyncpg.Connection, saving: str, patience: float) -> None:
+    def __init__(self, connection: asyncpg.Connection, saving: str, saving_many: str, patience: float) -> None:
         super().__init__(saving)
+        self._saving_many = saving_many
         self._connection = connection
         self._patience = patience
         self._turn = asyncio.Lock()
 
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """See `HeldConnection.save`."""
-        written = await self._write(self._connection.fetch, self._saving, tuple(_arrays(rows)))
+        sql, values = (self._saving, rows[0]) if len(rows) == 1 else (self._saving_many, tuple(_arrays(rows)))
+        written = await self._write(self._connection.fetch, sql, values)
         return {row[0] for row in written}
 
     async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
@@ -156,6 +159,13 @@ class _HeldPostgreSQLConnection(HeldConnection):
 def _arrays(rows: Sequence[Row]) -> Iterable[Row]:
     """The rows' columns. In the order of their keys: two batches that lock the same rows do not deadlock."""
     return zip(*sorted(rows, key=_FIRST), strict=True)
+
+
+def _replacing(statement: postgresql.Insert, table: Table, kept: Collection[str]) -> Executable:
+    """An insertion that replaces rows, and says which ones it wrote."""
+    key = [one.name for one in table.primary_key]
+    new = replaced_columns(statement, table, kept)
+    return statement.on_conflict_do_update(index_elements=key, set_=new).returning(*table.primary_key)
 
 
 class PostgreSQLDialect(Dialect):
@@ -230,20 +240,19 @@ class PostgreSQLDialect(Dialect):
             yield
 
     def upsert(self, table: Table, kept: Collection[str]) -> Executable:
-        """See `Dialect.upsert`: one statement however many rows, which come as an array for each column.
+        """See `Dialect.upsert`."""
+        row = {one.name: bindparam(one.name, type_=one.type) for one in table.c}
+        return _replacing(postgresql.insert(table).values(row), table, kept)
+
+    def upsert_many(self, table: Table, kept: Collection[str]) -> Executable:
+        """See `Dialect.upsert_many`: one statement however many rows, which come as an array for each column.
 
         Not the driver's `executemany`: cancelled while it sends, it never ends and keeps its locks (asyncpg #873),
         and it does not tell which rows were written.
         """
         arrays = [bindparam(one.name, type_=postgresql.ARRAY(one.type)) for one in table.c]
         new = func.unnest(*arrays).table_valued(*(column(one.name, one.type) for one in table.c)).render_derived()
-        statement = postgresql.insert(table)
-        key = [one.name for one in table.primary_key]
-        return (
-            statement.from_select(table.c.keys(), select(*new.c))
-            .on_conflict_do_update(index_elements=key, set_=replaced_columns(statement, table, kept))
-            .returning(*table.primary_key)
-        )
+        return _replacing(postgresql.insert(table).from_select(table.c.keys(), select(*new.c)), table, kept)
 
     def upsert_parameters(self, table: Table, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
         """See `Dialect.upsert_parameters`."""
@@ -257,9 +266,15 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.any_value`."""
         return list(values)
 
-    def hold(self, connection: Any, saving: str, patience: float) -> HeldConnection:  # noqa: ANN401 - as the base has it
+    def hold(
+        self,
+        connection: Any,  # noqa: ANN401 - as the base has it
+        saving: str,
+        saving_many: str,
+        patience: float,
+    ) -> HeldConnection:
         """See `Dialect.hold`."""
-        return _HeldPostgreSQLConnection(connection, saving, patience)
+        return _HeldPostgreSQLConnection(connection, saving, saving_many, patience)
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""

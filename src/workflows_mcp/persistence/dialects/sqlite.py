@@ -336,7 +336,13 @@ class SQLiteDialect(Dialect):
         """See `Dialect.any_value`."""
         return json.dumps(list(values))
 
-    def hold(self, connection: Any, saving: str, patience: float) -> HeldConnection:  # noqa: ANN401, ARG002 - as the base has it
+    def hold(
+        self,
+        connection: Any,  # noqa: ANN401 - as the base has it
+        saving: str,
+        saving_many: str,  # noqa: ARG002 - they are the same
+        patience: float,  # noqa: ARG002 - the driver's connection has it
+    ) -> HeldConnection:
         """See `Dialect.hold`."""
         return _HeldSQLiteConnection(connection, saving)
 
