@@ -82,21 +82,25 @@ class CheckpointState:
     status: CheckpointStatus = CheckpointStatus.RUNNING
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "created_at", _finite_seconds(self.created_at))
-        try:
-            status = CheckpointStatus(self.status)
-        except ValueError:
-            known = ", ".join(CheckpointStatus)
-            raise ValueError(f"status {self.status!r} is not one of: {known}") from None
+        if type(self.created_at) is not float or not math.isfinite(self.created_at):
+            object.__setattr__(self, "created_at", _finite_seconds(self.created_at))
+        status = self.status
+        if type(status) is not CheckpointStatus:
+            try:
+                status = CheckpointStatus(status)
+            except ValueError:
+                known = ", ".join(CheckpointStatus)
+                raise ValueError(f"status {status!r} is not one of: {known}") from None
+            object.__setattr__(self, "status", status)
         if self.paused_block_id is not None and status is CheckpointStatus.RUNNING:
             status = CheckpointStatus.PAUSED
+            object.__setattr__(self, "status", status)
         if (self.paused_block_id is not None) != (status is CheckpointStatus.PAUSED):
             raise ValueError(
                 f"a {status} checkpoint needs a paused_block_id"
                 if status is CheckpointStatus.PAUSED
                 else f"a checkpoint with a paused_block_id cannot be {status}"
             )
-        object.__setattr__(self, "status", status)
 
     @property
     def is_paused(self) -> bool:
@@ -117,7 +121,12 @@ class CheckpointState:
             missing = _REQUIRED_FIELDS - fields.keys()
             if missing:
                 raise ValueError(f"missing fields: {', '.join(sorted(missing))}")
-        return cls(**fields)
+            return cls(**fields)
+        # A frozen dataclass's own __init__ sets its fields one by one, which takes longer than parsing a small state.
+        state = object.__new__(cls)
+        vars(state).update(fields)
+        state.__post_init__()
+        return state
 
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(CheckpointState))

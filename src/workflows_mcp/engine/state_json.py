@@ -117,9 +117,7 @@ def decode_state(data: bytes, checkpoint_id: str) -> CheckpointState:
     Raises:
         CheckpointDecodeError: The bytes are not a state's JSON, not this checkpoint's, or of a newer version.
     """
-    fields: Any = None
-    with contextlib.suppress(orjson.JSONDecodeError):
-        fields = orjson.loads(data)
+    fields = _parsed(data)
     # Raised outside any handler: the parser's error holds the payload, and must not be this one's context.
     if not isinstance(fields, dict):
         raise damaged(checkpoint_id, "it is not JSON, or no JSON object")
@@ -159,9 +157,10 @@ def build_state(fields: dict[str, Any], checkpoint_id: str) -> CheckpointState:
             f"checkpoint {checkpoint_id!r} was saved with schema version {version}, and this version of "
             f"workflows-mcp reads up to {STATE_SCHEMA_VERSION}: upgrade workflows-mcp"
         )
-    for name, types in _FIELD_TYPES.items():
-        if name in fields and type(fields[name]) not in types:
-            raise damaged(checkpoint_id, f"its {name} is a {type(fields[name]).__name__}")
+    if not all(map(_contains, _FIELD_TYPES.values(), map(type, map(fields.get, _FIELD_TYPES)))):
+        for name, types in _FIELD_TYPES.items():
+            if name in fields and type(fields[name]) not in types:
+                raise damaged(checkpoint_id, f"its {name} is a {type(fields[name]).__name__}")
     with contextlib.suppress(ValueError):
         return CheckpointState.from_fields(fields)
     # Which ones is not said: an unknown field's name, or a wrong value, is somebody's data.
@@ -174,6 +173,14 @@ def damaged(checkpoint_id: str, why: str) -> CheckpointDecodeError:
         f"the payload of checkpoint {checkpoint_id!r} is damaged: {why}. Other checkpoints are unaffected; "
         "restore this one from a backup or an earlier checkpoint of its run, or delete it"
     )
+
+
+def _parsed(data: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """What JSON bytes say; None when they are no JSON."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _check_field(state: CheckpointState, name: str, value: object) -> None:

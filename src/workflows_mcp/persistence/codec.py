@@ -18,8 +18,7 @@ import json
 import sys
 import threading
 import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from workflows_mcp.engine.checkpoint import CheckpointState
 from workflows_mcp.engine.state_json import MAX_STATE_BYTES, build_state, damaged, decode_state
@@ -54,8 +53,7 @@ class _OfThread(threading.local):
 _of_thread = _OfThread()
 
 
-@dataclass(frozen=True)
-class Payload:
+class Payload(NamedTuple):
     """A state as it is stored.
 
     Attributes:

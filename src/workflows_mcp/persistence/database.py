@@ -37,6 +37,8 @@ _LEAST_SECONDS_TO_CLOSE = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
 """Seconds between two tries: the most after the first failure, and the most of all; drawn at random below."""
 
+_NO_TIMEOUT = contextlib.nullcontext()
+
 
 def describe_database(url: str) -> str:
     """A URL's database in words that hold no password.
@@ -247,14 +249,12 @@ class Database:
         return await self._try_until(deadline, lambda: self._work(work))
 
     async def _write(self, deadline: float, work: Callable[[HeldConnection], Awaitable[T]]) -> T:
-        """Write over the held connection, and make sure that it is our database's.
+        """Write over the held connection.
 
         An attempt is not cut short at the deadline, when its callers are told: it bounds itself, and until it has
         ended no other may begin, lest it overwrite what came later.
         """
-        result = await self._try_until(deadline, lambda: self._saving.call(work), is_cut_short=False)
-        self.dialect.require_same_database()
-        return result
+        return await self._try_until(deadline, lambda: self._saving.call(work), is_cut_short=False)
 
     async def _work(self, work: Work[T]) -> T:
         async with self.engine.begin() as connection:
@@ -266,13 +266,10 @@ class Database:
         if not self._is_checked:
             async with self.engine.connect() as connection:
                 await self._check_once(connection)
-        made = await self.engine.raw_connection()
-        driver = made.driver_connection
-        made.detach()
         saving, saving_many = (
             self._compile(statement)[0] for statement in (statements.upsert(self.dialect), self._upsert_many)
         )
-        return self.dialect.hold(driver, saving, saving_many, self.settings.deadline_seconds)
+        return await self.dialect.hold(self.engine, saving, saving_many, self.settings)
 
     async def _try_until(self, deadline: float, attempt: Callable[[], Awaitable[T]], *, is_cut_short: bool = True) -> T:
         """Try until it succeeds, fails for good, or it is too late; `is_cut_short`: also an attempt under way."""
@@ -280,7 +277,7 @@ class Database:
         failure: Failure | None = None
         pause = _FIRST_PAUSE
         try:
-            async with asyncio.timeout_at(deadline if is_cut_short else None):
+            async with asyncio.timeout_at(deadline) if is_cut_short else _NO_TIMEOUT:
                 while True:
                     try:
                         return await attempt()

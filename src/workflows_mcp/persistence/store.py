@@ -251,16 +251,9 @@ def _draft(state: CheckpointState, max_bytes: int | None) -> Draft:
 
 def _row(columns: dict[str, Any], plain: bytes) -> Row:
     """A value for each column of the table, in its order."""
-    payload = pack(plain)
-    row: Row = _COLUMNS(
-        {
-            **columns,
-            "full_bytes": payload.full_bytes,
-            "stored_bytes": len(payload.data),
-            "encoding": payload.encoding,
-            "payload": payload.data,
-        }
-    )
+    encoding, data, full_bytes = pack(plain)
+    columns.update(full_bytes=full_bytes, stored_bytes=len(data), encoding=encoding, payload=data)
+    row: Row = _COLUMNS(columns)
     return row
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Executable, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 
 __all__ = ["Dialect", "Failure", "HeldConnection", "Row", "replaced_columns"]
@@ -47,20 +48,29 @@ class HeldConnection(ABC):
         is_usable: False when a call failed and what it left behind is unknown: to be abandoned.
     """
 
-    def __init__(self, saving: str) -> None:
-        self._saving = saving
+    def __init__(self) -> None:
         self.is_usable = True
 
     @abstractmethod
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """Insert or replace some rows with different ids, all or none, durably; returns the ids that were written.
 
-        However it ends, no row is written after that.
+        However it ends, no row is written after that, unless the call was cancelled. What was written is in the
+        database that the URL names; if it is not, that is an error.
         """
+
+    def begin_save(self, row: Row, then: Then[Collection[str]]) -> bool:  # noqa: ARG002 - for those who can
+        """Begin to save a row, if the driver can be called without a task; `then` hears the ids that
+        were written, or why none was.
+
+        Returns:
+            Whether it was begun.
+        """
+        return False
 
     @abstractmethod
     async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
-        """All rows of a query."""
+        """All rows of a query, or a `TimeoutError` when they take longer than the connection has patience."""
 
     @abstractmethod
     async def change(self, sql: str, values: Sequence[Any]) -> int:
@@ -125,13 +135,6 @@ class Dialect(ABC):
     def vacuum_statements(self) -> Iterable[str]:
         """What gives space back and refreshes the planner's statistics, to be run outside a transaction."""
 
-    def require_same_database(self) -> None:  # noqa: B027 - only a file can be replaced under its connections
-        """Make sure that what open connections write to is still what the URL names.
-
-        Raises:
-            StoreConfigurationError: It is not.
-        """
-
     @abstractmethod
     def create_database(self) -> bool:
         """Create an empty database where there is none and the database allows it; True when one was created."""
@@ -174,20 +177,14 @@ class Dialect(ABC):
         """What that parameter is given."""
 
     @abstractmethod
-    def hold(
-        self,
-        connection: Any,  # noqa: ANN401 - the driver's own
-        saving: str,
-        saving_many: str,
-        patience: float,
-    ) -> HeldConnection:
-        """Take a driver's connection that was made by `create_engine`.
+    async def hold(self, engine: AsyncEngine, saving: str, saving_many: str, settings: Settings) -> HeldConnection:
+        """Open a connection that is held; it takes up no place in the engine's pool.
 
         Args:
-            connection: The driver's connection; from now on nobody else's.
+            engine: What `create_engine` made of the settings.
             saving: What `upsert` compiles to.
             saving_many: What `upsert_many` compiles to.
-            patience: After how many seconds a statement ends, one way or another.
+            settings: Whose deadline is also that of a statement.
         """
 
 

@@ -97,7 +97,8 @@ class _HeldPostgreSQLConnection(HeldConnection):
     """
 
     def __init__(self, connection: asyncpg.Connection, saving: str, saving_many: str, patience: float) -> None:
-        super().__init__(saving)
+        super().__init__()
+        self._saving = saving
         self._saving_many = saving_many
         self._connection = connection
         self._patience = patience
@@ -266,15 +267,12 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.any_value`."""
         return list(values)
 
-    def hold(
-        self,
-        connection: Any,  # noqa: ANN401 - as the base has it
-        saving: str,
-        saving_many: str,
-        patience: float,
-    ) -> HeldConnection:
+    async def hold(self, engine: AsyncEngine, saving: str, saving_many: str, settings: Settings) -> HeldConnection:
         """See `Dialect.hold`."""
-        return _HeldPostgreSQLConnection(connection, saving, saving_many, patience)
+        made = await engine.raw_connection()
+        driver = cast("asyncpg.Connection", made.driver_connection)
+        made.detach()
+        return _HeldPostgreSQLConnection(driver, saving, saving_many, settings.deadline_seconds)
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""

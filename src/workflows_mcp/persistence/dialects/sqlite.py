@@ -1,10 +1,7 @@
-"""SQLite through aiosqlite."""
+"""SQLite through aiosqlite and, where that counts, a thread of our own."""
 
-import asyncio
-import itertools
 import json
 import os
-import re
 import shlex
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -13,16 +10,17 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
-import aiosqlite
 from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Engine,
     Executable,
     NullPool,
     Table,
     Text,
     bindparam,
+    create_engine,
     event,
     func,
     select,
@@ -43,6 +41,7 @@ from workflows_mcp.errors import (
     StoreUnavailableError,
 )
 from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row, replaced_columns
+from workflows_mcp.persistence.dialects.sqlite_held import CACHED_STATEMENTS, HeldSQLiteConnection
 from workflows_mcp.persistence.dialects.types import VERSION_TABLE
 from workflows_mcp.settings import Settings
 
@@ -85,84 +84,7 @@ _WANTS_WAL = """
 """
 """Whether a file is to be turned to WAL: it is not yet, and it is empty or has our schema."""
 
-_VALUES = re.compile(r"\bVALUES (\([?, ]+\))")
-"""The one row of an INSERT."""
-
-_TOGETHER_BYTES = 512 * 2**10
-"""The most payload of rows that are written by one statement."""
-
-_CACHED_STATEMENTS = 16
-"""How many prepared statements a connection keeps. Each keeps the values that it was last run with, so that these two
-bounds are the most memory that saving leaves behind; there is a statement for each number of rows."""
-
 _RETRIABLE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-
-
-class _HeldSQLiteConnection(HeldConnection):
-    """A call is one trip to the driver's thread and back, but for large batches.
-
-    A call that is given up is carried out all the same: the thread has a queue.
-    """
-
-    def __init__(self, connection: aiosqlite.Connection, saving: str) -> None:
-        super().__init__(saving)
-        self._connection = connection
-        found = _VALUES.search(saving)
-        if found is None:
-            raise AssertionError("the saving statement has no VALUES")
-        self._row, self._before, self._after = found[1], saving[: found.start(1)], saving[found.end(1) :]
-
-    async def save(self, rows: Sequence[Row]) -> Collection[str]:
-        """See `HeldConnection.save`. A locked file is an error that leaves the connection as it was."""
-        try:
-            if len(rows) == 1 or sum(len(row[-1]) for row in rows) <= _TOGETHER_BYTES:
-                await self._insert(rows)
-            else:
-                await self._insert_one_by_one(rows)
-        except sqlite3.Error:
-            raise
-        except BaseException:
-            self.is_usable = False  # a transaction may be open
-            raise
-        return {row[0] for row in rows}
-
-    async def _insert(self, rows: Sequence[Row]) -> None:
-        """Write rows by one statement, which commits by itself.
-
-        It takes a third less time than a transaction around `executemany`, which also needs Python's lock for
-        each row, and so gets on badly with the event loop.
-        """
-        sql = f"{self._before}{', '.join([self._row] * len(rows))}{self._after}"
-        await self._connection.execute_fetchall(sql, tuple(itertools.chain.from_iterable(rows)))
-
-    async def _insert_one_by_one(self, rows: Sequence[Row]) -> None:
-        """Write rows in a transaction, by a statement that holds one of them at a time."""
-        connection = self._connection
-        await connection.execute_fetchall("BEGIN IMMEDIATE")
-        try:
-            await connection.executemany(self._saving, rows)
-            await connection.execute_fetchall("COMMIT")
-        except sqlite3.Error:
-            if connection.in_transaction:
-                await connection.execute_fetchall("ROLLBACK")
-            raise
-
-    async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
-        """See `HeldConnection.fetch`."""
-        rows: Any = await self._connection.execute_fetchall(sql, values)
-        return cast("Sequence[Row]", rows)
-
-    async def change(self, sql: str, values: Sequence[Any]) -> int:
-        """See `HeldConnection.change`."""
-        return (await self._connection.execute(sql, values)).rowcount
-
-    def abandon(self) -> asyncio.Future[Any] | None:
-        """See `HeldConnection.abandon`. The driver's thread ends after what it is doing."""
-        return self._connection.stop()
-
-    async def close(self) -> None:
-        """See `HeldConnection.close`."""
-        await self._connection.close()
 
 
 class SQLiteDialect(Dialect):
@@ -173,37 +95,59 @@ class SQLiteDialect(Dialect):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = str(path)
         self.description = f"SQLite database {str(path)!r}"
         self._identity: tuple[int, int] | None = None
         self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(str(path))}"
 
     def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
         """See `Dialect.create_engine`. The file must exist: opening never creates one."""
-        url = URL.create(
-            "sqlite+aiosqlite",
-            # A file: URI, for mode=rw: a database that vanished must be an error, not a new, empty one.
-            database="file:" + quote(str(self.path)),
-            query={"mode": "rw", "uri": "true"},
-        )
         pooling: dict[str, Any] = (
             {"poolclass": NullPool}
             if patient
             else {"pool_size": settings.pool_size, "max_overflow": 0, "pool_timeout": settings.deadline_seconds}
         )
-        engine = create_async_engine(
-            url,
-            isolation_level="AUTOCOMMIT",
-            hide_parameters=True,
-            connect_args={
-                "timeout": _PATIENT_BUSY_SECONDS if patient else _BUSY_SECONDS,
-                "cached_statements": _CACHED_STATEMENTS,
-            },
-            **pooling,
-        )
-        self._listen(engine, settings)
+        seconds = _PATIENT_BUSY_SECONDS if patient else _BUSY_SECONDS
+        engine = create_async_engine(self._url("sqlite+aiosqlite"), **self._options(seconds), **pooling)
+        self._listen(engine.sync_engine, settings)
         return engine
 
-    def _listen(self, engine: AsyncEngine, settings: Settings) -> None:
+    async def hold(
+        self,
+        engine: AsyncEngine,  # noqa: ARG002 - its connections are aiosqlite's
+        saving: str,
+        saving_many: str,  # noqa: ARG002 - they are the same
+        settings: Settings,
+    ) -> HeldConnection:
+        """See `Dialect.hold`."""
+        blocking = create_engine(self._url("sqlite"), **self._options(_BUSY_SECONDS), poolclass=NullPool)
+        self._listen(blocking, settings)
+
+        def connect() -> sqlite3.Connection:
+            made = blocking.raw_connection()
+            driver = cast("sqlite3.Connection", made.driver_connection)
+            made.detach()
+            return driver
+
+        held = HeldSQLiteConnection(
+            connect, saving, require_same_file=self._require_same_file, patience=settings.deadline_seconds
+        )
+        await held.open()
+        return held
+
+    def _url(self, driver: str) -> URL:
+        # A file: URI, for mode=rw: a database that vanished must be an error, not a new, empty one.
+        return URL.create(driver, database="file:" + quote(str(self.path)), query={"mode": "rw", "uri": "true"})
+
+    def _options(self, busy_seconds: float) -> dict[str, Any]:
+        """What all engines have in common."""
+        return {
+            "isolation_level": "AUTOCOMMIT",
+            "hide_parameters": True,
+            "connect_args": {"timeout": busy_seconds, "cached_statements": CACHED_STATEMENTS},
+        }
+
+    def _listen(self, engine: Engine, settings: Settings) -> None:
         pragmas = (
             # Acknowledged means durable: in a simulated power cut FULL lost nothing, NORMAL at half of the cuts.
             f"PRAGMA synchronous = {settings.sqlite_synchronous}",
@@ -215,11 +159,11 @@ class SQLiteDialect(Dialect):
             "PRAGMA journal_size_limit = 67108864",
         )
 
-        @event.listens_for(engine.sync_engine, "do_connect")
+        @event.listens_for(engine, "do_connect")
         def require_file(*_arguments: object) -> None:
             self._require_file()
 
-        @event.listens_for(engine.sync_engine, "connect")
+        @event.listens_for(engine, "connect")
         def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
             cursor = connection.cursor()
             try:
@@ -237,7 +181,7 @@ class SQLiteDialect(Dialect):
                 raise
             cursor.close()
 
-        @event.listens_for(engine.sync_engine, "begin")
+        @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
             mode = connection.get_execution_options().get(_BEGIN)
             if mode is not None:
@@ -254,8 +198,8 @@ class SQLiteDialect(Dialect):
         self._require_folder()
         raise SchemaOutOfDateError(f"there is no {self.description} yet; create it with: {self.upgrade_command}")
 
-    def require_same_database(self) -> None:
-        """See `Dialect.require_same_database`. A deleted or replaced file takes writes that nobody will see."""
+    def _require_same_file(self) -> None:
+        """Raise an error when the file was deleted or replaced: SQLite goes on writing into the one that is gone."""
         if self._identity is not None and self._identify() != self._identity:
             raise StoreConfigurationError(
                 f"{self.description} was deleted or replaced while it was open, and what this call wrote is not in the "
@@ -264,7 +208,7 @@ class SQLiteDialect(Dialect):
 
     def _identify(self) -> tuple[int, int] | None:
         try:
-            found = self.path.stat()
+            found = os.stat(self._file)  # noqa: PTH116 - half the time that pathlib takes, at every save
         except OSError:
             return None
         return found.st_dev, found.st_ino
@@ -335,16 +279,6 @@ class SQLiteDialect(Dialect):
     def any_value(self, values: Collection[str]) -> object:
         """See `Dialect.any_value`."""
         return json.dumps(list(values))
-
-    def hold(
-        self,
-        connection: Any,  # noqa: ANN401 - as the base has it
-        saving: str,
-        saving_many: str,  # noqa: ARG002 - they are the same
-        patience: float,  # noqa: ARG002 - the driver's connection has it
-    ) -> HeldConnection:
-        """See `Dialect.hold`."""
-        return _HeldSQLiteConnection(connection, saving)
 
     def database_bytes(self) -> Executable:
         """The pages of the file that are in use or free."""

@@ -1,0 +1,141 @@
+"""A SQLite connection that is kept for saving or for brief queries, with a thread of its own."""
+
+import asyncio
+import functools
+import itertools
+import re
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, cast
+
+from workflows_mcp.persistence.dialects.base import HeldConnection, Row
+from workflows_mcp.persistence.dialects.thread import CallThread, Then
+
+__all__ = ["CACHED_STATEMENTS", "HeldSQLiteConnection"]
+
+_VALUES = re.compile(r"\bVALUES (\([?, ]+\))")
+"""The one row of an INSERT."""
+
+_TOGETHER_BYTES = 512 * 2**10
+"""The most payload of rows that are written by one statement."""
+
+CACHED_STATEMENTS = 16
+"""How many prepared statements a connection keeps. Each keeps the values that it was last run with, so that these two
+bounds are the most memory that saving leaves behind; there is a statement for each number of rows."""
+
+
+class HeldSQLiteConnection(HeldConnection):
+    """Each call is one trip to the connection's thread and back. One that is given up is carried out all the same.
+
+    Args:
+        connect: Opens the connection; called in the thread, as all that follows.
+        saving: What `Dialect.upsert` compiles to.
+        require_same_file: Raises an error when what is written goes into a file that nobody will see.
+        patience: After how many seconds a query is given up.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        saving: str,
+        *,
+        require_same_file: Callable[[], None],
+        patience: float,
+    ) -> None:
+        super().__init__()
+        found = _VALUES.search(saving)
+        if found is None:
+            raise AssertionError("the saving statement has no VALUES")
+        self._saving = saving
+        self._row, self._before, self._after = found[1], saving[: found.start(1)], saving[found.end(1) :]
+        self._connect = connect
+        self._require_same_file = require_same_file
+        self._patience = patience
+        self._thread = CallThread("workflows-mcp-sqlite")
+        self._opened: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Open the connection; what could not be opened in time is closed when it is there."""
+        try:
+            await self._thread.call(self._open)
+        except BaseException:
+            self.abandon()
+            raise
+
+    async def save(self, rows: Sequence[Row]) -> Collection[str]:
+        """See `HeldConnection.save`. Whatever goes wrong leaves no transaction open."""
+        return await self._thread.call(functools.partial(self._save, rows))
+
+    def begin_save(self, row: Row, then: Then[Collection[str]]) -> bool:
+        """See `HeldConnection.begin_save`."""
+        self._thread.begin(functools.partial(self._save, (row,)), then)
+        return True
+
+    async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+        """See `HeldConnection.fetch`."""
+        future = self._thread.call(lambda: self._connection.execute(sql, values).fetchall())
+        timer = future.get_loop().call_later(self._patience, _expire, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    async def change(self, sql: str, values: Sequence[Any]) -> int:
+        """See `HeldConnection.change`."""
+
+        def work() -> int:
+            changed = self._connection.execute(sql, values).rowcount
+            self._require_same_file()
+            return changed
+
+        return await self._thread.call(work)
+
+    def abandon(self) -> "asyncio.Future[None]":
+        """See `HeldConnection.abandon`. The thread ends after what it is doing."""
+        closing = self._thread.call(self._close)
+        self._thread.stop()
+        return closing
+
+    async def close(self) -> None:
+        """See `HeldConnection.close`."""
+        await self.abandon()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        return cast("sqlite3.Connection", self._opened)
+
+    def _open(self) -> None:
+        self._opened = self._connect()
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    def _save(self, rows: Sequence[Row]) -> Collection[str]:
+        if len(rows) == 1:
+            self._connection.execute(self._saving, rows[0])
+        elif sum(len(row[-1]) for row in rows) <= _TOGETHER_BYTES:
+            # One statement, which commits by itself: it takes a third less time than a transaction around
+            # `executemany`, which needs Python's lock for each row, and so gets on badly with the event loop.
+            sql = f"{self._before}{', '.join([self._row] * len(rows))}{self._after}"
+            self._connection.execute(sql, tuple(itertools.chain.from_iterable(rows)))
+        else:
+            self._save_one_by_one(rows)
+        self._require_same_file()
+        return {row[0] for row in rows}
+
+    def _save_one_by_one(self, rows: Sequence[Row]) -> None:
+        """Write rows in a transaction, by a statement that holds one of them at a time."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._connection.executemany(self._saving, rows)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+
+def _expire(future: "asyncio.Future[Any]") -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())

@@ -1,0 +1,82 @@
+"""A thread that calls a driver which blocks, in the order in which it was asked to."""
+
+import asyncio
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+__all__ = ["CallThread", "Then"]
+
+T = TypeVar("T")
+
+Then = Callable[[T | None, BaseException | None], None]
+"""What is called on the event loop when a call has ended: with its result, or with its error."""
+
+
+class CallThread:
+    """Does calls one after the other and tells the event loop that made it what came of each.
+
+    A call that was begun is carried out, whoever still waits for it. Much as aiosqlite's, but for two things: what
+    follows a call can be a function, which saves a turn of the event loop and a task; and no call of its own lies
+    around between one of ours and the thread.
+
+    Args:
+        name: The thread's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._calls: SimpleQueue[tuple[Callable[[], Any], Then[Any]] | None] = SimpleQueue()
+        self._has_stopped = False
+        # A daemon: a program that forgot to close its store ends all the same.
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def begin(self, work: Callable[[], T], then: Then[T]) -> None:
+        """Have a call made.
+
+        Args:
+            work: The call, in the thread.
+            then: What follows, on the event loop.
+
+        Raises:
+            ValueError: The thread was told to stop.
+        """
+        if self._has_stopped:
+            raise ValueError("the thread was stopped")
+        self._calls.put((work, then))
+
+    def call(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        """Have a call made; the future is of what it returns. Given up, it is made all the same."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self.begin(work, functools.partial(_settle, future))
+        return future
+
+    def stop(self) -> None:
+        """Have the thread end when it has done what it was asked to."""
+        self._has_stopped = True
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            work, then = call
+            result, error = None, None
+            try:
+                result = work()
+            except BaseException as failure:  # noqa: BLE001 - it is the caller's
+                error = failure
+            with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(then, result, error)
+            # What was saved or loaded must not stay in memory until the next call.
+            del call, work, then, result, error
+
+
+def _settle(future: "asyncio.Future[T]", result: T | None, error: BaseException | None) -> None:
+    if future.done():
+        return  # given up
+    if error is None:
+        future.set_result(result)  # type: ignore[arg-type] # without an error there is a result
+    else:
+        future.set_exception(error)
