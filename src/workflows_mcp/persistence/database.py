@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError, copy_error
 from workflows_mcp.persistence import statements
-from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, dialect_for
+from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, Then, dialect_for
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.statements import Query
@@ -79,10 +79,16 @@ class Database:
         self._upsert_many = statements.upsert_many(self.dialect)
         self._saving, self._reading = Line(self._hold, self._misuse), Line(self._hold, self._misuse)
         self._payloads = statements.payloads(self.dialect)
-        self._reader = Reader(self._load_together, self._spawn)
+        self._reader = Reader(
+            self._load_together,
+            self._spawn,
+            deadline_seconds=self.settings.deadline_seconds,
+            too_late=self._too_late,
+        )
         self._sql: dict[Executable, tuple[str, Sequence[str], Mapping[str, Any]]] = {}
         self._writer = Writer(
             self._commit,
+            self._begin_commit,
             deadline_seconds=self.settings.deadline_seconds,
             too_late=self._too_late,
             refused=self._suppressed,
@@ -133,15 +139,14 @@ class Database:
         """
         if not self._owns_engine:
             return await self.fetch_long(query)
-        sql, values = self._compiled(query)
-        return await self._read(lambda: self._reading.call(lambda held: held.fetch(sql, values)))
+        return await self._read(lambda: self._fetch(query))
 
-    async def _read(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _read(self, call: Callable[[], Awaitable[T]]) -> T:
         """Read in the caller's own task: a held connection is let go of at once when the caller gives up."""
         self._refuse_misuse()
         self._reads += 1
         try:
-            return await self._try_until(asyncio.get_running_loop().time() + self.settings.deadline_seconds, attempt)
+            return await call()
         finally:
             self._reads -= 1
             if self._closed and not self._reads:
@@ -230,6 +235,7 @@ class Database:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(end):
                     await self._no_reads.wait()
+        self._reader.close()
         await _wait_or_cancel(self._calls, end - loop.time())
         if self._owns_engine:
             closing = [self._saving.close(), self._reading.close(), self.engine.dispose()]
@@ -247,6 +253,11 @@ class Database:
             return {row[0] for row in (result if result.returns_rows else rows)}
 
         return await self._try_until(deadline, lambda: self._work(work))
+
+    def _begin_commit(self, row: Row, then: Then[Collection[str]]) -> bool:
+        """Begin to write one row over the held connection, when that is open and able to."""
+        held = self._saving.held
+        return held is not None and held.begin_save(row, then)
 
     async def _write(self, deadline: float, work: Callable[[HeldConnection], Awaitable[T]]) -> T:
         """Write over the held connection.
@@ -350,8 +361,18 @@ class Database:
         return Query(self._payloads, {"checkpoint_ids": self.dialect.any_value(checkpoint_ids)})
 
     async def _load_together(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-        sql, values = self._compiled(self._payloads_of(checkpoint_ids))
-        return await self._reading.call(lambda held: held.fetch(sql, values))
+        return await self._fetch(self._payloads_of(checkpoint_ids))
+
+    async def _fetch(self, query: Query) -> Sequence[Sequence[Any]]:
+        """All rows of a query, over the connection that is held for reading."""
+        sql, values = self._compiled(query)
+        deadline = asyncio.get_running_loop().time() + self.settings.deadline_seconds
+        held = self._reading.held
+        if held is not None:
+            # At once: a query over an open connection ends in time by itself. What fails is done again, patiently.
+            with contextlib.suppress(Exception):
+                return await held.fetch(sql, values)
+        return await self._try_until(deadline, lambda: self._reading.call(lambda held: held.fetch(sql, values)))
 
     def _spawn(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that `close` waits for."""

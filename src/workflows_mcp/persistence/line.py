@@ -35,6 +35,11 @@ class Line:
         self._opening: asyncio.Task[HeldConnection] | None = None
         self._leaving: set[asyncio.Future[Any]] = set()
 
+    @property
+    def held(self) -> HeldConnection | None:
+        """The connection, when it is open."""
+        return self._held
+
     async def call(self, work: Callable[[HeldConnection], Awaitable[T]]) -> T:
         """Do some work on the connection."""
         held = self._held if self._held is not None else await self._open()

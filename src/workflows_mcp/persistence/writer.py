@@ -4,6 +4,9 @@ There is one lane. What comes first is committed first, and nothing begins befor
 known, so that no two commits in flight hold the same id or run, and a save that its caller gave up cannot overwrite
 a later one. Small saves may pass large ones, and never one of their own id.
 
+A row that comes when nothing else is under way is committed without the lane's task, which would take the event
+loop two more turns; whatever goes wrong then is the lane's to deal with.
+
 Large rows are finished in threads: neither the event loop nor the lane waits while one is compressed.
 """
 
@@ -17,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError, copy_error
-from workflows_mcp.persistence.dialects import Row
+from workflows_mcp.persistence.dialects import Row, Then
+from workflows_mcp.persistence.dialects.watch import Watch
 
 __all__ = ["GRACE_SECONDS", "Draft", "Writer"]
 
@@ -99,6 +103,8 @@ class Writer:
         commit: Writes rows with different ids, all or none, by a deadline (of the event loop's clock), and returns
             the ids that were written. Repeats by itself what may succeed shortly. However it ends, nothing of it
             is written later.
+        begin: Begins to write one row without waiting, and says later what came of it: the ids that were written,
+            or an error; False: it cannot.
         deadline_seconds: How long a call takes at the most.
         too_late: The error for a call that takes longer.
         refused: The error for a row that was not written though its commit succeeded, by its id.
@@ -107,19 +113,22 @@ class Writer:
     def __init__(
         self,
         commit: Callable[[Sequence[Row], float], Awaitable[Collection[str]]],
+        begin: Callable[[Row, Then[Collection[str]]], bool],
         *,
         deadline_seconds: float,
         too_late: Callable[[], CheckpointStoreError],
         refused: Callable[[str], CheckpointStoreError],
     ) -> None:
         self._commit = commit
+        self._begin_commit = begin
         self._deadline_seconds = deadline_seconds
         self._too_late = too_late
         self._refused = refused
         self._queue: deque[_Write | _Job] = deque()
         self._in_flight: Sequence[_Write | _Job] = ()
         self._lane: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alone = False
+        self._watch = Watch(too_late)
         self._bytes = 0
         self._outside = 0
         self._door = asyncio.Lock()
@@ -143,7 +152,8 @@ class Writer:
             write = await self._wait_outside(lambda: self._begin(encode(), deadline), deadline)
         else:
             write = self._begin(encode(), deadline)
-            self._accept(write)
+            if self._lane is not None or self._alone or not write.row or not self._start_alone(write):
+                self._accept(write)
         await write.done
 
     async def run(self, work: Callable[[float], Awaitable[T]]) -> T:
@@ -168,16 +178,15 @@ class Writer:
         """Commit what was accepted; what is not done in time fails as too late."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while self._lane is not None or self._outside:
+                while self._lane is not None or self._alone or self._outside:
                     await (asyncio.sleep(0) if self._lane is None else asyncio.wait({self._lane}))
         if self._lane is not None:
             self._lane.cancel()
             await asyncio.wait({self._lane}, timeout=GRACE_SECONDS)
-        self._give_up(self._queue)
+        self._give_up((*self._in_flight, *self._queue))
         self._count(-sum(item.size for item in self._queue))
         self._queue.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._watch.stop()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -225,13 +234,35 @@ class Writer:
             self._outside -= 1
         raise self._too_late()
 
+    def _start_alone(self, write: _Write) -> bool:
+        """Begin to commit a row that nothing is ahead of; False: it must go the lane's way."""
+        if not self._begin_commit(write.row, functools.partial(self._end_alone, write)):
+            return False
+        self._alone = True
+        self._in_flight = (write,)
+        self._watch.add(write.done, write.deadline + GRACE_SECONDS)
+        return True
+
+    def _end_alone(self, write: _Write, written: Collection[str] | None, error: BaseException | None) -> None:
+        self._alone = False
+        self._in_flight = ()
+        if error is None:
+            self._acknowledge(write, written or ())
+        else:
+            # Ahead of all that came meanwhile. The lane tries again, and knows what to make of errors.
+            self._queue.appendleft(write)
+            self._count(write.size)
+        self._start_lane()
+
     def _accept(self, item: _Write | _Job) -> None:
         self._queue.append(item)
         self._count(item.size)
-        if self._lane is None:
+        self._watch.add(item.done, item.deadline + GRACE_SECONDS)
+        self._start_lane()
+
+    def _start_lane(self) -> None:
+        if self._queue and self._lane is None and not self._alone:
             self._lane = asyncio.create_task(self._drain())
-        if self._timer is None:
-            self._set_timer(item.deadline)
 
     def _count(self, size: int) -> None:
         """Note that the queue has changed, and by how many bytes."""
@@ -301,12 +332,7 @@ class Writer:
             failure = error
         else:
             for item in batch:
-                if item.done.done():
-                    continue  # given up
-                if item.key in written:
-                    item.done.set_result(None)
-                else:
-                    item.done.set_exception(self._refused(item.key))
+                self._acknowledge(item, written)
             return
         if len(batch) == 1 or not _may_be_one_rows_fault(failure):
             for item in batch:
@@ -316,6 +342,15 @@ class Writer:
         await self._write(batch[:half])
         await self._write(batch[half:])
 
+    def _acknowledge(self, write: _Write, written: Collection[str]) -> None:
+        """Tell the caller of a row whose commit succeeded whether it was written."""
+        if write.done.done():
+            return  # given up
+        if write.key in written:
+            write.done.set_result(None)
+        else:
+            write.done.set_exception(self._refused(write.key))
+
     async def _do(self, job: _Job) -> None:
         try:
             result = await job.work(job.deadline)
@@ -324,19 +359,6 @@ class Writer:
         else:
             if not job.done.done():
                 job.done.set_result(result)
-
-    def _set_timer(self, when: float) -> None:
-        self._timer = asyncio.get_running_loop().call_at(when + GRACE_SECONDS, self._expire)
-
-    def _expire(self) -> None:
-        """Tell the callers whose time is up; what is in flight goes on, what is in the queue never begins."""
-        self._timer = None
-        now = asyncio.get_running_loop().time() - GRACE_SECONDS
-        self._give_up(item for item in self._in_flight if item.deadline <= now)
-        self._drop_late(now)
-        pending = [item.deadline for item in (*self._in_flight, *self._queue) if item.deadline > now]
-        if pending:
-            self._set_timer(min(pending))
 
     def _drop_late(self, now: float) -> None:
         """Give up what has waited too long in the queue, which is in the order of deadlines as in that of arrival."""

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row
+from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import MEMORY_URL
 
-__all__ = ["Dialect", "Failure", "HeldConnection", "Row", "dialect_for"]
+__all__ = ["Dialect", "Failure", "HeldConnection", "Row", "Then", "dialect_for"]
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+._-]*)://")
 

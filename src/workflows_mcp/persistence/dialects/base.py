@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -60,8 +60,11 @@ class HeldConnection(ABC):
         """
 
     def begin_save(self, row: Row, then: Then[Collection[str]]) -> bool:  # noqa: ARG002 - for those who can
-        """Begin to save a row, if the driver can be called without a task; `then` hears the ids that
-        were written, or why none was.
+        """Begin to save a row, if the driver can be called without a task.
+
+        Args:
+            row: What to save.
+            then: Hears, on the event loop, the ids that were written, or why none was.
 
         Returns:
             Whether it was begun.
@@ -69,7 +72,7 @@ class HeldConnection(ABC):
         return False
 
     @abstractmethod
-    async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+    def fetch(self, sql: str, values: Sequence[Any]) -> Awaitable[Sequence[Row]]:
         """All rows of a query, or a `TimeoutError` when they take longer than the connection has patience."""
 
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from workflows_mcp.persistence.dialects.base import HeldConnection, Row
 from workflows_mcp.persistence.dialects.thread import CallThread, Then
+from workflows_mcp.persistence.dialects.watch import Watch
 
 __all__ = ["CACHED_STATEMENTS", "HeldSQLiteConnection"]
 
@@ -52,6 +53,7 @@ class HeldSQLiteConnection(HeldConnection):
         self._require_same_file = require_same_file
         self._patience = patience
         self._thread = CallThread("workflows-mcp-sqlite")
+        self._watch = Watch(TimeoutError)
         self._opened: sqlite3.Connection | None = None
 
     async def open(self) -> None:
@@ -71,14 +73,13 @@ class HeldSQLiteConnection(HeldConnection):
         self._thread.begin(functools.partial(self._save, (row,)), then)
         return True
 
-    async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+    def fetch(self, sql: str, values: Sequence[Any]) -> "asyncio.Future[Sequence[Row]]":
         """See `HeldConnection.fetch`."""
-        future = self._thread.call(lambda: self._connection.execute(sql, values).fetchall())
-        timer = future.get_loop().call_later(self._patience, _expire, future)
-        try:
-            return await future
-        finally:
-            timer.cancel()
+        future: asyncio.Future[Sequence[Row]] = self._thread.call(
+            lambda: self._connection.execute(sql, values).fetchall()
+        )
+        self._watch.add(future, future.get_loop().time() + self._patience)
+        return future
 
     async def change(self, sql: str, values: Sequence[Any]) -> int:
         """See `HeldConnection.change`."""
@@ -94,6 +95,7 @@ class HeldSQLiteConnection(HeldConnection):
         """See `HeldConnection.abandon`. The thread ends after what it is doing."""
         closing = self._thread.call(self._close)
         self._thread.stop()
+        self._watch.stop()
         return closing
 
     async def close(self) -> None:
@@ -134,8 +136,3 @@ class HeldSQLiteConnection(HeldConnection):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-
-
-def _expire(future: "asyncio.Future[Any]") -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())
