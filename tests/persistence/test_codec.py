@@ -1,15 +1,22 @@
 """Payloads: what is stored of a state, and what happens when it is damaged."""
 
+import collections
+import datetime
+import enum
+import http
 import json
+import re
+import uuid
 import zlib
 
+import orjson
 import pytest
 from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
 from workflows_mcp import CheckpointDecodeError, CheckpointEncodeError, CheckpointState
-from workflows_mcp.engine.state_json import _is_json, encode_state, why_not_json
+from workflows_mcp.engine.state_json import encode_state, why_not_json
 from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, Payload, decode_payload, pack
 from workflows_mcp.testing import assert_same, make_state
 
@@ -73,10 +80,42 @@ def test_what_is_refused_is_what_is_said_to_be_refused(empty: object, levels: in
             encode_state(state)
 
 
-@given(VALUES | st.lists(st.just(object()) | st.floats() | st.integers() | st.tuples(), max_size=3))
+class Colour(enum.StrEnum):
+    """A str that is no str."""
+
+    RED = "red"
+
+
+class Name(str):
+    """Neither is this one."""
+
+    __slots__ = ()
+
+
+ODD_KEYS = st.sampled_from([1, None, True, Name("a"), Colour.RED, ("a",)])
+ODD_VALUES = st.sampled_from([
+    object(), Colour.RED, Name("a"), http.HTTPStatus.OK, (1,), {1}, b"x", 1j, uuid.UUID(int=1),
+    datetime.date(2026, 1, 1), collections.OrderedDict(a=1), orjson.Fragment(b"1"), "\ud800", -(2**63) - 1, 2**64,
+])  # fmt: skip
+
+
+@given(
+    VALUES
+    | st.lists(ODD_VALUES | st.floats() | st.integers() | st.tuples(), max_size=3)
+    | st.dictionaries(ODD_KEYS | TEXT, TEXT | ODD_VALUES, max_size=3)
+    | st.lists(st.floats(), min_size=30, max_size=40)
+    | st.lists(st.floats() | ODD_VALUES | TEXT, min_size=30, max_size=40)
+)
 def test_the_quick_check_says_what_the_slow_one_says(value: object) -> None:
-    """For values of all kinds."""
-    assert _is_json([value], 0) is (why_not_json([value], "value") is None)
+    """For values of all kinds, and for long lists, which are looked at otherwise: refused, or exactly as it was."""
+    state = make_state(context={"value": value})
+    refusal = why_not_json(state.context, "context")
+    if refusal is None:
+        payload = encode(state)
+        assert_same(decode(payload.encoding, payload.data), state)
+    else:
+        with pytest.raises(CheckpointEncodeError, match=re.escape(refusal)):
+            encode_state(state)
 
 
 @pytest.mark.parametrize("size", [0, 5000])

@@ -36,7 +36,7 @@ def check_name(what: str, value: object) -> str:
     if "\0" in value:
         raise ValueError(f"{what} must not hold U+0000")
     try:
-        size = len(value.encode())
+        size = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError:
         raise ValueError(f"{what} must not hold a lone surrogate") from None
     if not 1 <= size <= MAX_NAME_BYTES:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats, CheckpointStatus
+from workflows_mcp.engine.checkpoint import STATUSES, CheckpointMetadata, CheckpointState, CheckpointStats
 from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore, OnDamaged, columns_of
 from workflows_mcp.engine.filters import (
     CheckpointFilter,
@@ -50,8 +50,6 @@ _UNCLAIMED = {"pinned": False, "superseded": False, "lease_owner": None, "lease_
 _STATUS = METADATA_FIELDS.index("status")
 _TRUTHS = [METADATA_FIELDS.index(name) for name in ("is_paused", "superseded", "pinned")]
 """Columns that a driver may give as 0 or 1."""
-
-_STATUSES = {status.value: status for status in CheckpointStatus}
 
 
 class SQLAlchemyCheckpointStore(CheckpointStore):
@@ -233,7 +231,7 @@ def _metadata(row: Sequence[Any]) -> CheckpointMetadata:
     for index in _TRUTHS:
         fields[index] = bool(fields[index])
     # A status that this version does not know is listed as it is: no row makes a listing fail.
-    fields[_STATUS] = _STATUSES.get(fields[_STATUS], fields[_STATUS])
+    fields[_STATUS] = STATUSES.get(fields[_STATUS], fields[_STATUS])
     return CheckpointMetadata(*fields)
 
 
@@ -245,7 +243,7 @@ def _position(row: Sequence[Any]) -> Position:
 def _draft(state: CheckpointState, max_bytes: int | None) -> Draft:
     """A row that lacks its payload yet; nothing of it refers to the state any more."""
     plain = encode_state(state, max_bytes=max_bytes)
-    columns = {**columns_of(state), **_UNCLAIMED, "status": state.status.value}
+    columns = {**columns_of(state), **_UNCLAIMED, "status": state.status._value_}
     return Draft(state.checkpoint_id, len(plain), functools.partial(_row, columns, plain))
 
 
