@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from backports import zstd
 from benchmarks.states import SIZES, Shape, StateSource
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.engine.state_json import encode_state
-from workflows_mcp.persistence import statements
+from workflows_mcp.persistence import statements, writer
 from workflows_mcp.persistence.codec import decode_payload, pack
+from workflows_mcp.persistence.dialects.thread import CallThread
 
 __all__ = ["probe", "report"]
 
@@ -53,6 +54,7 @@ def probe(folder: Path, rows: int) -> list[tuple[str, float, str]]:
         *_python(states),
         *_commits(path, saving, states),
         *asyncio.run(_stages(path)),
+        *asyncio.run(_together(path)),
         *_stats(path, saving, states, rows),
     ]
 
@@ -69,34 +71,50 @@ def _micros(work: Callable[[], object], count: int) -> float:
 
 
 def _threads() -> list[tuple[str, float, str]]:
-    found = [("a call to aiosqlite's thread and back", _in_a_process(None), "µs")]
+    found = [
+        ("a call to aiosqlite's thread and back", _in_a_process(None, _call_aiosqlite), "µs"),
+        ("a call to a thread of the store's and back", _in_a_process(None, _call_thread), "µs"),
+    ]
     if hasattr(os, "sched_setaffinity"):
         cpu = random.choice(sorted(os.sched_getaffinity(0)))
-        found.append(("the same with both threads on one CPU", _in_a_process(cpu), "µs"))
+        found.append(("the same with both threads on one CPU", _in_a_process(cpu, _call_thread), "µs"))
     return found
 
 
-def _in_a_process(cpu: int | None) -> float:
-    """The duration of a hop, measured in a process that may be bound to one CPU."""
+def _in_a_process(cpu: int | None, measure: Callable[[], Coroutine[Any, Any, float]]) -> float:
+    """The duration of a call, measured in a process that may be bound to one CPU."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_hop, (cpu,))
+        return pool.apply(_bound, (cpu, measure))
 
 
-def _hop(cpu: int | None) -> float:
+def _bound(cpu: int | None, measure: Callable[[], Coroutine[Any, Any, float]]) -> float:
     if cpu is not None and sys.platform == "linux":
         os.sched_setaffinity(0, {cpu})
-
-    async def measure() -> float:
-        turns = []
-        async with aiosqlite.connect(":memory:") as connection:
-            for _ in range(_TURNS):
-                started = time.perf_counter()
-                for _ in range(1000):
-                    await connection.execute_fetchall("SELECT 1")
-                turns.append((time.perf_counter() - started) * 1000)
-        return statistics.median(turns)
-
     return asyncio.run(measure())
+
+
+async def _call_aiosqlite() -> float:
+    async with aiosqlite.connect(":memory:") as connection:
+        return await _micros_of(lambda: connection.execute_fetchall("SELECT 1"))
+
+
+async def _call_thread() -> float:
+    thread = CallThread("probe")
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
+        found = await _micros_of(lambda: thread.call(lambda: connection.execute("SELECT 1").fetchall()))
+        thread.stop()
+        return found
+
+
+async def _micros_of(call: Callable[[], Awaitable[object]]) -> float:
+    """The median duration of one of many calls that are awaited one after the other, in µs."""
+    turns = []
+    for _ in range(_TURNS):
+        started = time.perf_counter()
+        for _ in range(1000):
+            await call()
+        turns.append((time.perf_counter() - started) * 1000)
+    return statistics.median(turns)
 
 
 def _python(states: Sequence[CheckpointState]) -> list[tuple[str, float, str]]:
@@ -113,7 +131,7 @@ def _python(states: Sequence[CheckpointState]) -> list[tuple[str, float, str]]:
         ("checking and encoding a state of 1 KB", _micros(lambda: pack(encode_state(state)), 1000), "µs"),
         ("of it orjson", _micros(lambda: orjson.dumps(vars(state)), 1000), "µs"),
         ("decoding it", _micros(decode, 1000), "µs"),
-        *_compressing(plain, "it, which is not done", levels=(1,)),
+        *_compressing(plain, "1 KB, which is not done", levels=(1,)),
         *_compressing(encode_state(StateSource(Shape(20_480, 20_480)).take(1)[0]), "20 KB", levels=(1, 3)),
     ]
 
@@ -126,8 +144,8 @@ def _compressing(plain: bytes, name: str, *, levels: Sequence[int]) -> list[tupl
         compress = functools.partial(compressor.compress, plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)
         lines += [
             (f"compressing {name}: level {level}", _micros(compress, 1000), "µs"),
-            ("decompressing that", _micros(functools.partial(zstd.decompress, frame), 1000), "µs"),
-            ("what that saves", float(len(plain) - len(frame)), "bytes"),
+            (f"decompressing {name}: level {level}", _micros(functools.partial(zstd.decompress, frame), 1000), "µs"),
+            (f"what compressing {name} saves: level {level}", float(len(plain) - len(frame)), "bytes"),
         ]
     return lines
 
@@ -139,13 +157,13 @@ async def _saving_sql(path: str) -> str:
 
 
 def _rows(states: Sequence[CheckpointState], count: int) -> list[tuple[Any, ...]]:
-    """Rows of the product's table, with new ids."""
+    """Rows as the product saves them, with new ids."""
     values = []
     for state in itertools.islice(itertools.cycle(states), count):
         data = pack(encode_state(state)).data
         name = f"{time.time_ns():x}{next(_numbers):x}"
-        values.append((name, state.run_id, state.workflow_name, time.time(), "running", False, None, None, False, 1,
-                       False, 1, None, None, len(data), len(data), "json", data))  # fmt: skip
+        values.append((name, state.run_id, state.workflow_name, time.time(), "running", False, None, None, 1, 1,
+                       len(data), len(data), "json", data))  # fmt: skip
     return values
 
 
@@ -199,6 +217,20 @@ class _Clock:
 
         return call
 
+    def timed_until_then(self, begin: Callable[..., bool]) -> Callable[..., bool]:
+        """The same of a function that returns at once, and calls another one when what it began has ended."""
+
+        def call(row: Any, then: Callable[..., None]) -> bool:  # noqa: ANN401 - as above
+            started = time.perf_counter()
+
+            def ended(*args: Any) -> None:  # noqa: ANN401 - as above
+                self.seconds += time.perf_counter() - started
+                then(*args)
+
+            return begin(row, ended)
+
+        return call
+
     def timed_async(self, function: Callable[..., Any]) -> Callable[..., Any]:
         async def call(*args: Any) -> Any:  # noqa: ANN401 - what the function takes and gives
             started = time.perf_counter()
@@ -220,9 +252,9 @@ async def _stages(path: str) -> list[tuple[str, float, str]]:
         database: Any = store._database  # noqa: SLF001 - a probe looks inside
         save = database.save
         database.save = lambda encode: save(encoding.timed(encode))
-        held = database._saving._held  # noqa: SLF001
-        held.save = commit.timed_async(held.save)
-        held._connection._execute_fetchall = thread.timed(held._connection._execute_fetchall)  # noqa: SLF001
+        held = database._saving.held  # noqa: SLF001
+        held._save = thread.timed(held._save)  # noqa: SLF001
+        held.begin_save = commit.timed_until_then(held.begin_save)
         turns = []
         for _ in range(_TURNS):
             for clock in (call, encoding, commit, thread):
@@ -234,11 +266,38 @@ async def _stages(path: str) -> list[tuple[str, float, str]]:
     whole, in_thread, encoded, committed = (statistics.median(turn) for turn in zip(*turns, strict=True))
     return [
         ("a save of 1 KB by the store, one after the other", whole, "µs"),
-        ("of it the commit, in the driver's thread", in_thread, "µs"),
+        ("of it the commit, in its thread", in_thread, "µs"),
         ("of it the way to that thread and back", committed - in_thread, "µs"),
         ("of it checking and encoding the state", encoded, "µs"),
         ("of it all else on the event loop", whole - committed - encoded, "µs"),
     ]
+
+
+async def _together(path: str) -> list[tuple[str, float, str]]:
+    """What sharing commits takes for each of many saves, and what two ways to share the interpreter are worth."""
+    source = StateSource(Shape(SIZES["1kb"], SIZES["1kb"]))
+    ways: dict[str, list[float]] = {}
+    async with SQLAlchemyCheckpointStore(path) as store:
+        await store.save_checkpoint(source.take(1)[0])
+        thread: Any = store._database._saving.held._thread  # type: ignore[union-attr] # noqa: SLF001 - a probe looks inside
+        fewest, call = writer._FEWEST_ROWS, thread.call  # noqa: SLF001
+        for _ in range(_TURNS):
+            for rows, begins_at_once in ((fewest, True), (fewest, False), (_BATCH, True)):
+                writer._FEWEST_ROWS = rows  # noqa: SLF001
+                thread.call = call if begins_at_once else lambda work, at_once: call(work)  # noqa: ARG005
+                states = iter(source.take(2_000))
+                started = time.perf_counter()
+                await asyncio.gather(*(_save_all(store, states) for _ in range(_BATCH)))
+                way = "all of them in each commit" if rows == _BATCH else "" if begins_at_once else "begun when idle"
+                ways.setdefault(way, []).append((time.perf_counter() - started) / 2_000 * 1e6)
+        writer._FEWEST_ROWS = fewest  # noqa: SLF001
+    title = f"a save of 1 KB by the store, {_BATCH} at a time"
+    return [(f"{title}; {way}" if way else title, statistics.median(turns), "µs") for way, turns in ways.items()]
+
+
+async def _save_all(store: SQLAlchemyCheckpointStore, states: Iterator[CheckpointState]) -> None:
+    for state in states:
+        await store.save_checkpoint(state)
 
 
 def _stats(path: str, saving: str, states: Sequence[CheckpointState], rows: int) -> list[tuple[str, float, str]]:

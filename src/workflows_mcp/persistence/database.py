@@ -80,7 +80,7 @@ class Database:
         self._saving, self._reading = Line(self._hold, self._misuse), Line(self._hold, self._misuse)
         self._payloads = statements.payloads(self.dialect)
         self._reader = Reader(
-            self._load_together,
+            lambda checkpoint_ids: self._fetch(self._payloads_of(checkpoint_ids)),
             self._spawn,
             deadline_seconds=self.settings.deadline_seconds,
             too_late=self._too_late,
@@ -108,7 +108,7 @@ class Database:
         """Insert or replace a checkpoint's row; returns when it is durable.
 
         Args:
-            encode: Drafts the row, a value for each column of the table, when there is room for it.
+            encode: Drafts the row, the values of `statements.SAVED`, when there is room for it.
 
         Raises:
             CheckpointStoreError: The error, in the project's terms.
@@ -248,7 +248,7 @@ class Database:
             return await self._write(deadline, lambda held: held.save(rows))
 
         async def work(connection: AsyncConnection) -> Collection[str]:
-            parameters = self.dialect.upsert_parameters(statements.TABLE, rows)
+            parameters = self.dialect.upsert_parameters(statements.SAVED, rows)
             result = await connection.execute(self._upsert_many, parameters)
             return {row[0] for row in (result if result.returns_rows else rows)}
 
@@ -360,19 +360,21 @@ class Database:
             return statements.payload(*checkpoint_ids)  # PostgreSQL plans it once, and `= ANY` at every call
         return Query(self._payloads, {"checkpoint_ids": self.dialect.any_value(checkpoint_ids)})
 
-    async def _load_together(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-        return await self._fetch(self._payloads_of(checkpoint_ids))
-
     async def _fetch(self, query: Query) -> Sequence[Sequence[Any]]:
         """All rows of a query, over the connection that is held for reading."""
         sql, values = self._compiled(query)
         deadline = asyncio.get_running_loop().time() + self.settings.deadline_seconds
-        held = self._reading.held
-        if held is not None:
-            # At once: a query over an open connection ends in time by itself. What fails is done again, patiently.
-            with contextlib.suppress(Exception):
-                return await held.fetch(sql, values)
-        return await self._try_until(deadline, lambda: self._reading.call(lambda held: held.fetch(sql, values)))
+
+        def attempt() -> Awaitable[Sequence[Sequence[Any]]]:
+            return self._reading.call(lambda held: held.fetch(sql, values))
+
+        if self._reading.held is not None:
+            # At once: a query over an open connection ends in time by itself.
+            try:
+                return await attempt()
+            except Exception:  # noqa: BLE001, S110 - what fails is done again, patiently, and then explained
+                pass
+        return await self._try_until(deadline, attempt)
 
     def _spawn(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that `close` waits for."""

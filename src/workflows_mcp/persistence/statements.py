@@ -25,6 +25,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    null,
     select,
     true,
     union_all,
@@ -38,6 +39,7 @@ from workflows_mcp.persistence.models import CheckpointRecord
 
 __all__ = [
     "METADATA_FIELDS",
+    "SAVED",
     "TABLE",
     "Doomed",
     "Query",
@@ -72,8 +74,16 @@ TABLE = typing.cast(Table, CheckpointRecord.__table__)
 METADATA_FIELDS = tuple(field.name for field in fields(CheckpointMetadata))
 """The columns of a listing."""
 
-_KEPT_BY_A_REPEATED_SAVE = ("pinned", "lease_owner", "lease_expires_at", "superseded")
-"""What belongs to the checkpoint's place in its run, not to the state that is saved again."""
+_PLACE_OF_A_NEW_ONE: Mapping[str, ColumnElement[Any]] = {
+    "pinned": false(),
+    "superseded": false(),
+    "lease_owner": null(),
+    "lease_expires_at": null(),
+}
+"""What belongs to a checkpoint's place in its run. A state that is saved again leaves it as it is."""
+
+SAVED = tuple(name for name in TABLE.c.keys() if name not in _PLACE_OF_A_NEW_ONE)  # noqa: SIM118 - the columns' names
+"""The columns that a save sets, in the order in which the values of a row stand."""
 
 _STATS = union_all(
     select(
@@ -107,12 +117,12 @@ _its_place = tuple_(C.created_at, C.checkpoint_id)
 
 def upsert(dialect: Dialect) -> Executable:
     """Insert a checkpoint, or replace all that the state decides of the one with its id."""
-    return dialect.upsert(TABLE, kept=_KEPT_BY_A_REPEATED_SAVE)
+    return dialect.upsert(TABLE, _PLACE_OF_A_NEW_ONE)
 
 
 def upsert_many(dialect: Dialect) -> Executable:
     """The same for any number of checkpoints; see `Dialect.upsert_parameters`."""
-    return dialect.upsert_many(TABLE, kept=_KEPT_BY_A_REPEATED_SAVE)
+    return dialect.upsert_many(TABLE, _PLACE_OF_A_NEW_ONE)
 
 
 def payload(checkpoint_id: str) -> Query:

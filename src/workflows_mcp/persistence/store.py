@@ -42,10 +42,7 @@ _ITER_PAGE = 500
 _ITER_BYTES = 8 * 2**20
 """What `iter_checkpoints` holds at a time: metadata of so many rows, and about so many bytes of payload."""
 
-_COLUMNS = operator.itemgetter(*statements.TABLE.c.keys())
-
-_UNCLAIMED = {"pinned": False, "superseded": False, "lease_owner": None, "lease_expires_at": None}
-"""A new checkpoint's place in its run."""
+_VALUES = operator.itemgetter(*statements.SAVED)
 
 _STATUS = METADATA_FIELDS.index("status")
 _TRUTHS = [METADATA_FIELDS.index(name) for name in ("is_paused", "superseded", "pinned")]
@@ -243,15 +240,15 @@ def _position(row: Sequence[Any]) -> Position:
 def _draft(state: CheckpointState, max_bytes: int | None) -> Draft:
     """A row that lacks its payload yet; nothing of it refers to the state any more."""
     plain = encode_state(state, max_bytes=max_bytes)
-    columns = {**columns_of(state), **_UNCLAIMED, "status": state.status._value_}
+    columns = {**columns_of(state), "status": state.status._value_}
     return Draft(state.checkpoint_id, len(plain), functools.partial(_row, columns, plain))
 
 
 def _row(columns: dict[str, Any], plain: bytes) -> Row:
-    """A value for each column of the table, in its order."""
+    """The values of `statements.SAVED`."""
     encoding, data, full_bytes = pack(plain)
     columns.update(full_bytes=full_bytes, stored_bytes=len(data), encoding=encoding, payload=data)
-    row: Row = _COLUMNS(columns)
+    row: Row = _VALUES(columns)
     return row
 
 

@@ -30,6 +30,10 @@ T = TypeVar("T")
 _BATCH_ROWS = 128
 """The most rows of one commit. Beyond a hundred, more of them make it no cheaper, only later."""
 
+_FEWEST_ROWS = 8
+"""Up to so many rows a commit takes all that wait; of more, it leaves half to the next one. Callers that all share
+one commit come back all at once, and then the database waits while they encode, and they while it commits."""
+
 _BATCH_BYTES = 4 * 2**20
 """The most bytes of one commit, once for small rows and once for large ones; one row alone may have more."""
 
@@ -128,6 +132,7 @@ class Writer:
         self._in_flight: Sequence[_Write | _Job] = ()
         self._lane: asyncio.Task[None] | None = None
         self._alone = False
+        self._last_rows = 0  # of the commit before
         self._watch = Watch(too_late)
         self._bytes = 0
         self._outside = 0
@@ -246,6 +251,7 @@ class Writer:
     def _end_alone(self, write: _Write, written: Collection[str] | None, error: BaseException | None) -> None:
         self._alone = False
         self._in_flight = ()
+        self._last_rows = 1
         if error is None:
             self._acknowledge(write, written or ())
         else:
@@ -286,6 +292,7 @@ class Writer:
                 else:
                     await self._write(batch)  # type: ignore[arg-type] # a job is always alone
                 self._in_flight = ()
+                self._last_rows = len(batch)
                 self._count(-sum(item.size for item in batch))
         finally:
             # Empty, but for a close that has waited long enough, and an event loop that is shut down.
@@ -300,6 +307,8 @@ class Writer:
         self._drop_late(asyncio.get_running_loop().time())
         if not self._queue:
             return []
+        callers = self._last_rows + len(self._queue)
+        most_rows = min(max((callers + 1) // 2, _FEWEST_ROWS), _BATCH_ROWS)
         first = self._queue.popleft()
         if isinstance(first, _Job):
             return [first]
@@ -319,7 +328,7 @@ class Writer:
             else:
                 behind.append(item)
             keys.add(item.key)  # also of one that stays behind: none of its id may pass it
-            is_full = len(batch) >= _BATCH_ROWS or len(behind) >= _LOOK_AHEAD
+            is_full = len(batch) >= most_rows or len(behind) >= _LOOK_AHEAD
             item = self._queue.popleft() if self._queue and not is_full else None
         self._queue.extendleft(reversed(behind))
         return batch

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -14,7 +14,7 @@ from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 
-__all__ = ["Dialect", "Failure", "HeldConnection", "Row", "replaced_columns"]
+__all__ = ["Dialect", "Failure", "HeldConnection", "Row", "replaced_columns", "set_columns"]
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -155,21 +155,21 @@ class Dialect(ABC):
         """A transaction that only one process at a time is in, for all revisions of one upgrade."""
 
     @abstractmethod
-    def upsert(self, table: Table, kept: Collection[str]) -> Executable:
-        """A statement that inserts a row, replacing one with the same primary key. Its parameters are the columns.
+    def upsert(self, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
+        """A statement that inserts a row, replacing one with the same primary key. Its parameters are columns.
 
         Args:
             table: Where to insert.
-            kept: Columns that an existing row keeps.
+            unset: Columns that are no parameters: what they are in a new row. An existing row keeps its own.
         """
 
-    def upsert_many(self, table: Table, kept: Collection[str]) -> Executable:
+    def upsert_many(self, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
         """The same for any number of rows."""
-        return self.upsert(table, kept)
+        return self.upsert(table, unset)
 
     @abstractmethod
-    def upsert_parameters(self, table: Table, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as SQLAlchemy has it
-        """What `upsert_many` is executed with to write some rows, which have a value for each column of the table."""
+    def upsert_parameters(self, names: Sequence[str], rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as SQLAlchemy has it
+        """What `upsert_many` is executed with to write some rows, which have a value for each of its parameters."""
 
     @abstractmethod
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
@@ -191,7 +191,13 @@ class Dialect(ABC):
         """
 
 
-def replaced_columns(statement: Insert, table: Table, kept: Collection[str]) -> dict[str, Any]:
-    """What an upsert sets in an existing row: all but its key and what is kept."""
-    unchanged = {*(column.name for column in table.primary_key), *kept}
-    return {column.name: statement.excluded[column.name] for column in table.c if column.name not in unchanged}
+def set_columns(table: Table, unset: Mapping[str, ColumnElement[Any]]) -> list[Column[Any]]:
+    """The columns that an upsert sets."""
+    return [column for column in table.c if column.name not in unset]
+
+
+def replaced_columns(statement: Insert, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+    """What an upsert sets in an existing row: the same but for its key."""
+    return {
+        column.name: statement.excluded[column.name] for column in set_columns(table, unset) if not column.primary_key
+    }

@@ -6,7 +6,7 @@ import functools
 import operator
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode
@@ -38,7 +38,7 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row, replaced_columns
+from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row, replaced_columns, set_columns
 from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]
@@ -110,10 +110,10 @@ class _HeldPostgreSQLConnection(HeldConnection):
         written = await self._write(self._connection.fetch, sql, values)
         return {row[0] for row in written}
 
-    async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+    def fetch(self, sql: str, values: Sequence[Any]) -> Awaitable[Sequence[Row]]:
         """See `HeldConnection.fetch`."""
-        rows: Any = await self._call(self._connection.fetch, sql, values)  # records, which are like tuples
-        return cast("Sequence[Row]", rows)
+        # Records, which are like tuples.
+        return cast("Awaitable[Sequence[Row]]", self._call(self._connection.fetch, sql, values))
 
     async def change(self, sql: str, values: Sequence[Any]) -> int:
         """See `HeldConnection.change`. The server's answer ends with the number of rows, as in `DELETE 5`."""
@@ -162,10 +162,10 @@ def _arrays(rows: Sequence[Row]) -> Iterable[Row]:
     return zip(*sorted(rows, key=_FIRST), strict=True)
 
 
-def _replacing(statement: postgresql.Insert, table: Table, kept: Collection[str]) -> Executable:
+def _replacing(statement: postgresql.Insert, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
     """An insertion that replaces rows, and says which ones it wrote."""
     key = [one.name for one in table.primary_key]
-    new = replaced_columns(statement, table, kept)
+    new = replaced_columns(statement, table, unset)
     return statement.on_conflict_do_update(index_elements=key, set_=new).returning(*table.primary_key)
 
 
@@ -240,24 +240,27 @@ class PostgreSQLDialect(Dialect):
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
             yield
 
-    def upsert(self, table: Table, kept: Collection[str]) -> Executable:
+    def upsert(self, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
         """See `Dialect.upsert`."""
-        row = {one.name: bindparam(one.name, type_=one.type) for one in table.c}
-        return _replacing(postgresql.insert(table).values(row), table, kept)
+        row = {one.name: bindparam(one.name, type_=one.type) for one in set_columns(table, unset)}
+        return _replacing(postgresql.insert(table).values({**row, **unset}), table, unset)
 
-    def upsert_many(self, table: Table, kept: Collection[str]) -> Executable:
+    def upsert_many(self, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
         """See `Dialect.upsert_many`: one statement however many rows, which come as an array for each column.
 
         Not the driver's `executemany`: cancelled while it sends, it never ends and keeps its locks (asyncpg #873),
         and it does not tell which rows were written.
         """
-        arrays = [bindparam(one.name, type_=postgresql.ARRAY(one.type)) for one in table.c]
-        new = func.unnest(*arrays).table_valued(*(column(one.name, one.type) for one in table.c)).render_derived()
-        return _replacing(postgresql.insert(table).from_select(table.c.keys(), select(*new.c)), table, kept)
+        columns = set_columns(table, unset)
+        arrays = [bindparam(one.name, type_=postgresql.ARRAY(one.type)) for one in columns]
+        new = func.unnest(*arrays).table_valued(*(column(one.name, one.type) for one in columns)).render_derived()
+        names = [*(one.name for one in columns), *unset]
+        rows = select(*new.c, *unset.values())
+        return _replacing(postgresql.insert(table).from_select(names, rows), table, unset)
 
-    def upsert_parameters(self, table: Table, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
+    def upsert_parameters(self, names: Sequence[str], rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
         """See `Dialect.upsert_parameters`."""
-        return dict(zip(table.c.keys(), _arrays(rows), strict=True))
+        return dict(zip(names, _arrays(rows), strict=True))
 
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
         """See `Dialect.matches_any`: the values are an array."""

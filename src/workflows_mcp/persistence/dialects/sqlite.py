@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -40,7 +40,7 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row, replaced_columns
+from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row, replaced_columns, set_columns
 from workflows_mcp.persistence.dialects.sqlite_held import CACHED_STATEMENTS, HeldSQLiteConnection
 from workflows_mcp.persistence.dialects.types import VERSION_TABLE
 from workflows_mcp.settings import Settings
@@ -261,15 +261,16 @@ class SQLiteDialect(Dialect):
                     "nothing was changed"
                 )
 
-    def upsert(self, table: Table, kept: Collection[str]) -> Executable:
+    def upsert(self, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
         """See `Dialect.upsert`: a statement of one row, run for many by the driver."""
-        statement = sqlite.insert(table)
+        row = {one.name: bindparam(one.name, type_=one.type) for one in set_columns(table, unset)}
+        statement = sqlite.insert(table).values({**row, **unset})
         key = [column.name for column in table.primary_key]
-        return statement.on_conflict_do_update(index_elements=key, set_=replaced_columns(statement, table, kept))
+        return statement.on_conflict_do_update(index_elements=key, set_=replaced_columns(statement, table, unset))
 
-    def upsert_parameters(self, table: Table, rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
+    def upsert_parameters(self, names: Sequence[str], rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
         """See `Dialect.upsert_parameters`."""
-        return [dict(zip(table.c.keys(), row, strict=True)) for row in rows]
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
         """See `Dialect.matches_any`: the values are a JSON array."""

@@ -14,7 +14,7 @@ from workflows_mcp.persistence.dialects.watch import Watch
 
 __all__ = ["CACHED_STATEMENTS", "HeldSQLiteConnection"]
 
-_VALUES = re.compile(r"\bVALUES (\([?, ]+\))")
+_VALUES = re.compile(r"\bVALUES (\([^()]*\))")
 """The one row of an INSERT."""
 
 _TOGETHER_BYTES = 512 * 2**10
@@ -66,7 +66,7 @@ class HeldSQLiteConnection(HeldConnection):
 
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """See `HeldConnection.save`. Whatever goes wrong leaves no transaction open."""
-        return await self._thread.call(functools.partial(self._save, rows))
+        return await self._thread.call(functools.partial(self._save, rows), at_once=len(rows) > 1)
 
     def begin_save(self, row: Row, then: Then[Collection[str]]) -> bool:
         """See `HeldConnection.begin_save`."""

@@ -16,6 +16,10 @@ Then = Callable[[T | None, BaseException | None], None]
 """What is called on the event loop when a call has ended: with its result, or with its error."""
 
 
+_SECONDS_TO_BEGIN = 0.001
+"""How long the event loop waits at the most for a thread to begin; a sleeping one is awake after a twentieth of it."""
+
+
 class CallThread:
     """Does calls one after the other and tells the event loop that made it what came of each.
 
@@ -48,10 +52,23 @@ class CallThread:
             raise ValueError("the thread was stopped")
         self._calls.put((work, then))
 
-    def call(self, work: Callable[[], T]) -> "asyncio.Future[T]":
-        """Have a call made; the future is of what it returns. Given up, it is made all the same."""
+    def call(self, work: Callable[[], T], *, at_once: bool = False) -> "asyncio.Future[T]":
+        """Have a call made; the future is of what it returns. Given up, it is made all the same.
+
+        Args:
+            work: The call, in the thread.
+            at_once: Let the thread begin before the event loop goes on. To begin, it needs Python's lock, which a
+                busy event loop keeps until it has nothing left to do: then the two would take turns, where
+                they could work side by side.
+        """
         future: asyncio.Future[T] = self._loop.create_future()
-        self.begin(work, functools.partial(_settle, future))
+        if at_once:
+            begun = threading.Lock()
+            begun.acquire()
+            self.begin(functools.partial(_begin, begun, work), functools.partial(_settle, future))
+            begun.acquire(timeout=_SECONDS_TO_BEGIN)
+        else:
+            self.begin(work, functools.partial(_settle, future))
         return future
 
     def stop(self) -> None:
@@ -71,6 +88,11 @@ class CallThread:
                 self._loop.call_soon_threadsafe(then, result, error)
             # What was saved or loaded must not stay in memory until the next call.
             del call, work, then, result, error
+
+
+def _begin(begun: threading.Lock, work: Callable[[], T]) -> T:
+    begun.release()
+    return work()
 
 
 def _settle(future: "asyncio.Future[T]", result: T | None, error: BaseException | None) -> None:
