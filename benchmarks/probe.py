@@ -133,6 +133,21 @@ def _python(states: Sequence[CheckpointState]) -> list[tuple[str, float, str]]:
         ("decoding it", _micros(decode, 1000), "µs"),
         *_compressing(plain, "1 KB, which is not done", levels=(1,)),
         *_compressing(encode_state(StateSource(Shape(20_480, 20_480)).take(1)[0]), "20 KB", levels=(1, 3)),
+        *_compressing(orjson.dumps(_messages(80)), "18 KB of parts that are alike", levels=(1,)),
+    ]
+
+
+def _messages(count: int) -> list[dict[str, Any]]:
+    """What an agent's conversation looks like: parts of one shape, with much text that comes again."""
+    source = random.Random(1)
+    return [
+        {
+            "role": source.choice(["user", "assistant", "tool"]),
+            "id": f"message-{source.getrandbits(32):08x}",
+            "content": f"The deployment of billing {source.random():.3f} to production has finished with status ok.",
+            "tool_calls": [{"name": "search", "arguments": {"query": "the status of billing", "limit": 10}}],
+        }
+        for _ in range(count)
     ]
 
 

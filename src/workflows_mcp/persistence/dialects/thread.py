@@ -23,9 +23,8 @@ _SECONDS_TO_BEGIN = 0.001
 class CallThread:
     """Does calls one after the other and tells the event loop that made it what came of each.
 
-    A call that was begun is carried out, whoever still waits for it. Much as aiosqlite's, but for two things: what
-    follows a call can be a function, which saves a turn of the event loop and a task; and no call of its own lies
-    around between one of ours and the thread.
+    A call that was begun is carried out, whoever still waits for it. Much as in aiosqlite, but any function can be
+    called, so that several statements are one trip; and what follows can be a function, which needs no task.
 
     Args:
         name: The thread's.
