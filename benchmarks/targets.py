@@ -96,7 +96,7 @@ _SAVER = "a saver's worst wait beside"
 TARGETS: tuple[Target, ...] = (
     *_ratios("sqlite", "save_1kb save_20kb", guide_wal=1.1, langgraph=1.5, sqlite3=0.6),
     *_ratios("sqlite", "save_64_1kb", langgraph=10, sqlite3=4, guide=1.8, guide_wal=1.8),
-    *_ratios("sqlite", "load_1kb load_20kb", guide=4, guide_wal=4, langgraph=7),
+    *_ratios("sqlite", "load_1kb load_20kb load_64_1kb", guide=4, guide_wal=4, langgraph=7),
     *_ratios("sqlite", "newest_50", guide=500, guide_wal=500),
     *_ratios("sqlite", "save_8_1mb save_8_1mb_noise", guide=1, guide_wal=1),
     MemoryTarget("sqlite", "save_8_1mb", 200),
@@ -110,7 +110,7 @@ TARGETS: tuple[Target, ...] = (
     FigureTarget("sqlite", "cleanup_other_worst", f"{_SAVER} cleanup, another process", 250, "ms"),
     *_ratios("postgresql", "save_1kb save_20kb", asyncpg_pool=1.2, langgraph=1.2, langgraph_pool=1.2),
     *_ratios("postgresql", "save_64_1kb", asyncpg_pool=2.5, langgraph=8, langgraph_pool=8),
-    *_ratios("postgresql", "load_1kb load_20kb", asyncpg_pool=2, langgraph=1.2, langgraph_pool=1.2),
+    *_ratios("postgresql", "load_1kb load_20kb load_64_1kb", asyncpg_pool=2, langgraph=1.2, langgraph_pool=1.2),
 )
 
 
