@@ -15,6 +15,10 @@ from workflows_mcp.persistence.dialects.thread import CallThread
 from workflows_mcp.persistence.dialects.watch import Watch
 
 
+class Payload:
+    """Something large, perhaps."""
+
+
 async def test_calls_are_made_in_their_order_in_one_thread() -> None:
     """And each hears what came of its own."""
     thread = CallThread("test")
@@ -38,17 +42,21 @@ async def test_calls_are_made_in_their_order_in_one_thread() -> None:
 
 
 async def test_a_call_that_is_given_up_is_made_all_the_same() -> None:
-    """Before those that come after it."""
+    """Before those that come after it; unless it was said that it can be dropped."""
     thread = CallThread("test")
     go_on = threading.Event()
     made: list[str] = []
     blocked = thread.call(lambda: go_on.wait(30))
     given_up = thread.call(lambda: made.append("given up"))
     given_up.cancel()
+    dropped = thread.call(lambda: made.append("dropped"), can_be_dropped=True)
+    dropped.cancel()
+    kept = thread.call(lambda: made.append("kept"), can_be_dropped=True)
     go_on.set()
     assert await blocked
+    await kept
     await thread.call(lambda: made.append("last"))
-    assert made == ["given up", "last"]
+    assert made == ["given up", "kept", "last"]
     thread.stop()
 
 
@@ -85,10 +93,6 @@ async def test_what_is_to_begin_at_once_has_begun_when_the_event_loop_goes_on() 
 
 async def test_a_thread_keeps_nothing_of_a_call_that_is_over() -> None:
     """A payload may be large, and the next call a long time away."""
-
-    class Payload:
-        pass
-
     thread = CallThread("test")
     payload = Payload()
     gone = weakref.ref(payload)
@@ -165,9 +169,13 @@ async def test_a_watch_keeps_nothing_that_is_done() -> None:
     """However long the deadline is."""
     loop = asyncio.get_running_loop()
     watch = Watch(TimeoutError)
+    gone: list[weakref.ref[Payload]] = []
     for _ in range(1000):
         future = loop.create_future()
         watch.add(future, loop.time() + 60)
-        future.set_result(None)
+        future.set_result(Payload())
+        gone.append(weakref.ref(future.result()))
     assert len(watch._watched) == 1
+    del future
+    assert [reference() for reference in gone] == [None] * 1000
     watch.stop()

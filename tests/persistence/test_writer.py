@@ -205,6 +205,29 @@ async def test_a_deletion_keeps_its_place_among_saves(open_store: OpenStore) -> 
     assert await ids_in(store) == {"c"}
 
 
+async def test_a_lane_that_somebody_cancelled_leaves_the_order_as_it_was(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """A program that cancels all its tasks and then saves a last time keeps the last."""
+    store = open_store()
+    await store.save_checkpoint(make_state("first"))
+    writer = writer_of(store)
+    async with raw.locked(database_url):
+        saves = [asyncio.create_task(store.save_checkpoint(make_state("x", context={"n": n}))) for n in range(3)]
+        await until(lambda: writer._lane is not None and writer._in_flight and writer._queue)
+        assert writer._lane is not None
+        writer._lane.cancel()
+        for save in saves:
+            save.cancel()
+        await asyncio.wait(saves)
+    await store.save_checkpoint(make_state("x", context={"n": "last"}))
+    await until(lambda: writer._lane is None and not writer._alone)
+    loaded = await store.load_checkpoint("x")
+    assert loaded is not None
+    assert loaded.context == {"n": "last"}
+    assert weigh(store) == 0
+
+
 # --- a save that comes when nothing else is under way
 
 
@@ -266,16 +289,75 @@ async def test_closing_waits_for_a_lone_save(open_store: OpenStore) -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_a_lone_save_is_told_at_its_deadline(open_store: OpenStore, database_url: str) -> None:
+async def test_closing_sleeps_while_it_waits_for_a_lone_save(open_store: OpenStore) -> None:
+    """The thread that makes the save needs Python's lock."""
+    store = open_store()
+    await store.save_checkpoint(make_state("first"))
+    await until(lambda: writer_of(store)._lane is None)
+    held: Any = store._database._saving.held
+    busy = held._thread.call(lambda: time.sleep(0.5))
+    save = asyncio.create_task(store.save_checkpoint(make_state("x")))
+    await asyncio.sleep(0)
+    assert writer_of(store)._alone
+    started = time.process_time()
+    await store.close()
+    assert busy.done()
+    assert time.process_time() - started < 0.25
+    await save
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_transaction_that_was_left_open_takes_no_save_along(open_store: OpenStore, database_url: str) -> None:
+    """Saves would seem to be made, and be gone when the connection is closed: it is replaced."""
+    store = open_store()
+    await store.save_checkpoint(make_state("first"))
+    await until(lambda: writer_of(store)._lane is None)
+    held: Any = store._database._saving.held
+    for n, more in enumerate((0, 5)):
+        held = store._database._saving.held
+        await held._thread.call(lambda held=held: held._connection.execute("BEGIN"))
+        await save_all(store, [make_state(f"{n} {one}") for one in range(1 + more)])
+        assert store._database._saving.held is not held
+        [(count,)] = await raw.fetch(database_url, f"SELECT count(*) FROM checkpoints WHERE checkpoint_id LIKE '{n} %'")
+        assert count == 1 + more
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+def test_a_store_is_closed_from_another_event_loop(database_url: str) -> None:
+    """The one that used it is gone; its file is let go of all the same, and nothing is waited for."""
+    store = SQLAlchemyCheckpointStore(database_url)
+
+    async def leave() -> None:
+        await store.save_checkpoint(make_state("x"))
+        await until(lambda: writer_of(store)._lane is None)
+        save = asyncio.create_task(store.save_checkpoint(make_state("y")))
+        await asyncio.sleep(0)
+        assert writer_of(store)._alone
+        assert not save.done()
+
+    asyncio.run(leave())
+    started = time.perf_counter()
+    asyncio.run(store.close())
+    assert time.perf_counter() - started < 1
+    if not raw.is_postgres(database_url):
+        deadline = time.perf_counter() + 5
+        while any(database_url in os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()):
+            assert time.perf_counter() < deadline
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("deadline", [0.05, 0.5])
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_lone_save_is_told_at_its_deadline(open_store: OpenStore, database_url: str, deadline: float) -> None:
     """Like any other: that the file is locked."""
-    store = open_store(deadline_seconds=0.5)
+    store = open_store(deadline_seconds=deadline)
     await store.save_checkpoint(make_state("first"))
     await until(lambda: writer_of(store)._lane is None)
     async with raw.locked(database_url):
         started = time.perf_counter()
         with pytest.raises(StoreUnavailableError, match="locked"):
             await store.save_checkpoint(make_state("x"))
-        assert 0.4 < time.perf_counter() - started < 0.5 + 0.25
+        assert deadline - 0.1 < time.perf_counter() - started < deadline + 0.25
     await store.save_checkpoint(make_state("y"))
     assert "y" in await ids_in(store)
 
@@ -422,10 +504,11 @@ async def refuse_rows(url: str, *, silently: bool = False) -> None:
             "EXECUTE FUNCTION refuse()",
         )
     else:
+        what = "IGNORE" if silently else "ABORT, 'canary'"
         await raw.execute(
             url,
             "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints WHEN NEW.workflow_name = 'bad' "
-            "BEGIN SELECT RAISE(ABORT, 'canary'); END",
+            f"BEGIN SELECT RAISE({what}); END",
         )
 
 
@@ -456,14 +539,16 @@ async def test_a_row_that_fails_fails_alone(open_store: OpenStore, database_url:
     assert await store.save_checkpoint(make_state("last")) == "last"
 
 
-@pytest.mark.parametrize("database", ["postgresql"])
+@pytest.mark.parametrize("size", [10, 200_000])
 async def test_a_row_that_the_database_drops_silently_is_not_acknowledged(
-    open_store: OpenStore, database_url: str
+    open_store: OpenStore, database_url: str, size: int
 ) -> None:
-    """PostgreSQL says which rows it wrote."""
+    """PostgreSQL says which rows it wrote, SQLite how many."""
     await refuse_rows(database_url, silently=True)
     store = open_store()
-    states = [make_state(f"{n}", workflow_name="bad" if n == 3 else "good") for n in range(8)]
+    noise = os.urandom(size // 2).hex()
+    states = [make_state(f"{n}", workflow_name="bad" if n == 3 else "good", context={"noise": noise}) for n in range(8)]
+    assert_only_bad_ones_failed(states[3:4], await save_all(store, states[3:4]))
     results = await save_all(store, states)
     assert_only_bad_ones_failed(states, results)
     assert "trigger" in str(results[3])
@@ -642,6 +727,48 @@ async def test_a_load_that_is_given_up_harms_no_other(open_store: OpenStore, dat
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     [(count,)] = await raw.fetch(database_url, others)
     assert count <= 3
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_reads_that_take_turns_end_by_their_deadlines(open_store: OpenStore, database_url: str) -> None:
+    """However many wait for one connection, and for a table that somebody has locked."""
+    store = open_store(deadline_seconds=1)
+    await store.save_checkpoint(make_state("x"))
+    await store.list_checkpoints(limit=3)
+
+    async def timed(call: Any) -> float:
+        started = time.perf_counter()
+        with pytest.raises(StoreUnavailableError):
+            await call
+        return time.perf_counter() - started
+
+    locker = await asyncpg.connect(database_url)
+    try:
+        await locker.execute("BEGIN")
+        await locker.execute("LOCK TABLE checkpoints IN ACCESS EXCLUSIVE MODE")
+        calls = [store.list_checkpoints(limit=3) for _ in range(5)], [store.load_checkpoint("x") for _ in range(3)]
+        took = await asyncio.gather(*(timed(call) for some in calls for call in some))
+    finally:
+        await locker.close()
+    assert max(took) < 1 + 0.25
+    assert await store.load_checkpoint("x") is not None
+
+
+async def test_whoever_shares_a_load_hears_why_it_failed(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it was; nobody is told to have been cancelled."""
+    store = open_store()
+    await store.save_checkpoint(make_state("x"))
+    await store.load_checkpoint("x")
+
+    async def fetch(_query: object) -> Sequence[Sequence[Any]]:
+        await asyncio.sleep(0)
+        raise MemoryError
+
+    monkeypatch.setattr(store._database, "_fetch", fetch)
+    results = await asyncio.gather(*(store.load_checkpoint("x") for _ in range(4)), return_exceptions=True)
+    assert [type(result) for result in results] == [MemoryError] * 4
 
 
 # --- backpressure

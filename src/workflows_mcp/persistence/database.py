@@ -226,8 +226,8 @@ class Database:
         """
         self._closed = True
         loop = asyncio.get_running_loop()
-        if self._loop not in {None, loop} and self.dialect.is_bound_to_loop:
-            self.engine.sync_engine.dispose(close=False)
+        if self._loop not in {None, loop}:
+            await self._leave()
             return
         end = loop.time() + self.settings.deadline_seconds
         await self._writer.close(self.settings.deadline_seconds)
@@ -235,12 +235,23 @@ class Database:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(end):
                     await self._no_reads.wait()
-        self._reader.close()
         await _wait_or_cancel(self._calls, end - loop.time())
+        self._reader.close()
         if self._owns_engine:
             closing = [self._saving.close(), self._reading.close(), self.engine.dispose()]
             tasks = [self._spawn(one) for one in closing]
             await _wait_or_cancel(tasks, max(end - loop.time(), _LEAST_SECONDS_TO_CLOSE))
+
+    async def _leave(self) -> None:
+        """Close what can be closed from another event loop than the one that used it; there nobody waits any more."""
+        if not self._owns_engine:
+            return
+        if self.dialect.is_bound_to_loop:
+            self.engine.sync_engine.dispose(close=False)
+            return
+        self._saving.leave()
+        self._reading.leave()
+        await self.engine.dispose()
 
     async def _commit(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
         """Write some rows together, over the held connection or, on somebody else's engine, in the ordinary way."""
@@ -257,7 +268,12 @@ class Database:
     def _begin_commit(self, row: Row, then: Then[Collection[str]]) -> bool:
         """Begin to write one row over the held connection, when that is open and able to."""
         held = self._saving.held
-        return held is not None and held.begin_save(row, then)
+
+        def ended(written: Collection[str] | None, error: BaseException | None) -> None:
+            failure = self._explain(error) if isinstance(error, Exception) else None
+            then(written, error if failure is None else failure.error)
+
+        return held is not None and held.begin_save(row, ended)
 
     async def _write(self, deadline: float, work: Callable[[HeldConnection], Awaitable[T]]) -> T:
         """Write over the held connection.
@@ -282,30 +298,42 @@ class Database:
         )
         return await self.dialect.hold(self.engine, saving, saving_many, self.settings)
 
-    async def _try_until(self, deadline: float, attempt: Callable[[], Awaitable[T]], *, is_cut_short: bool = True) -> T:
-        """Try until it succeeds, fails for good, or it is too late; `is_cut_short`: also an attempt under way."""
+    async def _try_until(
+        self,
+        deadline: float,
+        attempt: Callable[[], Awaitable[T]],
+        failure: Failure | None = None,
+        *,
+        is_cut_short: bool = True,
+    ) -> T:
+        """Try until it succeeds, fails for good, or it is too late.
+
+        Args:
+            deadline: In the event loop's time; no attempt begins after it.
+            attempt: What is tried.
+            failure: How it failed already.
+            is_cut_short: Whether an attempt that is under way at the deadline is cancelled.
+        """
         loop = asyncio.get_running_loop()
-        failure: Failure | None = None
         pause = _FIRST_PAUSE
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline) if is_cut_short else _NO_TIMEOUT:
                 while True:
+                    if failure is not None:
+                        if not failure.retriable:
+                            break
+                        # Full jitter: callers that failed together do not come back together.
+                        wanted = random.uniform(0, pause)  # noqa: S311 - nothing secret about a pause
+                        await asyncio.sleep(min(wanted, max(deadline - loop.time(), 0)))
+                        if loop.time() >= deadline:
+                            break
+                        pause = min(pause * 2, _LONGEST_PAUSE)
                     try:
                         return await attempt()
                     except Exception as error:
                         failure = self._explain(error)
                         if failure is None:
                             raise
-                    if not failure.retriable:
-                        break
-                    # Full jitter: callers that failed together do not come back together.
-                    wanted = random.uniform(0, pause)  # noqa: S311 - nothing secret about a pause
-                    await asyncio.sleep(min(wanted, max(deadline - loop.time(), 0)))
-                    if loop.time() >= deadline:
-                        break
-                    pause = min(pause * 2, _LONGEST_PAUSE)
-        except TimeoutError:
-            pass
         # Raised here, outside every handler, so that no chained driver error can show what was being stored.
         raise self._too_late() if failure is None else failure.error
 
@@ -368,13 +396,16 @@ class Database:
         def attempt() -> Awaitable[Sequence[Sequence[Any]]]:
             return self._reading.call(lambda held: held.fetch(sql, values))
 
+        failure: Failure | None = None
         if self._reading.held is not None:
-            # At once: a query over an open connection ends in time by itself.
+            # Without a timer: a query over an open connection ends by itself.
             try:
                 return await attempt()
-            except Exception:  # noqa: BLE001, S110 - what fails is done again, patiently, and then explained
-                pass
-        return await self._try_until(deadline, attempt)
+            except Exception as error:
+                failure = self._explain(error)
+                if failure is None:
+                    raise
+        return await self._try_until(deadline, attempt, failure)
 
     def _spawn(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that `close` waits for."""

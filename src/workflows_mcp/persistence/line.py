@@ -73,11 +73,19 @@ class Line:
         else:
             self._held = opening.result()
 
+    def leave(self) -> None:
+        """Abandon the connection, and wait for nothing: the event loop that it belonged to is not this one."""
+        self._is_closed = True
+        held, self._held = self._held, None
+        if held is not None:
+            held.abandon()
+
     async def close(self) -> None:
         """Close the connection. Cancelled before that is done, it abandons it."""
         self._is_closed = True
         if self._opening is not None:
             self._opening.cancel()
+            self._leaving.add(self._opening)
         held, self._held = self._held, None
         try:
             if held is not None:

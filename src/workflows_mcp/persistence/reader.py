@@ -1,7 +1,7 @@
 """Shared trips: loads that arrive while one is under way share the next."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from workflows_mcp.errors import CheckpointStoreError, copy_error
@@ -51,6 +51,7 @@ class Reader:
         self._most = _TRIP_LOADS
         self._waiting: list[_Load] = []
         self._in_flight: Sequence[_Load] = ()
+        self._too_late = too_late
         self._watch = Watch(too_late)
 
     async def load(self, key: str) -> Sequence[Any] | None:
@@ -87,17 +88,14 @@ class Reader:
                 await self._load_together(batch)
         finally:
             self._is_busy = False
-            for load in (*self._in_flight, *self._waiting):  # only when this was cancelled
-                load.done.cancel()
+            self._tell((*self._in_flight, *self._waiting), self._too_late())  # only when this was cancelled
             self._in_flight = ()
 
     async def _load_together(self, batch: Sequence[_Load]) -> None:
         try:
             rows = await self._fetch({load.key for load in batch}) if batch else ()
-        except CheckpointStoreError as error:
-            for load in batch:
-                if not load.done.done():
-                    load.done.set_exception(copy_error(error))
+        except Exception as error:  # noqa: BLE001 - it is the callers'
+            self._tell(batch, error)
             return
         found = {row[0]: row for row in rows}
         for load in batch:
@@ -105,3 +103,10 @@ class Reader:
                 load.done.set_result(found.get(load.key))
         size = sum(len(row[-1]) for row in rows)
         self._most = max(self._most // 2, 1) if size > _TRIP_BYTES else min(self._most * 2, _TRIP_LOADS)
+
+    def _tell(self, loads: Iterable[_Load], error: Exception) -> None:
+        """Give each caller that still waits an error of its own."""
+        for load in loads:
+            if not load.done.done():
+                load.done.set_exception(copy_error(error) if isinstance(error, CheckpointStoreError) else error)
+                load.done.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost

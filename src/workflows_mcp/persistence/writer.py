@@ -157,7 +157,8 @@ class Writer:
             write = await self._wait_outside(lambda: self._begin(encode(), deadline), deadline)
         else:
             write = self._begin(encode(), deadline)
-            if self._lane is not None or self._alone or not write.row or not self._start_alone(write):
+            is_first = self._lane is None and not self._alone and not self._queue
+            if not is_first or not write.row or not self._start_alone(write):
                 self._accept(write)
         await write.done
 
@@ -184,7 +185,8 @@ class Writer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self._lane is not None or self._alone or self._outside:
-                    await (asyncio.sleep(0) if self._lane is None else asyncio.wait({self._lane}))
+                    self._has_changed.clear()
+                    await self._has_changed.wait()
         if self._lane is not None:
             self._lane.cancel()
             await asyncio.wait({self._lane}, timeout=GRACE_SECONDS)
@@ -237,6 +239,7 @@ class Writer:
             pass
         finally:
             self._outside -= 1
+            self._has_changed.set()
         raise self._too_late()
 
     def _start_alone(self, write: _Write) -> bool:
@@ -252,8 +255,11 @@ class Writer:
         self._alone = False
         self._in_flight = ()
         self._last_rows = 1
+        self._has_changed.set()
         if error is None:
             self._acknowledge(write, written or ())
+        elif write.deadline <= asyncio.get_running_loop().time():
+            _fail(write, error)
         else:
             # Ahead of all that came meanwhile. The lane tries again, and knows what to make of errors.
             self._queue.appendleft(write)
@@ -291,13 +297,17 @@ class Writer:
                     await self._do(batch[0])
                 else:
                     await self._write(batch)  # type: ignore[arg-type] # a job is always alone
-                self._in_flight = ()
-                self._last_rows = len(batch)
-                self._count(-sum(item.size for item in batch))
+                self._end_batch()
         finally:
-            # Empty, but for a close that has waited long enough, and an event loop that is shut down.
+            # Nothing is in flight, but for a close that has waited long enough, and a task that somebody cancelled.
             self._give_up(self._in_flight)
+            self._end_batch()
             self._lane = None
+
+    def _end_batch(self) -> None:
+        batch, self._in_flight = self._in_flight, ()
+        self._last_rows = len(batch)
+        self._count(-sum(item.size for item in batch))
 
     def _next_batch(self) -> Sequence[_Write | _Job]:
         """Take what the next commit holds: a job alone, or finished rows with different ids within the bounds.

@@ -103,6 +103,7 @@ class _HeldPostgreSQLConnection(HeldConnection):
         self._connection = connection
         self._patience = patience
         self._turn = asyncio.Lock()
+        self._callers = 0
 
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """See `HeldConnection.save`."""
@@ -110,10 +111,18 @@ class _HeldPostgreSQLConnection(HeldConnection):
         written = await self._write(self._connection.fetch, sql, values)
         return {row[0] for row in written}
 
-    def fetch(self, sql: str, values: Sequence[Any]) -> Awaitable[Sequence[Row]]:
-        """See `HeldConnection.fetch`."""
-        # Records, which are like tuples.
-        return cast("Awaitable[Sequence[Row]]", self._call(self._connection.fetch, sql, values))
+    async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+        """See `HeldConnection.fetch`. A lone statement ends by itself, those that take turns are given up."""
+        self._callers += 1
+        try:
+            if self._callers == 1:
+                rows: Any = await self._call(self._connection.fetch, sql, values)
+            else:
+                async with asyncio.timeout(self._patience):
+                    rows = await self._call(self._connection.fetch, sql, values)
+            return cast("Sequence[Row]", rows)  # records, which are like tuples
+        finally:
+            self._callers -= 1
 
     async def change(self, sql: str, values: Sequence[Any]) -> int:
         """See `HeldConnection.change`. The server's answer ends with the number of rows, as in `DELETE 5`."""

@@ -299,11 +299,14 @@ class SQLiteDialect(Dialect):
     def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`; by SQLite's primary result code."""
         cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, TimeoutError):
+            late = StoreUnavailableError(f"{self.description} did not answer in time; check the disk, and try again")
+            return Failure(late, retriable=True)
         if isinstance(cause, OSError):
             return Failure(
                 StoreConfigurationError(f"{self.description} cannot be reached: {cause.strerror}; check the path")
             )
-        if isinstance(cause, ValueError):  # what the driver raises for the use of a closed connection
+        if isinstance(cause, ValueError):  # what the use of a connection raises that was closed or given up
             closed = StoreUnavailableError(f"the connection to {self.description} was closed; try again")
             return Failure(closed, retriable=True)
         if not isinstance(cause, sqlite3.Error):

@@ -6,13 +6,15 @@ import itertools
 import re
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from workflows_mcp.persistence.dialects.base import HeldConnection, Row
 from workflows_mcp.persistence.dialects.thread import CallThread, Then
 from workflows_mcp.persistence.dialects.watch import Watch
 
 __all__ = ["CACHED_STATEMENTS", "HeldSQLiteConnection"]
+
+T = TypeVar("T")
 
 _VALUES = re.compile(r"\bVALUES (\([^()]*\))")
 """The one row of an INSERT."""
@@ -25,8 +27,12 @@ CACHED_STATEMENTS = 16
 bounds are the most memory that saving leaves behind; there is a statement for each number of rows."""
 
 
+_SECONDS_TO_CLOSE = 0.5
+"""How long an opening that failed waits until nothing of it is left."""
+
+
 class HeldSQLiteConnection(HeldConnection):
-    """Each call is one trip to the connection's thread and back. One that is given up is carried out all the same.
+    """Each call is one trip to the connection's thread and back. A write that is given up is carried out all the same.
 
     Args:
         connect: Opens the connection; called in the thread, as all that follows.
@@ -53,31 +59,37 @@ class HeldSQLiteConnection(HeldConnection):
         self._require_same_file = require_same_file
         self._patience = patience
         self._thread = CallThread("workflows-mcp-sqlite")
-        self._watch = Watch(TimeoutError)
+        self._watch = Watch(self._give_up)
         self._opened: sqlite3.Connection | None = None
+        self._closing: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
-        """Open the connection; what could not be opened in time is closed when it is there."""
+        """Open the connection; what could not be opened, or not in time, is closed again."""
         try:
             await self._thread.call(self._open)
         except BaseException:
-            self.abandon()
+            await asyncio.wait({self.abandon()}, timeout=_SECONDS_TO_CLOSE)
             raise
 
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
-        """See `HeldConnection.save`. Whatever goes wrong leaves no transaction open."""
-        return await self._thread.call(functools.partial(self._save, rows), at_once=len(rows) > 1)
+        """See `HeldConnection.save`."""
+        work = functools.partial(self._write, functools.partial(self._save, rows))
+        return await self._thread.call(work, at_once=len(rows) > 1)
 
     def begin_save(self, row: Row, then: Then[Collection[str]]) -> bool:
         """See `HeldConnection.begin_save`."""
-        self._thread.begin(functools.partial(self._save, (row,)), then)
+        if not self.is_usable:
+            return False
+        self._thread.begin(functools.partial(self._write, functools.partial(self._save, (row,))), then)
         return True
 
     def fetch(self, sql: str, values: Sequence[Any]) -> "asyncio.Future[Sequence[Row]]":
         """See `HeldConnection.fetch`."""
-        future: asyncio.Future[Sequence[Row]] = self._thread.call(
-            lambda: self._connection.execute(sql, values).fetchall()
-        )
+
+        def work() -> Sequence[Row]:
+            return self._connection.execute(sql, values).fetchall()
+
+        future = self._thread.call(work, can_be_dropped=True)
         self._watch.add(future, future.get_loop().time() + self._patience)
         return future
 
@@ -85,22 +97,28 @@ class HeldSQLiteConnection(HeldConnection):
         """See `HeldConnection.change`."""
 
         def work() -> int:
-            changed = self._connection.execute(sql, values).rowcount
-            self._require_same_file()
-            return changed
+            return self._connection.execute(sql, values).rowcount
 
-        return await self._thread.call(work)
+        return await self._thread.call(functools.partial(self._write, work))
 
     def abandon(self) -> "asyncio.Future[None]":
         """See `HeldConnection.abandon`. The thread ends after what it is doing."""
-        closing = self._thread.call(self._close)
-        self._thread.stop()
-        self._watch.stop()
-        return closing
+        self.is_usable = False
+        if self._closing is None:
+            self._closing = self._thread.call(self._close)
+            self._thread.stop()
+            self._watch.stop()
+        return self._closing
 
     async def close(self) -> None:
         """See `HeldConnection.close`."""
-        await self.abandon()
+        await asyncio.wait({self.abandon()})
+
+    def _give_up(self) -> TimeoutError:
+        self.is_usable = False  # the thread is stuck, and whoever comes next would be, too
+        return TimeoutError()
+
+    # What follows runs in the thread.
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -113,26 +131,43 @@ class HeldSQLiteConnection(HeldConnection):
         if self._opened is not None:
             self._opened.close()
 
+    def _write(self, work: Callable[[], T]) -> T:
+        """Do something that commits. Within a transaction that was left open, it would seem to, and be lost."""
+        if self._connection.in_transaction:
+            self.is_usable = False
+            raise ValueError("a transaction was left open")
+        try:
+            done = work()
+        finally:
+            self.is_usable = self.is_usable and not self._connection.in_transaction
+        self._require_same_file()
+        return done
+
     def _save(self, rows: Sequence[Row]) -> Collection[str]:
         if len(rows) == 1:
-            self._connection.execute(self._saving, rows[0])
+            written = self._connection.execute(self._saving, rows[0]).rowcount
         elif sum(len(row[-1]) for row in rows) <= _TOGETHER_BYTES:
             # One statement, which commits by itself: it takes a third less time than a transaction around
             # `executemany`, which needs Python's lock for each row, and so gets on badly with the event loop.
             sql = f"{self._before}{', '.join([self._row] * len(rows))}{self._after}"
-            self._connection.execute(sql, tuple(itertools.chain.from_iterable(rows)))
+            written = self._connection.execute(sql, tuple(itertools.chain.from_iterable(rows))).rowcount
         else:
-            self._save_one_by_one(rows)
-        self._require_same_file()
-        return {row[0] for row in rows}
+            written = self._save_one_by_one(rows)
+        if written == len(rows):
+            return {row[0] for row in rows}
+        if len(rows) == 1:
+            return ()
+        # Which ones were dropped, by a trigger perhaps, is found when each is saved alone.
+        raise sqlite3.IntegrityError("not all rows were written")
 
-    def _save_one_by_one(self, rows: Sequence[Row]) -> None:
-        """Write rows in a transaction, by a statement that holds one of them at a time."""
+    def _save_one_by_one(self, rows: Sequence[Row]) -> int:
+        """Write rows in a transaction, by a statement that holds one of them at a time; returns how many."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            self._connection.executemany(self._saving, rows)
+            written = self._connection.executemany(self._saving, rows).rowcount
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        return written

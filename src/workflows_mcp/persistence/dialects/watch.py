@@ -1,6 +1,7 @@
 """One timer for all that wait."""
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,8 @@ class Watch:
 
     def __init__(self, too_late: Callable[[], Exception]) -> None:
         self._too_late = too_late
-        self._watched: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        # Not the futures themselves: what they are of may be large, and their deadlines far away.
+        self._watched: deque[tuple[float, weakref.ref[asyncio.Future[Any]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, future: "asyncio.Future[Any]", deadline: float) -> None:
@@ -30,9 +32,9 @@ class Watch:
             deadline: In the time of its event loop; not before that of the future that was added last.
         """
         watched = self._watched
-        while watched and watched[0][1].done():
+        while watched and _is_over(watched[0][1]()):
             watched.popleft()
-        watched.append((deadline, future))
+        watched.append((deadline, weakref.ref(future)))
         if self._timer is None:
             self._timer = future.get_loop().call_at(deadline, self._expire, deadline)
 
@@ -46,11 +48,17 @@ class Watch:
     def _expire(self, now: float) -> None:
         self._timer = None
         watched = self._watched
-        while watched and (watched[0][0] <= now or watched[0][1].done()):
-            _, future = watched.popleft()
-            if not future.done():
+        while watched:
+            deadline, reference = watched[0]
+            future = reference()
+            if future is not None and not future.done():
+                if deadline > now:
+                    self._timer = future.get_loop().call_at(deadline, self._expire, deadline)
+                    return
                 future.set_exception(self._too_late())
                 future.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost
-        if watched:
-            deadline, future = watched[0]
-            self._timer = future.get_loop().call_at(deadline, self._expire, deadline)
+            watched.popleft()
+
+
+def _is_over(future: "asyncio.Future[Any] | None") -> bool:
+    return future is None or future.done()
