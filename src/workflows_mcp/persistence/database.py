@@ -7,7 +7,6 @@ straight to the driver. Long queries, and all calls to an engine of somebody els
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -21,6 +20,7 @@ from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, Then, dialect_for
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
+from workflows_mcp.persistence.retry import Retry
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.writer import GRACE_SECONDS, Draft, Writer
 from workflows_mcp.settings import Settings, load_settings
@@ -33,11 +33,6 @@ T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
 _LEAST_SECONDS_TO_CLOSE = 0.5
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
-"""Seconds between two tries: the most after the first failure, and the most of all; drawn at random below."""
-
-_NO_TIMEOUT = contextlib.nullcontext()
 
 
 def describe_database(url: str) -> str:
@@ -78,6 +73,7 @@ class Database:
         self._is_checked = False
         self._upsert_many = statements.upsert_many(self.dialect)
         self._saving, self._reading = Line(self._hold, self._misuse), Line(self._hold, self._misuse)
+        self._retry = Retry(self._explain, self._too_late)
         self._payloads = statements.payloads(self.dialect)
         self._reader = Reader(
             lambda checkpoint_ids: self._fetch(self._payloads_of(checkpoint_ids)),
@@ -175,7 +171,7 @@ class Database:
             done = await connection.execute(query.statement, query.values)
             return cast("CursorResult[Any]", done).rowcount
 
-        return await self._writer.run(lambda deadline: self._try_until(deadline, lambda: self._work(work)))
+        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)))
 
     async def run(self, work: Work[T]) -> T:
         """Do some work on a connection within the deadline.
@@ -191,7 +187,7 @@ class Database:
         deadline = self.settings.deadline_seconds
         until = asyncio.get_running_loop().time() + deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
-        call = self._spawn(self._try_until(until, lambda: self._work(work)))
+        call = self._spawn(self._retry.until(until, lambda: self._work(work)))
         done, _ = await asyncio.wait({call}, timeout=deadline + GRACE_SECONDS)
         if not done:
             call.cancel()
@@ -263,7 +259,7 @@ class Database:
             result = await connection.execute(self._upsert_many, parameters)
             return {row[0] for row in (result if result.returns_rows else rows)}
 
-        return await self._try_until(deadline, lambda: self._work(work))
+        return await self._retry.until(deadline, lambda: self._work(work))
 
     def _begin_commit(self, row: Row, then: Then[Collection[str]]) -> bool:
         """Begin to write one row over the held connection, when that is open and able to."""
@@ -281,7 +277,7 @@ class Database:
         An attempt is not cut short at the deadline, when its callers are told: it bounds itself, and until it has
         ended no other may begin, lest it overwrite what came later.
         """
-        return await self._try_until(deadline, lambda: self._saving.call(work), is_cut_short=False)
+        return await self._retry.until(deadline, lambda: self._saving.call(work), is_cut_short=False)
 
     async def _work(self, work: Work[T]) -> T:
         async with self.engine.begin() as connection:
@@ -297,45 +293,6 @@ class Database:
             self._compile(statement)[0] for statement in (statements.upsert(self.dialect), self._upsert_many)
         )
         return await self.dialect.hold(self.engine, saving, saving_many, self.settings)
-
-    async def _try_until(
-        self,
-        deadline: float,
-        attempt: Callable[[], Awaitable[T]],
-        failure: Failure | None = None,
-        *,
-        is_cut_short: bool = True,
-    ) -> T:
-        """Try until it succeeds, fails for good, or it is too late.
-
-        Args:
-            deadline: In the event loop's time; no attempt begins after it.
-            attempt: What is tried.
-            failure: How it failed already.
-            is_cut_short: Whether an attempt that is under way at the deadline is cancelled.
-        """
-        loop = asyncio.get_running_loop()
-        pause = _FIRST_PAUSE
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline) if is_cut_short else _NO_TIMEOUT:
-                while True:
-                    if failure is not None:
-                        if not failure.retriable:
-                            break
-                        # Full jitter: callers that failed together do not come back together.
-                        wanted = random.uniform(0, pause)  # noqa: S311 - nothing secret about a pause
-                        await asyncio.sleep(min(wanted, max(deadline - loop.time(), 0)))
-                        if loop.time() >= deadline:
-                            break
-                        pause = min(pause * 2, _LONGEST_PAUSE)
-                    try:
-                        return await attempt()
-                    except Exception as error:
-                        failure = self._explain(error)
-                        if failure is None:
-                            raise
-        # Raised here, outside every handler, so that no chained driver error can show what was being stored.
-        raise self._too_late() if failure is None else failure.error
 
     async def _check_once(self, connection: AsyncConnection) -> None:
         """Look at the database before it is first used, on the same connection and within the same deadline."""
@@ -405,7 +362,7 @@ class Database:
                 failure = self._explain(error)
                 if failure is None:
                     raise
-        return await self._try_until(deadline, attempt, failure)
+        return await self._retry.until(deadline, attempt, failure)
 
     def _spawn(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that `close` waits for."""

@@ -1,14 +1,10 @@
 """PostgreSQL through asyncpg."""
 
-import asyncio
-import contextlib
 import functools
-import operator
 import shlex
-import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode
 
 import asyncpg
@@ -39,6 +35,7 @@ from workflows_mcp.errors import (
     StoreUnavailableError,
 )
 from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row, replaced_columns, set_columns
+from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection, arrays_of
 from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]
@@ -52,8 +49,6 @@ _DRIVER_KEYS = frozenset({
 
 _IGNORED_KEYS = frozenset({"channel_binding", "gssencmode"})
 """Keys that hosting services put into their URLs, and that ask for what asyncpg does anyway or cannot do."""
-
-T = TypeVar("T")
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
@@ -78,97 +73,7 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
 )
 """What SQLSTATEs mean to a caller: the first one whose beginning fits."""
 
-_LEAST_PATIENCE = 0.5
-"""Seconds that a server has at least to say that it has cancelled a statement."""
-
-_FIRST = operator.itemgetter(0)
-
 _RETRIABLE = ("08", "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
-
-
-class _HeldPostgreSQLConnection(HeldConnection):
-    """Every call is one statement, a transaction of its own. Only a refusal by the server leaves it usable.
-
-    Args:
-        connection: The driver's connection.
-        saving: See `Dialect.hold`.
-        saving_many: See `Dialect.hold`.
-        patience: After how many seconds the server ends a statement by itself.
-    """
-
-    def __init__(self, connection: asyncpg.Connection, saving: str, saving_many: str, patience: float) -> None:
-        super().__init__()
-        self._saving = saving
-        self._saving_many = saving_many
-        self._connection = connection
-        self._patience = patience
-        self._turn = asyncio.Lock()
-        self._callers = 0
-
-    async def save(self, rows: Sequence[Row]) -> Collection[str]:
-        """See `HeldConnection.save`."""
-        sql, values = (self._saving, rows[0]) if len(rows) == 1 else (self._saving_many, tuple(_arrays(rows)))
-        written = await self._write(self._connection.fetch, sql, values)
-        return {row[0] for row in written}
-
-    async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
-        """See `HeldConnection.fetch`. A lone statement ends by itself, those that take turns are given up."""
-        self._callers += 1
-        try:
-            if self._callers == 1:
-                rows: Any = await self._call(self._connection.fetch, sql, values)
-            else:
-                async with asyncio.timeout(self._patience):
-                    rows = await self._call(self._connection.fetch, sql, values)
-            return cast("Sequence[Row]", rows)  # records, which are like tuples
-        finally:
-            self._callers -= 1
-
-    async def change(self, sql: str, values: Sequence[Any]) -> int:
-        """See `HeldConnection.change`. The server's answer ends with the number of rows, as in `DELETE 5`."""
-        answer = await self._write(self._connection.execute, sql, values)
-        return int(answer.rpartition(" ")[2])
-
-    async def _write(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
-        """Call, and do not return before the statement has ended: later ones must not be overwritten by it."""
-        started = time.monotonic()
-        try:
-            return await self._call(method, sql, values)
-        finally:
-            if not self.is_usable and not self._connection.is_closed():
-                left = max(started + self._patience - time.monotonic(), _LEAST_PATIENCE)
-                with contextlib.suppress(Exception):
-                    # Asks the server to cancel, and waits until it has; a frozen one has ended the statement by then.
-                    await self._connection.close(timeout=left)
-
-    async def _call(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
-        async with self._turn:
-            if not self.is_usable:
-                raise asyncpg.InterfaceError("the connection was abandoned")
-            try:
-                return await method(sql, *values)
-            except asyncpg.PostgresError as error:
-                # A server that was made a standby, or stops, says no to everything from now on.
-                has_left = str(error.sqlstate).startswith(("08", "25006", "57P"))
-                self.is_usable = not has_left and not self._connection.is_closed()
-                raise
-            except BaseException:
-                self.is_usable = False
-                raise
-
-    def abandon(self) -> None:
-        """See `HeldConnection.abandon`."""
-        self._connection.terminate()
-
-    async def close(self) -> None:
-        """See `HeldConnection.close`."""
-        async with self._turn:
-            await self._connection.close()
-
-
-def _arrays(rows: Sequence[Row]) -> Iterable[Row]:
-    """The rows' columns. In the order of their keys: two batches that lock the same rows do not deadlock."""
-    return zip(*sorted(rows, key=_FIRST), strict=True)
 
 
 def _replacing(statement: postgresql.Insert, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
@@ -269,7 +174,7 @@ class PostgreSQLDialect(Dialect):
 
     def upsert_parameters(self, names: Sequence[str], rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
         """See `Dialect.upsert_parameters`."""
-        return dict(zip(names, _arrays(rows), strict=True))
+        return dict(zip(names, arrays_of(rows), strict=True))
 
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
         """See `Dialect.matches_any`: the values are an array."""
@@ -284,7 +189,7 @@ class PostgreSQLDialect(Dialect):
         made = await engine.raw_connection()
         driver = cast("asyncpg.Connection", made.driver_connection)
         made.detach()
-        return _HeldPostgreSQLConnection(driver, saving, saving_many, settings.deadline_seconds)
+        return HeldPostgreSQLConnection(driver, saving, saving_many, settings.deadline_seconds)
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""
