@@ -219,8 +219,9 @@ async def test_a_lane_that_somebody_cancelled_leaves_the_order_as_it_was(
         writer._lane.cancel()
         for save in saves:
             save.cancel()
+        last = asyncio.create_task(store.save_checkpoint(make_state("x", context={"n": "last"})))
         await asyncio.wait(saves)
-    await store.save_checkpoint(make_state("x", context={"n": "last"}))
+    await asyncio.wait_for(last, 5)
     await until(lambda: writer._lane is None and not writer._alone)
     loaded = await store.load_checkpoint("x")
     assert loaded is not None

@@ -187,12 +187,12 @@ class Writer:
                 while self._lane is not None or self._alone or self._outside:
                     self._has_changed.clear()
                     await self._has_changed.wait()
-        if self._lane is not None:
-            self._lane.cancel()
-            await asyncio.wait({self._lane}, timeout=GRACE_SECONDS)
         self._give_up((*self._in_flight, *self._queue))
         self._count(-sum(item.size for item in self._queue))
         self._queue.clear()
+        if self._lane is not None:
+            self._lane.cancel()
+            await asyncio.wait({self._lane}, timeout=GRACE_SECONDS)
         self._watch.stop()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -303,6 +303,8 @@ class Writer:
             self._give_up(self._in_flight)
             self._end_batch()
             self._lane = None
+            if not all(item.done.done() for item in self._queue):
+                self._start_lane()  # somebody cancelled this task, and others still wait
 
     def _end_batch(self) -> None:
         batch, self._in_flight = self._in_flight, ()
