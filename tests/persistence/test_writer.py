@@ -730,6 +730,29 @@ async def test_a_load_that_is_given_up_harms_no_other(open_store: OpenStore, dat
     assert count <= 3
 
 
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_reads_behind_one_that_is_stuck_end_by_their_deadlines(open_store: OpenStore) -> None:
+    """The connection is replaced when the first one has waited long enough; nobody is forgotten with it."""
+    store = open_store(deadline_seconds=0.5)
+    await store.list_checkpoints(limit=3)
+    held: Any = store._database._reading.held
+    go_on = threading.Event()
+    held._thread.begin(lambda: go_on.wait(30), lambda _result, _error: None)
+    try:
+        reads = []
+        for _ in range(3):
+            reads.append(asyncio.create_task(store.list_checkpoints(limit=3)))
+            await asyncio.sleep(0.15)
+        started = time.perf_counter()
+        results = await asyncio.wait_for(asyncio.gather(*reads, return_exceptions=True), 10)
+        assert time.perf_counter() - started < 0.5 + 0.25
+        assert {type(result) for result in results} <= {StoreUnavailableError, list}
+        assert store._database._reading.held is not held
+        assert await store.list_checkpoints(limit=3) == []
+    finally:
+        go_on.set()
+
+
 @pytest.mark.parametrize("database", ["postgresql"])
 async def test_reads_that_take_turns_end_by_their_deadlines(open_store: OpenStore, database_url: str) -> None:
     """However many wait for one connection, and for a table that somebody has locked."""

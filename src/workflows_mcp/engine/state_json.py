@@ -28,8 +28,8 @@ MAX_STATE_BYTES = 256 * 2**20
 
 _SMALLEST_INT, _LARGEST_INT = -(2**63), 2**64 - 1
 
-# The walk refuses everything that these options are about; they stand here so that a hole in the walk
-# ends in orjson's TypeError, not in a changed value.
+# The walk refuses every value that these options are about; they stand here so that a hole in the walk
+# ends in orjson's TypeError, not in a changed value. Keys and the size of integers are left to orjson alone.
 _EXACT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 _LONGEST_KEY_SHOWN = 80

@@ -353,16 +353,8 @@ class Database:
         def attempt() -> Awaitable[Sequence[Sequence[Any]]]:
             return self._reading.call(lambda held: held.fetch(sql, values))
 
-        failure: Failure | None = None
-        if self._reading.held is not None:
-            # Without a timer: a query over an open connection ends by itself.
-            try:
-                return await attempt()
-            except Exception as error:
-                failure = self._explain(error)
-                if failure is None:
-                    raise
-        return await self._retry.until(deadline, attempt, failure)
+        # A query over an open connection ends by itself.
+        return await self._retry.until(deadline, attempt, ends_by_itself=self._reading.held is not None)
 
     def _spawn(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that `close` waits for."""

@@ -1,11 +1,11 @@
 """Shared trips: loads that arrive while one is under way share the next."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, NamedTuple
 
-from workflows_mcp.errors import CheckpointStoreError, copy_error
-from workflows_mcp.persistence.dialects.watch import Watch
+from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.persistence.dialects.watch import Watch, fail
 
 __all__ = ["Reader"]
 
@@ -88,14 +88,16 @@ class Reader:
                 await self._load_together(batch)
         finally:
             self._is_busy = False
-            self._tell((*self._in_flight, *self._waiting), self._too_late())  # only when this was cancelled
+            for load in (*self._in_flight, *self._waiting):  # only when this was cancelled
+                fail(load.done, self._too_late())
             self._in_flight = ()
 
     async def _load_together(self, batch: Sequence[_Load]) -> None:
         try:
             rows = await self._fetch({load.key for load in batch}) if batch else ()
         except Exception as error:  # noqa: BLE001 - it is the callers'
-            self._tell(batch, error)
+            for load in batch:
+                fail(load.done, error)
             return
         found = {row[0]: row for row in rows}
         for load in batch:
@@ -103,10 +105,3 @@ class Reader:
                 load.done.set_result(found.get(load.key))
         size = sum(len(row[-1]) for row in rows)
         self._most = max(self._most // 2, 1) if size > _TRIP_BYTES else min(self._most * 2, _TRIP_LOADS)
-
-    def _tell(self, loads: Iterable[_Load], error: Exception) -> None:
-        """Give each caller that still waits an error of its own."""
-        for load in loads:
-            if not load.done.done():
-                load.done.set_exception(copy_error(error) if isinstance(error, CheckpointStoreError) else error)
-                load.done.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost

@@ -37,8 +37,8 @@ class Retry:
         self,
         deadline: float,
         attempt: Callable[[], Awaitable[T]],
-        failure: Failure | None = None,
         *,
+        ends_by_itself: bool = False,
         is_cut_short: bool = True,
     ) -> T:
         """Try until it succeeds, fails for good, or it is too late.
@@ -46,13 +46,19 @@ class Retry:
         Args:
             deadline: In the event loop's time; no attempt begins after it.
             attempt: What is tried.
-            failure: How it failed already.
+            ends_by_itself: Whether the first attempt needs no timer, which would take longer than a small load.
             is_cut_short: Whether an attempt that is under way at the deadline is cancelled.
 
         Raises:
             CheckpointStoreError: The last failure, in the project's terms.
         """
         loop = asyncio.get_running_loop()
+        failure: Failure | None = None
+        if ends_by_itself:
+            try:
+                return await attempt()
+            except Exception as error:  # noqa: BLE001 - what is none of ours is raised again
+                failure = self._failure(error)
         pause = _FIRST_PAUSE
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline) if is_cut_short else _NO_TIMEOUT:
@@ -68,9 +74,14 @@ class Retry:
                         pause = min(pause * 2, _LONGEST_PAUSE)
                     try:
                         return await attempt()
-                    except Exception as error:
-                        failure = self._explain(error)
-                        if failure is None:
-                            raise
+                    except Exception as error:  # noqa: BLE001 - what is none of ours is raised again
+                        failure = self._failure(error)
         # Raised here, outside every handler, so that no chained driver error can show what was being stored.
         raise self._too_late() if failure is None else failure.error
+
+    def _failure(self, error: Exception) -> Failure:
+        """What an error means; one that is none of the database's is raised again."""
+        failure = self._explain(error)
+        if failure is None:
+            raise error
+        return failure

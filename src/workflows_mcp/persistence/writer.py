@@ -19,9 +19,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
-from workflows_mcp.errors import CheckpointStoreError, StoreFullError, copy_error
+from workflows_mcp.errors import CheckpointStoreError, StoreFullError
 from workflows_mcp.persistence.dialects import Row, Then
-from workflows_mcp.persistence.dialects.watch import Watch
+from workflows_mcp.persistence.dialects.watch import Watch, fail
 
 __all__ = ["GRACE_SECONDS", "Draft", "Writer"]
 
@@ -224,7 +224,7 @@ class Writer:
         else:
             self._queue.remove(write)
             self._count(-write.size)
-            _fail(write, error)
+            fail(write.done, error)
 
     async def _wait_outside(self, make: Callable[[], Item], deadline: float) -> Item:
         """Wait for room, in the order of arrival: nothing passes what came before it, of whichever id."""
@@ -259,7 +259,7 @@ class Writer:
         if error is None:
             self._acknowledge(write, written or ())
         elif write.deadline <= asyncio.get_running_loop().time():
-            _fail(write, error)
+            fail(write.done, error)
         else:
             # Ahead of all that came meanwhile. The lane tries again, and knows what to make of errors.
             self._queue.appendleft(write)
@@ -308,7 +308,7 @@ class Writer:
 
     def _end_batch(self) -> None:
         batch, self._in_flight = self._in_flight, ()
-        self._last_rows = len(batch)
+        self._last_rows = len(batch) or self._last_rows
         self._count(-sum(item.size for item in batch))
 
     def _next_batch(self) -> Sequence[_Write | _Job]:
@@ -357,7 +357,7 @@ class Writer:
             return
         if len(batch) == 1 or not _may_be_one_rows_fault(failure):
             for item in batch:
-                _fail(item, failure)
+                fail(item.done, failure)
             return
         half = len(batch) // 2
         await self._write(batch[:half])
@@ -376,7 +376,7 @@ class Writer:
         try:
             result = await job.work(job.deadline)
         except Exception as error:  # noqa: BLE001 - it is the caller's
-            _fail(job, error)
+            fail(job.done, error)
         else:
             if not job.done.done():
                 job.done.set_result(result)
@@ -390,16 +390,9 @@ class Writer:
 
     def _give_up(self, items: Iterable[_Write | _Job]) -> None:
         for item in items:
-            _fail(item, self._too_late())
+            fail(item.done, self._too_late())
 
 
 def _may_be_one_rows_fault(error: Exception) -> bool:
     """Whether the other rows of a batch may fare better: not when the database as a whole is the matter."""
     return not isinstance(error, CheckpointStoreError) or type(error) in {CheckpointStoreError, StoreFullError}
-
-
-def _fail(item: _Write | _Job, error: BaseException) -> None:
-    if item.done.done():
-        return
-    item.done.set_exception(copy_error(error) if isinstance(error, CheckpointStoreError) else error)
-    item.done.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost

@@ -26,7 +26,6 @@ CACHED_STATEMENTS = 16
 """How many prepared statements a connection keeps. Each keeps the values that it was last run with, so that these two
 bounds are the most memory that saving leaves behind; there is a statement for each number of rows."""
 
-
 _SECONDS_TO_CLOSE = 0.5
 """How long an opening that failed waits until nothing of it is left."""
 
@@ -106,8 +105,7 @@ class HeldSQLiteConnection(HeldConnection):
         self.is_usable = False
         if self._closing is None:
             self._closing = self._thread.call(self._close)
-            self._thread.stop()
-            self._watch.stop()
+            self._thread.stop()  # the watch goes on: others may wait for the thread, too
         return self._closing
 
     async def close(self) -> None:
@@ -147,8 +145,8 @@ class HeldSQLiteConnection(HeldConnection):
         if len(rows) == 1:
             written = self._connection.execute(self._saving, rows[0]).rowcount
         elif sum(len(row[-1]) for row in rows) <= _TOGETHER_BYTES:
-            # One statement, which commits by itself: it takes a third less time than a transaction around
-            # `executemany`, which needs Python's lock for each row, and so gets on badly with the event loop.
+            # One statement, which commits by itself. A transaction around `executemany` needs Python's lock for each
+            # row, and so gets on badly with the event loop.
             sql = f"{self._before}{', '.join([self._row] * len(rows))}{self._after}"
             written = self._connection.execute(sql, tuple(itertools.chain.from_iterable(rows))).rowcount
         else:

@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Watch"]
+from workflows_mcp.errors import CheckpointStoreError, copy_error
+
+__all__ = ["Watch", "fail"]
 
 
 class Watch:
@@ -55,9 +57,16 @@ class Watch:
                 if deadline > now:
                     self._timer = future.get_loop().call_at(deadline, self._expire, deadline)
                     return
-                future.set_exception(self._too_late())
-                future.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost
+                fail(future, self._too_late())
             watched.popleft()
+
+
+def fail(future: "asyncio.Future[Any]", error: BaseException) -> None:
+    """Give whoever waits for a future an error of their own; nothing, when it is done or given up."""
+    if future.done():
+        return
+    future.set_exception(copy_error(error) if isinstance(error, CheckpointStoreError) else error)
+    future.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost
 
 
 def _is_over(future: "asyncio.Future[Any] | None") -> bool:
