@@ -328,7 +328,7 @@ def open_files() -> Iterator[str]:
     """The paths of this process's open files, of which other threads may close one meanwhile."""
     for one in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            yield os.readlink(one)
+            yield str(one.readlink())
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
