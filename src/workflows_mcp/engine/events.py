@@ -63,11 +63,13 @@ class WaveStarted(Event):
 
     Attributes:
         wave: Index of the wave.
-        block_ids: Those that have not run yet; some may be skipped.
+        block_ids: The paths of those that have not run yet; some may be skipped.
+        within: The path of the block in whose place a nested workflow runs; empty: it is the run's own wave.
     """
 
     wave: int
     block_ids: tuple[str, ...]
+    within: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class BlockStarted(Event):
     """A block runs.
 
     Attributes:
-        block_id: Names the block.
+        block_id: The block's path: its id; `outer/inner` in a nested workflow, `deploy[eu]` for an item.
         wave: Index of its wave.
     """
 
@@ -88,7 +90,7 @@ class BlockFinished(Event):
     """A block has run, or its prompt was answered.
 
     Attributes:
-        block_id: Names the block.
+        block_id: The block's path.
         wave: Index of its wave.
         status: How it ended.
         seconds: How long it took, waiting for an answer included.
@@ -107,7 +109,7 @@ class BlockSkipped(Event):
     """A block will not run.
 
     Attributes:
-        block_id: Names the block.
+        block_id: The block's path.
         wave: Index of its wave.
         reason: Why not.
     """
@@ -138,7 +140,7 @@ class RunPaused(Event):
 
     Attributes:
         checkpoint_id: What to resume.
-        block_id: Which block asks.
+        block_id: The path of the block that asks.
         prompt: What it asks.
     """
 

@@ -1,30 +1,48 @@
 """`WorkflowExecutor`: runs workflows, pauses them, goes on with them."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+import contextlib
+import hashlib
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal, Self, overload
 
-from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState
+from workflows_mcp.engine.background import Background
+from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore
+from workflows_mcp.engine.continuing import cancelled_state, forked, switched
+from workflows_mcp.engine.definition import WorkflowDefinition
 from workflows_mcp.engine.events import EventCallback
-from workflows_mcp.engine.filters import check_name
-from workflows_mcp.engine.plan import Plan, plan_workflow
+from workflows_mcp.engine.filters import check_count, check_lease, check_name
+from workflows_mcp.engine.finding import PlanFinder
+from workflows_mcp.engine.frame import Frame
+from workflows_mcp.engine.library import WorkflowLibrary
+from workflows_mcp.engine.nested import NestedWorkflows
+from workflows_mcp.engine.outputs import evaluate_inputs
+from workflows_mcp.engine.plan import Plan
 from workflows_mcp.engine.progress import Progress, new_id
-from workflows_mcp.engine.result import RESULT_STATUSES, WorkflowResult
+from workflows_mcp.engine.result import RESULT_STATUSES, ResultStatus, RunSummary, WorkflowResult
 from workflows_mcp.engine.run import Run
-from workflows_mcp.engine.workflow import WorkflowDefinition, WorkflowSource, coerce_inputs, read_workflow
+from workflows_mcp.engine.scratch import remove_scratch_folder
+from workflows_mcp.engine.secrets import Secrets
+from workflows_mcp.engine.workflow import WorkflowSource
 from workflows_mcp.errors import (
     CheckpointAlreadyClaimedError,
     CheckpointNotFoundError,
     CheckpointStoreError,
-    WorkflowNotFoundError,
+    LeaseLostError,
 )
 
 __all__ = ["MAX_RESPONSE_CHARACTERS", "WorkflowExecutor", "WorkflowResult"]
 
 MAX_RESPONSE_CHARACTERS = 2**20
 """The longest answer that is taken."""
+
+_MOST_TRIES = 20
+"""How often the newest checkpoint of a run is looked up anew when the run goes on meanwhile."""
+
+Step = Callable[[Run], Awaitable[WorkflowResult]]
 
 
 @dataclass
@@ -43,17 +61,27 @@ class WorkflowExecutor:
 
     A checkpoint is saved before the first wave, after every wave, at every pause and at the end; between two
     checkpoints a block may run more than once, if the process crashes. The blocks of one wave run at the same time.
-    When a block fails, those that depend on it are skipped, all others still run, and the run is a failure.
+    When a block fails, those that require it are skipped, all others still run, and the run is a failure unless the
+    failure is handled.
+
+    A run belongs to the executor that holds the lease on its newest checkpoint, on however many servers there are
+    executors: it renews the lease while it works, and whoever lost a run can save nothing more of it.
 
     A caller that is cancelled cancels its run, unless others wait for it too: its blocks are stopped and their
-    processes killed before the cancellation goes on. The run can be recovered from its newest checkpoint.
+    processes killed before the cancellation goes on. The run can be recovered at once, by any executor.
 
-    Nothing has to be closed; the store belongs to whoever made it.
+    `async with executor:` does the background work: retention, as the configuration says, and, with
+    `recover_every_seconds`, the recovery of runs whose process is gone. Without it nothing has to be closed. The
+    store belongs to whoever made it.
 
     Args:
         checkpoint_store: Keeps the checkpoints; None: this process's memory.
-        checkpoint_config: Which checkpoints are saved, and how large they may be.
+        checkpoint_config: Which checkpoints are saved, how large they may be, and how long they are kept.
         on_event: Awaited with an `Event` whenever something happens in a run.
+        library: Workflows that are found by their names, besides those that are registered.
+        secrets: What `secrets.NAME` reads; None: the variables `WORKFLOW_SECRET_<NAME>`.
+        lease_seconds: How long after a process is gone its runs may be recovered by others.
+        recover_every_seconds: How often `async with executor:` looks for runs to recover; None: never.
     """
 
     def __init__(
@@ -62,12 +90,28 @@ class WorkflowExecutor:
         checkpoint_config: CheckpointConfig | None = None,
         *,
         on_event: EventCallback | None = None,
+        library: WorkflowLibrary | None = None,
+        secrets: Secrets | None = None,
+        lease_seconds: float = 30.0,
+        recover_every_seconds: float | None = None,
     ) -> None:
         self.checkpoint_store = InMemoryCheckpointStore() if checkpoint_store is None else checkpoint_store
         self.checkpoint_config = CheckpointConfig() if checkpoint_config is None else checkpoint_config
+        self._lease_seconds = check_lease(lease_seconds)
         self._on_event = on_event
-        self._registered: dict[str, Plan] = {}
+        self._secrets = Secrets() if secrets is None else secrets
+        self._plans = PlanFinder(library)
         self._running: dict[str, _Running] = {}
+        self._background = Background(self.checkpoint_store, self.checkpoint_config, self, recover_every_seconds)
+
+    async def __aenter__(self) -> Self:
+        await self._background.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._background.stop()
 
     def load_workflow(self, source: WorkflowSource) -> WorkflowDefinition:
         """Register a workflow under its name, in place of one that had it before.
@@ -82,9 +126,7 @@ class WorkflowExecutor:
             WorkflowNotFoundError: There is no such file.
             WorkflowDefinitionError: It does not define a workflow that can run.
         """
-        plan = _read_plan(source)
-        self._registered[plan.definition.name] = plan
-        return plan.definition
+        return self._plans.register(source).definition
 
     async def execute_workflow(
         self, workflow: WorkflowSource, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
@@ -92,161 +134,369 @@ class WorkflowExecutor:
         """Run a workflow to its end, or to a pause.
 
         Args:
-            workflow: The name of a registered workflow; or whatever `load_workflow` takes, which this does not
-                register.
+            workflow: The name of a registered workflow, or of one in the library; or whatever `load_workflow` takes,
+                which this does not register.
             inputs: The workflow's inputs by name.
-            run_id: Names the run; None: a fresh one. A run that there is already does not run again: if this
-                executor is busy with it, its result is awaited; else the newest checkpoint tells what it has come
-                to, which is `running` also after a crash (`recover` continues it).
+            run_id: Names the run; None: a fresh one. A run that there is already does not run again, whoever began
+                it: if this executor is busy with it, its result is awaited; else the newest checkpoint tells what it
+                has come to, which is `running` also after a crash (`recover` continues it).
 
         Returns:
             What the run has come to. An expression or a block that fails is a `failure`, not an exception.
 
         Raises:
-            WorkflowNotFoundError: No workflow has this name, and no file this path.
+            WorkflowNotFoundError: No workflow has this name, and no file this path; or a nested one is missing.
             WorkflowDefinitionError: The workflow cannot run, or the inputs are not what it takes.
             ValueError: The run belongs to another workflow, or its id is not fit to be one.
+            SecretError: A secret is not fit to be one.
+            LeaseLostError: Another process has taken the run over.
             CheckpointStoreError: The store failed; the run can be recovered.
         """
         if run_id is not None:
             check_name("run_id", run_id)
-        plan = await self._find_plan(workflow)
+        plan = await self._plans.find(workflow)
+        name = plan.definition.name
         if run_id is None:
-            return await self._join_or_start(new_id(), plan, lambda run_id: self._begin(plan, inputs, run_id))
-        return await self._join_or_start(run_id, plan, lambda run_id: self._begin_once(plan, inputs, run_id))
+            run_id = new_id()
+            return await self._wait_for(self._start(run_id, name, self._begin(plan, inputs, run_id)))
+        running = await self._busy_with(run_id)
+        if running is None:
+            running = self._start(run_id, name, self._begin_once(plan, inputs, run_id))
+        else:
+            _check_same_workflow(run_id, running.workflow_name, name)
+        return await self._wait_for(running)
 
-    async def resume_workflow(self, checkpoint_id: str, response: str) -> WorkflowResult:
+    async def resume_workflow(
+        self, checkpoint_id: str, response: str, *, definition: Literal["saved", "current"] = "saved"
+    ) -> WorkflowResult:
         """Answer a paused run, and go on with it from what its checkpoint holds.
+
+        Of any number of executors that answer the same pause, one goes on; the answer is durable before a block runs.
 
         Args:
             checkpoint_id: The checkpoint of the pause.
             response: The answer, at most `MAX_RESPONSE_CHARACTERS`.
+            definition: With which definition of the workflow the run goes on: the one that is `saved` with it, or the
+                `current` one of that name.
 
         Returns:
-            What the run has come to; the next pause, when another block of the wave asks too.
+            What the run has come to; the next pause, when another block asks too.
 
         Raises:
             CheckpointNotFoundError: There is no such checkpoint.
-            CheckpointAlreadyClaimedError: The run has gone on from it, or is just doing so in this executor; other
-                processes are not kept away yet.
-            RuntimeError: An event callback of the same run awaits this.
+            CheckpointAlreadyClaimedError: Somebody else goes on from it, or has done so.
             ValueError: The checkpoint does not wait for an answer, or the answer is not fit to be one.
-            WorkflowDefinitionError: Another program saved it, or its workflow cannot run any more.
-            CheckpointStoreError: The store failed.
+            WorkflowDefinitionError: Another program saved it, or its workflow cannot run any more; or a block that
+                is over, or waits, is another one in the current definition.
+            CheckpointStoreError: See `execute_workflow`.
         """
         _check_response(response)
-        state = await self.checkpoint_store.load_checkpoint(checkpoint_id)
-        if state is None:
-            raise CheckpointNotFoundError(
-                f"there is no checkpoint {checkpoint_id!r}; list those that wait with is_paused=True"
-            )
+        if definition not in {"saved", "current"}:
+            raise ValueError(f"definition must be 'saved' or 'current', not {definition!r}")
+        state = await self._load(checkpoint_id)
         if not state.is_paused:
             raise ValueError(f"checkpoint {checkpoint_id!r} is {state.status} and does not wait for an answer")
-        progress = await _read_progress(state)
-        while (busy := self._running.get(progress.run_id)) is not None:
-            # One that is ending its pause, and whoever watches it has the question already, is waited for.
-            if busy.run is not None and busy.run.paused_at != checkpoint_id and not busy.task.cancelling():
-                raise _gone_on(checkpoint_id, progress.run_id)
-            if busy.task is asyncio.current_task():
-                raise RuntimeError("an event callback cannot await the answer to its own run: start a task for it")
-            await asyncio.wait([busy.task])
-        running = self._start(progress.run_id, progress.workflow_name, self._answer(progress, checkpoint_id, response))
-        return await self._wait_for(running)
+        progress = await self._read(state)
+        if definition == "current":
+            progress = switched(progress, await self._plans.find(state.workflow_name), self._plans.find_named)
+        question = next(progress.questions())
+        question.outputs_for(response)  # refuses what is no answer, before the checkpoint is claimed
+        answers = {question.path: response}
+        return await self._continue(state, progress, lambda run: run.answer(answers))
 
-    async def recover(self, run_id: str) -> WorkflowResult:
-        """Continue a run that crashed, from its newest checkpoint.
+    @overload
+    async def recover(self) -> list[WorkflowResult]: ...
 
-        The caller vouches that nobody else is running it. Blocks that were running at the crash run again.
+    @overload
+    async def recover(self, run_id: str) -> WorkflowResult: ...
+
+    async def recover(self, run_id: str | None = None) -> WorkflowResult | list[WorkflowResult]:
+        """Continue runs whose process is gone, each from its newest checkpoint.
+
+        Blocks that were under way run again. Questions that nobody has answered in time get their default answers.
+
+        Args:
+            run_id: The run; None: all runs that nobody holds a lease on any more.
+
+        Returns:
+            What the run has come to: one that had ended, or waits for an answer, is only told so; one that this
+            executor is busy with is awaited. Of all runs, what each has come to that this executor went on with; one
+            that cannot be continued is logged.
+
+        Raises:
+            CheckpointNotFoundError: The run has no checkpoint.
+            CheckpointAlreadyClaimedError: Another process holds the run, or did so a moment ago: its lease has not
+                run out yet.
+            WorkflowDefinitionError: Another program saved it, or its workflow cannot run any more.
+            CheckpointStoreError: See `execute_workflow`.
+        """
+        if run_id is None:
+            return await self._background.recover_all()
+        check_name("run_id", run_id)
+        running = await self._busy_with(run_id)
+        if running is not None:
+            return await self._wait_for(running)
+        head = await self._head(run_id)
+        if head is None:
+            raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint to continue from; start it again")
+        return await self.take_over(head)
+
+    async def take_over(self, head: CheckpointState) -> WorkflowResult:
+        """Continue a run from its newest checkpoint, if there is something to do in it now.
+
+        Raises:
+            WorkflowsError: See `recover`.
+        """
+        if head.status is CheckpointStatus.RUNNING:
+            return await self._continue(head, await self._read(head), lambda run: run.go())
+        if not head.is_paused:
+            return _result_of(head)
+        progress = await self._read(head)
+        answers = progress.overdue_answers()
+        if not answers:
+            return _result_of(head)
+        return await self._continue(head, progress, lambda run: run.answer(answers))
+
+    async def fork(
+        self, checkpoint_id: str, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
+    ) -> WorkflowResult:
+        """Begin a new run where another one was when a checkpoint was saved; the other one is left alone.
+
+        What was done by then is not done again. Of a run that failed, what had failed is done again.
+
+        Args:
+            checkpoint_id: Any checkpoint but that of a success.
+            inputs: Inputs that differ from the other run's. Blocks that are done are not done again with them.
+            run_id: Names the new run; None: a fresh one. See `execute_workflow`.
+
+        Returns:
+            What the new run has come to.
+
+        Raises:
+            CheckpointNotFoundError: There is no such checkpoint.
+            ValueError: It is the end of a run that succeeded; or see `execute_workflow`.
+            WorkflowDefinitionError: The checkpoint cannot be continued, or the inputs are not what it takes.
+            CheckpointStoreError: See `execute_workflow`.
+        """
+        if run_id is not None:
+            check_name("run_id", run_id)
+        fresh = run_id is None
+        run_id = new_id() if run_id is None else run_id
+        state = await self._load(checkpoint_id)
+        progress = await asyncio.to_thread(forked, state, run_id, dict(inputs or {}), self._plans.find_named)
+        work = self._begin_run(progress, None) if fresh else self._begin_if_new(progress)
+        running = await self._busy_with(run_id)
+        if running is not None:
+            work.close()
+            _check_same_workflow(run_id, running.workflow_name, state.workflow_name)
+            return await self._wait_for(running)
+        return await self._wait_for(self._start(run_id, state.workflow_name, work))
+
+    async def cancel(self, run_id: str) -> WorkflowResult:
+        """End a run, wherever it runs or waits.
+
+        Its blocks are stopped at once when this executor runs it; another one notices at its next save, or when it
+        renews its lease. A cancelled run can be forked.
 
         Args:
             run_id: Names the run.
 
         Returns:
-            What the run has come to. One that had ended, or waits for an answer, is only told so; one that this
-            executor is busy with is awaited.
+            `cancelled`; or what the run had come to, if it was over.
 
         Raises:
             CheckpointNotFoundError: The run has no checkpoint.
-            WorkflowDefinitionError: Another program saved it, or its workflow cannot run any more.
             CheckpointStoreError: The store failed.
         """
         check_name("run_id", run_id)
-        return await self._join_or_start(run_id, None, self._continue)
+        for _ in range(_MOST_TRIES):
+            head = await self._head(run_id)
+            if head is None:
+                raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint, so there is nothing to cancel")
+            if RESULT_STATUSES[head.status] not in {"running", "paused"}:
+                return _result_of(head)
+            state = cancelled_state(head)
+            with contextlib.suppress(LeaseLostError):  # it went on meanwhile: once more, from where it is now
+                await self.checkpoint_store.save_checkpoint(state, follows=head.checkpoint_id)
+                running = self._running.get(run_id)
+                if running is not None and running.run is not None:
+                    running.run.lose(LeaseLostError(f"run {run_id!r} was cancelled"))
+                    await asyncio.wait([running.task])
+                return _result_of(state)
+        raise CheckpointStoreError(f"run {run_id!r} goes on faster than it can be cancelled; try again")
 
-    async def _find_plan(self, workflow: WorkflowSource) -> Plan:
-        if isinstance(workflow, str) and workflow in self._registered:
-            return self._registered[workflow]
-        try:
-            # A large file takes a while to read and compile.
-            return await asyncio.to_thread(_read_plan, workflow)
-        except WorkflowNotFoundError as error:
-            if not isinstance(workflow, str) or not self._registered:
-                raise
-            known = ", ".join(sorted(self._registered))
-            raise WorkflowNotFoundError(
-                f"{error}, and no workflow of this name is registered; there are {known}"
-            ) from None
+    async def list_runs(
+        self,
+        workflow_name: str | None = None,
+        *,
+        status: ResultStatus | None = None,
+        limit: int = 50,
+        before: RunSummary | str | None = None,
+    ) -> list[RunSummary]:
+        """List runs by their newest checkpoints, the one that was saved last first.
+
+        Args:
+            workflow_name: Only this workflow's.
+            status: Only those that have come to this.
+            limit: The most to return.
+            before: Go on after a page: its last run, or that one's `cursor`.
+
+        Raises:
+            ValueError: A filter, the limit or the cursor makes no sense.
+            CheckpointStoreError: The store failed.
+        """
+        check_count("limit", limit, at_least=0)
+        wanted = _status_filter(status)
+        runs: list[RunSummary] = []
+        cursor = before.cursor if isinstance(before, RunSummary) else before
+        while len(runs) < limit:
+            size = limit - len(runs)
+            page = await self.checkpoint_store.list_checkpoints(
+                workflow_name, status=wanted, heads_only=True, limit=size, before=cursor
+            )
+            runs.extend(RunSummary.of(head) for head in page if head.run_id is not None)
+            if len(page) < size:
+                break
+            cursor = page[-1].cursor
+        return runs
 
     async def _begin(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:
-        label = f"workflow {plan.definition.name!r}"
-        coerced = coerce_inputs(plan.definition.inputs, dict(inputs or {}), label)
-        return await self._run(Progress(plan, run_id, coerced)).go()
+        return await self._begin_run(self._new_progress(plan, inputs, run_id), None)
 
     async def _begin_once(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:
-        newest = await self._newest(run_id)
-        if newest is None:
-            return await self._begin(plan, inputs, run_id)
-        _check_same_workflow(run_id, newest.workflow_name, plan)
-        return _result_of(newest)
+        head = await self._head(run_id)
+        if head is not None:
+            _check_same_workflow(run_id, head.workflow_name, plan.definition.name)
+            return _result_of(head)
+        return await self._begin_if_new(self._new_progress(plan, inputs, run_id))
 
-    async def _continue(self, run_id: str) -> WorkflowResult:
-        newest = await self._newest(run_id)
-        if newest is None:
-            raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint to continue from; start it again")
-        if RESULT_STATUSES[newest.status] != "running":
-            return _result_of(newest)
-        return await self._run(await _read_progress(newest)).go()
+    def _new_progress(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> Progress:
+        nested = NestedWorkflows.of(plan, self._plans.find_named)
+        values = evaluate_inputs(plan, dict(inputs or {}), run_id)
+        return Progress(Frame(plan, values, run_id), nested)
 
-    async def _answer(self, progress: Progress, checkpoint_id: str, response: str) -> WorkflowResult:
-        newest = await self.checkpoint_store.list_checkpoints(run_id=progress.run_id, limit=1)
-        if not newest or newest[0].checkpoint_id != checkpoint_id:
-            raise _gone_on(checkpoint_id, progress.run_id)
-        return await self._run(progress).answer(response)
+    async def _begin_if_new(self, progress: Progress) -> WorkflowResult:
+        """Begin a run unless there is one of its id, in any process."""
+        run_id = progress.run_id
+        head = await self._head(run_id)
+        if head is None:
+            # The same id wherever the run is begun, so that of two processes one is told that it exists.
+            first_id = f"{hashlib.sha256(run_id.encode()).hexdigest()[:32]}-first"
+            try:
+                return await self._begin_run(progress, first_id)
+            except LeaseLostError:
+                head = await self._head(run_id)
+                if progress.checkpoint_id is not None or head is None:
+                    raise
+        _check_same_workflow(run_id, head.workflow_name, progress.workflow_name)
+        return _result_of(head)
 
-    def _run(self, progress: Progress) -> Run:
-        run = Run(progress, self.checkpoint_store, self.checkpoint_config, self._on_event)
-        self._running[progress.run_id].run = run
+    async def _begin_run(self, progress: Progress, first_id: str | None) -> WorkflowResult:
+        run = self._make_run(progress, new_id())
+        return await self._finish(progress, run.begin(first_id))
+
+    async def _continue(self, state: CheckpointState, progress: Progress, step: Step) -> WorkflowResult:
+        """Claim a checkpoint, and go on from it in a task of its own."""
+        work = self._claim_and_go(state, progress, step)
+        return await self._wait_for(_Running(progress.workflow_name, asyncio.create_task(work)))
+
+    async def _claim_and_go(self, state: CheckpointState, progress: Progress, step: Step) -> WorkflowResult:
+        owner, store = new_id(), self.checkpoint_store
+        claimed = await store.claim_checkpoint(state.checkpoint_id, owner, self._lease_seconds)
+        try:
+            if claimed != state:
+                raise CheckpointAlreadyClaimedError(
+                    f"checkpoint {state.checkpoint_id!r} was saved anew while it was being read; look at it again"
+                )
+            run = self._make_run(progress, owner)
+        except BaseException:
+            with contextlib.suppress(CheckpointStoreError):
+                await store.release_claim(state.checkpoint_id, owner)
+            raise
+        task = asyncio.current_task()
+        assert task is not None
+        running = _Running(progress.workflow_name, task, callers=1, run=run)
+        self._note_running(progress.run_id, running)
+        return await self._finish(progress, step(run))
+
+    async def _finish(self, progress: Progress, work: Awaitable[WorkflowResult]) -> WorkflowResult:
+        """Wait for a run's end or pause; and tidy up when it is over."""
+        try:
+            result = await work
+        except LeaseLostError:
+            head = await self._head(progress.run_id)
+            if head is None or head.status is not CheckpointStatus.CANCELLED:
+                raise
+            result = _result_of(head)
+        if progress.uses_scratch and not result.is_paused:
+            await asyncio.to_thread(remove_scratch_folder, progress.run_id)
+        return result
+
+    def _make_run(self, progress: Progress, owner: str) -> Run:
+        self._secrets.values()  # they are read anew; one that is not fit to be one is an error before anything runs
+        run = Run(
+            progress,
+            self.checkpoint_store,
+            self.checkpoint_config,
+            owner=owner,
+            lease_seconds=self._lease_seconds,
+            secrets=self._secrets,
+            on_event=self._on_event,
+        )
+        running = self._running.get(progress.run_id)
+        if running is not None and running.task is asyncio.current_task():
+            running.run = run
         return run
 
-    async def _newest(self, run_id: str) -> CheckpointState | None:
+    async def _load(self, checkpoint_id: str) -> CheckpointState:
+        state = await self.checkpoint_store.load_checkpoint(checkpoint_id)
+        if state is None:
+            raise CheckpointNotFoundError(
+                f"there is no checkpoint {checkpoint_id!r}; list those that wait with is_paused=True"
+            )
+        return state
+
+    async def _read(self, state: CheckpointState) -> Progress:
+        # Compiles the workflow's expressions, which takes a while for a large one.
+        return await asyncio.to_thread(Progress.from_state, state, self._plans.find_named)
+
+    async def _head(self, run_id: str) -> CheckpointState | None:
+        """The newest checkpoint of a run."""
         deleted = None
-        while found := await self.checkpoint_store.list_checkpoints(run_id=run_id, limit=1):
+        for _ in range(_MOST_TRIES):
+            found = await self.checkpoint_store.list_checkpoints(run_id=run_id, heads_only=True, limit=1)
+            if not found:
+                return None
             checkpoint_id = found[0].checkpoint_id
             state = await self.checkpoint_store.load_checkpoint(checkpoint_id)
             if state is not None:
                 return state
             # Deleted since it was listed; the run may have others.
             if checkpoint_id == deleted:
-                raise CheckpointStoreError(f"checkpoint {checkpoint_id!r} is listed, but cannot be loaded")
+                break
             deleted = checkpoint_id
-        return None
+        raise CheckpointStoreError(f"checkpoint {deleted!r} is listed, but cannot be loaded")
 
-    async def _join_or_start(
-        self, run_id: str, plan: Plan | None, work: Callable[[str], Coroutine[Any, Any, WorkflowResult]]
-    ) -> WorkflowResult:
+    async def _busy_with(self, run_id: str) -> _Running | None:
+        """The run, if this executor is busy with it; one that is being cancelled is waited for."""
         while (running := self._running.get(run_id)) is not None and running.task.cancelling():
             await asyncio.wait([running.task])
-        if running is None:
-            running = self._start(run_id, "" if plan is None else plan.definition.name, work(run_id))
-        elif plan is not None:
-            _check_same_workflow(run_id, running.workflow_name, plan)
-        return await self._wait_for(running)
+        return running
 
     def _start(self, run_id: str, workflow_name: str, work: Coroutine[Any, Any, WorkflowResult]) -> _Running:
         running = _Running(workflow_name, asyncio.create_task(work, name=f"run {run_id}"))
-        self._running[run_id] = running
-        running.task.add_done_callback(lambda _: self._running.pop(run_id))
+        self._note_running(run_id, running)
         return running
+
+    def _note_running(self, run_id: str, running: _Running) -> None:
+        self._running[run_id] = running
+
+        def forget(_: object) -> None:
+            # A pause may have been answered, and the run gone on, before this task was over.
+            if self._running.get(run_id) is running:
+                del self._running[run_id]
+
+        running.task.add_done_callback(forget)
 
     async def _wait_for(self, running: _Running) -> WorkflowResult:
         running.callers += 1
@@ -261,22 +511,10 @@ class WorkflowExecutor:
             running.callers -= 1
 
 
-def _read_plan(source: WorkflowSource) -> Plan:
-    definition = read_workflow(source)
-    is_path = not isinstance(source, WorkflowDefinition) and "\n" not in str(source)
-    return plan_workflow(definition, str(source) if is_path else None)
-
-
-async def _read_progress(state: CheckpointState) -> Progress:
-    # Compiles the workflow's expressions, which takes a while for a large one.
-    return await asyncio.to_thread(Progress.from_state, state)
-
-
-def _check_same_workflow(run_id: str, workflow_name: str, plan: Plan) -> None:
-    if workflow_name != plan.definition.name:
+def _check_same_workflow(run_id: str, workflow_name: str, wanted: str) -> None:
+    if workflow_name != wanted:
         raise ValueError(
-            f"run {run_id!r} is a run of workflow {workflow_name!r}, not of {plan.definition.name!r}; "
-            "choose another run_id"
+            f"run {run_id!r} is a run of workflow {workflow_name!r}, not of {wanted!r}; choose another run_id"
         )
 
 
@@ -291,11 +529,13 @@ def _check_response(response: object) -> None:
         raise ValueError("an answer must not hold a lone surrogate") from None
 
 
-def _gone_on(checkpoint_id: str, run_id: str) -> CheckpointAlreadyClaimedError:
-    return CheckpointAlreadyClaimedError(
-        f"run {run_id!r} has already gone on from checkpoint {checkpoint_id!r}; nothing was done. "
-        "Look at the run's newest checkpoint"
-    )
+def _status_filter(status: ResultStatus | None) -> CheckpointStatus | None:
+    if status is None:
+        return None
+    for stored, meaning in RESULT_STATUSES.items():
+        if meaning == status:
+            return stored
+    raise ValueError(f"status {status!r} is not one of: {', '.join(RESULT_STATUSES.values())}")
 
 
 def _result_of(state: CheckpointState) -> WorkflowResult:

@@ -12,23 +12,24 @@ from typing import Any
 from pydantic import ValidationError
 
 from workflows_mcp.engine.blocks import BLOCK_TYPES, BlockType
+from workflows_mcp.engine.definition import BlockDefinition, ValueType, WorkflowDefinition
 from workflows_mcp.engine.expressions import (
-    DICT_METHODS,
     Compiled,
     ExpressionError,
-    Reference,
     Template,
     bounded_compilation,
     compile_value,
-    references_in,
 )
-from workflows_mcp.engine.workflow import BlockDefinition, WorkflowDefinition, coerce_default
+from workflows_mcp.engine.inputs import coerce_default
+from workflows_mcp.engine.scope import Scope, check_references
 from workflows_mcp.errors import WorkflowDefinitionError
 
-__all__ = ["BlockPlan", "Plan", "plan_workflow"]
+__all__ = ["BlockPlan", "Plan", "describe_inputs", "plan_workflow", "truth_of"]
 
-_BLOCK_FIELDS = frozenset({"outputs", "succeeded", "failed", "skipped", "status"})
-_METADATA_FIELDS = frozenset({"workflow_name", "run_id"})
+_NESTING = "Workflow"
+"""The block type whose `workflow` input names another workflow, and is given all of its `inputs` to keep."""
+
+_WRITE_NO_FILES = frozenset({_NESTING, "Prompt"})
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,28 @@ class BlockPlan:
         block_type: What runs it.
         inputs: Its inputs with their expressions compiled.
         condition: Its condition; True when it has none.
-        ancestors: Ids of the blocks that it depends on, directly or not: those whose results it can read.
+        for_each: Its items; None when it runs once.
+        files: The paths of its file outputs by name.
+        reads: The names with which its expressions begin, such as `inputs`.
+        asks_each: Whether its condition is asked for each item.
+        is_handled: Whether the run goes well even if it fails.
     """
 
     definition: BlockDefinition
     block_type: BlockType[Any]
     inputs: Compiled
     condition: Template | bool
-    ancestors: frozenset[str]
+    for_each: Compiled
+    files: Mapping[str, Compiled]
+    reads: frozenset[str]
+    asks_each: bool
+    is_handled: bool
+
+    @functools.cached_property
+    def nested_name(self) -> str | None:
+        """The name of the workflow that it runs, where that is written out."""
+        name = self.inputs.get("workflow") if isinstance(self.inputs, dict) else None
+        return name if self.definition.type == _NESTING and isinstance(name, str) else None
 
 
 @dataclass(frozen=True)
@@ -58,18 +73,35 @@ class Plan:
         definition: What stands in its file.
         blocks: Its blocks by id, in the order of the definition.
         waves: Block ids by wave; in a wave they stand in the order of the definition.
-        outputs: Its outputs with their expressions compiled.
+        defaults: The defaults of its inputs with their expressions compiled, where there are any.
+        outputs: Its outputs with their expressions compiled, and their types.
     """
 
     definition: WorkflowDefinition
     blocks: Mapping[str, BlockPlan]
     waves: tuple[tuple[str, ...], ...]
-    outputs: Mapping[str, Compiled]
+    defaults: Mapping[str, Compiled]
+    outputs: Mapping[str, tuple[Compiled, ValueType | None]]
 
     @functools.cached_property
     def data(self) -> dict[str, Any]:
         """The definition as plain JSON data, as it was written; not to be changed."""
         return self.definition.model_dump(mode="json", exclude_unset=True)
+
+    @functools.cached_property
+    def block_data(self) -> dict[str, Any]:
+        """The blocks' definitions by id, as plain JSON data; not to be changed."""
+        return {block["id"]: block for block in self.data["blocks"]}
+
+    @functools.cached_property
+    def frame_data(self) -> dict[str, Any]:
+        """The rest of the definition, with the ids of the blocks in their order; not to be changed."""
+        return {**self.data, "blocks": list(self.blocks)}
+
+    @functools.cached_property
+    def wave_lists(self) -> list[list[str]]:
+        """The waves as plain JSON data; not to be changed."""
+        return [list(wave) for wave in self.waves]
 
 
 def plan_workflow(definition: WorkflowDefinition, label: str | None = None) -> Plan:
@@ -90,37 +122,50 @@ def plan_workflow(definition: WorkflowDefinition, label: str | None = None) -> P
         if block.id in by_id:
             raise WorkflowDefinitionError(f"{label}: two blocks have the id {block.id!r}")
         by_id[block.id] = block
-    for name, declared in definition.inputs.items():
-        _check_default(name, declared.default, label)
-        if declared.has_default:
-            coerce_default(declared, f"{label}: input {name!r} ({declared.type})")
-        if declared.has_default and declared.required:
-            raise WorkflowDefinitionError(f"{label}: input {name!r} is required and has a default: it can be one only")
     waves = _waves(by_id, label)
     with bounded_compilation():
+        defaults = _plan_defaults(definition, label)
         blocks = _plan_blocks(by_id, waves, definition, label)
-        outputs: dict[str, Compiled] = {}
-        for name, text in definition.outputs.items():
+        outputs: dict[str, tuple[Compiled, ValueType | None]] = {}
+        for name, declared in definition.outputs.items():
             where = f"outputs.{name}"
-            outputs[name] = _compile(text, where, label)
-            _check_references(outputs[name], where, label, _Scope(definition, by_id, frozenset(by_id), None))
-    return Plan(definition, blocks, waves, outputs)
+            compiled = _compile(declared.value, where, label)
+            check_references(compiled, where, label, Scope(definition, definition.inputs, by_id))
+            outputs[name] = compiled, declared.type
+    return Plan(definition, blocks, waves, defaults, outputs)
 
 
-def _check_default(name: str, default: object, label: str) -> None:
-    if isinstance(default, str) and "{{" in default:
-        raise WorkflowDefinitionError(f"{label}: the default of input {name!r} must not hold an expression")
+def _plan_defaults(definition: WorkflowDefinition, label: str) -> dict[str, Compiled]:
+    defaults: dict[str, Compiled] = {}
+    known: list[str] = []
+    for name, declared in definition.inputs.items():
+        where = f"{label}: input {name!r}"
+        if declared.has_default and declared.required:
+            raise WorkflowDefinitionError(f"{where} is required and has a default: it can be one only")
+        compiled = _compile(declared.default, "default", where)
+        if check_references(compiled, "default", where, Scope(definition, tuple(known))) or _has_expressions(compiled):
+            defaults[name] = compiled
+        elif declared.has_default:
+            coerce_default(declared, declared.default, f"{where} ({declared.type})")
+        known.append(name)
+    return defaults
+
+
+def _has_expressions(compiled: Compiled) -> bool:
+    if isinstance(compiled, dict | list):
+        return any(map(_has_expressions, compiled.values() if isinstance(compiled, dict) else compiled))
+    return isinstance(compiled, Template)
 
 
 def _waves(blocks: Mapping[str, BlockDefinition], label: str) -> tuple[tuple[str, ...], ...]:
     for block in blocks.values():
         for dependency in block.depends_on:
-            if dependency not in blocks:
+            if dependency.block not in blocks:
                 raise WorkflowDefinitionError(
-                    f"{label}: block {block.id!r} depends on {dependency!r}, which is no block; "
+                    f"{label}: block {block.id!r} depends on {dependency.block!r}, which is no block; "
                     f"the blocks are {', '.join(blocks)}"
                 )
-    sorter = TopologicalSorter({block.id: block.depends_on for block in blocks.values()})
+    sorter = TopologicalSorter({block.id: [one.block for one in block.depends_on] for block in blocks.values()})
     try:
         sorter.prepare()
     except CycleError as error:
@@ -144,15 +189,24 @@ def _plan_blocks(
     ancestors: dict[str, frozenset[str]] = {}
     for wave in waves:
         for block_id in wave:
-            parents = by_id[block_id].depends_on
+            parents = [one.block for one in by_id[block_id].depends_on]
             ancestors[block_id] = frozenset(parents).union(*(ancestors[parent] for parent in parents))
-    return {
-        block_id: _plan_block(block, _Scope(definition, by_id, ancestors[block_id], block_id), label)
-        for block_id, block in by_id.items()
-    }
+    handled = {one.block for block in by_id.values() for one in block.depends_on if not one.required}
+    planned = {}
+    for block_id, block in by_id.items():
+        extra = {"tmp"}
+        if block.type != _NESTING:
+            extra.add("secrets")
+        if block.for_each is not None:
+            extra.add("each")
+        readable = {one: by_id[one] for one in ancestors[block_id]}
+        scope = Scope(definition, definition.inputs, readable, block_id, frozenset(extra))
+        is_handled = block.continue_on_error or block_id in handled
+        planned[block_id] = _plan_block(block, scope, label, is_handled=is_handled)
+    return planned
 
 
-def _plan_block(block: BlockDefinition, scope: "_Scope", label: str) -> BlockPlan:
+def _plan_block(block: BlockDefinition, scope: Scope, label: str, *, is_handled: bool) -> BlockPlan:
     where = f"{label}: block {block.id!r}"
     block_type = BLOCK_TYPES.get(block.type)
     if block_type is None:
@@ -161,11 +215,27 @@ def _plan_block(block: BlockDefinition, scope: "_Scope", label: str) -> BlockPla
         )
     inputs = _compile(block.inputs, "inputs", where)
     _check_inputs(block_type, block.inputs, inputs, where)
-    _check_references(inputs, "inputs", where, scope)
+    reads = check_references(inputs, "inputs", where, scope)
     condition = _compile_condition(block, where)
-    if isinstance(condition, Template):
-        _check_references(condition, "condition", where, scope)
-    return BlockPlan(block, block_type, inputs, condition, scope.readable)
+    asked = check_references(condition, "condition", where, scope)
+    outside = Scope(scope.definition, scope.inputs, scope.readable, scope.block_id, frozenset({"tmp"}))
+    for_each = _compile(block.for_each, "for_each", where)
+    reads_items = check_references(for_each, "for_each", where, outside)
+    files = _plan_files(block, block_type, where)
+    reads_files = check_references(dict(files), "outputs", where, scope)
+    reads = reads | asked | reads_items | reads_files
+    return BlockPlan(
+        block, block_type, inputs, condition, for_each, files, reads, asks_each="each" in asked, is_handled=is_handled
+    )
+
+
+def _plan_files(block: BlockDefinition, block_type: BlockType[Any], where: str) -> dict[str, Compiled]:
+    if block.outputs and block.type in _WRITE_NO_FILES:
+        raise WorkflowDefinitionError(f"{where}: a {block.type} writes no files, so it takes no outputs")
+    for name in block.outputs:
+        if name in (block_type.output_names or ()):
+            raise WorkflowDefinitionError(f"{where}: outputs.{name}: a {block.type} has an output of that name already")
+    return {name: _compile(output.path, f"outputs.{name}.path", where) for name, output in block.outputs.items()}
 
 
 def _compile(value: Any, path: str, where: str) -> Compiled:  # noqa: ANN401 - JSON data
@@ -225,67 +295,3 @@ def describe_inputs(block_type: BlockType[Any], problems: Iterable[Any]) -> str:
         else:
             described.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(described)
-
-
-@dataclass(frozen=True)
-class _Scope:
-    """What the expressions of one place may read: of `block_id`, or of the workflow's outputs when that is None."""
-
-    definition: WorkflowDefinition
-    blocks: Mapping[str, BlockDefinition]
-    readable: frozenset[str]
-    block_id: str | None
-
-    def refusal(self, reference: Reference) -> str | None:
-        """Why it cannot be read; None when it can."""
-        root, *path = reference
-        if root == "inputs":
-            return self._refused_input(path)
-        if root == "blocks":
-            return self._refused_block(path)
-        if root == "metadata":
-            if path and path[0] not in _METADATA_FIELDS | DICT_METHODS:
-                return f"metadata has no {path[0]!r}; it has {', '.join(sorted(_METADATA_FIELDS))}"
-            return None
-        return f"{root!r} is not defined; there are inputs, blocks and metadata"
-
-    def _refused_input(self, path: list[str]) -> str | None:
-        if path and path[0] not in self.definition.inputs and path[0] not in DICT_METHODS:
-            declared = ", ".join(self.definition.inputs) or "none"
-            return f"the workflow declares no input {path[0]!r}; it declares {declared}"
-        return None
-
-    def _refused_block(self, path: list[str]) -> str | None:
-        if not path:
-            return "blocks is read by id: blocks.ID.outputs, with the id written out"
-        block_id, *path = path
-        if block_id not in self.readable:
-            return self._unreadable(block_id)
-        if path and path[0] not in _BLOCK_FIELDS | DICT_METHODS:
-            return f"blocks.{block_id} has no {path[0]!r}; it has {', '.join(sorted(_BLOCK_FIELDS))}"
-        if len(path) > 1 and path[0] == "outputs":
-            return self._refused_output(block_id, path[1])
-        return None
-
-    def _unreadable(self, block_id: str) -> str:
-        if block_id not in self.blocks:
-            return f"there is no block {block_id!r}; there are {', '.join(self.blocks)}"
-        if block_id == self.block_id:
-            return "a block cannot read its own results"
-        return f"it reads block {block_id!r} without waiting for it: add {block_id!r} to depends_on"
-
-    def _refused_output(self, block_id: str, name: str) -> str | None:
-        block_type = BLOCK_TYPES.get(self.blocks[block_id].type)
-        known = None if block_type is None else block_type.output_names
-        if known is None or name in known or name in DICT_METHODS:
-            return None
-        return (
-            f"block {block_id!r} has no output {name!r}; a {self.blocks[block_id].type} has {', '.join(sorted(known))}"
-        )
-
-
-def _check_references(compiled: Compiled, path: str, where: str, scope: _Scope) -> None:
-    for place, reference in references_in(compiled, path):
-        refusal = scope.refusal(reference)
-        if refusal is not None:
-            raise WorkflowDefinitionError(f"{where}, {place}: {refusal}, in {{{{ {'.'.join(reference)} }}}}")

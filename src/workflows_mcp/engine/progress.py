@@ -3,73 +3,76 @@
 A checkpoint alone is enough to go on from, in a process that has never seen the workflow. It holds:
 
 - `runtime_inputs`: the run's inputs, checked and coerced.
-- `block_definitions`: each block's definition by id, as it was written; `workflow_stack`: one frame with the rest
-  of the workflow: `name`, `description`, `inputs`, `outputs`, and `blocks`, the ids in the order of the definition
-  (JSON objects have none). Nested workflows will be further frames.
+- `block_definitions`: each block's definition by id, as it was written; `workflow_stack[0]`: the rest of the
+  workflow, with `blocks`, the ids in the order of the definition (JSON objects have none).
+- `workflow_stack[1:]`: a frame for each nested workflow that is under way, outer ones first: `parent`, the index of
+  the frame whose block it runs for; `block`, and `key` with `for_each`: which block that is; `workflow`: its name;
+  `inputs`, `started_at`, `wave_index` and `records`, as of the run's own. Flat, since a state has a greatest depth.
 - `execution_waves` and `current_wave_index`: the wave to run next. While a run is paused that is the wave of the
-  block that waits; those blocks of it that have a record do not run again.
-- `context["blocks"]`: a record for each block that has run, was skipped, or waits (`BlockRecord`);
-  `context["started_at"]`: when the run began; at its end `context["outputs"]` or `context["error"]`.
+  block that waits; those blocks of it whose record is over do not run again.
+- `context["blocks"]`: a record for each block that has run, was skipped, waits or is under way (`BlockRecord`);
+  `context["workflows"]`: the definitions of nested workflows by name; `context["started_at"]`: when the run began;
+  at its end `context["outputs"]` or `context["error"]`.
 - `completed_blocks`: ids of the blocks that are over, however they ended, by wave.
-- `pause_metadata["pending"]`: ids of the other blocks of the wave that wait for an answer, beside what the asking
-  block itself put there.
+- `paused_block_id`: the path of the block that asks, such as `deploy[eu]/approve`; `pause_metadata`: what it told
+  about its question; `pending`, the paths of the others that ask; `expires_at`, when the first of them all is
+  answered by its default.
 
-Environment variables and what block types make of them never enter it.
+Environment variables, secrets, and what block types make of them never enter it.
 """
 
-import dataclasses
 import math
 import secrets
 import time
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
-from workflows_mcp.engine.plan import Plan, plan_workflow
+from workflows_mcp.engine.frame import Frame, Parent
+from workflows_mcp.engine.nested import FindPlan, NestedWorkflows
+from workflows_mcp.engine.plan import plan_workflow
+from workflows_mcp.engine.record import BlockRecord
 from workflows_mcp.engine.workflow import define_workflow
 from workflows_mcp.errors import WorkflowDefinitionError
 
-__all__ = ["BlockRecord", "BlockStatus", "Progress", "new_id"]
-
-BlockStatus = Literal["succeeded", "failed", "skipped", "paused"]
-
-_FRAME_FIELDS = ("name", "description", "inputs", "outputs")
-
+__all__ = ["Progress", "Question", "new_id"]
 
 def new_id() -> str:
     """A fresh id; ids sort by the millisecond in which they were made, which keeps a database's index compact."""
     return f"{int(time.time() * 1000):012x}{secrets.token_hex(10)}"
 
 
-@dataclass
-class BlockRecord:
-    """What became of a block.
+@dataclass(frozen=True)
+class Question:
+    """A block that waits for an answer.
 
     Attributes:
-        status: `succeeded`, `failed`, `skipped`, or `paused`: it waits for an answer.
-        wave: Index of its wave.
-        inputs: Its inputs with the expressions evaluated; None when it did not come to that.
-        outputs: What it gave; a failed one may have some too.
-        message: Why it failed or was skipped.
-        started_at: Unix time in seconds.
-        completed_at: Unix time in seconds.
-        prompt: What it asks; kept when it is answered.
-        pause_metadata: What else it told about its pause.
+        path: Names it within the run.
+        frame: The workflow that it belongs to.
+        block_id: Names it there.
+        record: Its record.
     """
 
-    status: BlockStatus
-    wave: int
-    inputs: dict[str, Any] | None = None
-    outputs: dict[str, Any] = field(default_factory=dict)
-    message: str | None = None
-    started_at: float | None = None
-    completed_at: float | None = None
-    prompt: str | None = None
-    pause_metadata: dict[str, Any] | None = None
+    path: str
+    frame: Frame
+    block_id: str
+    record: BlockRecord
 
-    def without_data(self) -> "BlockRecord":
-        """The same without what can be large."""
-        return dataclasses.replace(self, inputs=None, outputs={}, prompt=None, pause_metadata=None)
+    @property
+    def expires_at(self) -> float | None:
+        """When its default answer is taken, in Unix seconds; None: never."""
+        expires_at: float | None = (self.record.pause_metadata or {}).get("expires_at")
+        return expires_at
+
+    def outputs_for(self, response: str) -> dict[str, Any]:
+        """The outputs of the block when this is the answer.
+
+        Raises:
+            ValueError: It is not one that the block takes.
+        """
+        block_type = self.frame.plan.blocks[self.block_id].block_type
+        return block_type.answer(response, block_type.inputs.model_validate(self.record.inputs))
 
 
 @dataclass
@@ -77,61 +80,32 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        plan: The workflow.
-        run_id: Names the run.
-        inputs: The run's inputs.
-        started_at: Unix time in seconds.
-        records: What became of each block so far, by id.
-        wave_index: The wave to run next.
+        root: The run's workflow.
+        nested: The workflows that its blocks may run.
         saved_at: `created_at` of the run's newest checkpoint.
-        saved_blocks: The blocks whose records are in it.
         checkpoint_id: The run's newest checkpoint; None before the first.
         parent_checkpoint_id: The checkpoint that the run was forked from.
     """
 
-    plan: Plan
-    run_id: str
-    inputs: dict[str, Any]
-    started_at: float = field(default_factory=time.time)
-    records: dict[str, BlockRecord] = field(default_factory=dict)
-    wave_index: int = 0
+    root: Frame
+    nested: NestedWorkflows
     saved_at: float = -math.inf
-    saved_blocks: frozenset[str] = frozenset()
     checkpoint_id: str | None = None
     parent_checkpoint_id: str | None = None
 
     @property
+    def run_id(self) -> str:
+        """Names the run."""
+        return self.root.run_id
+
+    @property
     def workflow_name(self) -> str:
         """Names the workflow."""
-        return self.plan.definition.name
+        return self.root.name
 
-    @property
-    def wave(self) -> tuple[str, ...]:
-        """The blocks of the wave to run next; empty after the last."""
-        return self.plan.waves[self.wave_index] if self.wave_index < len(self.plan.waves) else ()
-
-    @property
-    def waiting(self) -> list[str]:
-        """The blocks of the wave that wait for an answer, in the order of the definition."""
-        return [block_id for block_id in self.wave if self.status_of(block_id) == "paused"]
-
-    @property
-    def failed(self) -> list[str]:
-        """The blocks that failed, in the order of the definition."""
-        return [block_id for block_id in self.plan.blocks if self.status_of(block_id) == "failed"]
-
-    def status_of(self, block_id: str) -> BlockStatus | None:
-        """What became of a block; None: nothing yet."""
-        record = self.records.get(block_id)
-        return None if record is None else record.status
-
-    def names(self) -> dict[str, Any]:
-        """What expressions can read by now; that none reads a block which it does not wait for is the plan's care."""
-        return {
-            "inputs": self.inputs,
-            "blocks": {block_id: _readable(record) for block_id, record in self.records.items()},
-            "metadata": {"workflow_name": self.workflow_name, "run_id": self.run_id},
-        }
+    def questions(self) -> Iterator[Question]:
+        """The blocks that wait for an answer, in the order in which they are asked."""
+        yield from _questions_in(self.root)
 
     def to_state(self, status: CheckpointStatus, **end: object) -> CheckpointState:
         """The state to save now.
@@ -140,39 +114,42 @@ class Progress:
             status: What the run is doing.
             end: `outputs` or `error`, at the run's end.
         """
-        definition = self.plan.data
-        blocks = {block["id"]: block for block in definition["blocks"]}
-        frame = {name: definition[name] for name in _FRAME_FIELDS if name in definition}
-        records = {block_id: dict(vars(record)) for block_id, record in self.records.items()}
-        asking, *pending = self.waiting if status is CheckpointStatus.PAUSED else [None]
-        record = self.records[asking] if asking is not None else None
+        root, plan = self.root, self.root.plan
+        context: dict[str, Any] = {
+            "started_at": root.started_at,
+            "blocks": {block_id: record.data for block_id, record in root.records.items()},
+            **end,
+        }
+        if self.nested.definitions:
+            context["workflows"] = dict(self.nested.definitions)
+        questions = list(self.questions()) if status is CheckpointStatus.PAUSED else []
+        asking = questions[0] if questions else None
         return CheckpointState(
             checkpoint_id=new_id(),
-            workflow_name=self.workflow_name,
+            workflow_name=root.name,
             created_at=max(time.time(), math.nextafter(self.saved_at, math.inf)),
-            runtime_inputs=self.inputs,
-            context={"started_at": self.started_at, "blocks": records, **end},
-            completed_blocks=[
-                block_id
-                for wave in self.plan.waves
-                for block_id in wave
-                if self.status_of(block_id) not in {None, "paused"}
-            ],
-            current_wave_index=self.wave_index,
-            execution_waves=[list(wave) for wave in self.plan.waves],
-            block_definitions=blocks,
-            workflow_stack=[{**frame, "blocks": list(blocks)}],
+            runtime_inputs=root.inputs,
+            context=context,
+            completed_blocks=root.completed,
+            current_wave_index=root.wave_index,
+            execution_waves=plan.wave_lists,
+            block_definitions=plan.block_data,
+            workflow_stack=[plan.frame_data, *_frames_of(root)],
             parent_checkpoint_id=self.parent_checkpoint_id,
-            paused_block_id=asking,
-            pause_prompt=None if record is None else record.prompt,
-            pause_metadata=None if record is None else {**(record.pause_metadata or {}), "pending": pending},
+            paused_block_id=None if asking is None else asking.path,
+            pause_prompt=None if asking is None else asking.record.prompt,
+            pause_metadata=None if asking is None else _pause_metadata(questions),
             run_id=self.run_id,
             status=status,
         )
 
     @classmethod
-    def from_state(cls, state: CheckpointState) -> "Progress":
+    def from_state(cls, state: CheckpointState, find_plan: FindPlan) -> "Progress":
         """How far the run had come when this was saved.
+
+        Args:
+            state: What was saved.
+            find_plan: Gives the workflows that blocks may run by a name which is known only then.
 
         Raises:
             WorkflowDefinitionError: Another program saved it, or the workflow in it cannot run any more, say
@@ -180,45 +157,102 @@ class Progress:
         """
         label = f"the workflow in checkpoint {state.checkpoint_id!r}"
         try:
-            (frame,) = state.workflow_stack
+            frame, *stack = state.workflow_stack
             blocks = [state.block_definitions[block_id] for block_id in frame["blocks"]]
-            records = {block_id: BlockRecord(**record) for block_id, record in state.context["blocks"].items()}
+            definitions = state.context.get("workflows", {})
+            records = _records_of(state.context["blocks"])
             started_at = state.context["started_at"]
-        except (AttributeError, KeyError, TypeError, ValueError):
+            if state.run_id is None:
+                raise WorkflowDefinitionError(
+                    f"checkpoint {state.checkpoint_id!r} belongs to no run (a downgrade of the schema drops the runs), "
+                    "and cannot be continued"
+                )
+            plan = plan_workflow(define_workflow({**frame, "blocks": blocks}, label), label)
+            if plan.wave_lists != state.execution_waves:
+                raise WorkflowDefinitionError(f"{label}: its waves are not those of its blocks")
+            nested = NestedWorkflows.from_data(plan, definitions, find_plan, label)
+            root = Frame(
+                plan, state.runtime_inputs, state.run_id, None, started_at, records, state.current_wave_index
+            )
+            _nest(stack, root, nested)
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError):
             raise WorkflowDefinitionError(
                 f"checkpoint {state.checkpoint_id!r} was not saved by this executor, or by a newer version of it, "
                 "and cannot be continued by it"
             ) from None
-        plan = plan_workflow(define_workflow({**frame, "blocks": blocks}, label), label)
-        if state.run_id is None:
-            raise WorkflowDefinitionError(
-                f"checkpoint {state.checkpoint_id!r} belongs to no run (a downgrade of the schema drops the runs), and "
-                "cannot be continued"
-            )
-        if [list(wave) for wave in plan.waves] != state.execution_waves:
-            raise WorkflowDefinitionError(f"{label}: its waves are not those of its blocks")
         progress = cls(
-            plan=plan,
-            run_id=state.run_id,
-            inputs=state.runtime_inputs,
-            started_at=started_at,
-            records=records,
-            wave_index=state.current_wave_index,
+            root=root,
+            nested=nested,
             saved_at=state.created_at,
-            saved_blocks=frozenset(records),
             checkpoint_id=state.checkpoint_id,
             parent_checkpoint_id=state.parent_checkpoint_id,
         )
-        if state.paused_block_id != next(iter(progress.waiting), None):
+        asking = next(progress.questions(), None)
+        if state.paused_block_id != (asking.path if asking is not None and state.is_paused else None):
             raise WorkflowDefinitionError(f"{label}: the block that waits for an answer is not the one it names")
         return progress
 
 
-def _readable(record: BlockRecord) -> dict[str, Any]:
-    return {
-        "outputs": record.outputs,
-        "status": record.status,
-        "succeeded": record.status == "succeeded",
-        "failed": record.status == "failed",
-        "skipped": record.status == "skipped",
-    }
+def _questions_in(frame: Frame) -> Iterator[Question]:
+    for block_id in frame.wave:
+        record = frame.records.get(block_id)
+        if record is None or record.status != "paused":
+            continue
+        items = [(None, record)] if record.items is None else list(record.items.items())
+        for key, item in items:
+            if item.status != "paused":
+                continue
+            if item.child is not None:
+                yield from _questions_in(item.child)
+            else:
+                yield Question(frame.path_of(block_id, key), frame, block_id, item)
+
+
+def _pause_metadata(questions: list[Question]) -> dict[str, Any]:
+    told = questions[0].record.pause_metadata or {}
+    metadata = {**told, "pending": [question.path for question in questions[1:]]}
+    ends = [question.expires_at for question in questions if question.expires_at is not None]
+    if ends:
+        metadata["expires_at"] = min(ends)
+    return metadata
+
+
+def _frames_of(root: Frame) -> list[dict[str, Any]]:
+    """The nested frames as plain JSON data, each with the index of its parent in the whole stack."""
+    stack: list[dict[str, Any]] = []
+    waiting = [(0, root)]
+    while waiting:
+        index, frame = waiting.pop(0)
+        for child in frame.children():
+            parent = child.parent
+            assert parent is not None
+            stack.append(
+                {
+                    "parent": index,
+                    "block": parent.block_id,
+                    "key": parent.key,
+                    "workflow": child.name,
+                    "inputs": child.inputs,
+                    "started_at": child.started_at,
+                    "wave_index": child.wave_index,
+                    "records": {block_id: record.data for block_id, record in child.records.items()},
+                }
+            )
+            waiting.append((len(stack), child))
+    return stack
+
+
+def _nest(stack: list[Any], root: Frame, nested: NestedWorkflows) -> None:
+    """Make the frames that `_frames_of` made data of, and put them into their places."""
+    frames = [root]
+    for data in stack:
+        parent = Parent(frames[data["parent"]], data["block"], data["key"])
+        plan = nested.saved(data["workflow"])
+        records = _records_of(data["records"])
+        frame = Frame(plan, data["inputs"], root.run_id, parent, data["started_at"], records, data["wave_index"])
+        parent.record.child = frame
+        frames.append(frame)
+
+
+def _records_of(data: dict[str, Any]) -> dict[str, BlockRecord]:
+    return {block_id: BlockRecord.from_data(record) for block_id, record in data.items()}

@@ -1,11 +1,12 @@
 """What a run has come to."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workflows_mcp.engine.checkpoint import CheckpointStatus
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointStatus
 
-__all__ = ["RESULT_STATUSES", "ResultStatus", "WorkflowResult"]
+__all__ = ["RESULT_STATUSES", "ResultStatus", "RunSummary", "WorkflowResult"]
 
 ResultStatus = Literal["success", "failure", "paused", "cancelled", "running"]
 
@@ -60,3 +61,55 @@ class WorkflowResult:
             "checkpoint_id": self.checkpoint_id,
             "prompt": self.prompt,
         }
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in a list of runs, by its newest checkpoint.
+
+    Attributes:
+        run_id: Names the run.
+        workflow_name: Names the workflow.
+        status: What it has come to; one that is `running` and has no lease any more, or one that has run out, has
+            crashed or was stopped.
+        wave: The wave to run next.
+        checkpoint_id: Its newest checkpoint.
+        updated_at: When that was created, in Unix seconds.
+        prompt: What a human is asked while it is paused.
+        lease_expires_at: Up to when a process holds it, in Unix seconds; None: none does.
+        parent_checkpoint_id: The checkpoint that it was forked from.
+        cursor: Its place in the list, for the next page.
+    """
+
+    run_id: str
+    workflow_name: str
+    status: ResultStatus
+    wave: int
+    checkpoint_id: str
+    updated_at: float
+    prompt: str | None
+    lease_expires_at: float | None
+    parent_checkpoint_id: str | None
+    cursor: str
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago its newest checkpoint was created."""
+        return max(time.time() - self.updated_at, 0.0)
+
+    @classmethod
+    def of(cls, head: CheckpointMetadata) -> "RunSummary":
+        """The run whose newest checkpoint this is; it must belong to one."""
+        assert head.run_id is not None
+        return cls(
+            run_id=head.run_id,
+            workflow_name=head.workflow_name,
+            status=RESULT_STATUSES.get(head.status, "running"),
+            wave=head.current_wave_index,
+            checkpoint_id=head.checkpoint_id,
+            updated_at=head.created_at,
+            prompt=head.pause_prompt,
+            lease_expires_at=head.lease_expires_at,
+            parent_checkpoint_id=head.parent_checkpoint_id,
+            cursor=head.cursor,
+        )

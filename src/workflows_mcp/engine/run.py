@@ -1,54 +1,48 @@
-"""Drives one run: wave after wave, with a checkpoint after each."""
+"""Drives one run: its blocks, its checkpoints and the lease that makes it ours."""
 
 import asyncio
+import contextlib
 import dataclasses
+import functools
+import math
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
-from pydantic import ValidationError
-
-from workflows_mcp.engine.blocks import BlockContext, BlockFailedError, Pause
 from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
-from workflows_mcp.engine.events import (
-    BlockFinished,
-    BlockSkipped,
-    BlockStarted,
-    CheckpointSaved,
-    Event,
-    EventCallback,
-    RunEnded,
-    RunPaused,
-    RunStarted,
-    WaveStarted,
-    send,
-)
-from workflows_mcp.engine.expressions import ExpressionError, render
-from workflows_mcp.engine.plan import BlockPlan, describe_inputs, truth_of
-from workflows_mcp.engine.progress import BlockRecord, Progress
+from workflows_mcp.engine.events import CheckpointSaved, Event, EventCallback, RunEnded, RunPaused, RunStarted, send
+from workflows_mcp.engine.expressions import ExpressionError
+from workflows_mcp.engine.frame import Frame
+from workflows_mcp.engine.lease import Heartbeat
+from workflows_mcp.engine.outputs import evaluate_outputs
+from workflows_mcp.engine.progress import Progress, Question
 from workflows_mcp.engine.result import WorkflowResult
+from workflows_mcp.engine.runner import Runner, finished
+from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.state_json import why_not_json
-from workflows_mcp.errors import CheckpointEncodeError, CheckpointTooLargeError
+from workflows_mcp.errors import CheckpointEncodeError, CheckpointStoreError, CheckpointTooLargeError, LeaseLostError
 
-__all__ = ["MAX_BLOCKS_AT_ONCE", "Run"]
+__all__ = ["Run"]
 
-MAX_BLOCKS_AT_ONCE = 64
-"""How many blocks of a wave run at the same time; each may be a process."""
-
-_RECORD_DEPTH = 4  # context, blocks, the record: where a block's inputs and outputs stand in a state
+_RELEASE_SECONDS = 2.0
+"""How long a run that is stopped waits for its lease to be released; it runs out by itself, too."""
 
 
 class Run:
     """One run in this process.
 
+    Every save but the first follows the run's newest checkpoint under the lease of this object's owner, so whoever
+    lost the run to somebody else can save nothing more. Saves and renewals take turns.
+
     Args:
         progress: How far it has come.
         store: Keeps its checkpoints.
         config: Which checkpoints are saved, and how large they may be.
+        owner: What its leases are taken for; used by nobody else, ever. The newest checkpoint, if there is one, is
+            leased to it.
+        lease_seconds: How long after the end of its process others may take the run over.
+        secrets: What its blocks may read, and its checkpoints must not hold.
         on_event: Is told what happens.
-
-    Attributes:
-        paused_at: The checkpoint of its pause, from when others may see it; None: it has not paused.
     """
 
     def __init__(
@@ -56,138 +50,108 @@ class Run:
         progress: Progress,
         store: CheckpointStore,
         config: CheckpointConfig,
+        *,
+        owner: str,
+        lease_seconds: float,
+        secrets: Secrets,
         on_event: EventCallback | None,
     ) -> None:
-        self.paused_at: str | None = None
         self._progress = progress
         self._store = store
         self._config = config
+        self._owner = owner
+        self._lease_seconds = lease_seconds
+        self._secrets = secrets
         self._on_event = on_event
-        self._slots = asyncio.Semaphore(MAX_BLOCKS_AT_ONCE)
+        self._turn = asyncio.Lock()
+        self._next_save: asyncio.Task[None] | None = None
+        self._lost: LeaseLostError | None = None
+        self._heartbeat = Heartbeat(self._renew, self._lose, lease_seconds)
         self._names = {"run_id": progress.run_id, "workflow_name": progress.workflow_name}
+        self._task: asyncio.Task[object] | None = None
+        self._runner = Runner(
+            progress,
+            secrets=secrets,
+            save=self._save_progress,
+            saves_blocks=config.checkpoint_every == "block",
+            tell=None if on_event is None else self._tell,
+        )
 
-    async def answer(self, response: str) -> WorkflowResult:
-        """Give the answer to the first block that waits, and go on."""
-        progress = self._progress
-        block_id = progress.waiting[0]
-        record = progress.records[block_id]
-        record.outputs = progress.plan.blocks[block_id].block_type.answer(response)
-        record.status = "succeeded"
-        record.completed_at = time.time()
-        return await self.go(answered=block_id)
-
-    async def go(self, *, answered: str | None = None) -> WorkflowResult:
-        """Run to the end, or to the next pause.
+    async def begin(self, checkpoint_id: str | None = None) -> WorkflowResult:
+        """Save the first checkpoint, and go on to the end or the next pause.
 
         Args:
-            answered: The block that was just answered.
+            checkpoint_id: Names the first checkpoint; None: a fresh id.
+
+        Raises:
+            LeaseLostError: There is a checkpoint of this id already, and it is somebody else's.
+            CheckpointStoreError: See `go`.
+        """
+        await self._tell_start(continued=False)
+        return await self._drive(functools.partial(self._save_first, checkpoint_id))
+
+    async def answer(self, answers: Mapping[str, str]) -> WorkflowResult:
+        """Note answers, and go on to the end or the next pause. What was answered is durable before anything runs.
+
+        Args:
+            answers: The answers by the paths of the blocks that wait for them.
+
+        Raises:
+            CheckpointStoreError: See `go`.
+        """
+        await self._tell_start(continued=True)
+        for question in list(self._progress.questions()):
+            if question.path in answers:
+                self._note(question, answers[question.path])
+                await self._tell(finished(self._names, question.path, question.record))
+        return await self._drive(self._save_progress)
+
+    async def go(self) -> WorkflowResult:
+        """Go on to the end, or to the next pause.
 
         Returns:
             What the run has come to. A state that cannot be saved makes it a failure.
 
         Raises:
+            LeaseLostError: The run is somebody else's now, or was cancelled.
             CheckpointStoreError: A checkpoint could not be saved for a reason that lies with the store. The run
                 can be recovered.
         """
+        await self._tell_start(continued=True)
+        return await self._drive()
+
+    async def _drive(self, first: Callable[[], Awaitable[None]] | None = None) -> WorkflowResult:
         progress = self._progress
-        continued = progress.checkpoint_id is not None
-        await self._tell(
-            RunStarted(**self._names, waves=progress.plan.waves, wave=progress.wave_index, continued=continued)
-        )
-        if answered is not None:
-            await self._tell_finished(answered)
+        self._task = asyncio.current_task()
         try:
-            if not continued:
-                await self._save_progress()
-            while progress.wave_index < len(progress.plan.waves):
-                await self._run_wave()
-                if progress.waiting:
-                    return await self._pause()
-                progress.wave_index += 1
-                await self._save_progress()
-            return await self._finish()
+            if progress.checkpoint_id is not None:
+                self._heartbeat.beat()
+            if first is not None:
+                await first()
+            is_over = await self._runner.advance(progress.root)
+            return await (self._finish() if is_over else self._pause())
         except (CheckpointTooLargeError, CheckpointEncodeError) as error:
             return await self._give_up(str(error))
+        except asyncio.CancelledError:
+            if self._lost is None:
+                await self._release()
+                raise
+            assert self._task is not None
+            self._task.uncancel()
+            raise self._lost from None
+        except LeaseLostError:
+            raise
+        except CheckpointStoreError:
+            await self._release()
+            raise
+        finally:
+            self._heartbeat.stop()
 
-    async def _run_wave(self) -> None:
-        progress = self._progress
-        left = tuple(block_id for block_id in progress.wave if block_id not in progress.records)
-        if not left:
-            return
-        await self._tell(WaveStarted(**self._names, wave=progress.wave_index, block_ids=left))
-        async with asyncio.TaskGroup() as blocks:
-            for block_id in left:
-                blocks.create_task(self._run_block(block_id))
-        lost = [block_id for block_id in left if block_id not in progress.records]
-        if lost:  # a task group does not tell of a task that was cancelled from within
-            raise RuntimeError(f"nothing is known of the blocks {lost} after their wave; this is a bug")
-
-    async def _run_block(self, block_id: str) -> None:
-        async with self._slots:
-            progress = self._progress
-            block = progress.plan.blocks[block_id]
-            record = BlockRecord("skipped", progress.wave_index)
-            try:
-                record.message = self._why_skipped(block)
-                if record.message is None:
-                    record.started_at = time.time()
-                    await self._tell(BlockStarted(**self._names, block_id=block_id, wave=record.wave))
-                    await self._fill(record, block)
-            except BlockFailedError as error:
-                record.status, record.message = "failed", str(error)
-                record.outputs = {} if why_not_json(error.outputs, "outputs") else error.outputs
-            if record.status != "paused":
-                record.completed_at = time.time()
-            progress.records[block_id] = record
-        if record.status == "skipped":
-            reason = record.message or ""
-            await self._tell(BlockSkipped(**self._names, block_id=block_id, wave=record.wave, reason=reason))
-        elif record.status != "paused":
-            await self._tell_finished(block_id)
-
-    def _why_skipped(self, block: BlockPlan) -> str | None:
-        """Why a block will not run; None when it will.
-
-        Raises:
-            BlockFailedError: Its condition gives neither true nor false.
-        """
-        for dependency in block.definition.depends_on:
-            status = self._progress.status_of(dependency)
-            if status != "succeeded":
-                was = "failed" if status == "failed" else "was skipped"
-                return f"block {dependency!r}, which it depends on, {was}"
-        condition = block.condition
-        verdict = condition if isinstance(condition, bool) else truth_of(self._render(condition, "condition"))
-        if verdict is None:
-            raise BlockFailedError("condition: its value is neither true nor false")
-        return None if verdict else "its condition is false"
-
-    def _render(self, compiled: Any, path: str) -> Any:  # noqa: ANN401 - JSON data
-        try:
-            return render(compiled, self._progress.names(), path)
-        except ExpressionError as error:
-            raise BlockFailedError(str(error)) from None
-
-    async def _fill(self, record: BlockRecord, block: BlockPlan) -> None:
-        """Run the block, and put what it gives into its record."""
-        rendered = self._render(block.inputs, "inputs")
-        _check_json(rendered, "inputs")
-        record.inputs = rendered
-        try:
-            inputs = block.block_type.inputs.model_validate(rendered)
-        except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False)
-            raise BlockFailedError(describe_inputs(block.block_type, problems)) from None
-        context = BlockContext(block_id=block.definition.id, **self._names)
-        outcome = await _call(block, inputs, context)
-        if isinstance(outcome, Pause):
-            _check_json(outcome.prompt, "prompt")
-            _check_json(outcome.metadata, "pause metadata")
-            record.status = "paused"
-            record.prompt, record.pause_metadata = outcome.prompt, outcome.metadata
-        else:
-            _check_json(outcome, "outputs")
-            record.status, record.outputs = "succeeded", outcome
+    def _note(self, question: Question, response: str) -> None:
+        record = question.record
+        record.outputs = self._secrets.scrub(question.outputs_for(response))
+        record.status = "succeeded"
+        record.completed_at = time.time()
 
     async def _pause(self) -> WorkflowResult:
         state = await self._save(self._progress.to_state(CheckpointStatus.PAUSED))
@@ -199,13 +163,14 @@ class Run:
 
     async def _finish(self) -> WorkflowResult:
         progress = self._progress
-        failures = self._failures()
-        outputs: dict[str, Any] = {}
+        failures = progress.root.failures
+        outputs = {}
         if not failures:
             try:
-                outputs = render(dict(progress.plan.outputs), progress.names(), "outputs")
-                _check_json(outputs, "outputs")
-            except (ExpressionError, BlockFailedError) as error:
+                outputs = evaluate_outputs(progress.root)
+                flaw = why_not_json(outputs, "outputs")
+                failures = [flaw] if flaw else []
+            except ExpressionError as error:
                 failures = [str(error)]
         if failures:
             return await self._end_failed("; ".join(failures))
@@ -213,17 +178,13 @@ class Run:
         await self._tell(RunEnded(**self._names, status="success", error=None, checkpoint_id=state.checkpoint_id))
         return WorkflowResult("success", progress.run_id, outputs, checkpoint_id=state.checkpoint_id)
 
-    def _failures(self) -> list[str]:
-        records = self._progress.records
-        return [f"block {block_id!r} failed: {records[block_id].message}" for block_id in self._progress.failed]
-
     async def _end_failed(self, error: str) -> WorkflowResult:
         await self._save(self._progress.to_state(CheckpointStatus.FAILED, error=error))
         return await self._failure(error)
 
     async def _give_up(self, error: str) -> WorkflowResult:
         """End the run because its state cannot be saved, with as much of it as can be."""
-        error = "; ".join([*self._failures(), f"the state of the run cannot be saved: {error}"])
+        error = "; ".join([*self._progress.root.failures, f"the state of the run cannot be saved: {error}"])
         for state in _smaller_states(self._progress, error):
             try:
                 await self._save(state)
@@ -237,75 +198,114 @@ class Run:
         await self._tell(RunEnded(**self._names, status="failure", error=error, checkpoint_id=checkpoint_id))
         return WorkflowResult("failure", self._progress.run_id, error=error, checkpoint_id=checkpoint_id)
 
-    async def _save_progress(self) -> None:
+    async def _save_first(self, checkpoint_id: str | None) -> None:
         if self._config.enabled:
-            await self._save(self._progress.to_state(CheckpointStatus.RUNNING))
+            state = self._progress.to_state(CheckpointStatus.RUNNING)
+            await self._save(state if checkpoint_id is None else dataclasses.replace(state, checkpoint_id=checkpoint_id))
 
-    async def _save(self, state: CheckpointState) -> CheckpointState:
-        if state.is_paused:
-            self.paused_at = state.checkpoint_id
-        await self._store.save_checkpoint(state, max_bytes=self._config.max_checkpoint_bytes)
-        self._progress.saved_at = state.created_at
-        self._progress.saved_blocks = frozenset(self._progress.records)
-        self._progress.checkpoint_id = state.checkpoint_id
-        await self._tell(
-            CheckpointSaved(
-                **self._names, checkpoint_id=state.checkpoint_id, status=state.status, wave=state.current_wave_index
+    async def _save_progress(self) -> None:
+        """Save how far it has come; those who ask while a save is under way share the next one."""
+        if not self._config.enabled:
+            return
+        if not self._turn.locked() and self._next_save is None:
+            await self._save(None)
+            return
+        if self._next_save is None:
+            self._next_save = asyncio.create_task(self._save_next(), name="save the run")
+        await asyncio.shield(self._next_save)
+
+    async def _save_next(self) -> None:
+        await self._save(None)
+
+    async def _save(self, state: CheckpointState | None) -> CheckpointState:
+        """Save a state; None: how far the run has come when it is this save's turn."""
+        progress = self._progress
+        async with self._turn:
+            if state is None:
+                self._next_save = None
+                state = progress.to_state(CheckpointStatus.RUNNING)
+            try:
+                await self._write(state)
+            except asyncio.CancelledError:
+                # It may be saved by now, and what comes next must follow it. Saving it again is safe.
+                with contextlib.suppress(CheckpointStoreError):
+                    await self._write(state)
+                    self._note_saved(state)
+                raise
+            self._note_saved(state)
+        if self._on_event is not None:
+            wave = state.current_wave_index
+            await self._tell(
+                CheckpointSaved(**self._names, checkpoint_id=state.checkpoint_id, status=state.status, wave=wave)
             )
-        )
         return state
 
-    async def _tell_finished(self, block_id: str) -> None:
-        record = self._progress.records[block_id]
-        seconds = (record.completed_at or 0) - (record.started_at or record.completed_at or 0)
-        await self._tell(
-            BlockFinished(
-                **self._names,
-                block_id=block_id,
-                wave=record.wave,
-                status="succeeded" if record.status == "succeeded" else "failed",
-                seconds=seconds,
-                message=record.message,
-            )
+    async def _write(self, state: CheckpointState) -> None:
+        """Save under the lease; the run keeps it while it goes on."""
+        follows, goes_on = self._progress.checkpoint_id, state.status is CheckpointStatus.RUNNING
+        await self._store.save_checkpoint(
+            state,
+            follows=follows,
+            owner=self._owner if goes_on or follows is not None else None,
+            lease_seconds=self._lease_seconds if goes_on else None,
+            max_bytes=self._config.max_checkpoint_bytes,
         )
+
+    def _note_saved(self, state: CheckpointState) -> None:
+        progress = self._progress
+        progress.saved_at = state.created_at
+        progress.checkpoint_id = state.checkpoint_id
+        if state.status is CheckpointStatus.RUNNING:
+            self._heartbeat.beat()
+        else:
+            self._heartbeat.stop()
+
+    async def _renew(self) -> None:
+        async with self._turn:
+            checkpoint_id = self._progress.checkpoint_id
+            if checkpoint_id is not None:
+                await self._store.renew_lease(checkpoint_id, self._owner, self._lease_seconds)
+
+    def _lose(self, error: LeaseLostError) -> None:
+        """Stop all that runs: the run is not ours any more."""
+        self._lost = error
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _release(self) -> None:
+        """Let others take the run over at once."""
+        if self._progress.checkpoint_id is None:
+            return
+        with contextlib.suppress(CheckpointStoreError, TimeoutError):
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                async with self._turn:
+                    await self._store.release_claim(self._progress.checkpoint_id, self._owner)
+
+    async def _tell_start(self, *, continued: bool) -> None:
+        if self._on_event is not None:
+            root = self._progress.root
+            waves = root.plan.waves
+            await self._tell(RunStarted(**self._names, waves=waves, wave=root.wave_index, continued=continued))
 
     async def _tell(self, event: Event) -> None:
         await send(self._on_event, event)
 
 
-async def _call(block: BlockPlan, inputs: Any, context: BlockContext) -> dict[str, Any] | Pause:  # noqa: ANN401
-    """Run a block; whatever goes wrong in it is its failure."""
-    try:
-        return await block.block_type.run(inputs, context)
-    except BlockFailedError:
-        raise
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise BlockFailedError("it was cancelled from within") from None
-    except Exception as error:  # a block may raise anything, and must not take the others along
-        raise BlockFailedError(f"{type(error).__name__}: {error}") from error
-
-
-def _check_json(value: object, name: str) -> None:
-    flaw = why_not_json(value, name, depth=_RECORD_DEPTH)
-    if flaw:
-        raise BlockFailedError(flaw)
-
-
 def _smaller_states(progress: Progress, error: str) -> list[CheckpointState]:
     """Final states of a run that does not fit, the fullest first."""
     failed = CheckpointStatus.FAILED
+    root = progress.root
     states = []
-    for dropped in (progress.records.keys() - progress.saved_blocks, progress.records.keys()):
+    unsaved = {one for one, record in root.records.items() if (record.completed_at or math.inf) > progress.saved_at}
+    for dropped in (unsaved, root.records.keys()):
         records = {
-            block_id: record.without_data() if block_id in dropped else record
-            for block_id, record in progress.records.items()
+            block_id: record.without_data() if block_id in dropped or not record.is_over else record
+            for block_id, record in root.records.items()
         }
-        states.append(dataclasses.replace(progress, records=records).to_state(failed, error=error))
-    bare = dataclasses.replace(
+        bare = Frame(root.plan, root.inputs, root.run_id, None, root.started_at, records, root.wave_index)
+        states.append(dataclasses.replace(progress, root=bare).to_state(failed, error=error))
+    last = dataclasses.replace(
         states[-1], runtime_inputs={}, block_definitions={}, workflow_stack=[], execution_waves=[], completed_blocks=[]
     )
-    context = {"started_at": progress.started_at, "blocks": {}, "error": error}
-    return [*states, dataclasses.replace(bare, context=context)]
+    context = {"started_at": root.started_at, "blocks": {}, "error": error}
+    return [*states, dataclasses.replace(last, context=context)]

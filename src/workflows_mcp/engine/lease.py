@@ -1,0 +1,71 @@
+"""Keeps a run's lease while its blocks take their time."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from workflows_mcp.errors import CheckpointStoreError, LeaseLostError
+
+__all__ = ["Heartbeat"]
+
+_log = logging.getLogger(__name__)
+
+_BEATS_PER_LEASE = 3
+"""So many renewals may be due in the time of a lease: one may fail, and the next one still comes in time."""
+
+_BEATS_AFTER_FAILURE = 10
+"""The same once a renewal has failed for a reason that may pass."""
+
+
+class Heartbeat:
+    """Renews a lease when nothing else has done so for a while: every save of a run takes a new one.
+
+    Args:
+        renew: Renews it.
+        lost: Called once when it is lost.
+        lease_seconds: For how long a lease is taken.
+    """
+
+    def __init__(
+        self, renew: Callable[[], Awaitable[None]], lost: Callable[[LeaseLostError], None], lease_seconds: float
+    ) -> None:
+        self._renew = renew
+        self._lost = lost
+        self._seconds = lease_seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewal: asyncio.Task[None] | None = None
+
+    def beat(self) -> None:
+        """Note that the lease has just been taken or renewed."""
+        self._wait(self._seconds / _BEATS_PER_LEASE)
+
+    def stop(self) -> None:
+        """Let the lease be; a renewal that is under way is given up."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._renewal is not None:
+            self._renewal.cancel()
+
+    def _wait(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._renewal = asyncio.create_task(self._beat_once(), name="renew a lease")
+
+    async def _beat_once(self) -> None:
+        try:
+            await self._renew()
+        except LeaseLostError as error:
+            self._lost(error)
+        except CheckpointStoreError as error:
+            # Nobody can take the lease while the store is away, and the next save will tell whether somebody did.
+            _log.warning("a lease could not be renewed, and is tried again: %s", error)
+            self._wait(self._seconds / _BEATS_AFTER_FAILURE)
+        else:
+            self.beat()
+        finally:
+            self._renewal = None

@@ -1,0 +1,441 @@
+"""Runs the blocks of a run, wave after wave, those of nested workflows and each item of a block too.
+
+It can be begun anywhere: what is over is not done again, what waits for an answer goes on waiting, and what was under
+way when the process died begins again.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from workflows_mcp.engine.blocks import BlockContext, BlockFailedError, Call, Pause
+from workflows_mcp.engine.concurrent import at_once
+from workflows_mcp.engine.events import BlockFinished, BlockSkipped, BlockStarted, Event, WaveStarted
+from workflows_mcp.engine.expressions import ExpressionError, render
+from workflows_mcp.engine.files import read_outputs
+from workflows_mcp.engine.frame import Frame, Parent
+from workflows_mcp.engine.inputs import coerce_inputs
+from workflows_mcp.engine.nested import MAX_NESTING
+from workflows_mcp.engine.outputs import evaluate_default, evaluate_outputs
+from workflows_mcp.engine.plan import BlockPlan, describe_inputs, truth_of
+from workflows_mcp.engine.progress import Progress
+from workflows_mcp.engine.record import BlockRecord
+from workflows_mcp.engine.scope import BLOCK_NAMES
+from workflows_mcp.engine.scratch import scratch_folder
+from workflows_mcp.engine.secrets import Secrets
+from workflows_mcp.engine.state_json import why_not_json
+from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError, WorkflowsError
+
+__all__ = ["MAX_BLOCKS_AT_ONCE", "MAX_ITEMS", "Runner"]
+
+MAX_BLOCKS_AT_ONCE = 64
+"""How many blocks of a run run at the same time, items and nested workflows' blocks included; each may be a process."""
+
+MAX_ITEMS = 10_000
+"""The most items that a block runs for."""
+
+_RECORD_DEPTH = 6  # workflow_stack, the frame, records, the record, items, the item: where inputs and outputs may stand
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A block, or one of its items, in a run.
+
+    Attributes:
+        frame: The workflow that it belongs to.
+        block: What is known of it.
+        key: Names the item; None: the block runs once.
+        each: What expressions can read of the item.
+    """
+
+    frame: Frame
+    block: BlockPlan
+    key: str | None = None
+    each: dict[str, Any] | None = None
+
+    @property
+    def block_id(self) -> str:
+        return self.block.definition.id
+
+    @property
+    def path(self) -> str:
+        return self.frame.path_of(self.block_id, self.key)
+
+
+class Runner:
+    """Runs the blocks of one run.
+
+    Args:
+        progress: How far the run has come; it is kept up to date.
+        secrets: What `secrets.NAME` reads, and what must not be kept.
+        save: Awaited after every wave but for those of the run's own workflow, and, if `saves_blocks`, after every
+            block.
+        saves_blocks: Whether a block that is over is saved at once.
+        tell: Is told what happens; None: nobody wants to know.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        *,
+        secrets: Secrets,
+        save: Callable[[], Awaitable[None]],
+        saves_blocks: bool,
+        tell: Callable[[Event], Awaitable[None]] | None,
+    ) -> None:
+        self._progress = progress
+        self._secrets = secrets
+        self._save = save
+        self._saves_blocks = saves_blocks
+        self._tell = tell
+        self._slots = asyncio.Semaphore(MAX_BLOCKS_AT_ONCE)
+        self._names = {"run_id": progress.run_id, "workflow_name": progress.workflow_name}
+
+    async def advance(self, frame: Frame) -> bool:
+        """Run a workflow as far as it goes.
+
+        Returns:
+            True: all its waves are over. False: something in it waits for an answer.
+
+        Raises:
+            CheckpointStoreError: It could not be saved.
+        """
+        waves = frame.plan.waves
+        while frame.wave_index < len(waves):
+            await self._run_wave(frame)
+            if frame.is_waiting:
+                return False
+            frame.wave_index += 1
+            await self._save()
+        return True
+
+    async def _run_wave(self, frame: Frame) -> None:
+        records = frame.records
+        left = [one for one in frame.wave if one not in records or not records[one].is_over]
+        if self._tell is not None:
+            fresh = tuple(frame.path_of(one) for one in left if one not in records)
+            if fresh:
+                wave = WaveStarted(**self._names, wave=frame.wave_index, block_ids=fresh, within=frame.path)
+                await self._tell(wave)
+        if len(left) == 1:
+            await self._run_block(frame, left[0])
+        elif left:
+            await at_once(self._run_block(frame, block_id) for block_id in left)
+
+    async def _run_block(self, frame: Frame, block_id: str) -> None:
+        place = _Place(frame, frame.plan.blocks[block_id])
+        record = frame.records.get(block_id)
+        if record is None:
+            record = BlockRecord("running", frame.wave_index)
+            frame.records[block_id] = record
+            if await self._is_skipped(place, record):
+                return
+        if place.block.definition.for_each is None:
+            await self._run_once(place, record)
+        else:
+            await self._run_items(place, record)
+
+    async def _is_skipped(self, place: _Place, record: BlockRecord) -> bool:
+        """Whether it will not run; if its condition cannot be told, it has failed."""
+        try:
+            if place.key is None:
+                reason = _missing_dependency(place)
+                if reason is None and not place.block.asks_each:
+                    reason = self._refused_by_condition(place)
+            else:
+                reason = self._refused_by_condition(place) if place.block.asks_each else None
+        except BlockFailedError as error:
+            record.started_at = time.time()
+            await self._end(place, record, error)
+            return True
+        if reason is None:
+            return False
+        record.status, record.message, record.completed_at = "skipped", reason, time.time()
+        if self._tell is not None:
+            await self._tell(BlockSkipped(**self._names, block_id=place.path, wave=record.wave, reason=reason))
+        return True
+
+    def _refused_by_condition(self, place: _Place) -> str | None:
+        condition = place.block.condition
+        if condition is True:
+            return None
+        verdict = condition if isinstance(condition, bool) else truth_of(self._render(place, condition, "condition"))
+        if verdict is None:
+            raise BlockFailedError("condition: its value is neither true nor false")
+        return None if verdict else "its condition is false"
+
+    async def _run_once(self, place: _Place, record: BlockRecord) -> None:
+        """Run it, again if it may be tried again; leaves it as it is when it waits for an answer."""
+        if record.status == "paused" and record.child is None:
+            return
+        definition = place.block.definition
+        if record.started_at is None:
+            record.started_at = time.time()
+            if self._tell is not None:
+                await self._tell(BlockStarted(**self._names, block_id=place.path, wave=record.wave))
+        while True:
+            try:
+                await self._attempt_in_time(place, record, definition.timeout_seconds)
+                failure = None
+            except BlockFailedError as error:
+                failure = error
+            if failure is None or record.attempts > definition.retries.times:
+                break
+            record.status, record.child = "running", None
+            await asyncio.sleep(definition.retries.delay_seconds * definition.retries.backoff ** (record.attempts - 1))
+            record.attempts += 1
+        await self._end(place, record, failure)
+
+    async def _attempt_in_time(self, place: _Place, record: BlockRecord, seconds: float | None) -> None:
+        if seconds is None:
+            await self._attempt(place, record)
+            return
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                await self._attempt(place, record)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise BlockFailedError(f"it was ended after {seconds:g} s (timeout_seconds)") from None
+
+    async def _attempt(self, place: _Place, record: BlockRecord) -> None:
+        """Run it once; then it has succeeded or waits.
+
+        Raises:
+            BlockFailedError: It has failed.
+        """
+        record.status = "running"
+        child = record.child
+        if child is None:
+            outcome = await self._call(place, record)
+            if isinstance(outcome, Pause):
+                self._pause(outcome, record)
+                return
+            if isinstance(outcome, Call):
+                child = record.child = self._nest(place, outcome)
+            else:
+                outputs = outcome
+        if child is not None:
+            if not await self.advance(child):
+                record.status = "paused"
+                return
+            outputs = _outputs_of(child)
+        if place.block.files:
+            outputs = {**outputs, **await self._read_files(place, record)}
+        _check_json(outputs, "outputs")
+        record.status, record.outputs, record.child = "succeeded", self._secrets.scrub(outputs), None
+
+    async def _call(self, place: _Place, record: BlockRecord) -> dict[str, Any] | Pause | Call:
+        block_type = place.block.block_type
+        rendered = self._render(place, place.block.inputs, "inputs")
+        _check_json(rendered, "inputs")
+        record.inputs = self._secrets.scrub(rendered)
+        try:
+            inputs = block_type.inputs.model_validate(rendered)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False)
+            raise BlockFailedError(describe_inputs(block_type, problems)) from None
+        context = BlockContext(block_id=place.block_id, **self._names)
+        async with self._slots:
+            try:
+                return await block_type.run(inputs, context)
+            except BlockFailedError:
+                raise
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                raise BlockFailedError("it was cancelled from within") from None
+            except Exception as error:  # a block may raise anything, and must not take the others along
+                raise BlockFailedError(f"{type(error).__name__}: {error}") from error
+
+    def _pause(self, pause: Pause, record: BlockRecord) -> None:
+        _check_json(pause.prompt, "prompt")
+        _check_json(pause.metadata, "pause metadata")
+        metadata = self._secrets.scrub(pause.metadata)
+        if "timeout_seconds" in metadata:
+            metadata = {**metadata, "expires_at": time.time() + metadata["timeout_seconds"]}
+        record.status, record.prompt, record.pause_metadata = "paused", self._secrets.scrub(pause.prompt), metadata
+
+    def _nest(self, place: _Place, call: Call) -> Frame:
+        """The workflow that runs in the place of a block."""
+        if place.frame.depth >= MAX_NESTING:
+            raise BlockFailedError(f"workflows are nested deeper than {MAX_NESTING}: a recursion needs an end")
+        try:
+            plan = self._progress.nested.plan(call.workflow)
+            given = self._secrets.scrub(call.inputs)
+            inputs = coerce_inputs(
+                plan.definition.inputs,
+                given,
+                f"workflow {call.workflow!r}",
+                evaluate_default(plan, self._progress.run_id),
+            )
+        except (WorkflowNotFoundError, WorkflowDefinitionError, ExpressionError) as error:
+            raise BlockFailedError(str(error)) from None
+        return Frame(plan, inputs, place.frame.run_id, Parent(place.frame, place.block_id, place.key))
+
+    async def _read_files(self, place: _Place, record: BlockRecord) -> dict[str, Any]:
+        paths = self._render(place, dict(place.block.files), "outputs")
+        working_dir = (record.inputs or {}).get("working_dir")
+        return await asyncio.to_thread(read_outputs, place.block.definition.outputs, paths, working_dir)
+
+    async def _end(self, place: _Place, record: BlockRecord, failure: BlockFailedError | None) -> None:
+        """Note how it ended, unless it waits, and tell."""
+        if failure is not None:
+            record.status, record.child = "failed", None
+            record.message = self._secrets.scrub_text(str(failure))
+            record.outputs = {} if why_not_json(failure.outputs, "outputs") else self._secrets.scrub(failure.outputs)
+        if not record.is_over:
+            return
+        record.completed_at = time.time()
+        if self._tell is not None:
+            await self._tell(finished(self._names, place.path, record))
+        if self._saves_blocks:
+            await self._save()
+
+    async def _run_items(self, place: _Place, record: BlockRecord) -> None:
+        """Run a block for each of its items that is not over yet."""
+        definition = place.block.definition
+        if record.started_at is None:
+            record.started_at = time.time()
+            record.mode = definition.for_each_mode
+            if self._tell is not None:
+                await self._tell(BlockStarted(**self._names, block_id=place.path, wave=record.wave))
+        try:
+            places = self._items_of(place)
+        except BlockFailedError as error:
+            await self._end(place, record, error)
+            return
+        items = record.items = {} if record.items is None else record.items
+        if definition.for_each_mode == "sequential":
+            await self._run_in_order(places, items, stops=not definition.continue_on_error)
+        else:
+            left = iter(places)
+
+            async def work() -> None:
+                for one in left:
+                    await self._run_item(one, items)
+
+            workers = min(definition.max_parallel or MAX_BLOCKS_AT_ONCE, len(places))
+            await at_once(work() for _ in range(workers))
+        record.status = "paused" if any(item.status == "paused" for item in items.values()) else "succeeded"
+        await self._end(place, record, _failure_of(items))
+
+    def _items_of(self, place: _Place) -> list[_Place]:
+        value = self._render(place, place.block.for_each, "for_each")
+        if isinstance(value, dict):
+            items = list(value.items())
+        elif isinstance(value, list):
+            items = [(str(index), item) for index, item in enumerate(value)]
+        else:
+            raise BlockFailedError(f"for_each: it is a {type(value).__name__}, and neither a list nor a dict")
+        if len(items) > MAX_ITEMS:
+            raise BlockFailedError(f"for_each: there are {len(items):,} items; a block runs for {MAX_ITEMS:,} at most")
+        taken = BLOCK_NAMES.intersection(key for key, _ in items)
+        if taken:
+            raise BlockFailedError(f"for_each: an item's key must not be {sorted(taken)[0]!r}, which is read of the block")
+        return [
+            _Place(place.frame, place.block, key, {"key": key, "value": item, "index": index})
+            for index, (key, item) in enumerate(items)
+        ]
+
+    async def _run_in_order(self, places: list[_Place], items: dict[str, BlockRecord], *, stops: bool) -> None:
+        for index, place in enumerate(places):
+            record = await self._run_item(place, items)
+            if record.status == "paused":
+                return
+            if record.status == "failed" and stops:
+                for one in places[index + 1 :]:
+                    assert one.key is not None
+                    reason = f"item {place.key!r}, which came before it, failed"
+                    now = time.time()
+                    items[one.key] = BlockRecord("skipped", record.wave, message=reason, completed_at=now)
+                return
+
+    async def _run_item(self, place: _Place, items: dict[str, BlockRecord]) -> BlockRecord:
+        assert place.key is not None
+        record = items.get(place.key)
+        if record is None:
+            record = items[place.key] = BlockRecord("running", place.frame.wave_index)
+            if await self._is_skipped(place, record):
+                return record
+        if not record.is_over:
+            await self._run_once(place, record)
+        return record
+
+    def _render(self, place: _Place, compiled: Any, path: str) -> Any:  # noqa: ANN401 - JSON data
+        try:
+            return render(compiled, self._readable(place), path)
+        except ExpressionError as error:
+            raise BlockFailedError(str(error)) from None
+        except WorkflowsError as error:  # a secret, or the scratch folder, is not as it should be
+            raise BlockFailedError(str(error)) from None
+
+    def _readable(self, place: _Place) -> dict[str, Any]:
+        """What its expressions can read."""
+        reads = place.block.reads
+        names: dict[str, Any] = {}
+        if not reads:
+            return names
+        frame = place.frame
+        names["inputs"] = frame.inputs
+        names["blocks"] = frame.readable_blocks()
+        names["metadata"] = frame.metadata
+        if place.each is not None:
+            names["each"] = place.each
+        if "tmp" in reads:
+            names["tmp"] = str(scratch_folder(self._progress.run_id))
+        if "secrets" in reads:
+            names["secrets"] = dict(self._secrets.values())
+        return names
+
+
+def finished(names: dict[str, str], path: str, record: BlockRecord) -> BlockFinished:
+    """What is told of a block that is over."""
+    seconds = (record.completed_at or 0) - (record.started_at or record.completed_at or 0)
+    return BlockFinished(
+        **names,
+        block_id=path,
+        wave=record.wave,
+        status="succeeded" if record.status == "succeeded" else "failed",
+        seconds=seconds,
+        message=record.message,
+    )
+
+
+def _missing_dependency(place: _Place) -> str | None:
+    records = place.frame.records
+    for dependency in place.block.definition.depends_on:
+        if dependency.required and records[dependency.block].status != "succeeded":
+            was = "failed" if records[dependency.block].status == "failed" else "was skipped"
+            return f"block {dependency.block!r}, which it depends on, {was}"
+    return None
+
+
+def _outputs_of(child: Frame) -> dict[str, Any]:
+    """What a nested workflow gives to the block that it ran for."""
+    failures = child.failures
+    if not failures:
+        try:
+            return evaluate_outputs(child)
+        except ExpressionError as error:
+            failures = [str(error)]
+    raise BlockFailedError(f"workflow {child.name!r}: {'; '.join(failures)}")
+
+
+def _failure_of(items: dict[str, BlockRecord]) -> BlockFailedError | None:
+    failed = [key for key, item in items.items() if item.status == "failed"]
+    if not failed or any(item.status == "paused" for item in items.values()):
+        return None
+    first = f"item {failed[0]!r} failed: {items[failed[0]].message}"
+    return BlockFailedError(first if len(failed) == 1 else f"{len(failed)} of {len(items)} items failed; {first}")
+
+
+def _check_json(value: object, name: str) -> None:
+    flaw = why_not_json(value, name, depth=_RECORD_DEPTH)
+    if flaw:
+        raise BlockFailedError(flaw)
