@@ -174,7 +174,8 @@ class CheckpointMetadata:
         current_wave_index: The wave to run next.
         pinned: Whether retention leaves it alone.
         schema_version: Version of the state's JSON form.
-        lease_expires_at: Unix time in seconds up to which an executor holds it; None: nobody does.
+        lease_expires_at: Unix time in seconds at which its lease ends, or ended by running out or being released; None:
+            it is not leased, or history.
         full_bytes: Size of the state's plain JSON.
         stored_bytes: Size of the payload as stored.
         encoding: How the payload is encoded.
