@@ -284,9 +284,9 @@ class LeaseContract:
         name = BAD_NAMES[what]
         for call in (store.claim_checkpoint, store.renew_lease, store.release_claim):
             with pytest.raises(ValueError, match="checkpoint_id"):
-                await call(name, "me")  # type: ignore[operator] # mypy joins the three into one type
+                await call(name, "me")
             with pytest.raises(ValueError, match="owner"):
-                await call("1", name)  # type: ignore[operator] # as above
+                await call("1", name)
         with pytest.raises(ValueError, match="checkpoint_id"):
             await store.pin_checkpoint(name)
         with pytest.raises(ValueError, match="run_id"):
@@ -298,7 +298,7 @@ class LeaseContract:
         await store.save_checkpoint(make_state("1"), owner="me", lease_seconds=60)
         for call in (store.claim_checkpoint, store.renew_lease):
             with pytest.raises(ValueError, match="lease_seconds"):
-                await call("1", "me", seconds)  # type: ignore[operator] # mypy joins the two into one type
+                await call("1", "me", seconds)
         if seconds is not None:
             with pytest.raises(ValueError, match="lease_seconds"):
                 await store.save_checkpoint(make_state("2"), owner="me", lease_seconds=seconds)

@@ -114,12 +114,8 @@ class RetentionContract:
 
     async def test_delete_run_takes_all_of_a_run_and_nothing_else(self, store: CheckpointStore) -> None:
         """Pinned, waiting and leased ones, too; more than any batch holds."""
-        await asyncio.gather(
-            *(
-                store.save_checkpoint(make_state(f"{n:04}", created_at=float(n), run_id=f"r{n % 2}"))
-                for n in range(1300)
-            )
-        )
+        states = [make_state(f"{n:04}", created_at=float(n), run_id=f"r{n % 2}") for n in range(1300)]
+        await asyncio.gather(*map(store.save_checkpoint, states))
         await store.save_checkpoint(make_state("none", created_at=5000.0))
         await store.save_checkpoint(make_state("held", run_id="r0"), owner="me", lease_seconds=60)
         await store.save_checkpoint(make_state("waits", run_id="r0", paused_block_id="b"))
