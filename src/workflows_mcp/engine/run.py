@@ -71,7 +71,8 @@ class Run:
         progress = self._progress
         block_id = progress.waiting[0]
         record = progress.records[block_id]
-        record.outputs = progress.plan.blocks[block_id].block_type.answer(response)
+        block_type = progress.plan.blocks[block_id].block_type
+        record.outputs = block_type.answer(response, block_type.inputs.model_validate(record.inputs))
         record.status = "succeeded"
         record.completed_at = time.time()
         return await self.go(answered=block_id)
