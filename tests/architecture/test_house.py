@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "settings": {"errors"},
     "engine": {"errors", "settings", "engine"},
     "persistence": {"errors", "settings", "engine", "persistence"},
-    "testing": {"errors", "engine"},
+    "testing": {"errors", "engine", "testing"},
     "cli": {"errors", "settings", "engine", "persistence", "cli"},
     "server": {"errors", "settings", "engine", "persistence", "server"},
 }

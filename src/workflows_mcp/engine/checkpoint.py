@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "STATE_SCHEMA_VERSION",
@@ -174,7 +174,8 @@ class CheckpointMetadata:
         current_wave_index: The wave to run next.
         pinned: Whether retention leaves it alone.
         schema_version: Version of the state's JSON form.
-        lease_expires_at: Unix time in seconds up to which an executor holds it; None: nobody does.
+        lease_expires_at: Unix time in seconds at which its lease ends, or ended by running out or being released; None:
+            it is not leased, or history.
         full_bytes: Size of the state's plain JSON.
         stored_bytes: Size of the payload as stored.
         encoding: How the payload is encoded.
@@ -243,6 +244,7 @@ class CheckpointConfig:
         cleanup_interval_seconds: Seconds between two rounds of retention.
         max_checkpoint_size_mb: Largest plain JSON of a state, in units of 2**20 bytes; a larger one fails the
             run; None: no limit but the store's own.
+        checkpoint_every: Whether an executor saves after every `wave`, or after every `block` as well.
 
     Raises:
         ValueError: A value is out of range.
@@ -255,6 +257,7 @@ class CheckpointConfig:
     auto_cleanup: bool = True
     cleanup_interval_seconds: float = 3600
     max_checkpoint_size_mb: float | None = 10.0
+    checkpoint_every: Literal["wave", "block"] = "wave"
 
     def __post_init__(self) -> None:
         number: object = self.max_per_workflow
@@ -266,6 +269,8 @@ class CheckpointConfig:
                 raise ValueError(f"{name} must be a positive, finite number")
         if self.cleanup_interval_seconds is None:
             raise ValueError("cleanup_interval_seconds must be a positive, finite number")
+        if self.checkpoint_every not in {"wave", "block"}:
+            raise ValueError("checkpoint_every must be 'wave' or 'block'")
 
     @property
     def max_checkpoint_bytes(self) -> int | None:

@@ -116,9 +116,7 @@ def _list_or_dict(value: object) -> object:
     raise ValueError("it must be a list, a dict, or an expression that gives one")
 
 
-Items = Annotated[
-    Any, AfterValidator(_list_or_dict), WithJsonSchema({"type": ["array", "object", "string", "null"]})
-]
+Items = Annotated[Any, AfterValidator(_list_or_dict), WithJsonSchema({"type": ["array", "object", "string", "null"]})]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=_MOST_SECONDS)]
 
 

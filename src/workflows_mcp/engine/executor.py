@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from workflows_mcp.engine.background import Background
-from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointMetadata, CheckpointState, CheckpointStatus
+from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore
 from workflows_mcp.engine.continuing import cancelled_state, forked, switched
 from workflows_mcp.engine.definition import WorkflowDefinition
 from workflows_mcp.engine.events import EventCallback
-from workflows_mcp.engine.filters import check_count, check_lease, check_name
+from workflows_mcp.engine.filters import check_count, check_name, check_seconds
 from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.library import WorkflowLibrary
@@ -97,7 +97,7 @@ class WorkflowExecutor:
     ) -> None:
         self.checkpoint_store = InMemoryCheckpointStore() if checkpoint_store is None else checkpoint_store
         self.checkpoint_config = CheckpointConfig() if checkpoint_config is None else checkpoint_config
-        self._lease_seconds = check_lease(lease_seconds)
+        self._lease_seconds = check_seconds("lease_seconds", lease_seconds)
         self._on_event = on_event
         self._secrets = Secrets() if secrets is None else secrets
         self._plans = PlanFinder(library)

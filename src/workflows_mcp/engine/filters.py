@@ -12,6 +12,7 @@ __all__ = [
     "check_age",
     "check_columns",
     "check_count",
+    "check_flag",
     "check_name",
     "check_seconds",
     "position_before",
@@ -69,6 +70,17 @@ def check_count(what: str, value: object, *, at_least: int) -> int:
     """
     if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value < 2**63:
         raise ValueError(f"{what} must be a whole number of at least {at_least}, not {value!r}")
+    return value
+
+
+def check_flag(what: str, value: object) -> bool:
+    """The value, if it is True or False.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if type(value) is not bool:
+        raise ValueError(f"{what} must be True or False")
     return value
 
 

@@ -1,32 +1,39 @@
 """What a workflow gives back, and the defaults of what it is given: expressions of its own, not of a block."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from workflows_mcp.engine.definition import ValueType
 from workflows_mcp.engine.expressions import ExpressionError, bounded_work, render
 from workflows_mcp.engine.frame import Frame
+from workflows_mcp.engine.inputs import coerce_inputs
 from workflows_mcp.engine.plan import Plan
 from workflows_mcp.engine.values import coerce_value
+from workflows_mcp.errors import WorkflowDefinitionError
 
-__all__ = ["evaluate_default", "evaluate_outputs"]
+__all__ = ["evaluate_inputs", "evaluate_outputs"]
 
 
-def evaluate_default(plan: Plan, run_id: str) -> Callable[[str, Mapping[str, Any]], Any]:
-    """What gives an input's default by its name and the values of the inputs before it.
+def evaluate_inputs(plan: Plan, given: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+    """The inputs of a workflow that is about to run: what was given, and defaults for the rest.
 
-    It raises an `ExpressionError` when an expression fails.
+    Raises:
+        WorkflowDefinitionError: One is missing, unknown or of a wrong type, or the expression of a default fails.
     """
+    label = f"workflow {plan.definition.name!r}"
+    metadata = {"workflow_name": plan.definition.name, "run_id": run_id, "started_at": time.time()}
 
     def default_of(name: str, inputs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON data
         if name not in plan.defaults:
             return plan.definition.inputs[name].default
-        metadata = {"workflow_name": plan.definition.name, "run_id": run_id, "started_at": time.time()}
         names = {"inputs": dict(inputs), "blocks": {}, "metadata": metadata}
-        return render(plan.defaults[name], names, f"default of input {name!r}")
+        try:
+            return render(plan.defaults[name], names, f"input {name!r}: its default")
+        except ExpressionError as error:
+            raise WorkflowDefinitionError(f"{label}: {error}") from None
 
-    return default_of
+    return coerce_inputs(plan.definition.inputs, given, label, default_of)
 
 
 def evaluate_outputs(frame: Frame) -> dict[str, Any]:

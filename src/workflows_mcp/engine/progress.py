@@ -38,6 +38,7 @@ from workflows_mcp.errors import WorkflowDefinitionError
 
 __all__ = ["Progress", "Question", "new_id"]
 
+
 def new_id() -> str:
     """A fresh id; ids sort by the millisecond in which they were made, which keeps a database's index compact."""
     return f"{int(time.time() * 1000):012x}{secrets.token_hex(10)}"
@@ -65,6 +66,11 @@ class Question:
         expires_at: float | None = (self.record.pause_metadata or {}).get("expires_at")
         return expires_at
 
+    @property
+    def default(self) -> str:
+        """The answer that is taken then."""
+        return str((self.record.pause_metadata or {}).get("default", ""))
+
     def outputs_for(self, response: str) -> dict[str, Any]:
         """The outputs of the block when this is the answer.
 
@@ -85,6 +91,7 @@ class Progress:
         saved_at: `created_at` of the run's newest checkpoint.
         checkpoint_id: The run's newest checkpoint; None before the first.
         parent_checkpoint_id: The checkpoint that the run was forked from.
+        uses_scratch: Whether the run may have a scratch folder on this machine.
     """
 
     root: Frame
@@ -92,6 +99,7 @@ class Progress:
     saved_at: float = -math.inf
     checkpoint_id: str | None = None
     parent_checkpoint_id: str | None = None
+    uses_scratch: bool = False
 
     @property
     def run_id(self) -> str:
@@ -106,6 +114,15 @@ class Progress:
     def questions(self) -> Iterator[Question]:
         """The blocks that wait for an answer, in the order in which they are asked."""
         yield from _questions_in(self.root)
+
+    def overdue_answers(self) -> dict[str, str]:
+        """The default answers of the questions that should have been answered by now, by path."""
+        now = time.time()
+        return {
+            question.path: question.default
+            for question in self.questions()
+            if question.expires_at is not None and question.expires_at <= now
+        }
 
     def to_state(self, status: CheckpointStatus, **end: object) -> CheckpointState:
         """The state to save now.
@@ -171,9 +188,7 @@ class Progress:
             if plan.wave_lists != state.execution_waves:
                 raise WorkflowDefinitionError(f"{label}: its waves are not those of its blocks")
             nested = NestedWorkflows.from_data(plan, definitions, find_plan, label)
-            root = Frame(
-                plan, state.runtime_inputs, state.run_id, None, started_at, records, state.current_wave_index
-            )
+            root = Frame(plan, state.runtime_inputs, state.run_id, None, started_at, records, state.current_wave_index)
             _nest(stack, root, nested)
         except (AttributeError, KeyError, TypeError, ValueError, IndexError):
             raise WorkflowDefinitionError(
@@ -186,6 +201,7 @@ class Progress:
             saved_at=state.created_at,
             checkpoint_id=state.checkpoint_id,
             parent_checkpoint_id=state.parent_checkpoint_id,
+            uses_scratch=True,
         )
         asking = next(progress.questions(), None)
         if state.paused_block_id != (asking.path if asking is not None and state.is_paused else None):

@@ -18,9 +18,8 @@ from workflows_mcp.engine.events import BlockFinished, BlockSkipped, BlockStarte
 from workflows_mcp.engine.expressions import ExpressionError, render
 from workflows_mcp.engine.files import read_outputs
 from workflows_mcp.engine.frame import Frame, Parent
-from workflows_mcp.engine.inputs import coerce_inputs
 from workflows_mcp.engine.nested import MAX_NESTING
-from workflows_mcp.engine.outputs import evaluate_default, evaluate_outputs
+from workflows_mcp.engine.outputs import evaluate_inputs, evaluate_outputs
 from workflows_mcp.engine.plan import BlockPlan, describe_inputs, truth_of
 from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.record import BlockRecord
@@ -267,14 +266,8 @@ class Runner:
             raise BlockFailedError(f"workflows are nested deeper than {MAX_NESTING}: a recursion needs an end")
         try:
             plan = self._progress.nested.plan(call.workflow)
-            given = self._secrets.scrub(call.inputs)
-            inputs = coerce_inputs(
-                plan.definition.inputs,
-                given,
-                f"workflow {call.workflow!r}",
-                evaluate_default(plan, self._progress.run_id),
-            )
-        except (WorkflowNotFoundError, WorkflowDefinitionError, ExpressionError) as error:
+            inputs = evaluate_inputs(plan, self._secrets.scrub(call.inputs), place.frame.run_id)
+        except (WorkflowNotFoundError, WorkflowDefinitionError) as error:
             raise BlockFailedError(str(error)) from None
         return Frame(plan, inputs, place.frame.run_id, Parent(place.frame, place.block_id, place.key))
 
@@ -337,7 +330,9 @@ class Runner:
             raise BlockFailedError(f"for_each: there are {len(items):,} items; a block runs for {MAX_ITEMS:,} at most")
         taken = BLOCK_NAMES.intersection(key for key, _ in items)
         if taken:
-            raise BlockFailedError(f"for_each: an item's key must not be {sorted(taken)[0]!r}, which is read of the block")
+            raise BlockFailedError(
+                f"for_each: an item's key must not be {sorted(taken)[0]!r}, which is read of the block"
+            )
         return [
             _Place(place.frame, place.block, key, {"key": key, "value": item, "index": index})
             for index, (key, item) in enumerate(items)
@@ -388,6 +383,7 @@ class Runner:
         if place.each is not None:
             names["each"] = place.each
         if "tmp" in reads:
+            self._progress.uses_scratch = True
             names["tmp"] = str(scratch_folder(self._progress.run_id))
         if "secrets" in reads:
             names["secrets"] = dict(self._secrets.values())

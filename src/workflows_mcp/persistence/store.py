@@ -22,6 +22,7 @@ from workflows_mcp.engine.filters import (
     check_name,
     position_of,
 )
+from workflows_mcp.engine.leases import check_fence
 from workflows_mcp.engine.state_json import encode_state
 from workflows_mcp.errors import CheckpointDecodeError
 from workflows_mcp.persistence import statements
@@ -67,9 +68,19 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     def __init__(self, url_or_engine: str | AsyncEngine, *, settings: Settings | None = None) -> None:
         self._database = Database(url_or_engine, settings, check=check_schema)
 
-    async def save_checkpoint(self, state: CheckpointState, *, max_bytes: int | None = None) -> str:
+    async def save_checkpoint(
+        self,
+        state: CheckpointState,
+        *,
+        follows: str | None = None,
+        owner: str | None = None,
+        lease_seconds: float | None = None,
+        max_bytes: int | None = None,
+    ) -> str:
         """See `CheckpointStore.save_checkpoint`. Durable: committed to disk by the database's own rules."""
         check_columns(state)
+        if check_fence(state.checkpoint_id, follows=follows, owner=owner, lease_seconds=lease_seconds):
+            raise NotImplementedError
         await self._database.save(lambda: _draft(state, max_bytes))
         return state.checkpoint_id
 
@@ -77,6 +88,30 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         """See `CheckpointStore.load_checkpoint`."""
         row = await self._database.load(check_name("checkpoint_id", checkpoint_id))
         return None if row is None else _state(row)
+
+    async def claim_checkpoint(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> CheckpointState:
+        """See `CheckpointStore.claim_checkpoint`."""
+        raise NotImplementedError
+
+    async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:
+        """See `CheckpointStore.renew_lease`."""
+        raise NotImplementedError
+
+    async def release_claim(self, checkpoint_id: str, owner: str) -> None:
+        """See `CheckpointStore.release_claim`."""
+        raise NotImplementedError
+
+    async def list_abandoned(self, limit: int | None = None) -> list[CheckpointMetadata]:
+        """See `CheckpointStore.list_abandoned`."""
+        raise NotImplementedError
+
+    async def pin_checkpoint(self, checkpoint_id: str, pinned: bool = True) -> bool:  # noqa: FBT001, FBT002 - as the contract has it
+        """See `CheckpointStore.pin_checkpoint`."""
+        raise NotImplementedError
+
+    async def delete_run(self, run_id: str) -> int:
+        """See `CheckpointStore.delete_run`."""
+        raise NotImplementedError
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """See `CheckpointStore.delete_checkpoint`."""

@@ -7,13 +7,15 @@ from workflows_mcp.engine.blocks.block import (
     BlockFailedError,
     BlockInputs,
     BlockType,
+    Call,
     Pause,
     Text,
 )
 from workflows_mcp.engine.blocks.prompt import Prompt
 from workflows_mcp.engine.blocks.shell import Shell
+from workflows_mcp.engine.blocks.workflow import Workflow
 
-__all__ = ["BLOCK_TYPES", "BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Pause", "Text"]
+__all__ = ["BLOCK_TYPES", "BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Call", "Pause", "Text"]
 
-BLOCK_TYPES: dict[str, BlockType[Any]] = {block_type.name: block_type for block_type in (Prompt(), Shell())}
+BLOCK_TYPES: dict[str, BlockType[Any]] = {block_type.name: block_type for block_type in (Prompt(), Shell(), Workflow())}
 """Every block type that a workflow may use."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-__all__ = ["BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Pause", "Text"]
+__all__ = ["BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Call", "Pause", "Text"]
 
 
 def _as_text(value: object) -> object:
@@ -54,6 +54,19 @@ class Pause:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Call:
+    """What a block returns to have another workflow run in its place.
+
+    Attributes:
+        workflow: Names the workflow.
+        inputs: Its inputs by name, as plain JSON data.
+    """
+
+    workflow: str
+    inputs: dict[str, Any]
+
+
 class BlockFailedError(Exception):
     """A block did not do what it was there for.
 
@@ -82,19 +95,28 @@ class BlockType(ABC, Generic[InputsT]):
     output_names: ClassVar[frozenset[str] | None] = None
 
     @abstractmethod
-    async def run(self, inputs: InputsT, context: BlockContext) -> dict[str, Any] | Pause:
+    async def run(self, inputs: InputsT, context: BlockContext) -> dict[str, Any] | Pause | Call:
         """Do the work.
 
         When this is cancelled it must stop what it started before it lets the cancellation through. It may run
         again after a crash.
 
         Returns:
-            The outputs, as plain JSON data; or a `Pause`.
+            The outputs, as plain JSON data; or a `Pause`; or a `Call`.
 
         Raises:
             BlockFailedError: It did not work.
         """
 
-    def answer(self, response: str) -> dict[str, Any]:
-        """The outputs of a block that paused, once it is answered."""
+    def answer(self, response: str, inputs: InputsT) -> dict[str, Any]:  # noqa: ARG002 - for those who look at it
+        """The outputs of a block that paused, once it is answered.
+
+        Args:
+            response: The answer, as it was given.
+            inputs: What the block was run with.
+
+        Raises:
+            ValueError: The answer is not one that the block can take; the message says what it must be. The block
+                still waits.
+        """
         return {"response": response}
