@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from workflows_mcp.engine.workflow import InputDefinition, coerce_inputs
+from workflows_mcp.engine.definition import InputDefinition
+from workflows_mcp.engine.inputs import coerce_inputs
 from workflows_mcp.errors import WorkflowDefinitionError
 
 

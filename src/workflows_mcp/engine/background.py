@@ -65,9 +65,9 @@ class Background:
 
     async def stop(self) -> None:
         """End; runs that were taken on are stopped, and left for others to recover."""
-        tasks: list[asyncio.Task[object]] = [*self._at_work.values()]  # type: ignore[list-item] # tasks are invariant
+        tasks: list[asyncio.Task[object]] = [*self._at_work.values()]
         if self._looking is not None:
-            tasks.append(self._looking)  # type: ignore[arg-type]
+            tasks.append(self._looking)
             self._looking = None
         for task in tasks:
             task.cancel()

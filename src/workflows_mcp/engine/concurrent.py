@@ -1,7 +1,7 @@
 """Things done at the same time, of which the first that fails ends the others."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 __all__ = ["at_once"]
@@ -28,7 +28,7 @@ async def at_once(work: Iterable[Coroutine[Any, Any, None]]) -> None:
             task.result()
 
 
-async def _end(tasks: list["asyncio.Future[None]"]) -> None:
+async def _end(tasks: Sequence["asyncio.Future[None]"]) -> None:
     """Cancel what is not done, and wait until it is, however often the caller is cancelled meanwhile."""
     cancellation: asyncio.CancelledError | None = None
     left = [task for task in tasks if not task.done()]

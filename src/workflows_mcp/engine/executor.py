@@ -49,8 +49,8 @@ Step = Callable[[Run], Awaitable[WorkflowResult]]
 class _Running:
     """A run that this executor is busy with."""
 
-    workflow_name: str
     task: asyncio.Task[WorkflowResult]
+    workflow_name: str | None = None
     callers: int = 0
     run: Run | None = None
     """What drives it; None while it only looks what the store has, and no block may run yet."""
@@ -202,7 +202,8 @@ class WorkflowExecutor:
         question = next(progress.questions())
         question.outputs_for(response)  # refuses what is no answer, before the checkpoint is claimed
         answers = {question.path: response}
-        return await self._continue(state, progress, lambda run: run.answer(answers))
+        work = self._claim_and_go(state, progress, lambda run: run.answer(answers))
+        return await self._wait_for(_Running(asyncio.create_task(work, name=f"run {progress.run_id}")))
 
     @overload
     async def recover(self) -> list[WorkflowResult]: ...
@@ -233,29 +234,30 @@ class WorkflowExecutor:
         if run_id is None:
             return await self._background.recover_all()
         check_name("run_id", run_id)
-        running = await self._busy_with(run_id)
-        if running is not None:
-            return await self._wait_for(running)
-        head = await self._head(run_id)
+        running = await self._busy_with(run_id) or self._start(run_id, None, self._recover_one(run_id))
+        return await self._wait_for(running)
+
+    async def _recover_one(self, run_id: str) -> WorkflowResult:
+        head = await self._newest(run_id)
         if head is None:
             raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint to continue from; start it again")
         return await self.take_over(head)
 
     async def take_over(self, head: CheckpointState) -> WorkflowResult:
-        """Continue a run from its newest checkpoint, if there is something to do in it now.
+        """Continue a run from its newest checkpoint in this task, if there is something to do in it now.
 
         Raises:
             WorkflowsError: See `recover`.
         """
         if head.status is CheckpointStatus.RUNNING:
-            return await self._continue(head, await self._read(head), lambda run: run.go())
+            return await self._claim_and_go(head, await self._read(head), lambda run: run.go())
         if not head.is_paused:
             return _result_of(head)
         progress = await self._read(head)
         answers = progress.overdue_answers()
         if not answers:
             return _result_of(head)
-        return await self._continue(head, progress, lambda run: run.answer(answers))
+        return await self._claim_and_go(head, progress, lambda run: run.answer(answers))
 
     async def fork(
         self, checkpoint_id: str, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
@@ -310,7 +312,7 @@ class WorkflowExecutor:
         """
         check_name("run_id", run_id)
         for _ in range(_MOST_TRIES):
-            head = await self._head(run_id)
+            head = await self._newest(run_id)
             if head is None:
                 raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint, so there is nothing to cancel")
             if RESULT_STATUSES[head.status] not in {"running", "paused"}:
@@ -364,7 +366,7 @@ class WorkflowExecutor:
         return await self._begin_run(self._new_progress(plan, inputs, run_id), None)
 
     async def _begin_once(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:
-        head = await self._head(run_id)
+        head = await self._newest(run_id)
         if head is not None:
             _check_same_workflow(run_id, head.workflow_name, plan.definition.name)
             return _result_of(head)
@@ -378,14 +380,14 @@ class WorkflowExecutor:
     async def _begin_if_new(self, progress: Progress) -> WorkflowResult:
         """Begin a run unless there is one of its id, in any process."""
         run_id = progress.run_id
-        head = await self._head(run_id)
+        head = await self._newest(run_id)
         if head is None:
             # The same id wherever the run is begun, so that of two processes one is told that it exists.
             first_id = f"{hashlib.sha256(run_id.encode()).hexdigest()[:32]}-first"
             try:
                 return await self._begin_run(progress, first_id)
             except LeaseLostError:
-                head = await self._head(run_id)
+                head = await self._newest(run_id)
                 if progress.checkpoint_id is not None or head is None:
                     raise
         _check_same_workflow(run_id, head.workflow_name, progress.workflow_name)
@@ -395,12 +397,8 @@ class WorkflowExecutor:
         run = self._make_run(progress, new_id())
         return await self._finish(progress, run.begin(first_id))
 
-    async def _continue(self, state: CheckpointState, progress: Progress, step: Step) -> WorkflowResult:
-        """Claim a checkpoint, and go on from it in a task of its own."""
-        work = self._claim_and_go(state, progress, step)
-        return await self._wait_for(_Running(progress.workflow_name, asyncio.create_task(work)))
-
     async def _claim_and_go(self, state: CheckpointState, progress: Progress, step: Step) -> WorkflowResult:
+        """Go on from a checkpoint in this task, if it can be claimed."""
         owner, store = new_id(), self.checkpoint_store
         claimed = await store.claim_checkpoint(state.checkpoint_id, owner, self._lease_seconds)
         try:
@@ -415,8 +413,10 @@ class WorkflowExecutor:
             raise
         task = asyncio.current_task()
         assert task is not None
-        running = _Running(progress.workflow_name, task, callers=1, run=run)
-        self._note_running(progress.run_id, running)
+        running = self._running.get(progress.run_id)
+        if running is None or running.task is not task:
+            # Whoever awaits this task is a caller, too.
+            self._note_running(progress.run_id, _Running(task, progress.workflow_name, callers=1, run=run))
         return await self._finish(progress, step(run))
 
     async def _finish(self, progress: Progress, work: Awaitable[WorkflowResult]) -> WorkflowResult:
@@ -424,7 +424,7 @@ class WorkflowExecutor:
         try:
             result = await work
         except LeaseLostError:
-            head = await self._head(progress.run_id)
+            head = await self._newest(progress.run_id)
             if head is None or head.status is not CheckpointStatus.CANCELLED:
                 raise
             result = _result_of(head)
@@ -445,7 +445,7 @@ class WorkflowExecutor:
         )
         running = self._running.get(progress.run_id)
         if running is not None and running.task is asyncio.current_task():
-            running.run = run
+            running.workflow_name, running.run = progress.workflow_name, run
         return run
 
     async def _load(self, checkpoint_id: str) -> CheckpointState:
@@ -460,11 +460,11 @@ class WorkflowExecutor:
         # Compiles the workflow's expressions, which takes a while for a large one.
         return await asyncio.to_thread(Progress.from_state, state, self._plans.find_named)
 
-    async def _head(self, run_id: str) -> CheckpointState | None:
+    async def _newest(self, run_id: str) -> CheckpointState | None:
         """The newest checkpoint of a run."""
         deleted = None
         for _ in range(_MOST_TRIES):
-            found = await self.checkpoint_store.list_checkpoints(run_id=run_id, heads_only=True, limit=1)
+            found = await self.checkpoint_store.list_checkpoints(run_id=run_id, limit=1)
             if not found:
                 return None
             checkpoint_id = found[0].checkpoint_id
@@ -483,8 +483,8 @@ class WorkflowExecutor:
             await asyncio.wait([running.task])
         return running
 
-    def _start(self, run_id: str, workflow_name: str, work: Coroutine[Any, Any, WorkflowResult]) -> _Running:
-        running = _Running(workflow_name, asyncio.create_task(work, name=f"run {run_id}"))
+    def _start(self, run_id: str, workflow_name: str | None, work: Coroutine[Any, Any, WorkflowResult]) -> _Running:
+        running = _Running(asyncio.create_task(work, name=f"run {run_id}"), workflow_name)
         self._note_running(run_id, running)
         return running
 
@@ -511,8 +511,8 @@ class WorkflowExecutor:
             running.callers -= 1
 
 
-def _check_same_workflow(run_id: str, workflow_name: str, wanted: str) -> None:
-    if workflow_name != wanted:
+def _check_same_workflow(run_id: str, workflow_name: str | None, wanted: str) -> None:
+    if workflow_name not in {None, wanted}:
         raise ValueError(
             f"run {run_id!r} is a run of workflow {workflow_name!r}, not of {wanted!r}; choose another run_id"
         )

@@ -52,12 +52,14 @@ class Question:
         path: Names it within the run.
         frame: The workflow that it belongs to.
         block_id: Names it there.
+        key: Names its item, when it has a `for_each`.
         record: Its record.
     """
 
     path: str
     frame: Frame
     block_id: str
+    key: str | None
     record: BlockRecord
 
     @property
@@ -221,7 +223,7 @@ def _questions_in(frame: Frame) -> Iterator[Question]:
             if item.child is not None:
                 yield from _questions_in(item.child)
             else:
-                yield Question(frame.path_of(block_id, key), frame, block_id, item)
+                yield Question(frame.path_of(block_id, key), frame, block_id, key, item)
 
 
 def _pause_metadata(questions: list[Question]) -> dict[str, Any]:

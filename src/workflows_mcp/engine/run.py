@@ -66,7 +66,7 @@ class Run:
         self._turn = asyncio.Lock()
         self._next_save: asyncio.Task[None] | None = None
         self._lost: LeaseLostError | None = None
-        self._heartbeat = Heartbeat(self._renew, self._lose, lease_seconds)
+        self._heartbeat = Heartbeat(self._renew, self.lose, lease_seconds)
         self._names = {"run_id": progress.run_id, "workflow_name": progress.workflow_name}
         self._task: asyncio.Task[object] | None = None
         self._runner = Runner(
@@ -100,11 +100,16 @@ class Run:
             CheckpointStoreError: See `go`.
         """
         await self._tell_start(continued=True)
+        goes_on_unsaved = False
         for question in list(self._progress.questions()):
             if question.path in answers:
                 self._note(question, answers[question.path])
-                await self._tell(finished(self._names, question.path, question.record))
-        return await self._drive(self._save_progress)
+                goes_on_unsaved = goes_on_unsaved or question.key is not None
+                if self._on_event is not None:
+                    await self._tell(finished(self._names, question.path, question.record))
+        # When all items of a block are over, or all blocks of a wave, that is saved before anything else runs; but
+        # between two items nothing is.
+        return await self._drive(self._save_progress if goes_on_unsaved else None)
 
     async def go(self) -> WorkflowResult:
         """Go on to the end, or to the next pause.
@@ -201,7 +206,9 @@ class Run:
     async def _save_first(self, checkpoint_id: str | None) -> None:
         if self._config.enabled:
             state = self._progress.to_state(CheckpointStatus.RUNNING)
-            await self._save(state if checkpoint_id is None else dataclasses.replace(state, checkpoint_id=checkpoint_id))
+            await self._save(
+                state if checkpoint_id is None else dataclasses.replace(state, checkpoint_id=checkpoint_id)
+            )
 
     async def _save_progress(self) -> None:
         """Save how far it has come; those who ask while a save is under way share the next one."""
@@ -266,7 +273,7 @@ class Run:
             if checkpoint_id is not None:
                 await self._store.renew_lease(checkpoint_id, self._owner, self._lease_seconds)
 
-    def _lose(self, error: LeaseLostError) -> None:
+    def lose(self, error: LeaseLostError) -> None:
         """Stop all that runs: the run is not ours any more."""
         self._lost = error
         if self._task is not None:

@@ -95,13 +95,7 @@ class Scope:
             return self._unreadable(block_id)
         if block.for_each is not None:
             return _refused_of_items(block, path)
-        if path and path[0] not in BLOCK_NAMES | DICT_METHODS:
-            return f"blocks.{block_id} has no {path[0]!r}; it has {', '.join(sorted(BLOCK_NAMES))}"
-        if path and path[0] == "metadata":
-            return _refused_name(f"blocks.{block_id}.metadata", path[1:], _BLOCK_METADATA)
-        if len(path) > 1 and path[0] == "outputs":
-            return _refused_output(block, path[1])
-        return None
+        return _refused_field(block, f"blocks.{block_id}", path)
 
     def _unreadable(self, block_id: str) -> str:
         ids = [block.id for block in self.definition.blocks]
@@ -128,11 +122,18 @@ def _refused_of_items(block: BlockDefinition, path: list[str]) -> str | None:
         return f"block {block.id!r} runs once for each item: read blocks.{block.id}['KEY'].{path[0]}"
     if path[0] == "metadata":
         return _refused_name(f"blocks.{block.id}.metadata", path[1:], _BLOCK_METADATA - {"attempts"} | _TOTALS)
-    if path[0] in _SHORTCUTS | DICT_METHODS or len(path) == 1:
+    if path[0] in _SHORTCUTS | DICT_METHODS:
         return None
-    if path[1] not in BLOCK_NAMES | DICT_METHODS:
-        return f"blocks.{block.id}['{path[0]}'] has no {path[1]!r}; it has {', '.join(sorted(BLOCK_NAMES))}"
-    return _refused_output(block, path[2]) if path[1] == "outputs" and len(path) > 2 else None  # noqa: PLR2004
+    return _refused_field(block, f"blocks.{block.id}['{path[0]}']", path[1:])
+
+
+def _refused_field(block: BlockDefinition, what: str, path: list[str]) -> str | None:
+    """Of a block that runs once, or of an item."""
+    if path[:1] == ["metadata"]:
+        return _refused_name(f"{what}.metadata", path[1:], _BLOCK_METADATA)
+    if path[:1] == ["outputs"] and len(path) > 1:
+        return _refused_output(block, path[1])
+    return _refused_name(what, path, BLOCK_NAMES)
 
 
 def _refused_output(block: BlockDefinition, name: str) -> str | None:

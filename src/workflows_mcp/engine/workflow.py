@@ -141,6 +141,6 @@ _MODELS: dict[str, type[BaseModel]] = {
 def _fields_at(location: list[Any]) -> list[str]:
     """The fields that the mapping has in which something unknown was found."""
     top = location[0] if len(location) > 1 else ""
-    inner = f"{top}.{location[2]}" if len(location) > 3 else top  # noqa: PLR2004 - blocks, index, field, the unknown
+    inner = f"{top}.{location[2]}" if len(location) > 3 else top
     model = _MODELS.get(inner) or _MODELS.get(str(top), WorkflowDefinition)
     return list(model.model_fields)
