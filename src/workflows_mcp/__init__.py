@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workflows_mcp.engine.blocks.python import block_type
     from workflows_mcp.engine.checkpoint import (
         CheckpointConfig,
         CheckpointMetadata,
@@ -64,6 +65,7 @@ __all__ = [
     "WorkflowNotFoundError",
     "WorkflowResult",
     "WorkflowsError",
+    "block_type",
     "create_checkpoint_store",
     "upgrade_schema",
 ]
@@ -79,6 +81,7 @@ _MODULES = {
     "SQLAlchemyCheckpointStore": "persistence.store",
     "WorkflowExecutor": "engine.executor",
     "WorkflowResult": "engine.executor",
+    "block_type": "engine.blocks.python",
     "create_checkpoint_store": "persistence.store",
     "upgrade_schema": "persistence.schema",
 }

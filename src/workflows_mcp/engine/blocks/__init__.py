@@ -1,7 +1,5 @@
 """The block types, by the name that stands under `type` in a workflow."""
 
-from typing import Any
-
 from workflows_mcp.engine.blocks.block import (
     BlockContext,
     BlockFailedError,
@@ -11,11 +9,20 @@ from workflows_mcp.engine.blocks.block import (
     Pause,
     Text,
 )
-from workflows_mcp.engine.blocks.prompt import Prompt
-from workflows_mcp.engine.blocks.shell import Shell
-from workflows_mcp.engine.blocks.workflow import Workflow
+from workflows_mcp.engine.blocks.python import block_type
+from workflows_mcp.engine.blocks.registry import BLOCK_TYPES, block_type_names, find_block_type, register
 
-__all__ = ["BLOCK_TYPES", "BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Call", "Pause", "Text"]
-
-BLOCK_TYPES: dict[str, BlockType[Any]] = {block_type.name: block_type for block_type in (Prompt(), Shell(), Workflow())}
-"""Every block type that a workflow may use."""
+__all__ = [
+    "BLOCK_TYPES",
+    "BlockContext",
+    "BlockFailedError",
+    "BlockInputs",
+    "BlockType",
+    "Call",
+    "Pause",
+    "Text",
+    "block_type",
+    "block_type_names",
+    "find_block_type",
+    "register",
+]

@@ -94,6 +94,11 @@ class BlockType(ABC, Generic[InputsT]):
     inputs: type[InputsT]
     output_names: ClassVar[frozenset[str] | None] = None
 
+    @property
+    def origin(self) -> str:
+        """Where its code stands (`package.module.Class`); the same when the module is loaded anew."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
     @abstractmethod
     async def run(self, inputs: InputsT, context: BlockContext) -> dict[str, Any] | Pause | Call:
         """Do the work.
