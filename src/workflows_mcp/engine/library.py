@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from workflows_mcp.engine.workflow import WorkflowDefinition, read_workflow
+from workflows_mcp.engine.definition import WorkflowDefinition
+from workflows_mcp.engine.workflow import read_workflow
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 
 __all__ = ["MAX_FILES", "WorkflowLibrary"]
