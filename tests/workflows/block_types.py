@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from workflows_mcp.engine.blocks import BlockContext, BlockFailedError
@@ -36,5 +37,5 @@ def block_types() -> dict[str, FunctionBlock]:
         here[block_id] -= 1
         return {"most": most[block_id]}
 
-    functions = {"Crowd": crowd, "Give": _give, "Stuck": _stuck}
+    functions: dict[str, Callable[..., Any]] = {"Crowd": crowd, "Give": _give, "Stuck": _stuck}
     return {name: FunctionBlock(name, function) for name, function in functions.items()}
