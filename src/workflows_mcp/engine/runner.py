@@ -254,8 +254,9 @@ class Runner:
         _check_json(pause.prompt, "prompt")
         _check_json(pause.metadata, "pause metadata")
         metadata = self._secrets.scrub(pause.metadata)
-        if "timeout_seconds" in metadata:
-            metadata = {**metadata, "expires_at": time.time() + metadata["timeout_seconds"]}
+        seconds = metadata.get("timeout_seconds")
+        if isinstance(seconds, int | float) and isinstance(metadata.get("default"), str):
+            metadata = {**metadata, "expires_at": time.time() + seconds}
         record.status, record.prompt, record.pause_metadata = "paused", self._secrets.scrub(pause.prompt), metadata
 
     def _nest(self, place: _Place, call: Call) -> Frame:
@@ -319,6 +320,7 @@ class Runner:
 
     def _items_of(self, place: _Place) -> list[_Place]:
         value = self._render(place, place.block.for_each, "for_each")
+        _check_json(value, "for_each")  # its keys are saved
         if isinstance(value, dict):
             items = list(value.items())
         elif isinstance(value, list):
