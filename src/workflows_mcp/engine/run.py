@@ -74,6 +74,7 @@ class Run:
             secrets=secrets,
             save=self._save_progress,
             saves_blocks=config.checkpoint_every == "block",
+            max_bytes=config.max_checkpoint_bytes,
             tell=None if on_event is None else self._tell,
         )
 
