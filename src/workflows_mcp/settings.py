@@ -7,11 +7,11 @@ there.
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workflows_mcp.errors import StoreConfigurationError
 
@@ -46,6 +46,8 @@ class Settings(BaseSettings):
             acknowledged checkpoints. `EXTRA`: `FULL`, and the folder's entry is synced too.
         pgbouncer: Whether PostgreSQL is reached through PgBouncer in transaction mode.
         auto_upgrade: Whether the command line brings an existing, older database to head by itself.
+        template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
+            a later one overrides an earlier one.
     """
 
     model_config = SettingsConfigDict(
@@ -70,6 +72,18 @@ class Settings(BaseSettings):
     sqlite_synchronous: Literal["FULL", "EXTRA", "NORMAL"] = "FULL"
     pgbouncer: bool = False
     auto_upgrade: bool = False
+    # Not decoded: pydantic-settings would take nothing but JSON for a list.
+    template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
+
+    @field_validator("template_paths", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(Path(path.strip()).expanduser() for path in value.split(",") if path.strip())
+        except RuntimeError:
+            raise ValueError("a path begins with ~ and the name of a user whose home folder is not known") from None
 
     @property
     def url(self) -> str:
