@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 __all__ = ["BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Call", "Pause", "Text"]
 
@@ -13,7 +13,9 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, bool | int | float) else value
 
 
-Text = Annotated[str, BeforeValidator(_as_text)]
+Text = Annotated[
+    str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "number", "boolean"]}, mode="validation")
+]
 """Text; a number or a bool, such as an expression may give, is taken as its text, Python style."""
 
 
