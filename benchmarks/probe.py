@@ -174,7 +174,7 @@ def _compressing(plain: bytes, name: str, *, levels: Sequence[int]) -> list[tupl
 async def _saving_sql(path: str) -> str:
     async with SQLAlchemyCheckpointStore(path) as store:
         database = store._database  # noqa: SLF001 - a probe looks inside
-        return database._compile(statements.upsert(database.dialect))[0]  # noqa: SLF001
+        return database._compile(statements.saving(database.dialect)["one"])[0]  # noqa: SLF001
 
 
 def _rows(states: Sequence[CheckpointState], count: int) -> list[tuple[Any, ...]]:

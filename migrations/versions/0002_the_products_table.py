@@ -148,9 +148,9 @@ def create_indexes() -> None:
         ("ix_checkpoints_heads", ["created_at", "checkpoint_id"], "superseded = 0", "NOT superseded"),
         (
             "ix_checkpoints_leases",
-            ["lease_expires_at"],
-            "lease_owner IS NOT NULL AND superseded = 0 AND status = 'running'",
-            "lease_owner IS NOT NULL AND NOT superseded AND status = 'running'",
+            ["lease_expires_at", "checkpoint_id"],
+            "lease_expires_at IS NOT NULL AND superseded = 0 AND status = 'running'",
+            "lease_expires_at IS NOT NULL AND NOT superseded AND status = 'running'",
         ),
     )
     for name, columns, on_sqlite, on_postgresql in partial:

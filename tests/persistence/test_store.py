@@ -28,7 +28,7 @@ from workflows_mcp import (
     upgrade_schema,
 )
 from workflows_mcp.engine.filters import CheckpointFilter
-from workflows_mcp.persistence import statements
+from workflows_mcp.persistence import retention_statements, statements
 from workflows_mcp.persistence.models import CheckpointRecord
 from workflows_mcp.persistence.store import _chunks
 from workflows_mcp.settings import Settings
@@ -389,17 +389,17 @@ async def test_checkpoints_are_loaded_by_their_key(filled: SQLAlchemyCheckpointS
 
 async def test_trim_and_cleanup_are_read_off_an_index(filled: SQLAlchemyCheckpointStore) -> None:
     """The search for names, for the last one to keep, for what goes, and the deletion of that."""
-    superfluous = statements.superfluous("w1", (5000.0, "c5000"), keep_paused=True)
-    expired = statements.expired(5000.0, keep_paused=True)
+    superfluous = retention_statements.superfluous("w1", (5000.0, "c5000"), keep_paused=True)
+    expired = retention_statements.expired(5000.0, 60.0, keep_paused=True)
     first, last = (400.0, "c400"), (900.0, "c900")
     async with filled._database.engine.connect() as connection:
         for statement, index in (
-            (statements.next_workflow("w1"), "workflow_name"),
-            (statements.slot("w1", 50, keep_paused=True), "workflow_name"),
-            (statements.oldest(superfluous, after=first, limit=500), "workflow_name"),
-            (statements.oldest(expired, after=first, limit=500), "created_at"),
-            (statements.remove_range(superfluous, first, last), "workflow_name"),
-            (statements.remove_range(expired, first, last), "created_at"),
+            (retention_statements.next_workflow("w1"), "workflow_name"),
+            (retention_statements.slot("w1", 50, keep_paused=True), "workflow_name"),
+            (retention_statements.oldest(superfluous, after=first, limit=500), "workflow_name"),
+            (retention_statements.oldest(expired, after=first, limit=500), "created_at"),
+            (retention_statements.remove_range(superfluous, first, last), "workflow_name"),
+            (retention_statements.remove_range(expired, first, last), "created_at"),
         ):
             assert_plan(await explain(connection, statement), index)
 

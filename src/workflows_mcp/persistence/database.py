@@ -15,11 +15,13 @@ from sqlalchemy import Row as ResultRow
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from workflows_mcp.engine.leases import Fence, not_saved
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError, copy_error
-from workflows_mcp.persistence import statements
-from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, Then, dialect_for
+from workflows_mcp.persistence import lease_statements, statements
+from workflows_mcp.persistence.dialects import Compiled, Dialect, Failure, HeldConnection, Row, Then, dialect_for
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
+from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retry import Retry
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.writer import GRACE_SECONDS, Draft, Writer
@@ -71,7 +73,7 @@ class Database:
         )
         self._check = check
         self._is_checked = False
-        self._upsert_many = statements.upsert_many(self.dialect)
+        self._saving_statements = statements.saving(self.dialect)
         self._saving, self._reading = Line(self._hold, self._misuse), Line(self._hold, self._misuse)
         self._retry = Retry(self._explain, self._too_late)
         self._payloads = statements.payloads(self.dialect)
@@ -87,8 +89,10 @@ class Database:
             self._begin_commit,
             deadline_seconds=self.settings.deadline_seconds,
             too_late=self._too_late,
-            refused=self._suppressed,
+            refused=self._refused,
         )
+        self._renew_many = lease_statements.renew_many(self.dialect)
+        self._renewals = Renewals(self._renew, self._spawn)
         self._calls: set[asyncio.Task[Any]] = set()
         self._reads = 0
         self._no_reads = asyncio.Event()
@@ -173,6 +177,55 @@ class Database:
 
         return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)))
 
+    async def fetch_changed(self, make: Callable[[bool], Query]) -> Sequence[Sequence[Any]]:
+        """Run one statement that writes, in its turn among the saves; returns the rows that it returns.
+
+        Args:
+            make: Makes the statement when its turn has come. It is told whether an earlier one may have been carried
+                out though nobody knows, since the connection was lost.
+
+        Raises:
+            CheckpointStoreError: The error, in the project's terms.
+        """
+        self._refuse_misuse()
+        is_repeated = False
+
+        async def attempt(held: HeldConnection) -> Sequence[Sequence[Any]]:
+            nonlocal is_repeated
+            sql, values = self._compiled(make(is_repeated))
+            try:
+                return await held.fetch_changed(sql, values)
+            finally:
+                is_repeated = is_repeated or not held.is_usable
+
+        async def work(connection: AsyncConnection) -> Sequence[Sequence[Any]]:
+            nonlocal is_repeated
+            query = make(is_repeated)
+            is_repeated = True  # somebody else's engine does not say what it was that failed
+            return (await connection.execute(query.statement, query.values)).all()
+
+        if self._owns_engine:
+            return await self._writer.run(lambda deadline: self._write(deadline, attempt))
+        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)))
+
+    async def renew(self, checkpoint_id: str, owner: str, lease_seconds: float) -> bool:
+        """Renew a lease, in its turn among the saves; False: it is lost.
+
+        Raises:
+            CheckpointStoreError: The error, in the project's terms.
+        """
+        self._refuse_misuse()
+        return await self._renewals.renew(checkpoint_id, owner, lease_seconds)
+
+    def do_later(self, call: Coroutine[Any, Any, object]) -> None:
+        """Do something that nobody waits for, but the close; that it fails is of no concern."""
+
+        async def quietly() -> None:
+            with contextlib.suppress(CheckpointStoreError):
+                await call
+
+        self._spawn(quietly())
+
     async def run(self, work: Work[T]) -> T:
         """Do some work on a connection within the deadline.
 
@@ -255,9 +308,7 @@ class Database:
             return await self._write(deadline, lambda held: held.save(rows))
 
         async def work(connection: AsyncConnection) -> Collection[str]:
-            parameters = self.dialect.upsert_parameters(statements.SAVED, rows)
-            result = await connection.execute(self._upsert_many, parameters)
-            return {row[0] for row in (result if result.returns_rows else rows)}
+            return await self.dialect.save(connection, self._saving_statements, statements.SAVED, rows)
 
         return await self._retry.until(deadline, lambda: self._work(work))
 
@@ -279,6 +330,16 @@ class Database:
         """
         return await self._retry.until(deadline, lambda: self._saving.call(work), is_cut_short=False)
 
+    async def _renew(self, close: Callable[[], Sequence[Row]]) -> Sequence[Sequence[Any]]:
+        leases: Sequence[Row] = ()
+
+        def make(_is_repeated: bool) -> Query:  # noqa: FBT001 - renewing twice is as good as once
+            nonlocal leases
+            leases = leases or close()
+            return Query(self._renew_many, self.dialect.rows_value(list(lease_statements.RENEWED), leases))
+
+        return await self.fetch_changed(make)
+
     async def _work(self, work: Work[T]) -> T:
         async with self.engine.begin() as connection:
             await self._check_once(connection)
@@ -289,10 +350,8 @@ class Database:
         if not self._is_checked:
             async with self.engine.connect() as connection:
                 await self._check_once(connection)
-        saving, saving_many = (
-            self._compile(statement)[0] for statement in (statements.upsert(self.dialect), self._upsert_many)
-        )
-        return await self.dialect.hold(self.engine, saving, saving_many, self.settings)
+        saving = {name: Compiled(*self._compile(one)[:2]) for name, one in self._saving_statements.items()}
+        return await self.dialect.hold(self.engine, saving, self.settings)
 
     async def _check_once(self, connection: AsyncConnection) -> None:
         """Look at the database before it is first used, on the same connection and within the same deadline."""
@@ -334,7 +393,9 @@ class Database:
             f"{self.description} did not answer within {self.settings.deadline_seconds:g} s; try again"
         )
 
-    def _suppressed(self, checkpoint_id: str) -> CheckpointStoreError:
+    def _refused(self, checkpoint_id: str, fence: Fence | None) -> CheckpointStoreError:
+        if fence is not None:
+            return not_saved(checkpoint_id, fence)
         return CheckpointStoreError(
             f"{self.description} did not write checkpoint {checkpoint_id!r}, and said nothing; does its checkpoints "
             "table have a trigger or a rule that drops rows?"

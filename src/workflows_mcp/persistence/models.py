@@ -63,7 +63,7 @@ class CheckpointRecord(Base):
         Index("ix_checkpoints_status", "status", "created_at", "checkpoint_id", **rows_where("status <> 'running'")),
         Index("ix_checkpoints_waiting", "created_at", "checkpoint_id", **WAITING),
         Index("ix_checkpoints_heads", "created_at", "checkpoint_id", **HEADS),
-        Index("ix_checkpoints_leases", "lease_expires_at", **LEASED),
+        Index("ix_checkpoints_leases", "lease_expires_at", "checkpoint_id", **LEASED),
     )
 
 

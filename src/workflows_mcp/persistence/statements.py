@@ -18,7 +18,6 @@ from sqlalchemy import (
     Executable,
     Table,
     Text,
-    and_,
     bindparam,
     cast,
     delete,
@@ -38,25 +37,22 @@ from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.models import CheckpointRecord
 
 __all__ = [
+    "LIMIT",
     "METADATA_FIELDS",
+    "PAYLOAD_COLUMNS",
     "SAVED",
     "TABLE",
-    "Doomed",
     "Query",
-    "expired",
     "is_indexed",
+    "its_place",
     "listing",
-    "next_workflow",
-    "oldest",
     "payload",
     "payloads",
+    "place",
+    "place_values",
     "remove",
-    "remove_range",
-    "slot",
+    "saving",
     "stats",
-    "superfluous",
-    "upsert",
-    "upsert_many",
 ]
 
 
@@ -80,7 +76,7 @@ _PLACE_OF_A_NEW_ONE: Mapping[str, ColumnElement[Any]] = {
     "lease_owner": null(),
     "lease_expires_at": null(),
 }
-"""What belongs to a checkpoint's place in its run. A state that is saved again leaves it as it is."""
+"""What belongs to a checkpoint's place in its run. A save that asks for no lease leaves it as it is."""
 
 SAVED = tuple(name for name in TABLE.c.keys() if name not in _PLACE_OF_A_NEW_ONE)  # noqa: SIM118 - the columns' names
 """The columns that a save sets, in the order in which the values of a row stand."""
@@ -112,17 +108,13 @@ workflow would jump through the table along that index (`benchmarks/probe.py` me
 payload lies outside its row's page.
 """
 
-_its_place = tuple_(C.created_at, C.checkpoint_id)
+its_place = tuple_(C.created_at, C.checkpoint_id)
+"""A checkpoint's place in the order."""
 
 
-def upsert(dialect: Dialect) -> Executable:
-    """Insert a checkpoint, or replace all that the state decides of the one with its id."""
-    return dialect.upsert(TABLE, _PLACE_OF_A_NEW_ONE)
-
-
-def upsert_many(dialect: Dialect) -> Executable:
-    """The same for any number of checkpoints; see `Dialect.upsert_parameters`."""
-    return dialect.upsert_many(TABLE, _PLACE_OF_A_NEW_ONE)
+def saving(dialect: Dialect) -> Mapping[str, Executable]:
+    """What inserts checkpoints, or replaces all that the state decides of those with their ids."""
+    return dialect.saving(TABLE, _PLACE_OF_A_NEW_ONE)
 
 
 def payload(checkpoint_id: str) -> Query:
@@ -138,7 +130,16 @@ def payloads(dialect: Dialect) -> Executable:
     return _PAYLOADS.where(dialect.matches_any(TABLE.c.checkpoint_id, "checkpoint_ids"))
 
 
-_PAYLOADS = select(C.checkpoint_id, C.workflow_name, C.created_at, C.encoding, C.payload)
+PAYLOAD_COLUMNS = (
+    TABLE.c.checkpoint_id,
+    TABLE.c.workflow_name,
+    TABLE.c.created_at,
+    TABLE.c.encoding,
+    TABLE.c.payload,
+)
+"""What loading a checkpoint needs."""
+
+_PAYLOADS = select(*PAYLOAD_COLUMNS)
 _PAYLOAD = _PAYLOADS.where(C.checkpoint_id == bindparam("checkpoint_id"))
 
 
@@ -164,7 +165,7 @@ def listing(wanted: CheckpointFilter, *, limit: int | None, before: Position | N
         "created_after": wanted.created_after,
         "created_before": wanted.created_before,
         "limit": limit,
-        **_place_values("before", before),
+        **place_values("before", before),
     }
     given = {name: value for name, value in values.items() if value is not None}
     is_running = None if wanted.status is None else wanted.status == CheckpointStatus.RUNNING
@@ -197,7 +198,7 @@ def _listing(
         "status": C.status == bindparam("status"),
         "created_after": C.created_at >= bindparam("created_after"),
         "created_before": C.created_at < bindparam("created_before"),
-        "before_time": _its_place < _place("before"),
+        "before_time": its_place < place("before"),
     }
     statement = select(*(getattr(C, name) for name in METADATA_FIELDS)).where(
         *(condition for name, condition in conditions.items() if name in given)
@@ -210,104 +211,18 @@ def _listing(
     if heads_only:
         statement = statement.where(C.superseded == false())
     statement = statement.order_by(C.created_at.desc(), C.checkpoint_id.desc())
-    return statement.limit(_LIMIT) if "limit" in given else statement
+    return statement.limit(LIMIT) if "limit" in given else statement
 
 
-_LIMIT = bindparam("limit", type_=BigInteger)
+LIMIT = bindparam("limit", type_=BigInteger)
+"""How many rows there are at the most."""
 
 
-def _place(name: str) -> ColumnElement[Any]:
+def place(name: str) -> ColumnElement[Any]:
     """A place in the order as two parameters."""
     return tuple_(bindparam(f"{name}_time", type_=Double), bindparam(f"{name}_id", type_=Text))
 
 
-def _place_values(name: str, place: Position | None) -> dict[str, Any]:
-    return {} if place is None else {f"{name}_time": place[0], f"{name}_id": place[1]}
-
-
-class Doomed(NamedTuple):
-    """Which checkpoints retention deletes: a kind of condition, and the values of its parameters."""
-
-    kind: str
-    keep_paused: bool
-    values: Mapping[str, Any]
-
-    @property
-    def condition(self) -> ColumnElement[bool]:
-        """The condition itself."""
-        kinds = {
-            "expired": C.created_at < bindparam("cutoff"),
-            "superfluous": and_(C.workflow_name == bindparam("workflow_name"), _its_place < _place("kept")),
-        }
-        return and_(kinds[self.kind], _removable(keep_paused=self.keep_paused))
-
-
-def expired(cutoff: float, *, keep_paused: bool) -> Doomed:
-    """Checkpoints that are older than a Unix time, and not to be kept."""
-    return Doomed("expired", keep_paused, {"cutoff": cutoff})
-
-
-def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -> Doomed:
-    """Checkpoints of a workflow that are older than the last one to keep."""
-    return Doomed("superfluous", keep_paused, {"workflow_name": workflow_name, **_place_values("kept", last_kept)})
-
-
-def _removable(*, keep_paused: bool) -> ColumnElement[bool]:
-    """What retention may delete."""
-    return C.is_paused == false() if keep_paused else true()
-
-
-def next_workflow(after: str | None) -> Query:
-    """The first workflow's name behind another one's, by an index: a step, however many checkpoints there are."""
-    return Query(_FIRST_WORKFLOW) if after is None else Query(_NEXT_WORKFLOW, {"after": after})
-
-
-_FIRST_WORKFLOW = select(C.workflow_name).order_by(C.workflow_name).limit(1)
-_NEXT_WORKFLOW = _FIRST_WORKFLOW.where(C.workflow_name > bindparam("after"))
-
-
-def slot(workflow_name: str, number: int, *, keep_paused: bool) -> Query:
-    """The place of a workflow's n-th newest removable checkpoint, counted from 1."""
-    return Query(_slot(keep_paused), {"workflow_name": workflow_name, "offset": number - 1})
-
-
-@cache
-def _slot(keep_paused: bool) -> Executable:  # noqa: FBT001 - a part of the statement's shape
-    return (
-        select(C.created_at, C.checkpoint_id)
-        .where(C.workflow_name == bindparam("workflow_name"), _removable(keep_paused=keep_paused))
-        .order_by(C.created_at.desc(), C.checkpoint_id.desc())
-        .offset(bindparam("offset", type_=BigInteger))
-        .limit(1)
-    )
-
-
-def oldest(doomed: Doomed, *, after: Position | None, limit: int) -> Query:
-    """The places and sizes of doomed checkpoints, the oldest first, going on after a place."""
-    statement = _oldest(doomed.kind, doomed.keep_paused, after is not None)
-    return Query(statement, {**doomed.values, **_place_values("after", after), "limit": limit})
-
-
-@cache
-def _oldest(kind: str, keep_paused: bool, goes_on: bool) -> Executable:  # noqa: FBT001 - the statement's shape
-    condition = Doomed(kind, keep_paused, {}).condition
-    statement = select(C.created_at, C.checkpoint_id, C.stored_bytes).where(condition)
-    if goes_on:
-        statement = statement.where(_its_place > _place("after"))
-    return statement.order_by(C.created_at, C.checkpoint_id).limit(_LIMIT)
-
-
-def remove_range(doomed: Doomed, first: Position, last: Position) -> Query:
-    """Delete what is doomed between two places: one that was saved again since it was found may not be any more.
-
-    A range of an index, not a list of ids or `IN (SELECT …)`: for these, either database may walk all that meets
-    the condition, or the whole table, at every batch.
-    """
-    statement = _remove_range(doomed.kind, doomed.keep_paused)
-    return Query(statement, {**doomed.values, **_place_values("first", first), **_place_values("last", last)})
-
-
-@cache
-def _remove_range(kind: str, keep_paused: bool) -> Executable:  # noqa: FBT001 - the statement's shape
-    condition = Doomed(kind, keep_paused, {}).condition
-    return delete(C).where(condition, _its_place >= _place("first"), _its_place <= _place("last"))
+def place_values(name: str, position: Position | None) -> dict[str, Any]:
+    """The values of those parameters."""
+    return {} if position is None else {f"{name}_time": position[0], f"{name}_id": position[1]}

@@ -19,18 +19,27 @@ from workflows_mcp.engine.filters import (
     check_age,
     check_columns,
     check_count,
+    check_flag,
     check_name,
     position_of,
 )
-from workflows_mcp.engine.leases import check_fence
+from workflows_mcp.engine.leases import (
+    Fence,
+    already_claimed,
+    check_fence,
+    check_lease,
+    lease_lost,
+    not_found,
+)
 from workflows_mcp.engine.state_json import encode_state
 from workflows_mcp.errors import CheckpointDecodeError
-from workflows_mcp.persistence import statements
+from workflows_mcp.persistence import lease_statements, retention_statements, statements
 from workflows_mcp.persistence.codec import decode_payload, pack
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.dialects import Row
+from workflows_mcp.persistence.dialects import Row, fenced
+from workflows_mcp.persistence.retention_statements import Doomed
 from workflows_mcp.persistence.schema import check_schema
-from workflows_mcp.persistence.statements import METADATA_FIELDS, Doomed
+from workflows_mcp.persistence.statements import METADATA_FIELDS, Query
 from workflows_mcp.persistence.writer import Draft
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
 
@@ -45,7 +54,7 @@ _ITER_BYTES = 8 * 2**20
 
 _VALUES = operator.itemgetter(*statements.SAVED)
 
-_STATUS = METADATA_FIELDS.index("status")
+_STATUS, _SUPERSEDED, _LEASE = map(METADATA_FIELDS.index, ("status", "superseded", "lease_expires_at"))
 _TRUTHS = [METADATA_FIELDS.index(name) for name in ("is_paused", "superseded", "pinned")]
 """Columns that a driver may give as 0 or 1."""
 
@@ -79,9 +88,8 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     ) -> str:
         """See `CheckpointStore.save_checkpoint`. Durable: committed to disk by the database's own rules."""
         check_columns(state)
-        if check_fence(state.checkpoint_id, follows=follows, owner=owner, lease_seconds=lease_seconds):
-            raise NotImplementedError
-        await self._database.save(lambda: _draft(state, max_bytes))
+        fence = check_fence(state.checkpoint_id, follows=follows, owner=owner, lease_seconds=lease_seconds)
+        await self._database.save(lambda: _draft(state, max_bytes, fence))
         return state.checkpoint_id
 
     async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
@@ -90,52 +98,100 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         return None if row is None else _state(row)
 
     async def claim_checkpoint(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> CheckpointState:
-        """See `CheckpointStore.claim_checkpoint`."""
-        raise NotImplementedError
+        """See `CheckpointStore.claim_checkpoint`. A caller who is cancelled lets go of what may have been claimed."""
+        check_name("checkpoint_id", checkpoint_id)
+        seconds = check_lease(owner, lease_seconds)
+
+        def claim(is_repeated: bool) -> Query:  # noqa: FBT001 - as `fetch_changed` has it
+            return lease_statements.claim(checkpoint_id, owner, seconds, is_repeated=is_repeated)
+
+        database = self._database
+        release = lease_statements.release(checkpoint_id, owner)
+        try:
+            rows = await database.fetch_changed(claim)
+        except asyncio.CancelledError:
+            database.do_later(database.change(release))
+            raise
+        if not rows:
+            found = await database.fetch(lease_statements.holder(checkpoint_id))
+            if not found:
+                raise not_found(checkpoint_id)
+            [[is_superseded, ends]] = found
+            raise already_claimed(checkpoint_id, is_superseded=is_superseded, lease_expires_at=ends)
+        try:
+            return _state(rows[0])
+        except CheckpointDecodeError:
+            await database.change(release)
+            raise
 
     async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:
-        """See `CheckpointStore.renew_lease`."""
-        raise NotImplementedError
+        """See `CheckpointStore.renew_lease`. Those that are asked for at once are one commit."""
+        check_name("checkpoint_id", checkpoint_id)
+        if not await self._database.renew(checkpoint_id, owner, check_lease(owner, lease_seconds)):
+            raise lease_lost(checkpoint_id)
 
     async def release_claim(self, checkpoint_id: str, owner: str) -> None:
         """See `CheckpointStore.release_claim`."""
-        raise NotImplementedError
+        query = lease_statements.release(check_name("checkpoint_id", checkpoint_id), check_name("owner", owner))
+        if not await self._database.change(query):
+            raise lease_lost(checkpoint_id)
 
     async def list_abandoned(self, limit: int | None = None) -> list[CheckpointMetadata]:
         """See `CheckpointStore.list_abandoned`."""
-        raise NotImplementedError
+        if limit is not None:
+            check_count("limit", limit, at_least=0)
+        query = lease_statements.abandoned(limit)
+        is_brief = limit is not None and limit <= _ITER_PAGE
+        rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
+        return [_metadata(row) for row in rows]
 
     async def pin_checkpoint(self, checkpoint_id: str, pinned: bool = True) -> bool:  # noqa: FBT001, FBT002 - as the contract has it
         """See `CheckpointStore.pin_checkpoint`."""
-        raise NotImplementedError
-
-    async def delete_run(self, run_id: str) -> int:
-        """See `CheckpointStore.delete_run`."""
-        raise NotImplementedError
+        query = lease_statements.pin(check_name("checkpoint_id", checkpoint_id), pinned=check_flag("pinned", pinned))
+        return await self._database.change(query) > 0
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """See `CheckpointStore.delete_checkpoint`."""
         statement = statements.remove(check_name("checkpoint_id", checkpoint_id))
         return await self._database.change(statement) > 0
 
+    async def delete_run(self, run_id: str) -> int:
+        """See `CheckpointStore.delete_run`. Goes in batches, each with a deadline of its own."""
+        check_name("run_id", run_id)
+        database = self._database
+        total, pace = 0, _Pace()
+        for heads_only in (True, False):
+            while rows := await database.fetch(
+                retention_statements.newest_of_run(run_id, heads_only=heads_only, limit=pace.rows)
+            ):
+                last = _position(_first_within(rows, _DELETE_BYTES)[-1])
+                with pace.measure():
+                    total += await database.change(
+                        retention_statements.remove_newest_of_run(run_id, last, heads_only=heads_only)
+                    )
+                await asyncio.sleep(database.dialect.seconds_between_deletions)
+        return total
+
     async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
         """See `CheckpointStore.cleanup_expired`. Goes in batches, each with a deadline of its own."""
-        cutoff = time.time() - check_age(max_age_seconds)
-        return await self._remove(statements.expired(cutoff, keep_paused=keep_paused), _Pace())
+        age = check_age(max_age_seconds)
+        expired = retention_statements.expired(time.time() - age, age, keep_paused=keep_paused)
+        return await self._remove(expired, _Pace())
 
     async def trim_per_workflow(self, max_per_workflow: int, *, keep_paused: bool = True) -> int:
         """See `CheckpointStore.trim_per_workflow`. Goes in batches, each with a deadline of its own."""
         check_count("max_per_workflow", max_per_workflow, at_least=1)
         database = self._database
         total, pace = 0, _Pace()
-        rows = await database.fetch(statements.next_workflow(None))
+        rows = await database.fetch(retention_statements.next_workflow(None))
         while rows:
             [[name]] = rows
-            last_kept = await database.fetch(statements.slot(name, max_per_workflow, keep_paused=keep_paused))
+            last_kept = await database.fetch(retention_statements.slot(name, max_per_workflow, keep_paused=keep_paused))
             if last_kept:
                 place = _position(last_kept[0])
-                total += await self._remove(statements.superfluous(name, place, keep_paused=keep_paused), pace)
-            rows = await database.fetch(statements.next_workflow(name))
+                superfluous = retention_statements.superfluous(name, place, keep_paused=keep_paused)
+                total += await self._remove(superfluous, pace)
+            rows = await database.fetch(retention_statements.next_workflow(name))
         return total
 
     async def get_stats(self) -> CheckpointStats:
@@ -210,11 +266,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         database = self._database
         total = 0
         last: Position | None = None
-        while rows := await database.fetch(statements.oldest(doomed, after=last, limit=pace.rows)):
+        while rows := await database.fetch(retention_statements.oldest(doomed, after=last, limit=pace.rows)):
             rows = _first_within(rows, _DELETE_BYTES)
             first, last = _position(rows[0]), _position(rows[-1])
             with pace.measure():
-                total += await database.change(statements.remove_range(doomed, first, last))
+                total += await database.change(retention_statements.remove_range(doomed, first, last))
             await asyncio.sleep(database.dialect.seconds_between_deletions)
         return total
 
@@ -260,6 +316,8 @@ def create_checkpoint_store(url: str | None = None, *, settings: Settings | None
 
 def _metadata(row: Sequence[Any]) -> CheckpointMetadata:
     fields = list(row)
+    if fields[_SUPERSEDED]:
+        fields[_LEASE] = None  # its lease ended when it was followed
     for index in _TRUTHS:
         fields[index] = bool(fields[index])
     # A status that this version does not know is listed as it is: no row makes a listing fail.
@@ -272,19 +330,19 @@ def _position(row: Sequence[Any]) -> Position:
     return created_at, checkpoint_id
 
 
-def _draft(state: CheckpointState, max_bytes: int | None) -> Draft:
+def _draft(state: CheckpointState, max_bytes: int | None, fence: Fence | None) -> Draft:
     """A row that lacks its payload yet; nothing of it refers to the state any more."""
     plain = encode_state(state, max_bytes=max_bytes)
     columns = {**columns_of(state), "status": state.status._value_}
-    return Draft(state.checkpoint_id, len(plain), functools.partial(_row, columns, plain))
+    return Draft(state.checkpoint_id, len(plain), functools.partial(_row, columns, plain, fence), fence)
 
 
-def _row(columns: dict[str, Any], plain: bytes) -> Row:
-    """The values of `statements.SAVED`."""
+def _row(columns: dict[str, Any], plain: bytes, fence: Fence | None) -> Row:
+    """The values of `statements.SAVED`, and what is asked for besides."""
     encoding, data, full_bytes = pack(plain)
     columns.update(full_bytes=full_bytes, stored_bytes=len(data), encoding=encoding, payload=data)
     row: Row = _VALUES(columns)
-    return row
+    return row if fence is None else fenced(row, fence)
 
 
 def _state(row: Sequence[Any]) -> CheckpointState:

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
+from workflows_mcp.engine.leases import Fence
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError
 from workflows_mcp.persistence.dialects import Row, Then
 from workflows_mcp.persistence.dialects.watch import Watch, fail
@@ -63,21 +64,25 @@ class Draft(NamedTuple):
         key: Its id.
         size: About how many bytes it has.
         finish: Makes the row, a tuple of the id, other columns and the payload; called once, in any thread.
+        fence: What the save asks for; None: nothing.
     """
 
     key: str
     size: int
     finish: Callable[[], Row]
+    fence: Fence | None = None
 
 
 class _Write:
     """A row that waits to be committed, empty until it is finished, and the caller who waits for it."""
 
-    __slots__ = ("deadline", "done", "key", "row", "size")
+    __slots__ = ("deadline", "done", "fence", "follows", "key", "row", "size")
 
     def __init__(self, draft: Draft, done: "asyncio.Future[None]", deadline: float) -> None:
         self.row: Row = ()
         self.key = draft.key
+        self.fence = draft.fence
+        self.follows = None if draft.fence is None else draft.fence.follows
         self.size = draft.size + _ROW_BYTES
         self.done = done
         self.deadline = deadline
@@ -111,7 +116,7 @@ class Writer:
             or an error; False: it cannot.
         deadline_seconds: How long a call takes at the most.
         too_late: The error for a call that takes longer.
-        refused: The error for a row that was not written though its commit succeeded, by its id.
+        refused: The error for a row that was not written though its commit succeeded, by its id and its fence.
     """
 
     def __init__(
@@ -121,7 +126,7 @@ class Writer:
         *,
         deadline_seconds: float,
         too_late: Callable[[], CheckpointStoreError],
-        refused: Callable[[str], CheckpointStoreError],
+        refused: Callable[[str, Fence | None], CheckpointStoreError],
     ) -> None:
         self._commit = commit
         self._begin_commit = begin
@@ -314,6 +319,9 @@ class Writer:
     def _next_batch(self) -> Sequence[_Write | _Job]:
         """Take what the next commit holds: a job alone, or finished rows with different ids within the bounds.
 
+        A row that follows another has the id of that one, too. Two that share an id must come one after the other: what
+        the second may do depends on what became of the first.
+
         Nothing, when all that waits is late or unfinished. What its caller may be told has failed does not begin.
         """
         self._drop_late(asyncio.get_running_loop().time())
@@ -334,34 +342,45 @@ class Writer:
                 self._queue.appendleft(item)
                 break
             is_large = item.size >= _LARGE
-            if item.row and item.key not in keys and (item.size <= room[is_large] or not batch):
+            is_first = item.key not in keys and item.follows not in keys
+            if item.row and is_first and (item.size <= room[is_large] or not batch):
                 batch.append(item)
                 room[is_large] -= item.size
             else:
                 behind.append(item)
             keys.add(item.key)  # also of one that stays behind: none of its id may pass it
+            if item.follows is not None:
+                keys.add(item.follows)
             is_full = len(batch) >= most_rows or len(behind) >= _LOOK_AHEAD
             item = self._queue.popleft() if self._queue and not is_full else None
         self._queue.extendleft(reversed(behind))
         return batch
 
-    async def _write(self, batch: Sequence[_Write]) -> None:
-        """Commit a batch. When one row may be to blame for a failure, its halves are tried each on its own."""
+    async def _write(self, batch: Sequence[_Write], *, is_final: bool = False) -> None:
+        """Commit a batch. When one row may be to blame for a failure, its halves are tried each on its own.
+
+        A fenced row that was not written is tried once more, unless this `is_final`: a commit may have looked at the
+        other rows before an earlier attempt to write the same one came to light, and a repetition must succeed.
+        """
         try:
             written = await self._commit([item.row for item in batch], batch[-1].deadline)
         except Exception as error:  # noqa: BLE001 - it is the callers'
             failure = error
         else:
+            refused = [] if is_final else [one for one in batch if one.fence is not None and one.key not in written]
             for item in batch:
-                self._acknowledge(item, written)
+                if item not in refused:
+                    self._acknowledge(item, written)
+            if refused:
+                await self._write(refused, is_final=True)
             return
         if len(batch) == 1 or not _may_be_one_rows_fault(failure):
             for item in batch:
                 fail(item.done, failure)
             return
         half = len(batch) // 2
-        await self._write(batch[:half])
-        await self._write(batch[half:])
+        await self._write(batch[:half], is_final=is_final)
+        await self._write(batch[half:], is_final=is_final)
 
     def _acknowledge(self, write: _Write, written: Collection[str]) -> None:
         """Tell the caller of a row whose commit succeeded whether it was written."""
@@ -370,7 +389,7 @@ class Writer:
         if write.key in written:
             write.done.set_result(None)
         else:
-            write.done.set_exception(self._refused(write.key))
+            write.done.set_exception(self._refused(write.key, write.fence))
 
     async def _do(self, job: _Job) -> None:
         try:

@@ -9,11 +9,31 @@ from sqlalchemy import StaticPool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from workflows_mcp.errors import StoreConfigurationError
-from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row
+from workflows_mcp.persistence.dialects.base import (
+    Compiled,
+    Dialect,
+    Failure,
+    FencedRow,
+    HeldConnection,
+    Row,
+    are_fenced,
+    fenced,
+)
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import MEMORY_URL
 
-__all__ = ["Dialect", "Failure", "HeldConnection", "Row", "Then", "dialect_for"]
+__all__ = [
+    "Compiled",
+    "Dialect",
+    "Failure",
+    "FencedRow",
+    "HeldConnection",
+    "Row",
+    "Then",
+    "are_fenced",
+    "dialect_for",
+    "fenced",
+]
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+._-]*)://")
 

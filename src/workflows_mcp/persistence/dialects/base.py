@@ -5,24 +5,46 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from sqlalchemy import Column, ColumnElement, Connection, Executable, Table
+from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 
-__all__ = ["Dialect", "Failure", "HeldConnection", "Row", "replaced_columns", "set_columns"]
-
-if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql, sqlite
-
-Insert: TypeAlias = "postgresql.Insert | sqlite.Insert"
+__all__ = ["Compiled", "Dialect", "Failure", "FencedRow", "HeldConnection", "Row", "are_fenced", "fenced"]
 
 Row: TypeAlias = tuple[Any, ...]
 """A value for each column of a table or a query, in their order."""
+
+
+class FencedRow(Row):
+    """The values of a save that follows another or has an owner: its id, those of `FENCE`, and then the other columns.
+
+    As in every row, the id stands first and the payload last.
+    """
+
+    __slots__ = ()
+
+
+def are_fenced(rows: Sequence[Row]) -> bool:
+    """Whether some of the rows are fenced."""
+    return any(type(row) is FencedRow for row in rows)
+
+
+def fenced(row: Row, fence: Row = (None, None, None)) -> FencedRow:
+    """A row with its fence; None in all of it: nothing is asked for."""
+    return row if type(row) is FencedRow else FencedRow((row[0], *fence, *row[1:]))
+
+
+class Compiled(NamedTuple):
+    """A statement as the driver takes it, and the names of its parameters in their order."""
+
+    sql: str
+    names: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -53,10 +75,16 @@ class HeldConnection(ABC):
 
     @abstractmethod
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
-        """Insert or replace some rows with different ids, all or none, durably; returns the ids that were written.
+        """Insert or replace some rows, all that their fences let pass or none, durably.
 
         However it ends, no row is written after that, unless the call was cancelled. What was written is in the
         database that the URL names; if it is not, that is an error.
+
+        Args:
+            rows: No id stands twice among them, be it a row's own or that of the one it follows.
+
+        Returns:
+            The ids of the rows that were written.
         """
 
     def begin_save(self, row: Row, then: Then[Collection[str]]) -> bool:  # noqa: ARG002 - for those who can
@@ -78,6 +106,10 @@ class HeldConnection(ABC):
     @abstractmethod
     async def change(self, sql: str, values: Sequence[Any]) -> int:
         """Run one statement that writes, durably; returns how many rows it changed."""
+
+    @abstractmethod
+    async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+        """The same for a statement that returns what it changed; all of its rows."""
 
     @abstractmethod
     def abandon(self) -> asyncio.Future[Any] | None:
@@ -155,21 +187,35 @@ class Dialect(ABC):
         """A transaction that only one process at a time is in, for all revisions of one upgrade."""
 
     @abstractmethod
-    def upsert(self, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
-        """A statement that inserts a row, replacing one with the same primary key. Its parameters are columns.
+    def saving(self, table: Table, place: Mapping[str, ColumnElement[Any]]) -> Mapping[str, Executable]:
+        """The statements that insert rows, replacing those with the same key, by names that are the dialect's own.
 
         Args:
             table: Where to insert.
-            unset: Columns that are no parameters: what they are in a new row. An existing row keeps its own.
+            place: Columns that a row's values leave out: what they are in a new row. An existing one keeps its own,
+                but for a lease that a fenced row begins or ends.
         """
 
-    def upsert_many(self, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
-        """The same for any number of rows."""
-        return self.upsert(table, unset)
+    @abstractmethod
+    async def save(
+        self, connection: AsyncConnection, saving: Mapping[str, Executable], names: Sequence[str], rows: Sequence[Row]
+    ) -> Collection[str]:
+        """Do what `HeldConnection.save` does in the ordinary way of SQLAlchemy, on anybody's connection.
+
+        Args:
+            connection: In a transaction.
+            saving: What `saving` returned.
+            names: The columns of a row that is not fenced.
+            rows: What to save.
+        """
 
     @abstractmethod
-    def upsert_parameters(self, names: Sequence[str], rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as SQLAlchemy has it
-        """What `upsert_many` is executed with to write some rows, which have a value for each of its parameters."""
+    def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        """Any number of rows as something to select from; they are parameters, as `rows_value` makes them."""
+
+    @abstractmethod
+    def rows_value(self, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
+        """The parameters of `rows_of`."""
 
     @abstractmethod
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
@@ -180,24 +226,11 @@ class Dialect(ABC):
         """What that parameter is given."""
 
     @abstractmethod
-    async def hold(self, engine: AsyncEngine, saving: str, saving_many: str, settings: Settings) -> HeldConnection:
+    async def hold(self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings) -> HeldConnection:
         """Open a connection that is held; it takes up no place in the engine's pool.
 
         Args:
             engine: What `create_engine` made of the settings.
-            saving: What `upsert` compiles to.
-            saving_many: What `upsert_many` compiles to.
+            saving: What the statements of `saving` compile to.
             settings: Whose deadline is also that of a statement.
         """
-
-
-def set_columns(table: Table, unset: Mapping[str, ColumnElement[Any]]) -> list[Column[Any]]:
-    """The columns that an upsert sets."""
-    return [column for column in table.c if column.name not in unset]
-
-
-def replaced_columns(statement: Insert, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
-    """What an upsert sets in an existing row: the same but for its key."""
-    return {
-        column.name: statement.excluded[column.name] for column in set_columns(table, unset) if not column.primary_key
-    }

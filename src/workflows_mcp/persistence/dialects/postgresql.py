@@ -13,19 +13,18 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Executable,
+    FromClause,
     NullPool,
     Table,
     Text,
     any_,
     bindparam,
-    column,
-    func,
-    select,
     text,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import (
     CheckpointStoreError,
@@ -34,8 +33,24 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row, replaced_columns, set_columns
+from workflows_mcp.persistence.dialects.base import (
+    Compiled,
+    Dialect,
+    Failure,
+    HeldConnection,
+    Row,
+    are_fenced,
+    fenced,
+)
+from workflows_mcp.persistence.dialects.fencing import fenced_names
 from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection, arrays_of
+from workflows_mcp.persistence.dialects.postgresql_saving import (
+    rows_of,
+    save_many,
+    save_many_fenced,
+    save_one,
+    save_one_fenced,
+)
 from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]
@@ -55,6 +70,8 @@ _UPGRADE_LOCK = 0x776F726B666C6F77
 
 _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
     ("08", StoreUnavailableError, "lost the connection; try again"),
+    # By no value that was sent: a fenced save says so when it finds at its end that it must not have begun.
+    ("22012", StoreUnavailableError, "found that somebody else saved the same checkpoint at that moment; try again"),
     ("25006", StoreUnavailableError, "is read-only, as a standby is; try again"),
     ("28", StoreConfigurationError, "refused the login; check user, password and pg_hba.conf"),
     ("3D", StoreConfigurationError, "does not exist; create it, or check the URL"),
@@ -73,14 +90,7 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
 )
 """What SQLSTATEs mean to a caller: the first one whose beginning fits."""
 
-_RETRIABLE = ("08", "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
-
-
-def _replacing(statement: postgresql.Insert, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
-    """An insertion that replaces rows, and says which ones it wrote."""
-    key = [one.name for one in table.primary_key]
-    new = replaced_columns(statement, table, unset)
-    return statement.on_conflict_do_update(index_elements=key, set_=new).returning(*table.primary_key)
+_RETRIABLE = ("08", "22012", "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
 
 
 class PostgreSQLDialect(Dialect):
@@ -154,26 +164,31 @@ class PostgreSQLDialect(Dialect):
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
             yield
 
-    def upsert(self, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
-        """See `Dialect.upsert`."""
-        row = {one.name: bindparam(one.name, type_=one.type) for one in set_columns(table, unset)}
-        return _replacing(postgresql.insert(table).values({**row, **unset}), table, unset)
+    def saving(self, table: Table, place: Mapping[str, ColumnElement[Any]]) -> Mapping[str, Executable]:
+        """See `Dialect.saving`; the statements are in `postgresql_saving.py`."""
+        return {
+            "one": save_one(table, place),
+            "many": save_many(table, place),
+            "one_fenced": save_one_fenced(table, place),
+            "many_fenced": save_many_fenced(table, place),
+        }
 
-    def upsert_many(self, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
-        """See `Dialect.upsert_many`: one statement however many rows, which come as an array for each column.
+    async def save(
+        self, connection: AsyncConnection, saving: Mapping[str, Executable], names: Sequence[str], rows: Sequence[Row]
+    ) -> Collection[str]:
+        """See `Dialect.save`."""
+        statement = saving["many"]
+        if are_fenced(rows):
+            statement, names, rows = saving["many_fenced"], fenced_names(names), [fenced(row) for row in rows]
+        written = await connection.execute(statement, self.rows_value(names, rows))
+        return {row[0] for row in written}
 
-        Not the driver's `executemany`: cancelled while it sends, it never ends and keeps its locks (asyncpg #873),
-        and it does not tell which rows were written.
-        """
-        columns = set_columns(table, unset)
-        arrays = [bindparam(one.name, type_=postgresql.ARRAY(one.type)) for one in columns]
-        new = func.unnest(*arrays).table_valued(*(column(one.name, one.type) for one in columns)).render_derived()
-        names = [*(one.name for one in columns), *unset]
-        rows = select(*new.c, *unset.values())
-        return _replacing(postgresql.insert(table).from_select(names, rows), table, unset)
+    def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        """See `Dialect.rows_of`: an array for each column."""
+        return rows_of(columns)
 
-    def upsert_parameters(self, names: Sequence[str], rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
-        """See `Dialect.upsert_parameters`."""
+    def rows_value(self, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
+        """See `Dialect.rows_value`."""
         return dict(zip(names, arrays_of(rows), strict=True))
 
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
@@ -184,12 +199,12 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.any_value`."""
         return list(values)
 
-    async def hold(self, engine: AsyncEngine, saving: str, saving_many: str, settings: Settings) -> HeldConnection:
+    async def hold(self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings) -> HeldConnection:
         """See `Dialect.hold`."""
         made = await engine.raw_connection()
         driver = cast("asyncpg.Connection", made.driver_connection)
         made.detach()
-        return HeldPostgreSQLConnection(driver, saving, saving_many, settings.deadline_seconds)
+        return HeldPostgreSQLConnection(driver, saving, settings.deadline_seconds)
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""

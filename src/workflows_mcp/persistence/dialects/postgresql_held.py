@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import operator
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from workflows_mcp.persistence.dialects.base import HeldConnection, Row
+from workflows_mcp.persistence.dialects.base import Compiled, HeldConnection, Row, are_fenced, fenced
+from workflows_mcp.persistence.dialects.fencing import fenced_names
 
 __all__ = ["HeldPostgreSQLConnection", "arrays_of"]
 
@@ -27,14 +28,17 @@ class HeldPostgreSQLConnection(HeldConnection):
     Args:
         connection: The driver's connection.
         saving: See `Dialect.hold`.
-        saving_many: See `Dialect.hold`.
         patience: After how many seconds the server ends a statement by itself.
     """
 
-    def __init__(self, connection: asyncpg.Connection, saving: str, saving_many: str, patience: float) -> None:
+    def __init__(self, connection: asyncpg.Connection, saving: Mapping[str, Compiled], patience: float) -> None:
         super().__init__()
-        self._saving = saving
-        self._saving_many = saving_many
+        self._saving = {name: statement.sql for name, statement in saving.items()}
+        given = fenced_names(saving["one"].names)
+        # What is used more than once in a statement is one parameter, wherever it stands first.
+        self._order_one, self._order_many = (
+            operator.itemgetter(*map(given.index, saving[name].names)) for name in ("one_fenced", "many_fenced")
+        )
         self._connection = connection
         self._patience = patience
         self._turn = asyncio.Lock()
@@ -42,9 +46,19 @@ class HeldPostgreSQLConnection(HeldConnection):
 
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """See `HeldConnection.save`."""
-        sql, values = (self._saving, rows[0]) if len(rows) == 1 else (self._saving_many, tuple(arrays_of(rows)))
+        sql, values = self._with_values(rows)
         written = await self._write(self._connection.fetch, sql, values)
         return {row[0] for row in written}
+
+    def _with_values(self, rows: Sequence[Row]) -> tuple[str, Row]:
+        """The statement that saves some rows, and its parameters."""
+        if are_fenced(rows):
+            if len(rows) == 1:
+                return self._saving["one_fenced"], self._order_one(rows[0])
+            return self._saving["many_fenced"], self._order_many(tuple(arrays_of([fenced(row) for row in rows])))
+        if len(rows) == 1:
+            return self._saving["one"], rows[0]
+        return self._saving["many"], tuple(arrays_of(rows))
 
     async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """See `HeldConnection.fetch`. A lone statement ends by itself, those that take turns are given up."""
@@ -63,6 +77,10 @@ class HeldPostgreSQLConnection(HeldConnection):
         """See `HeldConnection.change`. The server's answer ends with the number of rows, as in `DELETE 5`."""
         answer = await self._write(self._connection.execute, sql, values)
         return int(answer.rpartition(" ")[2])
+
+    async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+        """See `HeldConnection.fetch_changed`."""
+        return cast("Sequence[Row]", await self._write(self._connection.fetch, sql, values))
 
     async def _write(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
         """Call, and do not return before the statement has ended: later ones must not be overwritten by it."""

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Executable,
+    FromClause,
     NullPool,
     Table,
     Text,
@@ -23,15 +24,16 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    literal_column,
     select,
     text,
 )
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import (
     CheckpointStoreError,
@@ -40,10 +42,31 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import Dialect, Failure, HeldConnection, Row, replaced_columns, set_columns
-from workflows_mcp.persistence.dialects.sqlite_held import CACHED_STATEMENTS, HeldSQLiteConnection
+from workflows_mcp.persistence.dialects.base import (
+    Compiled,
+    Dialect,
+    Failure,
+    HeldConnection,
+    Row,
+    are_fenced,
+    fenced,
+)
+from workflows_mcp.persistence.dialects.fencing import fenced_names
+from workflows_mcp.persistence.dialects.sqlite_held import HeldSQLiteConnection
+from workflows_mcp.persistence.dialects.sqlite_saving import (
+    ASKED,
+    CACHED_STATEMENTS,
+    SavingRows,
+    follow,
+    let_pass,
+    save_one,
+    save_one_fenced,
+)
 from workflows_mcp.persistence.dialects.types import VERSION_TABLE
 from workflows_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    import aiosqlite
 
 __all__ = ["SQLiteDialect"]
 
@@ -115,8 +138,7 @@ class SQLiteDialect(Dialect):
     async def hold(
         self,
         engine: AsyncEngine,  # noqa: ARG002 - its connections are aiosqlite's
-        saving: str,
-        saving_many: str,  # noqa: ARG002 - they are the same
+        saving: Mapping[str, Compiled],
         settings: Settings,
     ) -> HeldConnection:
         """See `Dialect.hold`."""
@@ -130,7 +152,10 @@ class SQLiteDialect(Dialect):
             return driver
 
         held = HeldSQLiteConnection(
-            connect, saving, require_same_file=self._require_same_file, patience=settings.deadline_seconds
+            connect,
+            SavingRows(saving),
+            require_same_file=self._require_same_file,
+            patience=settings.deadline_seconds,
         )
         await held.open()
         return held
@@ -261,16 +286,48 @@ class SQLiteDialect(Dialect):
                     "nothing was changed"
                 )
 
-    def upsert(self, table: Table, unset: Mapping[str, ColumnElement[Any]]) -> Executable:
-        """See `Dialect.upsert`: a statement of one row, run for many by the driver."""
-        row = {one.name: bindparam(one.name, type_=one.type) for one in set_columns(table, unset)}
-        statement = sqlite.insert(table).values({**row, **unset})
-        key = [column.name for column in table.primary_key]
-        return statement.on_conflict_do_update(index_elements=key, set_=replaced_columns(statement, table, unset))
+    def saving(self, table: Table, place: Mapping[str, ColumnElement[Any]]) -> Mapping[str, Executable]:
+        """See `Dialect.saving`; the statements are in `sqlite_saving.py`."""
+        return {
+            "one": save_one(table, place),
+            "one_fenced": save_one_fenced(table, place),
+            "let_pass": let_pass(table, self.rows_of(ASKED)),
+            "follow": follow(table, self.matches_any(table.c.checkpoint_id, "followed")),
+        }
 
-    def upsert_parameters(self, names: Sequence[str], rows: Sequence[Row]) -> Any:  # noqa: ANN401 - as the base has it
-        """See `Dialect.upsert_parameters`."""
-        return [dict(zip(names, row, strict=True)) for row in rows]
+    async def save(
+        self, connection: AsyncConnection, saving: Mapping[str, Executable], names: Sequence[str], rows: Sequence[Row]
+    ) -> Collection[str]:
+        """See `Dialect.save`. Whether somebody else's engine begins transactions, and how, is theirs to say."""
+        if not are_fenced(rows):
+            await connection.execute(saving["one"], [dict(zip(names, row, strict=True)) for row in rows])
+            return {row[0] for row in rows}
+        driver = cast("aiosqlite.Connection", (await connection.get_raw_connection()).driver_connection)
+        if not driver.in_transaction:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        rows = [fenced(row) for row in rows]
+        asked = self.rows_value(list(ASKED), [row[: len(ASKED)] for row in rows])
+        passing = set(await connection.scalars(saving["let_pass"], asked))
+        rows = [row for row in rows if row[0] in passing]
+        if rows:
+            followed = [row[1] for row in rows if row[1] is not None]
+            await connection.execute(saving["follow"], {"followed": self.any_value(followed)})
+            names = fenced_names(names)
+            await connection.execute(saving["one_fenced"], [dict(zip(names, row, strict=True)) for row in rows])
+        return passing
+
+    def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+        """See `Dialect.rows_of`: a JSON array of arrays."""
+        rows = func.json_each(bindparam("rows", type_=Text)).table_valued("value")
+        values = (
+            func.json_extract(rows.c.value, literal_column(f"'$[{place}]'"), type_=kind).label(name)
+            for place, (name, kind) in enumerate(columns.items())
+        )
+        return select(*values).subquery()
+
+    def rows_value(self, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:  # noqa: ARG002 - they stand in the statement
+        """See `Dialect.rows_value`."""
+        return {"rows": json.dumps(rows)}
 
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
         """See `Dialect.matches_any`: the values are a JSON array."""

@@ -2,8 +2,6 @@
 
 import asyncio
 import functools
-import itertools
-import re
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, cast
@@ -12,19 +10,9 @@ from workflows_mcp.persistence.dialects.base import HeldConnection, Row
 from workflows_mcp.persistence.dialects.thread import CallThread, Then
 from workflows_mcp.persistence.dialects.watch import Watch
 
-__all__ = ["CACHED_STATEMENTS", "HeldSQLiteConnection"]
+__all__ = ["HeldSQLiteConnection"]
 
 T = TypeVar("T")
-
-_VALUES = re.compile(r"\bVALUES (\([^()]*\))")
-"""The one row of an INSERT."""
-
-_TOGETHER_BYTES = 512 * 2**10
-"""The most payload of rows that are written by one statement."""
-
-CACHED_STATEMENTS = 16
-"""How many prepared statements a connection keeps. Each keeps the values that it was last run with, so that these two
-bounds are the most memory that saving leaves behind; there is a statement for each number of rows."""
 
 _SECONDS_TO_CLOSE = 0.5
 """How long an opening that failed waits until nothing of it is left."""
@@ -35,7 +23,7 @@ class HeldSQLiteConnection(HeldConnection):
 
     Args:
         connect: Opens the connection; called in the thread, as all that follows.
-        saving: What `Dialect.upsert` compiles to.
+        saving: Saves some rows; the ids that were written.
         require_same_file: Raises an error when what is written goes into a file that nobody will see.
         patience: After how many seconds a query is given up.
     """
@@ -43,17 +31,13 @@ class HeldSQLiteConnection(HeldConnection):
     def __init__(
         self,
         connect: Callable[[], sqlite3.Connection],
-        saving: str,
+        saving: Callable[[sqlite3.Connection, Sequence[Row]], Collection[str]],
         *,
         require_same_file: Callable[[], None],
         patience: float,
     ) -> None:
         super().__init__()
-        found = _VALUES.search(saving)
-        if found is None:
-            raise AssertionError("the saving statement has no VALUES")
         self._saving = saving
-        self._row, self._before, self._after = found[1], saving[: found.start(1)], saving[found.end(1) :]
         self._connect = connect
         self._require_same_file = require_same_file
         self._patience = patience
@@ -100,6 +84,14 @@ class HeldSQLiteConnection(HeldConnection):
 
         return await self._thread.call(functools.partial(self._write, work))
 
+    async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+        """See `HeldConnection.fetch_changed`."""
+
+        def work() -> Sequence[Row]:
+            return self._connection.execute(sql, values).fetchall()
+
+        return await self._thread.call(functools.partial(self._write, work))
+
     def abandon(self) -> "asyncio.Future[None]":
         """See `HeldConnection.abandon`. The thread ends after what it is doing."""
         self.is_usable = False
@@ -142,30 +134,4 @@ class HeldSQLiteConnection(HeldConnection):
         return done
 
     def _save(self, rows: Sequence[Row]) -> Collection[str]:
-        if len(rows) == 1:
-            written = self._connection.execute(self._saving, rows[0]).rowcount
-        elif sum(len(row[-1]) for row in rows) <= _TOGETHER_BYTES:
-            # One statement, which commits by itself. A transaction around `executemany` needs Python's lock for each
-            # row, and so gets on badly with the event loop.
-            sql = f"{self._before}{', '.join([self._row] * len(rows))}{self._after}"
-            written = self._connection.execute(sql, tuple(itertools.chain.from_iterable(rows))).rowcount
-        else:
-            written = self._save_one_by_one(rows)
-        if written == len(rows):
-            return {row[0] for row in rows}
-        if len(rows) == 1:
-            return ()
-        # Which ones were dropped, by a trigger perhaps, is found when each is saved alone.
-        raise sqlite3.IntegrityError("not all rows were written")
-
-    def _save_one_by_one(self, rows: Sequence[Row]) -> int:
-        """Write rows in a transaction, by a statement that holds one of them at a time; returns how many."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            written = self._connection.executemany(self._saving, rows).rowcount
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-        return written
+        return self._saving(self._connection, rows)

@@ -2,10 +2,21 @@
 
 from typing import Any
 
-from sqlalchemy import DDL, Table, Text, event, text
+from sqlalchemy import DDL, ColumnElement, Double, Table, Text, event, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
 
-__all__ = ["HEADS", "LEASED", "VERSION_TABLE", "WAITING", "CheckpointId", "rows_where", "store_payload_uncompressed"]
+__all__ = [
+    "HEADS",
+    "LEASED",
+    "VERSION_TABLE",
+    "WAITING",
+    "CheckpointId",
+    "rows_where",
+    "store_payload_uncompressed",
+    "time_now",
+    "time_of_statement",
+]
 
 VERSION_TABLE = "workflows_alembic_version"
 """Alembic's own table; people who embed the store have an `alembic_version` of theirs."""
@@ -33,10 +44,43 @@ HEADS = rows_where("NOT superseded", sqlite="superseded = 0")
 """Checkpoints that no other one follows."""
 
 LEASED = rows_where(
-    "lease_owner IS NOT NULL AND NOT superseded AND status = 'running'",
-    sqlite="lease_owner IS NOT NULL AND superseded = 0 AND status = 'running'",
+    "lease_expires_at IS NOT NULL AND NOT superseded AND status = 'running'",
+    sqlite="lease_expires_at IS NOT NULL AND superseded = 0 AND status = 'running'",
 )
-"""Heads of runs that some executor holds, or held when it died."""
+"""Heads of runs that some executor holds, or held until it died or let go of them."""
+
+
+class time_now(ColumnElement[float]):  # noqa: N801 - stands in a statement like a function of the database's
+    """The database's time, in Unix seconds: when it gets there, also after it has waited for a lock."""
+
+    inherit_cache = True
+    type = Double()
+
+
+class time_of_statement(time_now):  # noqa: N801 - as above
+    """The same when the statement began: one value, so that it can be looked for in an index."""
+
+    inherit_cache = True
+
+
+# Time zones do not come in: of a timestamp with one, PostgreSQL's epoch is in UTC, as is SQLite's 'now'.
+
+
+@compiles(time_now, "postgresql")
+def _(_element: time_now, _compiler: object, **_options: object) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+
+@compiles(time_of_statement, "postgresql")
+def _(_element: time_of_statement, _compiler: object, **_options: object) -> str:
+    return "CAST(extract(epoch FROM statement_timestamp()) AS DOUBLE PRECISION)"
+
+
+@compiles(time_now, "sqlite")
+@compiles(time_of_statement, "sqlite")
+def _(_element: time_now, _compiler: object, **_options: object) -> str:
+    # To the millisecond. unixepoch('now', 'subsec') came with SQLite 3.42.
+    return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 def store_payload_uncompressed(table: Table, column: str) -> None:

@@ -1,0 +1,158 @@
+"""PostgreSQL's statements that save: one for each commit, however many rows it has and whatever they ask for.
+
+Not the driver's `executemany`: cancelled while it sends, it never ends and keeps its locks (asyncpg #873), and it
+does not tell which rows were written. Rows come as an array for each column instead.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    FromClause,
+    Integer,
+    Select,
+    Table,
+    bindparam,
+    case,
+    column,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+from workflows_mcp.persistence.dialects.fencing import (
+    FENCE,
+    fenced_columns,
+    is_own,
+    is_repetition,
+    may_be_followed,
+    new_lease,
+    parameters,
+    replaced,
+    replaced_under_lease,
+    saved_columns,
+    to_history,
+)
+
+__all__ = ["rows_of", "save_many", "save_many_fenced", "save_one", "save_one_fenced"]
+
+Place = Mapping[str, ColumnElement[Any]]
+
+_ZERO, _ONE = literal_column("0", Integer), literal_column("1", Integer)
+
+
+def rows_of(columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
+    """Any number of rows, as an array for each column, which is a parameter of its name."""
+    arrays = [bindparam(name, type_=postgresql.ARRAY(kind)) for name, kind in columns.items()]
+    return func.unnest(*arrays).table_valued(*(column(name, kind) for name, kind in columns.items())).render_derived()
+
+
+def save_one(table: Table, place: Place) -> Executable:
+    """Insert or replace a row."""
+    values = {**parameters(saved_columns(table, place)), **place}
+    return _replacing(postgresql.insert(table).values(values), table, place)
+
+
+def save_many(table: Table, place: Place) -> Executable:
+    """Insert or replace some rows."""
+    new = rows_of(saved_columns(table, place))
+    rows = select(*new.c, *place.values())
+    return _replacing(postgresql.insert(table).from_select([*new.c.keys(), *place], rows), table, place)
+
+
+def _replacing(statement: postgresql.Insert, table: Table, place: Place) -> Executable:
+    key = [one.name for one in table.primary_key]
+    new = replaced(statement, table, place)
+    return statement.on_conflict_do_update(index_elements=key, set_=new).returning(*table.primary_key)
+
+
+def save_one_fenced(table: Table, place: Place) -> Executable:
+    """Insert or replace a row that may follow another and may have an owner."""
+    values = parameters(fenced_columns(table, place))
+    asked = select(*(values[name].label(name) for name in ("checkpoint_id", *FENCE)))
+    return _fenced(table, place, asked, values, select())
+
+
+def save_many_fenced(table: Table, place: Place) -> Executable:
+    """The same for some rows, of which some may ask for nothing."""
+    columns = fenced_columns(table, place)
+    new = rows_of(columns)
+    # Apart from the rows themselves, whose payloads would be copied along with what is asked for.
+    asked = rows_of({name: columns[name] for name in ("checkpoint_id", *FENCE)})
+    return _fenced(table, place, select(*asked.c), dict(new.c), select().select_from(new))
+
+
+def _fenced(
+    table: Table, place: Place, asked: Select[Any], values: Mapping[str, ColumnElement[Any]], rows: Select[Any]
+) -> Executable:
+    """One statement that makes history of what is followed, and writes what is thereby let pass.
+
+    Args:
+        table: Where to insert.
+        place: See `Dialect.saving`.
+        asked: Ids and fences.
+        values: Each column of the new rows.
+        rows: A query of them, without columns.
+    """
+    own, previous, followed = (table.alias(name) for name in ("own", "previous", "followed"))
+    each = asked.subquery("asked")
+    # Of other rows, a statement sees what was there when it began. That is enough to tell repetitions and what is
+    # somebody else's for good. What else came in between shows at the end, or when the caller asks once more.
+    asked_cte = (
+        select(
+            *each.c,
+            is_own(each.c, own).label("is_own"),
+            is_repetition(own, previous).label("is_repetition"),
+        )
+        .select_from(
+            each.outerjoin(own, own.c.checkpoint_id == each.c.checkpoint_id).outerjoin(
+                previous, previous.c.checkpoint_id == each.c.follows
+            )
+        )
+        .cte("fences")
+    )
+    fences = asked_cte.c
+    held = (
+        update(followed)  # type: ignore[arg-type] # an alias of a table can be updated, too
+        .where(
+            followed.c.checkpoint_id == fences.follows,
+            fences.is_own,
+            # On the row itself: asked again when the row is locked, if somebody else had it.
+            may_be_followed(fences, followed),
+        )
+        .values(to_history())
+        .returning(fences.checkpoint_id.label("checkpoint_id"))
+        .cte("held")
+    )
+    passes = or_(
+        fences.follows.is_(None),
+        fences.is_repetition,
+        exists(select(_ONE).where(held.c.checkpoint_id == fences.checkpoint_id)),
+    )
+    new_row = {name: values[name] for name in saved_columns(table, place)}
+    new_place = {**place, **new_lease(values)}
+    allowed = exists(select(_ONE).where(fences.checkpoint_id == values["checkpoint_id"], fences.is_own, passes))
+    insert = postgresql.insert(table).from_select(
+        [*new_row, *new_place], rows.add_columns(*new_row.values(), *new_place.values()).where(allowed)
+    )
+    written = (
+        insert.on_conflict_do_update(
+            index_elements=[table.c.checkpoint_id],
+            set_=replaced_under_lease(insert, table, place),
+            where=or_(insert.excluded.lease_owner.is_(None), table.c.lease_owner == insert.excluded.lease_owner),
+        )
+        .returning(table.c.checkpoint_id)
+        .cte("written")
+    )
+    # What made history of another and then met a row of its own id, which nobody had seen, must not have happened:
+    # dividing by zero takes all of it back.
+    is_whole = case((written.c.checkpoint_id.is_(None), _ZERO), else_=_ONE)
+    both = written.join(held, held.c.checkpoint_id == written.c.checkpoint_id, full=True)
+    return select(written.c.checkpoint_id, _ONE.op("/")(is_whole)).select_from(both)

@@ -1,0 +1,198 @@
+"""SQLite's statements that save, and how a connection is made to save rows with them."""
+
+import itertools
+import json
+import operator
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Executable, FromClause, Table, Text, false, or_, select, update
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.types import TypeEngine
+
+from workflows_mcp.persistence.dialects.base import Compiled, FencedRow, Row, are_fenced, fenced
+from workflows_mcp.persistence.dialects.fencing import (
+    FENCE,
+    fenced_columns,
+    fenced_names,
+    is_own,
+    is_repetition,
+    may_be_followed,
+    new_lease,
+    parameters,
+    replaced,
+    replaced_under_lease,
+    saved_columns,
+    to_history,
+)
+
+__all__ = ["ASKED", "CACHED_STATEMENTS", "SavingRows", "follow", "let_pass", "save_one", "save_one_fenced"]
+
+Place = Mapping[str, ColumnElement[Any]]
+
+ASKED: Mapping[str, TypeEngine[Any]] = {"checkpoint_id": Text(), **FENCE}
+"""What a fenced row begins with, and all that decides whether it is let pass."""
+
+_TOGETHER_BYTES = 512 * 2**10
+"""The most payload of rows that are written by one statement."""
+
+CACHED_STATEMENTS = 16
+"""How many prepared statements a connection keeps. Each keeps the values that it was last run with, so that these two
+bounds are the most memory that saving leaves behind; there is a statement for each number of rows."""
+
+
+def save_one(table: Table, place: Place) -> Executable:
+    """Insert or replace a row."""
+    statement = sqlite.insert(table).values({**parameters(saved_columns(table, place)), **place})
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key), set_=replaced(statement, table, place)
+    )
+
+
+def save_one_fenced(table: Table, place: Place) -> Executable:
+    """Insert or replace a row that was let pass."""
+    values = parameters(fenced_columns(table, place))
+    new = {name: values[name] for name in saved_columns(table, place)}
+    statement = sqlite.insert(table).values({**new, **place, **new_lease(values)})
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key), set_=replaced_under_lease(statement, table, place)
+    )
+
+
+def let_pass(table: Table, asked: FromClause) -> Executable:
+    """The ids of the rows that may be written, within a transaction that nobody else writes beside.
+
+    Args:
+        table: Where to insert.
+        asked: Rows of `ASKED`.
+    """
+    new, own, previous = asked.c, table.alias("own"), table.alias("previous")
+    return (
+        select(new.checkpoint_id)
+        .select_from(
+            asked.outerjoin(own, own.c.checkpoint_id == new.checkpoint_id).outerjoin(
+                previous, previous.c.checkpoint_id == new.follows
+            )
+        )
+        .where(
+            is_own(new, own),
+            or_(new.follows.is_(None), is_repetition(own, previous), may_be_followed(new, previous)),
+        )
+    )
+
+
+def follow(table: Table, is_followed: ColumnElement[bool]) -> Executable:
+    """Make history of what is followed."""
+    return update(table).where(is_followed, table.c.superseded == false()).values(to_history())
+
+
+class SavingRows:
+    """Saves rows over a connection; called in the connection's thread.
+
+    Few statements, however many rows there are: each needs Python's lock, and so gets on badly with a busy event loop.
+
+    Args:
+        saving: What the dialect's saving statements compile to.
+    """
+
+    def __init__(self, saving: Mapping[str, Compiled]) -> None:
+        given = fenced_names(saving["one"].names)
+        self._plain = _Inserting(saving["one"].sql, order=None)
+        self._fenced = _Inserting(
+            saving["one_fenced"].sql, order=operator.itemgetter(*map(given.index, saving["one_fenced"].names))
+        )
+        self._let_pass = saving["let_pass"].sql
+        self._follow = saving["follow"].sql
+
+    def __call__(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Collection[str]:
+        """Save some rows; the ids of those that were written. See `HeldConnection.save`."""
+        if are_fenced(rows):
+            return self._save_fenced(connection, [fenced(row) for row in rows])
+        written = self._plain.insert(connection, rows)
+        if not written and len(rows) == 1:
+            return ()
+        _require_all(written, rows)
+        return {row[0] for row in rows}
+
+    def _save_fenced(self, connection: sqlite3.Connection, rows: Sequence[FencedRow]) -> Collection[str]:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            asked = json.dumps([row[: len(ASKED)] for row in rows])
+            passing = {name for (name,) in connection.execute(self._let_pass, (asked,)).fetchall()}
+            if len(passing) < len(rows):
+                rows = [row for row in rows if row[0] in passing]
+            followed = [row[1] for row in rows if row[1] is not None]
+            if followed:
+                connection.execute(self._follow, (json.dumps(followed),))
+            if rows:
+                _require_all(self._fenced.insert_within(connection, rows), rows)
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            raise
+        return passing
+
+
+class _Inserting:
+    """Inserts any number of rows by a statement of one.
+
+    Args:
+        sql: Inserts a row: `INSERT … VALUES (…) ON CONFLICT …`.
+        order: Puts a row's values into the order of the statement's parameters; None: they are in that order.
+    """
+
+    def __init__(self, sql: str, *, order: Callable[[Row], Row] | None) -> None:
+        self._sql = sql
+        self._before, values, rest = sql.partition(" VALUES ")
+        self._row, conflict, self._after = rest.partition(" ON CONFLICT ")
+        if not values or not conflict:
+            raise AssertionError("the saving statement has no VALUES, or no ON CONFLICT")
+        self._before, self._after = self._before + values, conflict + self._after
+        self._order = order
+
+    def insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+        """Insert all or none in a transaction of their own; returns how many there are then."""
+        if _fit_together(rows):
+            return self._insert_together(connection, rows)
+        # A statement for each row, in a transaction, which needs Python's lock for every one of them.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            written = connection.executemany(self._sql, self._ordered(rows)).rowcount
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            raise
+        return written
+
+    def insert_within(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+        """The same in a transaction that has begun."""
+        if _fit_together(rows):
+            return self._insert_together(connection, rows)
+        return connection.executemany(self._sql, self._ordered(rows)).rowcount
+
+    def _insert_together(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+        """One statement, which commits by itself if it is not in a transaction."""
+        rows = self._ordered(rows)
+        if len(rows) == 1:
+            return connection.execute(self._sql, rows[0]).rowcount
+        sql = f"{self._before}{', '.join([self._row] * len(rows))}{self._after}"
+        return connection.execute(sql, tuple(itertools.chain.from_iterable(rows))).rowcount
+
+    def _ordered(self, rows: Sequence[Row]) -> Sequence[Row]:
+        return rows if self._order is None else [self._order(row) for row in rows]
+
+
+def _fit_together(rows: Sequence[Row]) -> bool:
+    return len(rows) == 1 or sum(len(row[-1]) for row in rows) <= _TOGETHER_BYTES
+
+
+def _require_all(written: int, rows: Sequence[Row]) -> None:
+    """Fail if some rows were dropped, by a trigger perhaps. Which ones is found when each is saved alone."""
+    if written != len(rows):
+        raise sqlite3.IntegrityError("not all rows were written")
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

@@ -1,0 +1,121 @@
+"""The statements of claims, leases and pins. Each asks its conditions of the very row that it changes."""
+
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Double,
+    Executable,
+    Text,
+    and_,
+    bindparam,
+    case,
+    false,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.expression import literal_column
+
+from workflows_mcp.persistence.dialects import Dialect
+from workflows_mcp.persistence.dialects.types import time_now, time_of_statement
+from workflows_mcp.persistence.statements import LIMIT, METADATA_FIELDS, PAYLOAD_COLUMNS, TABLE, Query
+
+__all__ = ["RENEWED", "abandoned", "claim", "holder", "pin", "release", "renew_many"]
+
+C = TABLE.c
+
+RENEWED = {"checkpoint_id": Text(), "owner": Text(), "lease_seconds": Double()}
+"""The columns of what `renew_many` renews."""
+
+_is_it = C.checkpoint_id == bindparam("checkpoint_id")
+_is_head = C.superseded == false()
+_new_end = time_now() + bindparam("lease_seconds", type_=Double)
+
+
+def claim(checkpoint_id: str, owner: str, lease_seconds: float, *, is_repeated: bool) -> Query:
+    """Lease a head that nobody holds, and return what loading it needs.
+
+    Args:
+        checkpoint_id: Which one.
+        owner: To whom.
+        lease_seconds: For how long.
+        is_repeated: Whether the same claim may have been made already, by somebody who did not hear of it.
+    """
+    values = {"checkpoint_id": checkpoint_id, "owner": owner, "lease_seconds": lease_seconds}
+    return Query(_CLAIM_AGAIN if is_repeated else _CLAIM, values)
+
+
+def _claim(*others: ColumnElement[bool]) -> Executable:
+    is_free = or_(C.lease_owner.is_(None), C.lease_expires_at.is_(None), C.lease_expires_at <= time_now(), *others)
+    lease: dict[str, Any] = {"lease_owner": bindparam("owner", type_=Text), "lease_expires_at": _new_end}
+    return update(TABLE).where(_is_it, _is_head, is_free).values(lease).returning(*PAYLOAD_COLUMNS)
+
+
+_CLAIM, _CLAIM_AGAIN = _claim(), _claim(C.lease_owner == bindparam("owner", type_=Text))
+
+
+def holder(checkpoint_id: str) -> Query:
+    """Why a checkpoint was not claimed: whether it is history, and when its lease ends."""
+    return Query(_HOLDER, {"checkpoint_id": checkpoint_id})
+
+
+_HOLDER = select(C.superseded, C.lease_expires_at).where(_is_it)
+
+
+def renew_many(dialect: Dialect) -> Executable:
+    """Begin leases anew, of which those that are lost are left out; returns the ids and owners of the others.
+
+    Its parameters are what `Dialect.rows_value` makes of rows of `RENEWED`.
+    """
+    leases = dialect.rows_of(RENEWED)
+    is_held = and_(C.lease_owner == leases.c.owner, C.lease_expires_at.is_not(None), _is_head)
+    return (
+        update(TABLE)
+        .where(C.checkpoint_id == leases.c.checkpoint_id, is_held)
+        .values(lease_expires_at=time_now() + leases.c.lease_seconds)
+        .returning(C.checkpoint_id, C.lease_owner)
+    )
+
+
+def release(checkpoint_id: str, owner: str) -> Query:
+    """End a lease, so that it is nobody's from now on; one that was released stays as it is."""
+    return Query(_RELEASE, {"checkpoint_id": checkpoint_id, "owner": owner})
+
+
+_is_earlier = C.lease_expires_at < time_now()
+_RELEASE = (
+    update(TABLE)
+    .where(
+        _is_it,
+        _is_head,
+        or_(C.lease_owner == bindparam("owner", type_=Text), C.lease_owner.is_(None)),
+        C.lease_expires_at.is_not(None),
+    )
+    .values(lease_owner=null(), lease_expires_at=case((_is_earlier, C.lease_expires_at), else_=time_now()))
+)
+
+
+def abandoned(limit: int | None) -> Query:
+    """The metadata of running heads whose leases have ended, the longest ended first."""
+    return Query(_ABANDONED) if limit is None else Query(_FIRST_ABANDONED, {"limit": limit})
+
+
+_ABANDONED = (
+    select(*(C[name] for name in METADATA_FIELDS))
+    # In the words of the partial index, with which it must be seen to agree.
+    .where(C.lease_expires_at.is_not(None), _is_head, literal_column("status = 'running'"))
+    .where(C.lease_expires_at <= time_of_statement())
+    .order_by(C.lease_expires_at, C.checkpoint_id)
+)
+_FIRST_ABANDONED = _ABANDONED.limit(LIMIT)
+
+
+def pin(checkpoint_id: str, *, pinned: bool) -> Query:
+    """Pin a checkpoint, or not any more."""
+    return Query(_PIN, {"checkpoint_id": checkpoint_id, "pinned_now": pinned})
+
+
+_PIN = update(TABLE).where(_is_it).values(pinned=bindparam("pinned_now", type_=Boolean))

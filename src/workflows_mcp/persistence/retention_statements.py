@@ -1,0 +1,159 @@
+"""The statements that find and delete what retention, or the deletion of a run, takes."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, ColumnElement, Double, Executable, and_, bindparam, delete, false, or_, select, true
+
+from workflows_mcp.engine.checkpoint import CheckpointStatus
+from workflows_mcp.engine.filters import Position
+from workflows_mcp.persistence.dialects.types import time_now
+from workflows_mcp.persistence.models import CheckpointRecord
+from workflows_mcp.persistence.statements import LIMIT, Query, its_place, place, place_values
+
+__all__ = [
+    "Doomed",
+    "expired",
+    "newest_of_run",
+    "next_workflow",
+    "oldest",
+    "remove_newest_of_run",
+    "remove_range",
+    "slot",
+    "superfluous",
+]
+
+C = CheckpointRecord
+
+
+class Doomed(NamedTuple):
+    """Which checkpoints retention deletes: a kind of condition, and the values of its parameters."""
+
+    kind: str
+    keep_paused: bool
+    values: Mapping[str, Any]
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """The condition itself."""
+        kinds = {
+            "expired": and_(C.created_at < bindparam("cutoff"), _HAS_NO_YOUNG_LEASE),
+            "superfluous": and_(C.workflow_name == bindparam("workflow_name"), its_place < place("kept"), _IS_OVER),
+        }
+        return and_(kinds[self.kind], _is_no_exception(keep_paused=self.keep_paused))
+
+
+def expired(cutoff: float, max_age_seconds: float, *, keep_paused: bool) -> Doomed:
+    """Checkpoints that are older than a Unix time, their leases older than an age, and not to be kept."""
+    return Doomed("expired", keep_paused, {"cutoff": cutoff, "max_age_seconds": max_age_seconds})
+
+
+def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -> Doomed:
+    """Checkpoints of a workflow that are older than the last one to keep."""
+    return Doomed("superfluous", keep_paused, {"workflow_name": workflow_name, **place_values("kept", last_kept)})
+
+
+# The lease of what is history has ended with that, whatever its columns say.
+
+_HAS_NO_YOUNG_LEASE = or_(
+    C.superseded == true(),
+    C.lease_expires_at.is_(None),
+    C.lease_expires_at < time_now() - bindparam("max_age_seconds", type_=Double),
+)
+"""Whether a checkpoint was never leased, or its lease ended longer ago than an age of at least 0."""
+
+_IS_OVER = or_(
+    C.superseded == true(),
+    C.lease_expires_at.is_(None),
+    and_(C.status != CheckpointStatus.RUNNING.value, C.lease_expires_at <= time_now()),
+)
+"""Whether nobody works on a checkpoint, nor did until a lease ended, so that somebody may take it up."""
+
+
+def _is_no_exception(*, keep_paused: bool) -> ColumnElement[bool]:
+    """Whether retention may delete a checkpoint, if all else is so."""
+    is_not_pinned = C.pinned == false()
+    return and_(is_not_pinned, C.is_paused == false()) if keep_paused else is_not_pinned
+
+
+def next_workflow(after: str | None) -> Query:
+    """The first workflow's name behind another one's, by an index: a step, however many checkpoints there are."""
+    return Query(_FIRST_WORKFLOW) if after is None else Query(_NEXT_WORKFLOW, {"after": after})
+
+
+_FIRST_WORKFLOW = select(C.workflow_name).order_by(C.workflow_name).limit(1)
+_NEXT_WORKFLOW = _FIRST_WORKFLOW.where(C.workflow_name > bindparam("after"))
+
+
+def slot(workflow_name: str, number: int, *, keep_paused: bool) -> Query:
+    """The place of a workflow's n-th newest checkpoint that uses up a slot, counted from 1."""
+    return Query(_slot(keep_paused), {"workflow_name": workflow_name, "offset": number - 1})
+
+
+@cache
+def _slot(keep_paused: bool) -> Executable:  # noqa: FBT001 - a part of the statement's shape
+    return (
+        select(C.created_at, C.checkpoint_id)
+        .where(C.workflow_name == bindparam("workflow_name"), _IS_OVER, _is_no_exception(keep_paused=keep_paused))
+        .order_by(C.created_at.desc(), C.checkpoint_id.desc())
+        .offset(bindparam("offset", type_=BigInteger))
+        .limit(1)
+    )
+
+
+def oldest(doomed: Doomed, *, after: Position | None, limit: int) -> Query:
+    """The places and sizes of doomed checkpoints, the oldest first, going on after a place."""
+    statement = _oldest(doomed.kind, doomed.keep_paused, after is not None)
+    return Query(statement, {**doomed.values, **place_values("after", after), "limit": limit})
+
+
+@cache
+def _oldest(kind: str, keep_paused: bool, goes_on: bool) -> Executable:  # noqa: FBT001 - the statement's shape
+    condition = Doomed(kind, keep_paused, {}).condition
+    statement = select(C.created_at, C.checkpoint_id, C.stored_bytes).where(condition)
+    if goes_on:
+        statement = statement.where(its_place > place("after"))
+    return statement.order_by(C.created_at, C.checkpoint_id).limit(LIMIT)
+
+
+def remove_range(doomed: Doomed, first: Position, last: Position) -> Query:
+    """Delete what is doomed between two places: one that was saved again since it was found may not be any more.
+
+    A range of an index, not a list of ids or `IN (SELECT …)`: for these, either database may walk all that meets
+    the condition, or the whole table, at every batch.
+    """
+    statement = _remove_range(doomed.kind, doomed.keep_paused)
+    return Query(statement, {**doomed.values, **place_values("first", first), **place_values("last", last)})
+
+
+@cache
+def _remove_range(kind: str, keep_paused: bool) -> Executable:  # noqa: FBT001 - the statement's shape
+    condition = Doomed(kind, keep_paused, {}).condition
+    return delete(C).where(condition, its_place >= place("first"), its_place <= place("last"))
+
+
+def newest_of_run(run_id: str, *, heads_only: bool, limit: int) -> Query:
+    """The places and sizes of the newest checkpoints of a run, or of its heads."""
+    return Query(_newest_of_run(heads_only), {"run_id": run_id, "limit": limit})
+
+
+@cache
+def _newest_of_run(heads_only: bool) -> Executable:  # noqa: FBT001 - the statement's shape
+    statement = select(C.created_at, C.checkpoint_id, C.stored_bytes).where(_of_run(heads_only=heads_only))
+    return statement.order_by(C.created_at.desc(), C.checkpoint_id.desc()).limit(LIMIT)
+
+
+def remove_newest_of_run(run_id: str, last: Position, *, heads_only: bool) -> Query:
+    """Delete a run's checkpoints, or its heads, from the newest, whatever that is by now, down to a place."""
+    return Query(_remove_newest_of_run(heads_only), {"run_id": run_id, **place_values("last", last)})
+
+
+@cache
+def _remove_newest_of_run(heads_only: bool) -> Executable:  # noqa: FBT001 - the statement's shape
+    return delete(C).where(_of_run(heads_only=heads_only), its_place >= place("last"))
+
+
+def _of_run(*, heads_only: bool) -> ColumnElement[bool]:
+    is_of_run = C.run_id == bindparam("run_id")
+    return and_(is_of_run, C.superseded == false()) if heads_only else is_of_run
