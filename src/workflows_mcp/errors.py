@@ -15,6 +15,7 @@
     │   ├── StoreUnavailableError            locked, frozen or gone: worth another try
     │   ├── StoreFullError                   no space left
     │   └── StoreConfigurationError          a URL, path, permission or setting is wrong
+    ├── SecretError                          a secret is not fit to be one
     ├── WorkflowNotFoundError                no workflow has this name, no file this path
     └── WorkflowDefinitionError              a workflow, its inputs or an expression is wrong
 
@@ -32,6 +33,7 @@ __all__ = [
     "LeaseLostError",
     "SchemaOutOfDateError",
     "SchemaTooNewError",
+    "SecretError",
     "StoreConfigurationError",
     "StoreFullError",
     "StoreUnavailableError",
@@ -94,6 +96,10 @@ class StoreFullError(CheckpointStoreError):
 
 class StoreConfigurationError(CheckpointStoreError):
     """A URL, a path, a permission or a setting is wrong; repeating the call will not help."""
+
+
+class SecretError(WorkflowsError):
+    """A secret is not fit to be one; the message names its variable and never shows its value."""
 
 
 class WorkflowNotFoundError(WorkflowsError):

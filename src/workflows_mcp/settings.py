@@ -4,6 +4,8 @@ A `.env` file is read only when it is named: a program started in a stranger's f
 there.
 """
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,10 +15,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workflows_mcp.errors import StoreConfigurationError
 
-__all__ = ["MEMORY_URL", "Settings", "load_settings"]
+__all__ = ["MEMORY_URL", "SECRET_PREFIX", "Settings", "load_settings", "read_secrets"]
 
 MEMORY_URL = "memory://"
 """The URL of the store in memory."""
+
+SECRET_PREFIX = "WORKFLOW_SECRET_"  # noqa: S105 - a name
+"""How the names of environment variables that hold secrets begin."""
+
+_SECRET_NAME = re.compile(r"[A-Z0-9_]+")
 
 _DEFAULT_PATH = "checkpoints.db"
 
@@ -150,6 +157,19 @@ def load_settings(env_file: str | Path | None = None, **overrides: object) -> Se
             for problem in error.errors(include_input=False, include_context=False, include_url=False)
         )
     raise StoreConfigurationError(f"a setting is wrong: {problems}. docs/settings.md lists them all")
+
+
+def read_secrets() -> dict[str, str]:
+    """The secrets that the environment holds now, by name: the value of `WORKFLOW_SECRET_KEY` under `KEY`.
+
+    A name has capitals, digits and underscores; other variables, and empty ones, are no secrets.
+    """
+    found = {
+        variable.removeprefix(SECRET_PREFIX): value
+        for variable, value in os.environ.items()
+        if variable.startswith(SECRET_PREFIX) and value
+    }
+    return {name: value for name, value in found.items() if _SECRET_NAME.fullmatch(name)}
 
 
 def _variable(name: str) -> str:
