@@ -20,7 +20,7 @@ class BlockRow:
 
     Attributes:
         path: Names it within the run.
-        status: What became of it; `waiting`: its turn has not come.
+        status: What became of it; `not begun`: its turn has not come.
         started_at: Unix time in seconds.
         seconds: How long it took.
         note: Why it failed or was skipped; how many items of which kind it has.
@@ -43,7 +43,7 @@ def blocks_of(frame: "Frame") -> Iterator[BlockRow]:
             record = frame.records.get(block_id)
             path = frame.path_of(block_id)
             if record is None:
-                yield BlockRow(path, "waiting")
+                yield BlockRow(path, "not begun")
                 continue
             yield _row(path, record)
             yield from _inside(frame, block_id, record)

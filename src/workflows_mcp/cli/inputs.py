@@ -67,4 +67,3 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CommandError(f"{path}: the inputs are a mapping of values by name")
     return found
-

@@ -48,9 +48,7 @@ def resume(
     return asyncio.run(_resume(checkpoint_id, response, definition, options))
 
 
-async def _resume(
-    checkpoint_id: str, response: str, definition: Literal["saved", "current"], options: Options
-) -> int:
+async def _resume(checkpoint_id: str, response: str, definition: Literal["saved", "current"], options: Options) -> int:
     from workflows_mcp.errors import CheckpointAlreadyClaimedError, CheckpointNotFoundError
 
     async with open_store(options) as store:
@@ -62,11 +60,13 @@ async def _resume(
             )
         except CheckpointNotFoundError:
             raise _not_waiting(checkpoint_id, "there is no such checkpoint", options) from None
-        except CheckpointAlreadyClaimedError as error:
+        except CheckpointAlreadyClaimedError:
             state = await store.load_checkpoint(checkpoint_id)
             run_id = "" if state is None or state.run_id is None else state.run_id
-            shown = command_line("runs", "show", run_id, options=options)
-            raise CommandError(f"{error}; what became of the run: {shown}") from None
+            raise CommandError(
+                f"checkpoint {checkpoint_id!r} was answered already, or is being answered now: run {run_id} goes on "
+                f"without this answer; see {command_line('runs', 'show', run_id, options=options)}"
+            ) from None
         return await print_result(result, store, options)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -79,7 +80,9 @@ async def list_command(
     return 0
 
 
-async def show_command(run_id: Annotated[str, Parameter(name="RUN_ID")], /, *, options: Options = DEFAULT_OPTIONS) -> int:
+async def show_command(
+    run_id: Annotated[str, Parameter(name="RUN_ID")], /, *, options: Options = DEFAULT_OPTIONS
+) -> int:
     """Show a run: its checkpoints, what became of its blocks, and what can be done with it.
 
     Args:
@@ -113,7 +116,7 @@ async def show_command(run_id: Annotated[str, Parameter(name="RUN_ID")], /, *, o
         out.line(flaw)
     out.heading("checkpoints")
     rows_of = [
-        [age(seconds_since(one.created_at)), one.status.value, str(one.current_wave_index), one.checkpoint_id]
+        [age(time.time() - one.created_at), one.status.value, str(one.current_wave_index), one.checkpoint_id]
         for one in found
     ]
     out.table(["age", "status", "waves done", "checkpoint"], rows_of)
@@ -201,7 +204,7 @@ def age(seconds: float) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def status_of(run: "RunSummary") -> str:
@@ -226,7 +229,9 @@ def _summary_of(head: "CheckpointMetadata") -> "RunSummary":
 
 
 def _no_such_run(run_id: str, options: Options) -> CommandError:
-    return CommandError(f"there is no run {run_id!r}; those that there are: {command_line('runs', 'list', options=options)}")
+    return CommandError(
+        f"there is no run {run_id!r}; those that there are: {command_line('runs', 'list', options=options)}"
+    )
 
 
 def _blocks_in(state: "CheckpointState") -> tuple[list[BlockRow], str | None]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Teller"]
 
 _MOST_ALIKE = 10
-"""So many lines there are about the items of one block, and the same again about those that failed."""
+"""So many lines there are of each kind about the items of one block."""
 
 _MOST_NAMES = 20
 
@@ -60,7 +60,7 @@ class Teller:
                 line = self._wave(event)
             case events.BlockSkipped():
                 self._count(event.block_id, "skipped")
-                line = self._unless_many(event.block_id, f"  - {event.block_id} skipped: {event.reason}")
+                line = self._unless_many(event.block_id, f"  - {event.block_id} skipped: {event.reason}", "skipped ")
             case events.CheckpointSaved():
                 # Each wave of each nested workflow saves one.
                 if self._is_one_of_few(f"saved in wave {event.wave} as {event.status}"):
@@ -92,7 +92,7 @@ class Teller:
             how += f": {self._summary(counts)}"
         if event.status == "succeeded":
             return self._unless_many(path, f"  ✓ {path}{how}")
-        return self._unless_many(path, f"  ✗ {path}{how}: {event.message or ''}", kind="failed ")
+        return self._unless_many(path, f"  ✗ {path}{how}: {event.message or ''}", "failed ")
 
     def _summary(self, counts: Counter[str]) -> str:
         total = counts.total()
@@ -110,7 +110,9 @@ class Teller:
         name = _without_keys(path)
         if self._is_one_of_few(f"{kind}{name}", path):
             return line
-        return f"  … more of {kind}{name}: counted, not shown" if self._told[f"{kind}{name}"] == _MOST_ALIKE + 1 else None
+        return (
+            f"  … more of {kind}{name}: counted, not shown" if self._told[f"{kind}{name}"] == _MOST_ALIKE + 1 else None
+        )
 
     def _is_one_of_few(self, what: str, path: str | None = None) -> bool:
         """Whether there are not too many lines like this; what stands under no item is one of few."""

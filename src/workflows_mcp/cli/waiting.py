@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointMetadata
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.engine.executor import WorkflowResult
+    from workflows_mcp.engine.result import RunSummary
 
 __all__ = ["recover_when_free", "seconds_left"]
 
@@ -19,8 +20,8 @@ _LONGEST_WAIT = 1.0
 _SHORTEST_WAIT = 0.05
 
 
-def seconds_left(head: "CheckpointMetadata") -> float:
-    """How long the lease on a checkpoint still lasts, by this machine's clock; 0: nobody holds it."""
+def seconds_left(head: "CheckpointMetadata | RunSummary") -> float:
+    """How long the lease on a run's newest checkpoint still lasts, by this machine's clock; 0: nobody holds it."""
     return 0.0 if head.lease_expires_at is None else max(head.lease_expires_at - time.time(), 0.0)
 
 

@@ -69,9 +69,7 @@ def list_command(
     return 0
 
 
-def show_command(
-    workflow: Annotated[str, Parameter(name="WORKFLOW")], /, *, options: Options = DEFAULT_OPTIONS
-) -> int:
+def show_command(workflow: Annotated[str, Parameter(name="WORKFLOW")], /, *, options: Options = DEFAULT_OPTIONS) -> int:
     """Show a workflow: its inputs, its blocks wave by wave, its outputs.
 
     Args:
@@ -187,7 +185,9 @@ def _show_blocks(page: Page, plan: "Plan") -> None:
             needs = ", ".join(
                 dependency.block if dependency.required else f"({dependency.block})" for dependency in block.depends_on
             )
-            rows.append([str(index), block_id, block.type, needs, _traits(plan.block_data[block_id]), _cell(block.description)])
+            rows.append(
+                [str(index), block_id, block.type, needs, _traits(plan.block_data[block_id]), _cell(block.description)]
+            )
     page.table(["wave", "block", "type", "needs", "", "description"], rows)
 
 
