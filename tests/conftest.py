@@ -113,6 +113,9 @@ async def database_url(
     database: str, tmp_path: Path, sqlite_template: Path, postgres_server: str, postgres_template: str
 ) -> AsyncIterator[str]:
     """The URL of an empty database at head, on each database in turn."""
+    if database == "memory":
+        yield "memory://"
+        return
     if database == "sqlite":
         yield shutil.copyfile(sqlite_template, str(tmp_path / "head.db"))
         return

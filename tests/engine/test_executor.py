@@ -328,7 +328,7 @@ async def test_workflows_are_found_by_name_path_or_text(
     file.write_text(one)
     assert (await executor.execute_workflow(str(file))).outputs == {"o": "one"}
     with pytest.raises(
-        WorkflowNotFoundError, match=r"'nope' does not exist, and no workflow .* registered; there are flow"
+        WorkflowNotFoundError, match=r"'nope' does not exist, and there is no workflow of this name; there are flow"
     ):
         await executor.execute_workflow("nope")
     with pytest.raises(WorkflowDefinitionError, match="there is no block type"):

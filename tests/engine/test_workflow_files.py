@@ -36,7 +36,7 @@ def test_a_file_and_its_text_give_the_same_definition(tmp_path: Path) -> None:
     definition = read_workflow(file)
     assert read_workflow(str(file)) == read_workflow(GOOD) == read_workflow(definition) == definition
     assert [block.id for block in definition.blocks] == ["hello", "again"]
-    assert definition.blocks[1].depends_on == ("hello",)
+    assert [one.block for one in definition.blocks[1].depends_on] == ["hello"]
 
 
 def test_a_definition_cannot_be_changed() -> None:
@@ -88,8 +88,8 @@ def test_a_device_or_a_pipe_is_not_read(tmp_path: Path) -> None:
         (b"name: " + b"[" * 5000 + b"\n", "nested too deeply"),
         (b"name: x\nextra: 1\nblocks: [{id: a, type: Shell}]\n", "extra is unknown; the fields are name, description"),
         (
-            b"name: x\nblocks: [{id: a, type: Shell, for_each: []}]\n",
-            "block 'a' for_each is unknown; the fields are id",
+            b"name: x\nblocks: [{id: a, type: Shell, foreach: []}]\n",
+            "block 'a' foreach is unknown; the fields are id",
         ),
         (b"name: x\nblocks: [{type: Shell}]\n", "block number 1 id is missing"),
         (
@@ -113,7 +113,10 @@ def test_a_device_or_a_pipe_is_not_read(tmp_path: Path) -> None:
             "inputs.a.typ is unknown; the fields are type",
         ),
         (b"name: x\ninputs: {a-b: {}}\nblocks: [{id: a, type: Shell}]\n", "inputs.a-b is no fit name"),
-        (b"name: x\noutputs: {a: 1}\nblocks: [{id: a, type: Shell}]\n", "outputs.a: Input should be a valid string"),
+        (
+            b"name: x\noutputs: {a: {val: 1}}\nblocks: [{id: a, type: Shell}]\n",
+            "outputs.a.val is unknown; the fields are value",
+        ),
         (b"name: x\nblocks: [{id: a, type: Shell, inputs: {n: 99999999999999999999}}]\n", "int outside"),
         (b"name: x\nblocks: [{id: a, type: Shell, inputs: {n: 1e999}}]\n", "inf is not JSON"),
         (b"name: x\nblocks: [{id: a, type: Shell, inputs: {n: " + b"9" * 5000 + b"}}]\n", "too many digits"),

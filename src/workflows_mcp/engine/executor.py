@@ -402,10 +402,7 @@ class WorkflowExecutor:
         owner, store = new_id(), self.checkpoint_store
         claimed = await store.claim_checkpoint(state.checkpoint_id, owner, self._lease_seconds)
         try:
-            if claimed != state:
-                raise CheckpointAlreadyClaimedError(
-                    f"checkpoint {state.checkpoint_id!r} was saved anew while it was being read; look at it again"
-                )
+            _check_same_state(state, claimed)
             run = self._make_run(progress, owner)
         except BaseException:
             with contextlib.suppress(CheckpointStoreError):
@@ -509,6 +506,13 @@ class WorkflowExecutor:
             raise
         finally:
             running.callers -= 1
+
+
+def _check_same_state(read: CheckpointState, claimed: CheckpointState) -> None:
+    if claimed != read:
+        raise CheckpointAlreadyClaimedError(
+            f"checkpoint {read.checkpoint_id!r} was saved anew while it was being read; look at it again"
+        )
 
 
 def _check_same_workflow(run_id: str, workflow_name: str | None, wanted: str) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 
 from workflows_mcp.engine.plan import Plan
 from workflows_mcp.engine.record import BlockRecord
+from workflows_mcp.engine.state_json import sealed, sealed_with
 
 __all__ = ["Frame", "Parent"]
+
+_INPUTS_DEPTH = 3  # the stack, a frame, its inputs
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Frame:
 
     def __post_init__(self) -> None:
         self._readable: dict[str, dict[str, Any]] = {}
+        self._over: dict[str, dict[str, Any]] = {}
 
     @property
     def name(self) -> str:
@@ -96,13 +100,32 @@ class Frame:
     @property
     def completed(self) -> list[str]:
         """The ids of the blocks that are over, by wave."""
-        records = self.records
-        return [
-            block_id
-            for wave in self.plan.waves
-            for block_id in wave
-            if block_id in records and records[block_id].is_over
-        ]
+        over = self._records_over()
+        return [block_id for wave in self.plan.waves[: self.wave_index + 1] for block_id in wave if block_id in over]
+
+    @functools.cached_property
+    def inputs_data(self) -> dict[str, Any]:
+        """Its inputs as a state keeps them; not to be changed."""
+        inputs: dict[str, Any] = sealed(self.inputs, depth=_INPUTS_DEPTH)
+        return inputs
+
+    @property
+    def records_data(self) -> dict[str, Any]:
+        """Its records as a state keeps them, by id; not to be changed further down."""
+        over = self._records_over()
+        if len(over) == len(self.records):
+            return over
+        return {**over, **{one: record.data for one, record in self.records.items() if one not in over}}
+
+    def _records_over(self) -> dict[str, dict[str, Any]]:
+        """The records of the blocks that are over, as a state keeps them: most are the same as at the last save."""
+        over = self._over
+        if len(over) < len(self.records):
+            for block_id, record in self.records.items():
+                if block_id not in over and record.is_over:
+                    over = sealed_with(over, block_id, record.data)
+            self._over = over
+        return over
 
     @property
     def is_waiting(self) -> bool:

@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workflows_mcp.engine.plan import Plan, plan_workflow
+from workflows_mcp.engine.state_json import sealed
 from workflows_mcp.engine.workflow import define_workflow
 from workflows_mcp.errors import WorkflowNotFoundError
 
 __all__ = ["MAX_NESTING", "FindPlan", "NestedWorkflows"]
+
+_DEFINITION_DEPTH = 3  # the context, its workflows, a definition
 
 MAX_NESTING = 16
 """How many workflows may run inside one another, the outermost one not counted."""
@@ -89,7 +92,7 @@ class NestedWorkflows:
                     f"there is no workflow {name!r}: register it, or put its file into a folder of "
                     "WORKFLOWS_TEMPLATE_PATHS"
                 )
-            self.definitions[name] = plan.data
+            self.definitions[name] = sealed(plan.data, depth=_DEFINITION_DEPTH)
             self._plans[name] = plan
         return plan
 

@@ -22,6 +22,7 @@ from workflows_mcp.engine.expressions import (
 )
 from workflows_mcp.engine.inputs import coerce_default
 from workflows_mcp.engine.scope import Scope, check_references
+from workflows_mcp.engine.state_json import sealed
 from workflows_mcp.errors import WorkflowDefinitionError
 
 __all__ = ["BlockPlan", "Plan", "describe_inputs", "plan_workflow", "truth_of"]
@@ -91,17 +92,20 @@ class Plan:
     @functools.cached_property
     def block_data(self) -> dict[str, Any]:
         """The blocks' definitions by id, as plain JSON data; not to be changed."""
-        return {block["id"]: block for block in self.data["blocks"]}
+        blocks: dict[str, Any] = sealed({block["id"]: block for block in self.data["blocks"]}, depth=1)
+        return blocks
 
     @functools.cached_property
     def frame_data(self) -> dict[str, Any]:
         """The rest of the definition, with the ids of the blocks in their order; not to be changed."""
-        return {**self.data, "blocks": list(self.blocks)}
+        frame: dict[str, Any] = sealed({**self.data, "blocks": list(self.blocks)}, depth=2)
+        return frame
 
     @functools.cached_property
     def wave_lists(self) -> list[list[str]]:
         """The waves as plain JSON data; not to be changed."""
-        return [list(wave) for wave in self.waves]
+        waves: list[list[str]] = sealed([list(wave) for wave in self.waves], depth=1)
+        return waves
 
 
 def plan_workflow(definition: WorkflowDefinition, label: str | None = None) -> Plan:

@@ -136,7 +136,7 @@ class Progress:
         root, plan = self.root, self.root.plan
         context: dict[str, Any] = {
             "started_at": root.started_at,
-            "blocks": {block_id: record.data for block_id, record in root.records.items()},
+            "blocks": root.records_data,
             **end,
         }
         if self.nested.definitions:
@@ -147,7 +147,7 @@ class Progress:
             checkpoint_id=new_id(),
             workflow_name=root.name,
             created_at=max(time.time(), math.nextafter(self.saved_at, math.inf)),
-            runtime_inputs=root.inputs,
+            runtime_inputs=root.inputs_data,
             context=context,
             completed_blocks=root.completed,
             current_wave_index=root.wave_index,
@@ -250,10 +250,10 @@ def _frames_of(root: Frame) -> list[dict[str, Any]]:
                     "block": parent.block_id,
                     "key": parent.key,
                     "workflow": child.name,
-                    "inputs": child.inputs,
+                    "inputs": child.inputs_data,
                     "started_at": child.started_at,
                     "wave_index": child.wave_index,
-                    "records": {block_id: record.data for block_id, record in child.records.items()},
+                    "records": child.records_data,
                 }
             )
             waiting.append((len(stack), child))

@@ -4,12 +4,17 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from workflows_mcp.engine.state_json import sealed
+
 if TYPE_CHECKING:
     from workflows_mcp.engine.frame import Frame
 
-__all__ = ["BlockRecord", "BlockStatus"]
+__all__ = ["RECORD_DEPTH", "BlockRecord", "BlockStatus"]
 
 BlockStatus = Literal["running", "succeeded", "failed", "skipped", "paused"]
+
+RECORD_DEPTH = 5
+"""How deep in a field of a state an item's record may stand: the stack, a frame, records, a record, its items."""
 
 _DATA = ("message", "started_at", "completed_at", "inputs", "outputs", "prompt", "pause_metadata", "mode")
 
@@ -61,7 +66,8 @@ class BlockRecord:
 
     @functools.cached_property
     def _final_data(self) -> dict[str, Any]:
-        return self._make_data()
+        final: dict[str, Any] = sealed(self._make_data(), depth=RECORD_DEPTH)
+        return final
 
     def _make_data(self) -> dict[str, Any]:
         data: dict[str, Any] = {"status": self.status, "wave": self.wave}

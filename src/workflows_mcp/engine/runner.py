@@ -22,7 +22,7 @@ from workflows_mcp.engine.nested import MAX_NESTING
 from workflows_mcp.engine.outputs import evaluate_inputs, evaluate_outputs
 from workflows_mcp.engine.plan import BlockPlan, describe_inputs, truth_of
 from workflows_mcp.engine.progress import Progress
-from workflows_mcp.engine.record import BlockRecord
+from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
 from workflows_mcp.engine.scope import BLOCK_NAMES
 from workflows_mcp.engine.scratch import scratch_folder
 from workflows_mcp.engine.secrets import Secrets
@@ -36,8 +36,6 @@ MAX_BLOCKS_AT_ONCE = 64
 
 MAX_ITEMS = 10_000
 """The most items that a block runs for."""
-
-_RECORD_DEPTH = 6  # workflow_stack, the frame, records, the record, items, the item: where inputs and outputs may stand
 
 
 @dataclass(frozen=True)
@@ -280,7 +278,8 @@ class Runner:
         """Note how it ended, unless it waits, and tell."""
         if failure is not None:
             record.status, record.child = "failed", None
-            record.message = self._secrets.scrub_text(str(failure))
+            # What cannot be saved, such as half a character of a file's name, must not make the run unsavable.
+            record.message = self._secrets.scrub_text(str(failure)).encode(errors="replace").decode()
             record.outputs = {} if why_not_json(failure.outputs, "outputs") else self._secrets.scrub(failure.outputs)
         if not record.is_over:
             return
@@ -432,6 +431,6 @@ def _failure_of(items: dict[str, BlockRecord]) -> BlockFailedError | None:
 
 
 def _check_json(value: object, name: str) -> None:
-    flaw = why_not_json(value, name, depth=_RECORD_DEPTH)
+    flaw = why_not_json(value, name, depth=RECORD_DEPTH + 2)
     if flaw:
         raise BlockFailedError(flaw)

@@ -18,7 +18,7 @@ from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION, CheckpointStat
 from workflows_mcp.engine.filters import check_count
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTooLargeError
 
-__all__ = ["MAX_DEPTH", "MAX_STATE_BYTES", "decode_state", "encode_state", "why_not_json"]
+__all__ = ["MAX_DEPTH", "MAX_STATE_BYTES", "decode_state", "encode_state", "sealed", "sealed_with", "why_not_json"]
 
 MAX_DEPTH = 100
 """How many lists and dicts may stand inside one another in a field of a state."""
@@ -34,16 +34,29 @@ _EXACT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orj
 
 _LONGEST_KEY_SHOWN = 80
 
+
+class _SealedDict(dict[str, Any]):
+    __slots__ = ("json",)
+
+    json: bytes
+
+
+class _SealedList(list[Any]):
+    __slots__ = ("json",)
+
+    json: bytes
+
+
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "checkpoint_id": (str,),
     "workflow_name": (str,),
     "created_at": (float,),
-    "runtime_inputs": (dict,),
+    "runtime_inputs": (dict, _SealedDict),
     "context": (dict,),
     "completed_blocks": (list,),
     "current_wave_index": (int,),
-    "execution_waves": (list,),
-    "block_definitions": (dict,),
+    "execution_waves": (list, _SealedList),
+    "block_definitions": (dict, _SealedDict),
     "workflow_stack": (list,),
     "parent_checkpoint_id": (str, type(None)),
     "paused_block_id": (str, type(None)),
@@ -63,6 +76,18 @@ _SCALARS = frozenset({str, int, bool, type(None)})
 
 _MANY = 32
 """From how many values on it is quicker to look at the set of their types first."""
+
+
+_SEALED = frozenset({_SealedDict, _SealedList})
+
+_UNQUESTIONED = _SCALARS | _SEALED
+"""The types whose values are JSON, or were found to be."""
+
+
+def _json_of(value: object) -> orjson.Fragment:
+    if isinstance(value, _SealedDict | _SealedList):
+        return orjson.Fragment(value.json)
+    raise TypeError
 
 
 class _NotJSONError(Exception):
@@ -96,7 +121,7 @@ def encode_state(state: CheckpointState, *, max_bytes: int | None = None) -> byt
     fields = dict(zip(_FIELD_TYPES, values, strict=True))
     fields["status"] = state.status._value_
     try:
-        data = orjson.dumps(fields, option=_EXACT)
+        data = orjson.dumps(fields, _json_of, _EXACT)
     except TypeError as error:
         refusal = str(error)
         data = None
@@ -118,6 +143,36 @@ def encode_state(state: CheckpointState, *, max_bytes: int | None = None) -> byt
             "max_checkpoint_size_mb"
         )
     return data
+
+
+def sealed(value: Any, *, depth: int) -> Any:  # noqa: ANN401 - JSON data
+    """A dict or list that will not change any more, with its JSON: saving it costs no more than copying that.
+
+    A run saves all it knows again and again, and little of that is new.
+
+    Args:
+        value: Never changed after this.
+        depth: The greatest depth of a field at which it will stand in a state.
+
+    Returns:
+        An equal value; the same one, when it is not plain JSON: saving it is the time to say so.
+    """
+    if type(value) not in {dict, list} or why_not_json(value, "", depth=depth) is not None:
+        return value
+    made = _SealedDict(value) if type(value) is dict else _SealedList(value)
+    made.json = orjson.dumps(value, _json_of, _EXACT)
+    return made
+
+
+def sealed_with(base: dict[str, Any], key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON data
+    """A sealed dict, or an empty one, with an item more; the JSON of what was there before is not made anew."""
+    if not isinstance(value, _SealedDict | _SealedList) or not (isinstance(base, _SealedDict) or not base):
+        return {**base, key: value}
+    made = _SealedDict(base)
+    made[key] = value
+    before = base.json[:-1] + b"," if isinstance(base, _SealedDict) and base else b"{"
+    made.json = b"%b%b:%b}" % (before, orjson.dumps(key), value.json)
+    return made
 
 
 def decode_state(data: bytes, checkpoint_id: str) -> CheckpointState:
@@ -206,7 +261,7 @@ def _check_fields(state: CheckpointState) -> None:
         else:
             if type(value) in types:
                 continue
-            expected = " or ".join("None" if one is type(None) else one.__name__ for one in types)
+            expected = " or ".join("None" if one is type(None) else one.__name__ for one in types if one not in _SEALED)
             path, reason = [name], f"must be {expected}, not {type(value).__name__}"
         raise CheckpointEncodeError(f"checkpoint {_shown(state.checkpoint_id)}: {_dotted(path)}: {reason}")
 
@@ -218,24 +273,24 @@ def _is_json(values: Collection[Any], depth: int) -> bool:
     """
     if len(values) > _MANY:
         kinds = set(map(type, values))
-        if kinds <= _SCALARS or kinds == {float}:
+        if kinds <= _UNQUESTIONED or kinds == {float}:
             return float not in kinds or all(map(math.isfinite, values))
     for value in values:
         kind = type(value)
-        if kind is str:
+        if kind is str or kind is _SealedDict:
             continue
         if kind is dict or kind is list:
             inner = value.values() if kind is dict else value
             if depth >= MAX_DEPTH or (inner and not _is_json(inner, depth + 1)):
                 return False
-        elif not (kind in _SCALARS or (kind is float and math.isfinite(value))):
+        elif not (kind in _UNQUESTIONED or (kind is float and math.isfinite(value))):
             return False
     return True
 
 
 def _check_value(value: Any, depth: int) -> None:  # noqa: ANN401, C901, PLR0912 - any value, a branch for each kind
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind is str or kind is bool or value is None or kind in _SEALED:
         return
     if kind is int:
         if not _SMALLEST_INT <= value <= _LARGEST_INT:
@@ -274,6 +329,8 @@ def _find_bad_text(value: object, path: list[str | int]) -> list[str | int] | No
     if isinstance(value, str):
         return None if _is_utf8(value) else path
     items: Any = ()
+    if type(value) in _SEALED:
+        return None
     if isinstance(value, dict):
         for key in value:
             if not _is_utf8(key):

@@ -1,0 +1,271 @@
+"""One run, one owner: of any number of executors that want a run, one has it, and the others are told."""
+
+import asyncio
+import dataclasses
+import time
+from typing import Any
+
+import pytest
+
+from tests.engine.probe import Probe, block, text
+from workflows_mcp import (
+    CheckpointAlreadyClaimedError,
+    CheckpointConfig,
+    CheckpointStore,
+    LeaseLostError,
+    StoreUnavailableError,
+    WorkflowExecutor,
+    WorkflowResult,
+)
+
+ASK = text(block("ask", ask="?"), block("after", "ask", give=1), outputs={"o": "{{ blocks.after.outputs.value }}"})
+
+
+def paused_at(result: WorkflowResult) -> str:
+    """The checkpoint of a pause."""
+    assert result.is_paused
+    assert result.checkpoint_id is not None
+    return result.checkpoint_id
+
+
+async def hold(
+    store: CheckpointStore, probe: Probe, run_id: str = "r", **options: Any
+) -> "asyncio.Task[WorkflowResult]":
+    """A run whose block `a` is under way, in an executor of its own."""
+    probe.hold("a", started=1)
+    executor = WorkflowExecutor(store, **options)
+    running = asyncio.create_task(executor.execute_workflow(text(block("a"), block("b", "a")), run_id=run_id))
+    await probe.all_started.wait()
+    return running
+
+
+async def test_of_many_executors_that_answer_one_pause_one_goes_on(store: CheckpointStore, probe: Probe) -> None:
+    """The others are told that it is claimed, and change nothing."""
+    paused = paused_at(await WorkflowExecutor(store).execute_workflow(ASK))
+    answers = (WorkflowExecutor(store).resume_workflow(paused, f"answer {n}") for n in range(8))
+    found = await asyncio.gather(*answers, return_exceptions=True)
+    won = [one for one in found if isinstance(one, WorkflowResult)]
+    assert [one.outputs for one in won] == [{"o": 1}]
+    assert sum(isinstance(one, CheckpointAlreadyClaimedError) for one in found) == 7
+    assert probe.started == ["ask", "after"]
+
+
+async def test_an_answered_pause_waits_no_more(store: CheckpointStore, probe: Probe) -> None:
+    """It is history; only the end of the run is its head."""
+    assert probe is not None
+    result = await WorkflowExecutor(store).execute_workflow(ASK, run_id="r")
+    assert [one.checkpoint_id for one in await store.list_checkpoints(is_paused=True)] == [result.checkpoint_id]
+    end = await WorkflowExecutor(store).resume_workflow(paused_at(result), "yes")
+    assert await store.list_checkpoints(is_paused=True) == []
+    heads = await store.list_checkpoints(run_id="r", heads_only=True)
+    assert [one.checkpoint_id for one in heads] == [end.checkpoint_id]
+
+
+async def test_of_many_executors_that_begin_one_run_one_does(store: CheckpointStore, probe: Probe) -> None:
+    """Whoever comes second is told what the run has come to by then."""
+    workflow = text(block("a"), block("b", "a"))
+    executors = [WorkflowExecutor(store) for _ in range(6)]
+    found = await asyncio.gather(*(one.execute_workflow(workflow, run_id="r") for one in executors))
+    assert probe.started == ["a", "b"]
+    assert {one.status for one in found} <= {"success", "running"}
+    assert sum(one.is_success for one in found) >= 1
+    assert len(await store.list_checkpoints(run_id="r", heads_only=True)) == 1
+
+
+async def test_a_run_that_is_held_is_not_recovered(store: CheckpointStore, probe: Probe) -> None:
+    """Its lease says that somebody works on it."""
+    running = await hold(store, probe)
+    with pytest.raises(CheckpointAlreadyClaimedError):
+        await WorkflowExecutor(store).recover("r")
+    assert await WorkflowExecutor(store).recover() == []
+    probe.release()
+    assert (await running).is_success
+    assert probe.started == ["a", "b"]
+
+
+async def test_a_block_may_take_longer_than_the_lease(store: CheckpointStore, probe: Probe) -> None:
+    """It is renewed as long as the process lives."""
+    running = await hold(store, probe, lease_seconds=0.3)
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline:
+        assert await WorkflowExecutor(store).recover() == []
+        await asyncio.sleep(0.05)
+    probe.release()
+    assert (await running).is_success
+
+
+async def test_a_run_whose_caller_goes_away_is_recovered_at_once(store: CheckpointStore, probe: Probe) -> None:
+    """Its lease is released, however long it was."""
+    running = await hold(store, probe, lease_seconds=3600)
+    running.cancel()
+    await asyncio.wait([running])
+    probe.release()
+    [result] = await WorkflowExecutor(store).recover()
+    assert result.is_success
+    assert result.run_id == "r"
+    assert probe.started == ["a", "a", "b"]
+
+
+async def test_a_run_that_was_taken_over_can_save_nothing_more(store: CheckpointStore, probe: Probe) -> None:
+    """Its old executor is told so at its next save, and the new one's run is whole."""
+    running = await hold(store, probe, lease_seconds=0.2)
+    with_renewals_gone(running)
+    held, probe.held = probe.held, {}
+    result = await until_recovered(store)
+    assert result.is_success
+    saved = await store.list_checkpoints(run_id="r")
+    for event in held.values():
+        event.set()
+    with pytest.raises(LeaseLostError):
+        await running
+    assert await store.list_checkpoints(run_id="r") == saved
+    assert len([one for one in saved if not one.superseded]) == 1
+
+
+def with_renewals_gone(running: "asyncio.Task[WorkflowResult]") -> None:
+    """Stop the timers of a run, as a process does that is stopped."""
+    loop = running.get_loop()
+    for handle in list(loop._scheduled):  # type: ignore[attr-defined] # asyncio's own timers
+        if "Heartbeat" in repr(handle):
+            handle.cancel()
+
+
+async def until_recovered(store: CheckpointStore) -> WorkflowResult:
+    """The result of the one run that is abandoned, as soon as it is."""
+    while not (found := await WorkflowExecutor(store).recover()):
+        await asyncio.sleep(0.02)
+    return found[0]
+
+
+async def test_a_lost_lease_stops_a_block_in_the_middle(store: CheckpointStore, probe: Probe) -> None:
+    """The next renewal finds out, without waiting for the block."""
+    running = await hold(store, probe, lease_seconds=0.3)
+    await store.delete_run("r")
+    with pytest.raises(LeaseLostError):
+        await running
+    assert probe.finished == []
+    assert await store.list_checkpoints(run_id="r") == []
+
+
+async def test_recovering_continues_all_abandoned_runs(store: CheckpointStore, probe: Probe) -> None:
+    """Those that were released, not those that are over, wait, or were never leased."""
+    runs = [await hold(store, probe, f"r{n}") for n in range(3)]
+    for one in runs:
+        one.cancel()
+    await asyncio.wait(runs)
+    probe.release()
+    await WorkflowExecutor(store).execute_workflow(ASK, run_id="asks")
+    await WorkflowExecutor(store).execute_workflow(text(block("x")), run_id="done")
+    found = await WorkflowExecutor(store).recover()
+    assert sorted((one.run_id, one.status) for one in found) == [(f"r{n}", "success") for n in range(3)]
+    assert await WorkflowExecutor(store).recover() == []
+
+
+async def test_an_executor_recovers_in_the_background(store: CheckpointStore, probe: Probe) -> None:
+    """From `async with` on, every so often."""
+    running = await hold(store, probe)
+    running.cancel()
+    await asyncio.wait([running])
+    probe.release()
+    async with WorkflowExecutor(store, recover_every_seconds=0.05) as executor:
+        while (await executor.list_runs())[0].status != "success":
+            await asyncio.sleep(0.02)
+    assert probe.started == ["a", "a", "b"]
+
+
+async def test_what_an_executor_recovers_is_left_to_others_when_it_closes(store: CheckpointStore, probe: Probe) -> None:
+    """In the middle of a block."""
+    running = await hold(store, probe)
+    running.cancel()
+    await asyncio.wait([running])
+    probe.hold("a", started=2)
+    async with WorkflowExecutor(store, recover_every_seconds=0.05):
+        await probe.all_started.wait()
+    probe.release()
+    [result] = await WorkflowExecutor(store).recover()
+    assert result.is_success
+
+
+async def test_a_run_of_another_program_is_left_alone(store: CheckpointStore, probe: Probe, caplog: Any) -> None:
+    """It is logged, and released again."""
+    assert probe is not None
+    await WorkflowExecutor(store).execute_workflow(ASK, run_id="r")
+    [head] = await store.list_checkpoints(run_id="r", heads_only=True)
+    state = await store.load_checkpoint(head.checkpoint_id)
+    assert state is not None
+    other = dataclasses.replace(
+        state, checkpoint_id="x", run_id="other", context={}, paused_block_id=None, pause_prompt=None, status="running"
+    )
+    await store.save_checkpoint(other, owner="somebody", lease_seconds=60)
+    await store.release_claim("x", "somebody")
+    assert await WorkflowExecutor(store).recover() == []
+    assert "was not saved by this executor" in caplog.text
+    assert [one.checkpoint_id for one in await store.list_abandoned()] == ["x"]
+
+
+async def test_without_saves_in_between_a_pause_is_saved_all_the_same(store: CheckpointStore, probe: Probe) -> None:
+    """And the end; `enabled=False` saves nothing else."""
+    config = CheckpointConfig(enabled=False)
+    executor = WorkflowExecutor(store, config)
+    result = await executor.execute_workflow(ASK, run_id="r")
+    assert len(await store.list_checkpoints(run_id="r")) == 1
+    assert (await executor.resume_workflow(paused_at(result), "yes")).outputs == {"o": 1}
+    assert [one.status for one in await store.list_checkpoints(run_id="r")] == ["completed", "paused"]
+    assert probe.started == ["ask", "after"]
+
+
+async def test_every_block_is_saved_when_that_is_wanted(store: CheckpointStore, probe: Probe) -> None:
+    """A crash in the middle of a wave does not repeat what was over in it."""
+    config = CheckpointConfig(checkpoint_every="block")
+    probe.hold("b", started=2)
+    running = asyncio.create_task(
+        WorkflowExecutor(store, config).execute_workflow(text(block("a"), block("b"), block("c", "a", "b")), run_id="r")
+    )
+    await probe.all_started.wait()
+    while not [one for one in await store.list_checkpoints(run_id="r") if one.superseded]:
+        await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
+    probe.release()
+    assert (await WorkflowExecutor(store).recover("r")).is_success
+    assert sorted(probe.started) == ["a", "b", "b", "c"]
+
+
+async def test_a_cancelled_save_leaves_the_run_whole(store: CheckpointStore, probe: Probe) -> None:
+    """Wherever the cancellation comes, the run can be recovered, and has one head."""
+    chain = text(*(block(f"b{n}", *([f"b{n - 1}"] if n else [])) for n in range(4)))
+    for delay in range(12):
+        run_id = f"r{delay}"
+        running = asyncio.create_task(WorkflowExecutor(store).execute_workflow(chain, run_id=run_id))
+        for _ in range(delay * 2):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        heads = await store.list_checkpoints(run_id=run_id, heads_only=True)
+        assert len(heads) <= 1
+        if heads:
+            assert (await WorkflowExecutor(store).recover(run_id)).is_success
+            assert len(await store.list_checkpoints(run_id=run_id, heads_only=True)) == 1
+    assert probe.started
+
+
+async def test_a_store_that_is_away_for_a_while_does_not_end_a_run(
+    store: CheckpointStore, probe: Probe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A renewal that fails is tried again."""
+    renew, calls = store.renew_lease, 0
+
+    async def fail_twice(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise StoreUnavailableError("the database is restarting")
+        await renew(*args)
+
+    monkeypatch.setattr(store, "renew_lease", fail_twice)
+    running = await hold(store, probe, lease_seconds=0.3)
+    while calls < 3:
+        await asyncio.sleep(0.02)
+    assert "is restarting" in caplog.text
+    probe.release()
+    assert (await running).is_success
