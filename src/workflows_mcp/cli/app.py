@@ -2,7 +2,7 @@
 
 from cyclopts import App
 
-from workflows_mcp.cli import checkpoints, db, runs, workflows
+from workflows_mcp.cli import checkpoints, db, run_page, runs, workflows
 from workflows_mcp.cli.demo import demo
 from workflows_mcp.cli.recover import recover
 from workflows_mcp.cli.resume import resume
@@ -34,7 +34,7 @@ def build_app() -> App:
 
     whole = App(name="runs", help="Look at runs, end them, or begin new ones where they were.")
     whole.command(runs.list_command, name="list")
-    whole.command(runs.show_command, name="show")
+    whole.command(run_page.show_command, name="show")
     whole.command(runs.cancel_command, name="cancel")
     whole.command(runs.fork_command, name="fork")
     app.command(whole)

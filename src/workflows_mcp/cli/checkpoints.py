@@ -145,6 +145,11 @@ async def metadata_of(store: "CheckpointStore", state: "CheckpointState") -> "Ch
 
 
 def check_cursor(before: str | None) -> None:
+    """Make sure that what was typed after `--before` is a cursor.
+
+    Raises:
+        UsageError: It is not.
+    """
     from workflows_mcp.engine.filters import position_before
 
     try:

@@ -97,7 +97,7 @@ def _how_to_go_on(watcher: Watcher, options: Options, *, many: bool) -> str:
     if many:
         return f"go on with: {command_line('recover', options=options)}"
     if watcher.run_id is None:
-        return "the run had not begun"
+        return "nothing had begun"
     if is_in_memory(options.settings()):
         return "the run was kept in memory, and is gone"
     return f"go on with: {command_line('recover', watcher.run_id, options=options)}"

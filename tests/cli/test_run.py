@@ -36,12 +36,11 @@ def test_a_run_pauses_with_the_command_that_resumes_it_and_that_command_works(cl
 
 
 def test_json_is_one_object_whatever_the_run_comes_to(cli: CLI, asking: Path, tmp_path: Path) -> None:
-    """Three runs at a time, each with the same six keys on stdout and nothing else."""
+    """The same six keys on stdout and nothing else."""
     failing = tmp_path / "failing.yaml"
     failing.write_text("name: f\nblocks:\n- {id: a, type: Shell, inputs: {command: 'echo no good >&2; exit 3'}}\n")
-    pausing = cli.start("run", asking, "--input", "who=Ann", "--json", "--database-url", "pausing.db")
-    failed = cli("run", failing, "--json", "--database-url", "failing.db")
-    paused = cli.finish(pausing)
+    paused = cli("run", asking, "--input", "who=Ann", "--json", "--database-url", "runs.db")
+    failed = cli("run", failing, "--json", "--database-url", "runs.db")
 
     assert (paused.code, failed.code) == (0, 1)
     assert list(paused.json()) == list(failed.json()) == KEYS
@@ -66,9 +65,10 @@ def test_the_answer_may_come_from_stdin_and_is_taken_once(cli: CLI, waiting: Wor
 
     again = cli(*words, stdin="once more")
     assert again.code == 1
-    assert "has already gone on" in again.error()
-    listing = shlex.split(again.error().partition("workflows-mcp ")[2])
-    assert listing == ["checkpoints", "list", "--run", waiting.run_id, "--limit", "1", "--database-url", "runs.db"]
+    assert "was answered already" in again.error()
+    shown = shlex.split(again.error().partition("workflows-mcp ")[2])
+    assert shown == ["runs", "show", waiting.run_id, "--database-url", "runs.db"]
+    assert "success" in cli(*shown).out
     assert "✓ question: answered\n" in resumed.err
     assert again.out == ""
 
@@ -190,7 +190,7 @@ def test_a_run_begins_although_nobody_can_be_told_of_its_database(cli: CLI, aski
 def test_a_closed_stdin_is_no_answer(cli: CLI, waiting: WorkflowResult) -> None:
     """As an empty one."""
     words = ("resume", str(waiting.checkpoint_id), "--database-url", "runs.db")
-    outcome = cli(*words, stdin=None, preexec_fn=lambda: os.close(0))
+    outcome = cli.finish(cli.start(*words, stdin=None, preexec_fn=lambda: os.close(0)))
     assert outcome.code == 2
     assert "give the answer with --response" in outcome.error()
 
