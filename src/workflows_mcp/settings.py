@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workflows_mcp.errors import StoreConfigurationError
 
@@ -65,6 +65,8 @@ class Settings(BaseSettings):
             acknowledged checkpoints. `EXTRA`: `FULL`, and the folder's entry is synced too.
         pgbouncer: Whether PostgreSQL is reached through PgBouncer in transaction mode.
         auto_upgrade: Whether the command line brings an existing, older database to head by itself.
+        template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
+            a later one overrides an earlier one.
         lease_seconds: How long after a process is gone others may go on with its runs.
         checkpoint_every: See `CheckpointConfig`, as for all below.
         max_checkpoint_size_mb: In the environment, `none` means no limit, here and below.
@@ -97,6 +99,8 @@ class Settings(BaseSettings):
     sqlite_synchronous: Literal["FULL", "EXTRA", "NORMAL"] = "FULL"
     pgbouncer: bool = False
     auto_upgrade: bool = False
+    # Not decoded: pydantic-settings would take nothing but JSON for a list.
+    template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
     lease_seconds: float = Field(default=30.0, gt=0, le=86400)
     checkpoint_every: Literal["wave", "block"] = "wave"
     max_checkpoint_size_mb: _Limit[float] = Field(default=10.0, gt=0, allow_inf_nan=False)
@@ -105,6 +109,16 @@ class Settings(BaseSettings):
     keep_paused: bool = True
     auto_cleanup: bool = True
     cleanup_interval_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+
+    @field_validator("template_paths", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(Path(path.strip()).expanduser() for path in value.split(",") if path.strip())
+        except RuntimeError:
+            raise ValueError("a path begins with ~ and the name of a user whose home folder is not known") from None
 
     @property
     def checkpoint_options(self) -> dict[str, Any]:

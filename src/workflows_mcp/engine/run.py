@@ -219,6 +219,8 @@ class Run:
             return
         if self._next_save is None:
             self._next_save = asyncio.create_task(self._save_next(), name="save the run")
+            # Nobody may be left to hear of its error.
+            self._next_save.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._next_save)
 
     async def _save_next(self) -> None:

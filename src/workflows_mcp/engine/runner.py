@@ -254,8 +254,9 @@ class Runner:
         _check_json(pause.prompt, "prompt")
         _check_json(pause.metadata, "pause metadata")
         metadata = self._secrets.scrub(pause.metadata)
-        if "timeout_seconds" in metadata:
-            metadata = {**metadata, "expires_at": time.time() + metadata["timeout_seconds"]}
+        seconds = metadata.get("timeout_seconds")
+        if isinstance(seconds, int | float) and isinstance(metadata.get("default"), str):
+            metadata = {**metadata, "expires_at": time.time() + seconds}
         record.status, record.prompt, record.pause_metadata = "paused", self._secrets.scrub(pause.prompt), metadata
 
     def _nest(self, place: _Place, call: Call) -> Frame:

@@ -47,7 +47,8 @@ class Pause:
 
     Attributes:
         prompt: What is asked.
-        metadata: Anything else for whoever asks, as plain JSON data.
+        metadata: Anything else for whoever asks, as plain JSON data. With `timeout_seconds` and a text as `default`,
+            that is the answer when there has been none for so long.
     """
 
     prompt: str
