@@ -139,4 +139,3 @@ def test_inputs_are_text_or_json_as_their_types_say(cli: CLI, library: dict[str,
 
     unfit = cli(*words, "--input", "text=a", "--input", "number=many", env=library)
     assert "input 'number' (num) must be a num, and is a str" in unfit.error()
-
