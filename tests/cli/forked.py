@@ -47,6 +47,7 @@ def _become(order: dict[str, Any], *streams: IO[bytes]) -> None:
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
+    tempfile.tempdir = None  # TMPDIR may be another one
     sys.argv[1:] = order["words"]
     code = 1
     try:

@@ -144,7 +144,7 @@ def test_an_interrupted_run_stops_its_blocks_and_says_how_it_goes_on(
 
     if number == signal.SIGINT:
         (tmp_path / "go").touch()
-        recovered = cli(*shlex.split(last.partition("workflows-mcp ")[2]))
+        recovered = cli(*shlex.split(last.partition("workflows-mcp ")[2]), "--no-wait")  # its lease was released
         assert recovered.code == 0, recovered.err
         assert recovered.out.startswith("success: run ")
         assert (tmp_path / "quick-ran").read_text() == "\n"
@@ -246,20 +246,64 @@ def test_a_database_that_fails_under_a_run_is_told_with_how_it_goes_on(cli: CLI,
     assert last.endswith("; go on with: workflows-mcp recover r --database-url runs.db")
 
 
-def test_on_a_terminal_resume_asks(cli: CLI, waiting: WorkflowResult) -> None:
-    """The prompt is shown, and the answer read, on the terminal."""
+CHOOSING = """\
+name: choosing
+blocks:
+  - {id: question, type: Prompt, inputs: {prompt: "Go on?", choices: ["yes", "no"]}}
+  - {id: end, type: Shell, depends_on: [question], inputs: {command: "printf before"}}
+outputs: {answer: "{{ blocks.question.outputs.response }}", end: "{{ blocks.end.outputs.stdout }}"}
+"""
+
+
+@pytest.fixture
+def choosing(cli: CLI, tmp_path: Path) -> str:
+    """The checkpoint of a run in `runs.db` that waits for one of two answers; its workflow is in a library."""
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "choosing.yaml").write_text(CHOOSING)
+    asked = cli("run", "library/choosing.yaml", "--database-url", "runs.db")
+    assert "Answer with TEXT, one of: yes, no:\n" in asked.out
+    return shlex.split(asked.out.splitlines()[-1])[2]
+
+
+def test_on_a_terminal_resume_asks_until_the_answer_fits(cli: CLI, choosing: str) -> None:
+    """The prompt is shown with its choices, and the answer read, on the terminal."""
     ours, theirs = pty.openpty()
-    words = ("resume", str(waiting.checkpoint_id), "--database-url", "runs.db", "--json")
+    words = ("resume", choosing, "--database-url", "runs.db", "--json")
     with cli.start(*words, stdin=theirs, stderr=theirs, env={"TERM": "xterm"}) as process:
         os.close(theirs)
-        shown = ""
-        while "> " not in shown:
-            shown += os.read(ours, 1000).decode()
-        os.write(ours, b"typed\n")
+        shown = _read_until("> ", ours)
+        os.write(ours, b"maybe\n")
+        refused = _read_until("> ", ours)
+        os.write(ours, b"YES\n")
         out = _drain(process, ours)
-    assert "Go on, Ann?" in shown
+    assert "Go on?" in shown
+    assert "(one of: yes, no)" in shown
+    assert "the answer must be one of: yes, no" in refused
     assert process.returncode == 0
-    assert '"answer": "typed"' in out
+    assert '"answer": "yes"' in out
+
+
+def test_without_a_fit_answer_the_choices_are_told_and_the_run_waits_on(cli: CLI, choosing: str) -> None:
+    """Be the answer missing or another one."""
+    words = ("resume", choosing, "--database-url", "runs.db")
+    missing, unfit = cli(*words), cli(*words, "--response", "maybe")
+    assert missing.code == 2
+    assert "--response TEXT, one of: yes, no" in missing.error()
+    assert unfit.code == 1
+    assert "must be one of: yes, no" in unfit.error()
+    assert "answer: no\n" in cli(*words, "--response", "no").out
+
+
+def test_a_run_goes_on_with_its_workflow_as_it_was_or_as_it_is_now(cli: CLI, choosing: str, tmp_path: Path) -> None:
+    """With the current one only where what is done, or waits, has not changed."""
+    library = {"WORKFLOWS_TEMPLATE_PATHS": "library"}
+    words = ("resume", choosing, "--response", "yes", "--database-url", "runs.db", "--definition")
+    path = tmp_path / "library" / "choosing.yaml"
+    path.write_text(CHOOSING.replace("Go on?", "Really?"))
+    refused = cli(*words, "current", env=library)
+    assert "block 'question', which is under way, has changed" in refused.error()
+    path.write_text(CHOOSING.replace("before", "after"))
+    assert "end: after\n" in cli(*words, "current", env=library).out
 
 
 def test_no_password_stands_in_the_command_that_resumes(cli: CLI, asking: Path, postgres_url: str) -> None:
@@ -272,6 +316,14 @@ def test_no_password_stands_in_the_command_that_resumes(cli: CLI, asking: Path, 
     assert ran.code == 0, ran.err
     assert f"postgresql://{user}@{host}/" in ran.out
     assert "with the password put back" in ran.out
+
+
+def _read_until(end: str, terminal: int) -> str:
+    """What is shown on a terminal up to its end."""
+    shown = ""
+    while not shown.endswith(end):
+        shown += os.read(terminal, 1000).decode()
+    return shown
 
 
 def _drain(process: subprocess.Popen[str], terminal: int) -> str:

@@ -141,6 +141,4 @@ class LiveWatcher(_Telling):
 
     def _at_work(self, run_id: str, path: str, seconds: float) -> str:
         items = self.teller(run_id).items_done(path)
-        return (
-            f" {f'{run_id} ' if self._many else ''}{path} {seconds:.0f} s{f', {items:,} done' if items else ''}"
-        )
+        return f" {f'{run_id} ' if self._many else ''}{path} {seconds:.0f} s{f', {items:,} done' if items else ''}"
