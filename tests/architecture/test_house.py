@@ -153,6 +153,7 @@ PUBLIC_NAMES = [
     "SQLAlchemyCheckpointStore",
     "SchemaOutOfDateError",
     "SchemaTooNewError",
+    "ScratchFolderError",
     "SecretError",
     "StoreConfigurationError",
     "StoreFullError",

@@ -61,7 +61,9 @@ class _Abbreviated(_Definition):
     @model_serializer(mode="wrap")
     def _abbreviate(self, handler: SerializerFunctionWrapHandler) -> Any:  # noqa: ANN401 - JSON data
         data = handler(self)
-        return data[self._short] if set(data) == {self._short} else data
+        # A mapping in its place would be read as the whole.
+        is_short = set(data) == {self._short} and not isinstance(data[self._short], dict)
+        return data[self._short] if is_short else data
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

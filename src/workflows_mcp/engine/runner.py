@@ -320,6 +320,7 @@ class Runner:
 
     def _items_of(self, place: _Place) -> list[_Place]:
         value = self._render(place, place.block.for_each, "for_each")
+        _check_json(value, "for_each")  # its keys are saved
         if isinstance(value, dict):
             items = list(value.items())
         elif isinstance(value, list):

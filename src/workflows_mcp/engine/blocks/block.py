@@ -47,12 +47,21 @@ class Pause:
 
     Attributes:
         prompt: What is asked.
-        metadata: Anything else for whoever asks, as plain JSON data. With `timeout_seconds` and a text as `default`,
-            that is the answer when there has been none for so long.
+        metadata: Anything else for whoever asks, as plain JSON data. With a number `timeout_seconds` in it, the
+            answer is the text `default` in it when nobody has given another by then.
+
+    Raises:
+        TypeError: One of them is not of its type. Raised here, since here it is the block that fails.
     """
 
     prompt: str
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str) or not isinstance(self.metadata, dict):
+            raise TypeError("a Pause takes a text, and a dict of metadata")
+        if not isinstance(self.metadata.get("timeout_seconds", 0), int | float):
+            raise TypeError("the timeout_seconds of a Pause must be a number")
 
 
 @dataclass(frozen=True)
@@ -62,10 +71,17 @@ class Call:
     Attributes:
         workflow: Names the workflow.
         inputs: Its inputs by name, as plain JSON data.
+
+    Raises:
+        TypeError: One of them is not of its type; see `Pause`.
     """
 
     workflow: str
     inputs: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.workflow, str) or not isinstance(self.inputs, dict):
+            raise TypeError("a Call takes the name of a workflow, and a dict of inputs")
 
 
 class BlockFailedError(Exception):
