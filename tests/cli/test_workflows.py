@@ -96,12 +96,14 @@ def test_validate_checks_each_file_and_what_it_calls(cli: CLI, library: dict[str
     """The good ones on stdout, what is wrong on stderr; nothing runs, and no database is made."""
     (tmp_path / "asking.yaml").write_text(ASKING)
     (tmp_path / "lost.yaml").write_text(CALLING.replace("workflow: one", "workflow: nowhere"))
-    files = ("asking.yaml", "base/calling.yaml", "lost.yaml", "base/broken.yaml", "typo")
+    (tmp_path / "first.yaml").write_text(CALLING.replace("workflow: one", "workflow: asking"))
+    files = ("first.yaml", "asking.yaml", "base/calling.yaml", "lost.yaml", "base/broken.yaml", "typo")
     checked = cli("workflows", "validate", *files, env=library)
     assert checked.code == 1
     assert checked.out.splitlines() == [
-        "asking.yaml: workflow asking, 3 blocks in 3 waves",
-        "base/calling.yaml: workflow calling, 1 blocks in 1 waves",
+        "first.yaml: fine, workflow calling",
+        "asking.yaml: fine, workflow asking",
+        "base/calling.yaml: fine, workflow calling",
     ]
     lost, broken, typo = checked.err.splitlines()
     assert "there is no workflow 'nowhere'" in lost
@@ -121,6 +123,14 @@ def test_a_workflow_is_run_by_its_name_and_calls_others_by_theirs(cli: CLI, libr
     ran = cli("run", "calling", "--json", "--database-url", "memory://", env=library)
     assert ran.code == 0, ran.err
     assert "✓ call/say" in ran.err
+
+
+def test_a_secret_that_is_none_is_named_and_not_shown(cli: CLI, library: dict[str, str]) -> None:
+    """Before anything runs."""
+    ran = cli("run", "calling", "--database-url", "memory://", env={**library, "WORKFLOW_SECRET_PIN": "1234"})
+    assert ran.code == 1
+    assert "WORKFLOW_SECRET_PIN" in ran.error()
+    assert "1234" not in ran.err
 
 
 def test_inputs_are_text_or_json_as_their_types_say(cli: CLI, library: dict[str, str], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.plan import Plan
     from workflows_mcp.settings import Settings
 
-__all__ = ["find_plan", "is_file", "open_library"]
+__all__ = ["check_calls", "find_plan", "is_file", "open_library"]
 
 _FILE_SUFFIXES = {".yaml", ".yml"}
 
@@ -29,28 +29,35 @@ def is_file(word: str) -> bool:
     return os.sep in word or Path(word).suffix.lower() in _FILE_SUFFIXES or Path(word).is_file()
 
 
-def find_plan(word: str, library: "WorkflowLibrary", finder: "PlanFinder | None" = None) -> "Plan":
-    """The workflow that a word stands for, checked as a whole, with all that it calls by name.
+def find_plan(word: str, library: "WorkflowLibrary", finder: "PlanFinder") -> "Plan":
+    """The workflow that a word stands for, checked as a whole.
 
     Args:
         word: A workflow's name, or a file's path.
-        library: Where names are looked up.
-        finder: Knows workflows besides those of the library; what a file holds is made known to it.
+        library: What the finder looks names up in.
+        finder: Is told what a file holds, so that others can call it by its name.
 
     Raises:
         CommandError: There is no workflow of this name.
-        WorkflowNotFoundError: There is no such file, or a workflow that is called by its name is missing.
+        WorkflowNotFoundError: There is no such file.
         WorkflowDefinitionError: It cannot run.
     """
-    from workflows_mcp.engine.finding import PlanFinder
-    from workflows_mcp.engine.nested import NestedWorkflows
-
-    finder = PlanFinder(library) if finder is None else finder
     plan = finder.register(Path(word)) if is_file(word) else finder.find_named(word)
     if plan is None:
         raise _no_such_name(word, library)
-    NestedWorkflows.of(plan, finder.find_named)
     return plan
+
+
+def check_calls(plan: "Plan", finder: "PlanFinder") -> None:
+    """Make sure that what a workflow calls by name is there, and what that calls, too.
+
+    Raises:
+        WorkflowNotFoundError: Something is not.
+        WorkflowDefinitionError: Something cannot run.
+    """
+    from workflows_mcp.engine.nested import NestedWorkflows
+
+    NestedWorkflows.of(plan, finder.find_named)
 
 
 def _no_such_name(name: str, library: "WorkflowLibrary") -> CommandError:

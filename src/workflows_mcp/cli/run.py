@@ -1,15 +1,18 @@
 """`run`: a workflow, to its end or to a question."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from workflows_mcp.cli.database import open_store
-from workflows_mcp.cli.finding import find_plan, open_library
+from workflows_mcp.cli.finding import check_calls, find_plan, open_library
 from workflows_mcp.cli.inputs import InputsFile, InputWords, gather_inputs
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id
 from workflows_mcp.cli.results import print_result
 from workflows_mcp.cli.work import watched
+
+if TYPE_CHECKING:
+    from workflows_mcp.engine.definition import WorkflowDefinition
 
 __all__ = ["run"]
 
@@ -40,7 +43,7 @@ async def run(
     if run_id is not None:
         check_id("--run-id", run_id)
     # Looked at before there is a database, so that a mistake in it does not leave a new one behind.
-    definition = find_plan(workflow, open_library(options.settings())).definition
+    definition = _find(workflow, options)
     async with open_store(options, create=True, memory=True) as store:
         result = await watched(
             store,
@@ -49,3 +52,13 @@ async def run(
             idle=lambda result: f"run {result.run_id} is there already: nothing ran",
         )
         return await print_result(result, store, options)
+
+
+def _find(word: str, options: Options) -> "WorkflowDefinition":
+    from workflows_mcp.engine.finding import PlanFinder
+
+    library = open_library(options.settings())
+    finder = PlanFinder(library)
+    plan = find_plan(word, library, finder)
+    check_calls(plan, finder)
+    return plan.definition

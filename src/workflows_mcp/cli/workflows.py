@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from workflows_mcp.cli.failures import EXIT_ERROR, one_line
-from workflows_mcp.cli.finding import find_plan, is_file, open_library
+from workflows_mcp.cli.failures import EXIT_ERROR, CommandError, one_line
+from workflows_mcp.cli.finding import check_calls, find_plan, is_file, open_library
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import Page, print_json, say
 
@@ -79,8 +79,10 @@ def show_command(workflow: Annotated[str, Parameter(name="WORKFLOW")], /, *, opt
     Returns:
         0.
     """
+    from workflows_mcp.engine.finding import PlanFinder
+
     library = open_library(options.settings())
-    plan = find_plan(workflow, library)
+    plan = find_plan(workflow, library, PlanFinder(library))
     source = _source_of(workflow, library)
     if options.json:
         print_json({"source": source, "definition": plan.data, "waves": plan.wave_lists})
@@ -106,7 +108,7 @@ def show_command(workflow: Annotated[str, Parameter(name="WORKFLOW")], /, *, opt
 def validate_command(
     workflows: Annotated[list[str], Parameter(name="WORKFLOW")], /, *, options: Options = DEFAULT_OPTIONS
 ) -> int:
-    """Check workflows as a whole, without running them. They may call each other, in this order, and the library.
+    """Check workflows as a whole, without running them. They may call each other, and those of the library.
 
     Args:
         workflows: YAML files, or names in the library.
@@ -115,29 +117,42 @@ def validate_command(
     Returns:
         0: all of them can run; 1: one of them cannot. What is wrong stands on stderr.
     """
-    from workflows_mcp.cli.failures import CommandError
+    checked = _check(workflows, open_library(options.settings()))
+    is_fine = all(flaw is None for _, flaw in checked.values())
+    if options.json:
+        rows = [{"workflow": word, "name": name, "problem": flaw} for word, (name, flaw) in checked.items()]
+        print_json({"workflows": rows})
+        return 0 if is_fine else EXIT_ERROR
+    for word, (name, flaw) in checked.items():
+        if flaw is None:
+            sys.stdout.write(f"{one_line(word)}: fine, workflow {one_line(str(name))}\n")
+            sys.stdout.flush()
+        else:
+            say(f"error: {one_line(_with_path(word, flaw))}")
+    return 0 if is_fine else EXIT_ERROR
+
+
+def _check(words: list[str], library: "WorkflowLibrary") -> dict[str, tuple[str | None, str | None]]:
+    """By word: the name of its workflow, and what is wrong with it."""
     from workflows_mcp.engine.finding import PlanFinder
     from workflows_mcp.errors import WorkflowsError
 
-    library = open_library(options.settings())
     finder = PlanFinder(library)
-    checked: list[dict[str, str | None]] = []
-    for word in workflows:
+    plans: dict[str, Plan] = {}
+    checked: dict[str, tuple[str | None, str | None]] = dict.fromkeys(words, (None, None))
+    for word in words:
         try:
-            plan = find_plan(word, library, finder)
+            plans[word] = find_plan(word, library, finder)
         except (WorkflowsError, CommandError) as error:
-            checked.append({"workflow": word, "name": None, "problem": str(error)})
-            if not options.json:
-                say(f"error: {one_line(_with_path(word, str(error)))}")
-            continue
-        checked.append({"workflow": word, "name": plan.definition.name, "problem": None})
-        if not options.json:
-            counts = f"{len(plan.blocks)} blocks in {len(plan.waves)} waves"
-            sys.stdout.write(f"{one_line(word)}: workflow {one_line(plan.definition.name)}, {counts}\n")
-            sys.stdout.flush()
-    if options.json:
-        print_json({"workflows": checked})
-    return EXIT_ERROR if any(one["problem"] is not None for one in checked) else 0
+            checked[word] = None, str(error)
+    # Only now all are known that they may call.
+    for word, plan in plans.items():
+        try:
+            check_calls(plan, finder)
+            checked[word] = plan.definition.name, None
+        except WorkflowsError as error:
+            checked[word] = plan.definition.name, str(error)
+    return checked
 
 
 def schema_command(*, options: Options = DEFAULT_OPTIONS) -> int:  # noqa: ARG001 - every command takes them
