@@ -18,7 +18,9 @@ if TYPE_CHECKING:
         CheckpointStatus,
     )
     from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore
-    from workflows_mcp.engine.executor import WorkflowExecutor, WorkflowResult
+    from workflows_mcp.engine.executor import WorkflowExecutor
+    from workflows_mcp.engine.library import WorkflowLibrary
+    from workflows_mcp.engine.result import RunSummary, WorkflowResult
     from workflows_mcp.errors import (
         CheckpointAlreadyClaimedError,
         CheckpointDecodeError,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
         LeaseLostError,
         SchemaOutOfDateError,
         SchemaTooNewError,
+        ScratchFolderError,
+        SecretError,
         StoreConfigurationError,
         StoreFullError,
         StoreUnavailableError,
@@ -54,14 +58,18 @@ __all__ = [
     "CheckpointTooLargeError",
     "InMemoryCheckpointStore",
     "LeaseLostError",
+    "RunSummary",
     "SQLAlchemyCheckpointStore",
     "SchemaOutOfDateError",
     "SchemaTooNewError",
+    "ScratchFolderError",
+    "SecretError",
     "StoreConfigurationError",
     "StoreFullError",
     "StoreUnavailableError",
     "WorkflowDefinitionError",
     "WorkflowExecutor",
+    "WorkflowLibrary",
     "WorkflowNotFoundError",
     "WorkflowResult",
     "WorkflowsError",
@@ -78,9 +86,11 @@ _MODULES = {
     "CheckpointStatus": "engine.checkpoint",
     "CheckpointStore": "engine.checkpoint_store",
     "InMemoryCheckpointStore": "engine.checkpoint_store",
+    "RunSummary": "engine.result",
     "SQLAlchemyCheckpointStore": "persistence.store",
     "WorkflowExecutor": "engine.executor",
-    "WorkflowResult": "engine.executor",
+    "WorkflowLibrary": "engine.library",
+    "WorkflowResult": "engine.result",
     "block_type": "engine.blocks.python",
     "create_checkpoint_store": "persistence.store",
     "upgrade_schema": "persistence.schema",

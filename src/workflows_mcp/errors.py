@@ -15,6 +15,7 @@
     │   ├── StoreUnavailableError            locked, frozen or gone: worth another try
     │   ├── StoreFullError                   no space left
     │   └── StoreConfigurationError          a URL, path, permission or setting is wrong
+    ├── ScratchFolderError                   the folder for a run's temporary files cannot be trusted
     ├── SecretError                          a secret is not fit to be one
     ├── WorkflowNotFoundError                no workflow has this name, no file this path
     └── WorkflowDefinitionError              a workflow, its inputs or an expression is wrong
@@ -33,6 +34,7 @@ __all__ = [
     "LeaseLostError",
     "SchemaOutOfDateError",
     "SchemaTooNewError",
+    "ScratchFolderError",
     "SecretError",
     "StoreConfigurationError",
     "StoreFullError",
@@ -96,6 +98,10 @@ class StoreFullError(CheckpointStoreError):
 
 class StoreConfigurationError(CheckpointStoreError):
     """A URL, a path, a permission or a setting is wrong; repeating the call will not help."""
+
+
+class ScratchFolderError(WorkflowsError):
+    """The folder for a run's temporary files cannot be made, or others could put files there."""
 
 
 class SecretError(WorkflowsError):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from workflows_mcp.engine.workflow import MAX_FILE_BYTES, WorkflowDefinition, read_workflow
+from workflows_mcp.engine.definition import WorkflowDefinition
+from workflows_mcp.engine.workflow import MAX_FILE_BYTES, read_workflow
 from workflows_mcp.engine.yaml_text import YAMLTextError, parse_yaml
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.engine.probe import Probe, block, text
 from workflows_mcp import (
     CheckpointAlreadyClaimedError,
     CheckpointConfig,
+    CheckpointStatus,
     CheckpointStore,
     LeaseLostError,
     StoreUnavailableError,
@@ -26,6 +28,15 @@ def paused_at(result: WorkflowResult) -> str:
     assert result.is_paused
     assert result.checkpoint_id is not None
     return result.checkpoint_id
+
+
+async def eventually(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Look until it is so, for as long as a slow machine may take."""
+    for _ in range(1000):
+        if await is_so():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it never was so")
 
 
 async def hold(
@@ -86,10 +97,13 @@ async def test_a_run_that_is_held_is_not_recovered(store: CheckpointStore, probe
 async def test_a_block_may_take_longer_than_the_lease(store: CheckpointStore, probe: Probe) -> None:
     """It is renewed as long as the process lives."""
     running = await hold(store, probe, lease_seconds=0.3)
-    deadline = time.monotonic() + 1.0
-    while time.monotonic() < deadline:
+    started = time.monotonic()
+
+    async def has_been_long() -> bool:
         assert await WorkflowExecutor(store).recover() == []
-        await asyncio.sleep(0.05)
+        return time.monotonic() - started > 1
+
+    await eventually(has_been_long)
     probe.release()
     assert (await running).is_success
 
@@ -132,8 +146,13 @@ def with_renewals_gone(running: "asyncio.Task[WorkflowResult]") -> None:
 
 async def until_recovered(store: CheckpointStore) -> WorkflowResult:
     """The result of the one run that is abandoned, as soon as it is."""
-    while not (found := await WorkflowExecutor(store).recover()):
-        await asyncio.sleep(0.02)
+    found: list[WorkflowResult] = []
+
+    async def is_recovered() -> bool:
+        found.extend(await WorkflowExecutor(store).recover())
+        return bool(found)
+
+    await eventually(is_recovered)
     return found[0]
 
 
@@ -168,8 +187,11 @@ async def test_an_executor_recovers_in_the_background(store: CheckpointStore, pr
     await asyncio.wait([running])
     probe.release()
     async with WorkflowExecutor(store, recover_every_seconds=0.05) as executor:
-        while (await executor.list_runs())[0].status != "success":
-            await asyncio.sleep(0.02)
+
+        async def is_over() -> bool:
+            return (await executor.list_runs())[0].status == "success"
+
+        await eventually(is_over)
     assert probe.started == ["a", "a", "b"]
 
 
@@ -194,7 +216,13 @@ async def test_a_run_of_another_program_is_left_alone(store: CheckpointStore, pr
     state = await store.load_checkpoint(head.checkpoint_id)
     assert state is not None
     other = dataclasses.replace(
-        state, checkpoint_id="x", run_id="other", context={}, paused_block_id=None, pause_prompt=None, status="running"
+        state,
+        checkpoint_id="x",
+        run_id="other",
+        context={},
+        paused_block_id=None,
+        pause_prompt=None,
+        status=CheckpointStatus.RUNNING,
     )
     await store.save_checkpoint(other, owner="somebody", lease_seconds=60)
     await store.release_claim("x", "somebody")
@@ -222,8 +250,11 @@ async def test_every_block_is_saved_when_that_is_wanted(store: CheckpointStore, 
         WorkflowExecutor(store, config).execute_workflow(text(block("a"), block("b"), block("c", "a", "b")), run_id="r")
     )
     await probe.all_started.wait()
-    while not [one for one in await store.list_checkpoints(run_id="r") if one.superseded]:
-        await asyncio.sleep(0.01)
+
+    async def is_saved() -> bool:
+        return any(one.superseded for one in await store.list_checkpoints(run_id="r"))
+
+    await eventually(is_saved)
     running.cancel()
     await asyncio.wait([running])
     probe.release()
@@ -266,8 +297,11 @@ async def test_a_store_that_is_away_for_a_while_does_not_end_a_run(
 
     monkeypatch.setattr(store, "renew_lease", fail_twice)
     running = await hold(store, probe, lease_seconds=0.3)
-    while calls < 3:
-        await asyncio.sleep(0.02)
+
+    async def has_renewed() -> bool:
+        return calls > 2
+
+    await eventually(has_renewed)
     assert "is restarting" in caplog.text
     probe.release()
     assert (await running).is_success

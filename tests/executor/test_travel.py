@@ -79,7 +79,7 @@ async def test_what_cannot_be_forked_is_refused(store: CheckpointStore, probe: P
     done = await executor.execute_workflow(SUM, {"n": 1}, run_id="r")
     saved = await store.list_checkpoints()
     assert done.checkpoint_id is not None
-    with pytest.raises(ValueError, match="nothing is left to be done. Fork an earlier"):
+    with pytest.raises(ValueError, match=r"nothing is left to be done\. Fork an earlier"):
         await executor.fork(done.checkpoint_id)
     with pytest.raises(CheckpointNotFoundError, match="no checkpoint 'nope'"):
         await executor.fork("nope")

@@ -15,6 +15,8 @@ async def at_once(work: Iterable[Coroutine[Any, Any, None]]) -> None:
             there were others.
     """
     tasks = [asyncio.ensure_future(one) for one in work]
+    if not tasks:
+        return
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     except BaseException:

@@ -14,16 +14,16 @@ __all__ = ["MAX_FILE_OUTPUT_BYTES", "read_outputs"]
 MAX_FILE_OUTPUT_BYTES = 2**22
 """The largest file that is read as an output."""
 
+_MAX_PATH = 4096  # what Linux takes; a longer one would fill messages
 
-def read_outputs(
-    declared: Mapping[str, FileOutput], paths: Mapping[str, Any], working_dir: str | None
-) -> dict[str, Any]:
+
+def read_outputs(declared: Mapping[str, FileOutput], paths: Mapping[str, Any], working_dir: object) -> dict[str, Any]:
     """Read the files.
 
     Args:
         declared: What each output is read as, by name.
         paths: The paths by name, their expressions evaluated.
-        working_dir: Where relative paths count from; None: where this process is.
+        working_dir: Where relative paths count from; if it is no text, where this process is.
 
     Raises:
         BlockFailedError: A file is not there or cannot be read, is too large, or is not of its type.
@@ -31,10 +31,10 @@ def read_outputs(
     return {name: _read(output, f"outputs.{name}", paths[name], working_dir) for name, output in declared.items()}
 
 
-def _read(output: FileOutput, where: str, path: object, working_dir: str | None) -> Any:  # noqa: ANN401 - JSON data
-    if not isinstance(path, str) or not path or "\0" in path:
+def _read(output: FileOutput, where: str, path: object, working_dir: object) -> Any:  # noqa: ANN401 - JSON data
+    if not isinstance(path, str) or not path or "\0" in path or len(path) > _MAX_PATH:
         raise BlockFailedError(f"{where}.path: it is no path of a file")
-    file = Path(working_dir or "") / path
+    file = Path(working_dir if isinstance(working_dir, str) else "") / path
     try:
         # Not a pipe or a device: opening one may take for ever.
         if not file.is_file():

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 __all__ = ["BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Call", "Pause", "Text"]
 
@@ -13,8 +13,16 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, bool | int | float) else value
 
 
-Text = Annotated[str, BeforeValidator(_as_text)]
+Text = Annotated[
+    str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "number", "boolean"]}, mode="validation")
+]
 """Text; a number or a bool, such as an expression may give, is taken as its text, Python style."""
+
+
+def _check_type(what: str, value: object, *kinds: type) -> None:
+    if not isinstance(value, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{what} must be a {names}, not a {type(value).__name__}")
 
 
 class BlockInputs(BaseModel):
@@ -47,11 +55,20 @@ class Pause:
 
     Attributes:
         prompt: What is asked.
-        metadata: Anything else for whoever asks, as plain JSON data.
+        metadata: Anything else for whoever asks, as plain JSON data. With a number `timeout_seconds` in it, the
+            answer is the text `default` in it when nobody has given another by then.
+
+    Raises:
+        TypeError: One of them is not of its type. Raised here, since here it is the block that fails.
     """
 
     prompt: str
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_type("the prompt of a Pause", self.prompt, str)
+        _check_type("the metadata of a Pause", self.metadata, dict)
+        _check_type("the timeout_seconds of a Pause", self.metadata.get("timeout_seconds", 0), int, float)
 
 
 @dataclass(frozen=True)
@@ -61,10 +78,17 @@ class Call:
     Attributes:
         workflow: Names the workflow.
         inputs: Its inputs by name, as plain JSON data.
+
+    Raises:
+        TypeError: One of them is not of its type; see `Pause`.
     """
 
     workflow: str
     inputs: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _check_type("the workflow of a Call", self.workflow, str)
+        _check_type("the inputs of a Call", self.inputs, dict)
 
 
 class BlockFailedError(Exception):
