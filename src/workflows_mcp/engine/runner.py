@@ -80,6 +80,7 @@ class Runner:
         secrets: What `secrets.NAME` reads, and what must not be kept.
         save: Awaited after every wave but for those of the run's own workflow, and, if `saves_blocks`, after every
             block.
+        confirm: Awaited before a block begins; raises an error when it must not.
         saves_blocks: Whether a block that is over is saved at once.
         max_bytes: What a state may have; None: `MAX_STATE_BYTES`.
         tell: Is told what happens; None: nobody wants to know.
@@ -91,6 +92,7 @@ class Runner:
         *,
         secrets: Secrets,
         save: Callable[[], Awaitable[None]],
+        confirm: Callable[[], Awaitable[None]],
         saves_blocks: bool,
         max_bytes: int | None,
         tell: Callable[[Event], Awaitable[None]] | None,
@@ -98,6 +100,7 @@ class Runner:
         self._progress = progress
         self._secrets = secrets
         self._save = save
+        self._confirm = confirm
         self._saves_blocks = saves_blocks
         self._max_bytes = max_bytes or MAX_STATE_BYTES
         self._tell = tell
@@ -270,6 +273,7 @@ class Runner:
             raise BlockFailedError(describe_inputs(block_type, problems)) from None
         context = BlockContext(block_id=place.block_id, **self._names)
         async with self._slots:
+            await self._confirm()
             try:
                 return await block_type.run(inputs, context)
             except BlockFailedError:
