@@ -23,7 +23,7 @@ from backports import zstd
 from benchmarks.states import SIZES, Shape, StateSource
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.engine.state_json import encode_state
-from workflows_mcp.persistence import statements, writer
+from workflows_mcp.persistence import writer
 from workflows_mcp.persistence.codec import decode_payload, pack
 from workflows_mcp.persistence.dialects.thread import CallThread
 
@@ -173,8 +173,7 @@ def _compressing(plain: bytes, name: str, *, levels: Sequence[int]) -> list[tupl
 
 async def _saving_sql(path: str) -> str:
     async with SQLAlchemyCheckpointStore(path) as store:
-        database = store._database  # noqa: SLF001 - a probe looks inside
-        return database._compile(statements.saving(database.dialect)["one"])[0]  # noqa: SLF001
+        return store._database._saving_sql["one"].sql  # noqa: SLF001 - a probe looks inside
 
 
 def _rows(states: Sequence[CheckpointState], count: int) -> list[tuple[Any, ...]]:

@@ -7,10 +7,10 @@ there.
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workflows_mcp.errors import StoreConfigurationError
@@ -26,6 +26,25 @@ SECRET_PREFIX = "WORKFLOW_SECRET_"  # noqa: S105 - a name
 _SECRET_NAME = re.compile(r"[A-Z0-9_]+")
 
 _DEFAULT_PATH = "checkpoints.db"
+
+_CHECKPOINT_OPTIONS = (
+    "max_per_workflow",
+    "ttl_seconds",
+    "keep_paused",
+    "auto_cleanup",
+    "cleanup_interval_seconds",
+    "max_checkpoint_size_mb",
+    "checkpoint_every",
+)
+
+
+def _none_for_no_limit(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
+_T = TypeVar("_T")
+# An empty variable counts as not set, so that it takes a word to say that there is no limit.
+_Limit = Annotated[_T | None, BeforeValidator(_none_for_no_limit)]
 
 
 class Settings(BaseSettings):
@@ -48,6 +67,14 @@ class Settings(BaseSettings):
         auto_upgrade: Whether the command line brings an existing, older database to head by itself.
         template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
             a later one overrides an earlier one.
+        lease_seconds: How long after a process is gone others may go on with its runs.
+        checkpoint_every: See `CheckpointConfig`, as for all below.
+        max_checkpoint_size_mb: In the environment, `none` means no limit, here and below.
+        max_per_workflow: How many checkpoints of a workflow retention keeps.
+        ttl_seconds: The age after which retention deletes.
+        keep_paused: Whether retention leaves waiting checkpoints alone.
+        auto_cleanup: Whether what runs for long, such as `recover --watch`, does retention in the background.
+        cleanup_interval_seconds: Seconds between two rounds of retention.
     """
 
     model_config = SettingsConfigDict(
@@ -74,6 +101,14 @@ class Settings(BaseSettings):
     auto_upgrade: bool = False
     # Not decoded: pydantic-settings would take nothing but JSON for a list.
     template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
+    lease_seconds: float = Field(default=30.0, gt=0, le=86400)
+    checkpoint_every: Literal["wave", "block"] = "wave"
+    max_checkpoint_size_mb: _Limit[float] = Field(default=10.0, gt=0, allow_inf_nan=False)
+    max_per_workflow: _Limit[int] = Field(default=50, ge=1)
+    ttl_seconds: _Limit[float] = Field(default=7 * 86400.0, gt=0, allow_inf_nan=False)
+    keep_paused: bool = True
+    auto_cleanup: bool = True
+    cleanup_interval_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
 
     @field_validator("template_paths", mode="before")
     @classmethod
@@ -84,6 +119,11 @@ class Settings(BaseSettings):
             return tuple(Path(path.strip()).expanduser() for path in value.split(",") if path.strip())
         except RuntimeError:
             raise ValueError("a path begins with ~ and the name of a user whose home folder is not known") from None
+
+    @property
+    def checkpoint_options(self) -> dict[str, Any]:
+        """What `CheckpointConfig` is made of, by name."""
+        return {name: getattr(self, name) for name in _CHECKPOINT_OPTIONS}
 
     @property
     def url(self) -> str:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,40 +60,77 @@ class Outcome:
         return lines[0]
 
 
-class CLI:
-    """Runs `python -m workflows_mcp` in a folder, with nothing in the environment but what is given."""
+class Forks:
+    """Runs commands in forks of one process that has everything imported: see `forked.py`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("forked.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+        )
+
+    def run(self, words: list[str], folder: Path, environment: dict[str, str], stdin: str = "") -> Outcome:
+        """Run a command to its end, in a folder, with nothing in the environment but this."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        order = {"words": words, "cwd": str(folder), "env": environment, "stdin": stdin}
+        self._server.stdin.write(f"{json.dumps(order)}\n")
+        self._server.stdin.flush()
+        return checked(Outcome(*json.loads(self._server.stdout.readline())))
+
+    def close(self) -> None:
+        """End the process that is forked."""
+        self._server.communicate()
+
+
+class CLI:
+    """Runs `workflows-mcp` in a folder, with nothing in the environment but what is given."""
+
+    def __init__(self, folder: Path, forks: Forks) -> None:
         self.folder = folder
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+        self._forks = forks
 
     def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
-        """Start a command with its streams in pipes."""
+        """Start a command, from the very start of Python, with its streams in pipes."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environment = {**self.environment, **options.pop("env", {})}
         command = [sys.executable, "-m", "workflows_mcp", *map(str, words)]
         return subprocess.Popen(command, text=True, cwd=self.folder, env=environment, **{**pipes, **options})
 
     def finish(self, process: subprocess.Popen[str], stdin: str | None = None) -> Outcome:
-        """Wait for a command's end."""
+        """Wait for the end of a command that was started."""
         with process:
             out, err = process.communicate(stdin, timeout=60)
-        outcome = Outcome(process.returncode, out or "", err or "")
-        assert "Traceback" not in outcome.out + outcome.err, outcome.err
-        assert PASSWORD not in outcome.out + outcome.err
-        return outcome
+        return checked(Outcome(process.returncode, out or "", err or ""))
 
-    def __call__(self, *words: str | Path, stdin: str | None = None, **options: Any) -> Outcome:
+    def __call__(self, *words: str | Path, stdin: str = "", env: dict[str, str] | None = None) -> Outcome:
         """Run a command to its end."""
-        if stdin is not None:
-            options["stdin"] = subprocess.PIPE
-        return self.finish(self.start(*words, **options), stdin)
+        return self._forks.run([str(word) for word in words], self.folder, {**self.environment, **(env or {})}, stdin)
+
+
+def checked(outcome: Outcome) -> Outcome:
+    """What a command did; whatever that is, it shows no traceback and no password."""
+    assert "Traceback" not in outcome.out + outcome.err, outcome.err
+    assert PASSWORD not in outcome.out + outcome.err
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Where most commands are run."""
+    forks = Forks()
+    yield forks
+    forks.close()
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> CLI:
+def cli(tmp_path: Path, forks: Forks) -> CLI:
     """The command, in an empty folder."""
-    return CLI(tmp_path)
+    return CLI(tmp_path, forks)
 
 
 @pytest.fixture

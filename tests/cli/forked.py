@@ -1,14 +1,14 @@
-"""Runs many command lines, each in a process of its own that is forked from one which has imported everything.
+"""Runs command lines, each in a process of its own that is forked from one which has imported everything.
 
-Starting Python and importing SQLAlchemy takes a second a time, and a table of forty command lines is to be tested.
-Reads a JSON list of command lines from stdin, writes `[exit code, stdout, stderr]` of each to stdout as JSON.
+Starting Python and importing SQLAlchemy takes a second a time, and there are many command lines to be tested. Reads
+orders from stdin, one a line, and writes `[exit code, stdout, stderr]` of each to stdout, all as JSON.
 """
 
 import json
 import os
 import sys
 import tempfile
-from typing import IO
+from typing import IO, Any
 
 import alembic.command
 
@@ -24,21 +24,31 @@ __all__ = ["run"]
 PRELOADED = (alembic.command, workflows_mcp.cli.app, workflows_mcp.engine, workflows_mcp.persistence)
 
 
-def run(words: list[str]) -> tuple[int, str, str]:
-    """Run one command line in a fork of this process."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+def run(order: dict[str, Any]) -> tuple[int, str, str]:
+    """Run one command line in a fork of this process.
+
+    Args:
+        order: `words`; `cwd`, `env` and `stdin`: its folder, its whole environment, and what it can read.
+    """
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(order["stdin"].encode())
+        given.seek(0)
         pid = os.fork()
         if pid == 0:
-            _become(words, out, err)
+            _become(order, given, out, err)
         _, status = os.waitpid(pid, 0)
         return os.waitstatus_to_exitcode(status), _text(out), _text(err)
 
 
-def _become(words: list[str], out: IO[bytes], err: IO[bytes]) -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for theirs, ours in ((nothing, 0), (out.fileno(), 1), (err.fileno(), 2)):
-        os.dup2(theirs, ours)
-    sys.argv[1:] = words
+def _become(order: dict[str, Any], *streams: IO[bytes]) -> None:
+    for ours, theirs in enumerate(streams):
+        os.dup2(theirs.fileno(), ours)
+    sys.stdin = os.fdopen(0, encoding="utf-8")  # without what the other one has read ahead
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["env"])
+    tempfile.tempdir = None  # TMPDIR may be another one
+    sys.argv[1:] = order["words"]
     code = 1
     try:
         main()
@@ -56,4 +66,5 @@ def _text(file: IO[bytes]) -> str:
 
 
 if __name__ == "__main__":
-    json.dump([run(words) for words in json.load(sys.stdin)], sys.stdout)
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line))), flush=True)  # noqa: T201 - the answer

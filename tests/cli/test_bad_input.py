@@ -1,17 +1,14 @@
 """Whatever is typed wrong, missing or broken: one line says what it is and what to do, and nothing stored changes."""
 
 import asyncio
-import json
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ASKING, CLI, PASSWORD, Outcome
+from tests.cli.conftest import ASKING, CLI, PASSWORD, Forks, Outcome
 from workflows_mcp.persistence.schema import SchemaManager
 
 NOBODY = f"postgresql://somebody:{PASSWORD}@127.0.0.1:1/nothing"
@@ -52,7 +49,7 @@ CASES: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a checkpoint that is not there": (
         ("resume", "nope", "--response", "x", "--database-url", "head.db"),
         1,
-        "no such checkpoint; those that do: workflows-mcp checkpoints list --paused --database-url head.db",
+        "no such checkpoint; what waits: workflows-mcp runs list --status paused --database-url head.db",
     ),
     "a revision that is not there": (
         ("db", "downgrade", "7", "--database-url", "head.db"),
@@ -71,12 +68,34 @@ CASES: dict[str, tuple[tuple[str, ...], int, str]] = {
     "an env file that is not there": ((*ASK, "head.db", "--env-file", "no.env"), 1, "env file 'no.env' does not exist"),
     "a folder that the demo cannot find": (("demo", "--path", "nowhere"), 1, "there is no folder .*; name one with"),
     "no command": (("fly",), 2, 'Unknown command "fly"'),
-    "a missing argument": (("run",), 2, "FILE requires an argument; see: workflows-mcp run --help"),
+    "a missing argument": (("run",), 2, "WORKFLOW requires an argument; see: workflows-mcp run --help"),
     "a negative limit": (("checkpoints", "list", "--limit", "-1"), 2, "Must be >= 1"),
     "a limit beyond all bounds": (("checkpoints", "list", "--limit", "9" * 30), 2, "Must be <= 1000000"),
     "no cursor": (("checkpoints", "list", "--before", "yesterday"), 2, "--before takes the cursor"),
     "an id that cannot be one": (("checkpoints", "show", ""), 2, "must have 1 to 512 bytes"),
-    "no answer, and no terminal": (("resume", "cp", "--database-url", "head.db"), 2, "give the answer with --response"),
+    "a run that is not there": (
+        ("runs", "show", "r", "--database-url", "head.db"),
+        1,
+        "there is no run 'r'; those that there are: workflows-mcp runs list --database-url head.db",
+    ),
+    "a run to cancel that is not there": (("runs", "cancel", "r", "--database-url", "head.db"), 1, "no run 'r'"),
+    "a run to recover that is not there": (("recover", "r", "--database-url", "head.db"), 1, "'r' has no checkpoint"),
+    "a checkpoint to fork that is not there": (("runs", "fork", "c", "--database-url", "head.db"), 1, "no checkpoint"),
+    "a workflow's name, and no library": (("run", "asking"), 1, "no workflow 'asking' .* WORKFLOWS_TEMPLATE_PATHS"),
+    "a file of inputs that is not there": (
+        ("run", "asking.yaml", "--inputs", "no.json"),
+        1,
+        "'no.json' cannot be read",
+    ),
+    "a file of inputs that holds none": (("run", "asking.yaml", "--inputs", "list.json"), 1, "a mapping of values by"),
+    "a file of inputs that is no JSON": (("run", "asking.yaml", "--inputs", "bad.json"), 1, "bad.json: line 2: it is"),
+    "a file of inputs that is no YAML": (("run", "asking.yaml", "--inputs", "yaml.yaml"), 1, "yaml.yaml: line 2"),
+    "a watch over one run": (("recover", "r", "--watch"), 2, "--watch does not go together with one run"),
+    "a lease of no time": (
+        (*ASK, "head.db", "--env-file", "lease.env"),
+        1,
+        "WORKFLOWS_LEASE_SECONDS: .*greater than 0",
+    ),
 }
 
 
@@ -86,6 +105,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bad")
     for name, text in WORKFLOWS.items():
         (folder / f"{name}.yaml").write_text(text)
+    for name, text in {"list.json": "[1]", "bad.json": "{\n", "lease.env": "WORKFLOWS_LEASE_SECONDS=0\n"}.items():
+        (folder / name).write_text(text)
     (folder / "text.db").write_text("This is a text, and a long one at that. " * 10)
 
     async def make_databases() -> None:
@@ -113,21 +134,11 @@ def files_before(folder: Path) -> Mapping[str, object]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(folder: Path, files_before: Mapping[str, object]) -> dict[str, Outcome]:
-    """What each command line came to, in a process of its own."""
+def outcomes(folder: Path, files_before: Mapping[str, object], forks: Forks) -> dict[str, Outcome]:
+    """What each command line came to."""
     assert files_before
-    environment = {**CLI(folder).environment, "WORKFLOWS_DEADLINE_SECONDS": "1"}
-    ran = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("forked.py"))],
-        input=json.dumps([words for words, _, _ in CASES.values()]),
-        cwd=folder,
-        env=environment,
-        text=True,
-        capture_output=True,
-        check=True,
-    )
-    assert ran.stderr == ""
-    return dict(zip(CASES, (Outcome(*fields) for fields in json.loads(ran.stdout)), strict=True))
+    environment = {**CLI(folder, forks).environment, "WORKFLOWS_DEADLINE_SECONDS": "1"}
+    return {case: forks.run(list(words), folder, environment) for case, (words, _, _) in CASES.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -167,12 +178,12 @@ def test_a_setting_that_is_wrong_is_named(cli: CLI) -> None:
 def test_a_bug_is_one_line_too_and_the_traceback_is_there_when_asked_for(cli: CLI, tmp_path: Path) -> None:
     """The exception's own text is left out: it may quote what is stored."""
     (tmp_path / "sitecustomize.py").write_text(
-        "from workflows_mcp.cli import runs\ndef fail(_): raise KeyError('a payload')\nruns.parse_inputs = fail\n"
+        "from workflows_mcp.cli import run\ndef fail(*_): raise KeyError('a payload')\nrun.gather_inputs = fail\n"
     )
     broken = {"PYTHONPATH": str(tmp_path)}
-    outcome = cli("run", "any.yaml", env=broken)
+    outcome = cli.finish(cli.start("run", "any.yaml", env=broken))
     assert outcome.code == 1
-    assert re.search(r"unexpected KeyError at cli/runs.py:\d+: a bug; set WORKFLOWS_DEBUG=1", outcome.error())
+    assert re.search(r"unexpected KeyError at cli/run.py:\d+: a bug; set WORKFLOWS_DEBUG=1", outcome.error())
     with cli.start("run", "any.yaml", env={**broken, "WORKFLOWS_DEBUG": "1"}) as process:
         _, err = process.communicate()
     assert "Traceback" in err

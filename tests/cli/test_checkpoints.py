@@ -29,8 +29,9 @@ def test_a_listing_keeps_to_its_filters(cli: CLI, waiting: WorkflowResult) -> No
     """All of them at once, and one that matches nothing."""
     base = ("checkpoints", "list", "--json", "--database-url", "runs.db")
     all_of_them = ("--workflow", "asking", "--run", waiting.run_id, "--status", "paused", "--paused")
-    processes = [cli.start(*base, *words) for words in (all_of_them, ("--no-paused", "--status", "paused"))]
-    found, nothing = [cli.finish(process).json()["checkpoints"] for process in processes]
+    found, nothing = [
+        cli(*base, *words).json()["checkpoints"] for words in (all_of_them, ("--no-paused", "--status", "paused"))
+    ]
     assert [one["checkpoint_id"] for one in found] == [waiting.checkpoint_id]
     assert found[0]["pause_prompt"] == "Go on, Ann?"
     assert "payload" not in found[0]
@@ -40,8 +41,7 @@ def test_a_listing_keeps_to_its_filters(cli: CLI, waiting: WorkflowResult) -> No
 def test_show_prints_metadata_and_the_state(cli: CLI, waiting: WorkflowResult) -> None:
     """As text for people, and as the same data for programs."""
     words = ("checkpoints", "show", str(waiting.checkpoint_id), "--database-url", "runs.db")
-    processes = [cli.start(*words), cli.start(*words, "--json")]
-    text, data = (cli.finish(process) for process in processes)
+    text, data = cli(*words), cli(*words, "--json")
     assert f"checkpoint_id         {waiting.checkpoint_id}\n" in text.out
     assert '"who": "Ann"' in text.out
     assert data.json()["metadata"]["status"] == "paused"
@@ -79,9 +79,8 @@ def test_a_reader_that_stops_reading_is_no_error(cli: CLI, waiting: WorkflowResu
 
 def test_a_listing_creates_no_database_but_the_default_one(cli: CLI, tmp_path: Path) -> None:
     """A path that was typed may be a typo."""
-    typed = cli.start("checkpoints", "list", "--database-url", "typo.db")
+    missing = cli("checkpoints", "list", "--database-url", "typo.db")
     default = cli("checkpoints", "list")
-    missing = cli.finish(typed)
     assert missing.code == 1
     assert "create it with: workflows-mcp db upgrade" in missing.error()
     assert not (tmp_path / "typo.db").exists()

@@ -14,14 +14,8 @@ def test_each_command_tells_where_the_schema_was_and_is(cli: CLI, tmp_path: Path
     assert str(tmp_path / "new.db") in up["database"]
     assert "is at revision 0001 (before: revision 0002)" in cli("db", "downgrade", "0001", *url).out
 
-    current, check, listing = (
-        cli.finish(process)
-        for process in [
-            cli.start("db", "current", *url, "--json"),
-            cli.start("db", "check", *url),
-            cli.start("checkpoints", "list", *url),
-        ]
-    )
+    current = cli("db", "current", *url, "--json")
+    check, listing = cli("db", "check", *url), cli("checkpoints", "list", *url)
     assert (current.json()["revision"], current.json()["head"]) == ("0001", "0002")
     for refused in (check, listing):
         assert refused.code == 1

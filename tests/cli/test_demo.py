@@ -54,6 +54,7 @@ def test_the_demo_kills_its_worker_and_tells_how_the_run_went_on(cli: CLI, folde
     assert len({first, second, third}) == 3
     assert f"kill -9 {first}\n" in told
     assert "Saved as done: folder, git_state, files." in told
+    assert "The dead process still holds the run, by a lease of 2 s" in told
     assert "None of the 3 blocks that were saved as done ran again." in told
     assert "# Release check of a thing to release" in told
     assert "The demo answers by itself: not ready yet" in told
@@ -125,7 +126,13 @@ async def test_a_worker_that_is_killed_takes_its_commands_along(tmp_path: Path) 
     command = f"echo $$ > {tmp_path}/started; sleep 600"
     workflow.write_text(f"name: long\nblocks:\n- {{id: a, type: Shell, inputs: {{command: '{command}'}}}}\n")
     await upgrade_schema(str(tmp_path / "runs.db"))
-    job: dict[str, object] = {"workflow": str(workflow), "inputs": {}, "run_id": "r", "env_file": None}
+    job: dict[str, object] = {
+        "workflow": str(workflow),
+        "inputs": {},
+        "run_id": "r",
+        "env_file": None,
+        "lease_seconds": 2,
+    }
     async with start_worker(action="run", database_url=str(tmp_path / "runs.db"), **job) as worker:
         following = asyncio.create_task(_follow(worker))
         running = os.pidfd_open(int(await asyncio.to_thread((tmp_path / "started").read_text)))

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from workflows_mcp.cli.live import describe_event
 from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.telling import Teller
 from workflows_mcp.engine.events import RunStarted
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -41,7 +41,7 @@ def test_a_cell_is_never_broken(monkeypatch: pytest.MonkeyPatch, width: int, has
 
 def test_names_cannot_move_the_cursor_of_a_terminal() -> None:
     """Neither a run id that was typed nor a workflow's name."""
-    line = describe_event(RunStarted("r\x1b[2J", "w\x9b\n", (("a",),), 0, continued=False), 1)
+    line = Teller().tell(RunStarted("r\x1b[2J", "w\x9b\n", (("a",),), 0, continued=False))
     assert line == "run r [2J of w : 1 blocks in 1 waves"
 
 

@@ -1,287 +1,173 @@
-"""`run`, `resume` and `recover`, as scripts and people use them."""
+"""`runs list`, `show`, `cancel` and `fork`."""
 
 import asyncio
+import contextlib
 import os
-import pty
 import shlex
-import signal
-import subprocess
-import time
+import shutil
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
-from tests.cli.conftest import CLI, PASSWORD
-from workflows_mcp import WorkflowResult, upgrade_schema
+from tests.cli.conftest import CLI
+from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
+from workflows_mcp.engine.events import BlockStarted, Event
 
-KEYS = ["status", "outputs", "error", "run_id", "checkpoint_id", "prompt"]
+DATABASE = ("--database-url", "runs.db")
 
-
-def test_a_run_pauses_with_the_command_that_resumes_it_and_that_command_works(cli: CLI, asking: Path) -> None:
-    """What is printed can be pasted, with quotes and spaces in names and values; progress stays off stdout."""
-    ran = cli("run", asking, "--input", "who=O'Neil & Sons", "--database-url", "my runs.db")
-    assert ran.code == 0
-    assert "Go on, O'Neil & Sons?" in ran.out
-    assert "greet" in ran.err
-    assert "greet" not in ran.out
-
-    command = next(line for line in ran.out.splitlines() if "workflows-mcp resume" in line)
-    program, *words = shlex.split(command.replace("TEXT", "'yes, go on'"))
-    assert program == "workflows-mcp"
-    resumed = cli(*words)
-    assert resumed.code == 0, resumed.err
-    assert resumed.out.startswith("success: run ")
-    assert "  greeting: hello O'Neil & Sons\n  answer: yes, go on\n" in resumed.out
-
-
-def test_json_is_one_object_whatever_the_run_comes_to(cli: CLI, asking: Path, tmp_path: Path) -> None:
-    """Three runs at a time, each with the same six keys on stdout and nothing else."""
-    failing = tmp_path / "failing.yaml"
-    failing.write_text("name: f\nblocks:\n- {id: a, type: Shell, inputs: {command: 'echo no good >&2; exit 3'}}\n")
-    pausing = cli.start("run", asking, "--input", "who=Ann", "--json", "--database-url", "pausing.db")
-    failed = cli("run", failing, "--json", "--database-url", "failing.db")
-    paused = cli.finish(pausing)
-
-    assert (paused.code, failed.code) == (0, 1)
-    assert list(paused.json()) == list(failed.json()) == KEYS
-    assert paused.json()["status"] == "paused"
-    assert paused.json()["prompt"] == "Go on, Ann?"
-    assert paused.json()["outputs"] == {}
-    assert failed.json()["status"] == "failure"
-    assert "exit code 3" in failed.json()["error"]
-    last = failed.err.splitlines()[-1]
-    assert last.startswith("error: run ")
-    assert "no good" in last
-
-
-def test_the_answer_may_come_from_stdin_and_is_taken_once(cli: CLI, waiting: WorkflowResult) -> None:
-    """A second answer to the same checkpoint is refused, and nothing runs."""
-    words = ("resume", str(waiting.checkpoint_id), "--response", "-", "--json", "--database-url", "runs.db")
-    resumed = cli(*words, stdin="line 1\nline 2\n")
-    assert resumed.code == 0
-    assert list(resumed.json()) == KEYS
-    assert resumed.json()["status"] == "success"
-    assert resumed.json()["outputs"] == {"greeting": "hello Ann", "answer": "line 1\nline 2"}
-
-    again = cli(*words, stdin="once more")
-    assert again.code == 1
-    assert "has already gone on" in again.error()
-    listing = shlex.split(again.error().partition("workflows-mcp ")[2])
-    assert listing == ["checkpoints", "list", "--run", waiting.run_id, "--limit", "1", "--database-url", "runs.db"]
-    assert "✓ question: answered\n" in resumed.err
-    assert again.out == ""
-
-
-def test_a_repeated_run_id_gives_the_result_and_does_not_run_again(cli: CLI, tmp_path: Path) -> None:
-    """A script may be started twice with the same run id."""
-    workflow = tmp_path / "count.yaml"
-    workflow.write_text(
-        "name: count\nblocks:\n- {id: a, type: Shell, inputs: {command: 'echo >> ran'}}\noutputs: {done: 'yes'}\n"
-    )
-    words = ("run", workflow, "--run-id", "nightly", "--json", "--database-url", "runs.db")
-    first, second = cli(*words), cli(*words)
-    assert first.json()["run_id"] == "nightly"
-    assert second.json() == first.json()
-    assert second.err.splitlines()[-1] == "run nightly is there already: nothing ran"
-    assert "nothing ran" not in first.err
-    assert (tmp_path / "ran").read_text() == "\n"
-
-
-def test_memory_runs_but_says_that_nobody_can_answer(cli: CLI, asking: Path) -> None:
-    """No command is printed that could not work."""
-    ran = cli("run", asking, "--input", "who=Ann", "--database-url", "memory://")
-    assert ran.code == 0
-    assert "kept in memory" in ran.out
-    assert "workflows-mcp resume" not in ran.out
-
-
-def test_without_any_setting_the_database_is_created_in_the_data_folder_and_its_path_told(
-    cli: CLI, asking: Path, tmp_path: Path
-) -> None:
-    """A newcomer needs no set-up, and knows where the data is."""
-    ran = cli("run", asking, "--input", "who=Ann")
-    path = tmp_path / ".local/share/workflows-mcp/checkpoints.db"
-    assert ran.code == 0
-    assert path.is_file()
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert str(path) in ran.err
-    assert "--database-url" not in ran.out
-
-
-def test_the_env_file_is_read_when_it_is_named(cli: CLI, asking: Path, tmp_path: Path) -> None:
-    """A .env file that happens to lie in the folder is not obeyed."""
-    (tmp_path / "settings.env").write_text("WORKFLOWS_DATABASE_URL=from-env-file.db\n")
-    (tmp_path / ".env").write_text("WORKFLOWS_DATABASE_URL=stranger.db\n")
-    ran = cli("run", asking, "--input", "who=Ann", "--env-file", "settings.env")
-    assert "--env-file settings.env" in ran.out
-    assert (tmp_path / "from-env-file.db").exists()
-    assert not (tmp_path / "stranger.db").exists()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_stops_its_blocks_and_says_how_it_goes_on(
-    cli: CLI, tmp_path: Path, number: signal.Signals
-) -> None:
-    """The printed command continues the run; what was saved does not run again."""
-    os.mkfifo(tmp_path / "started")
-    workflow = tmp_path / "waiting.yaml"
-    workflow.write_text(
-        "name: waiting\nblocks:\n"
-        "- {id: quick, type: Shell, inputs: {command: 'echo >> quick-ran'}}\n"
-        "- id: slow\n  type: Shell\n  depends_on: [quick]\n"
-        "  inputs: {command: 'test -e go || { echo $$ > started; exec sleep 600; }'}\n"
-    )
-    process = cli.start("run", workflow, "--database-url", "runs.db")
-    block = int((tmp_path / "started").read_text())  # opening a FIFO waits for the block to open it too
-    process.send_signal(number)
-    interrupted = cli.finish(process)
-    last = interrupted.err.splitlines()[-1]
-    assert interrupted.code == 128 + number
-    assert last.startswith("interrupted; go on with: workflows-mcp recover ")
-    with pytest.raises(ProcessLookupError):
-        os.kill(block, 0)
-
-    if number == signal.SIGINT:
-        (tmp_path / "go").touch()
-        recovered = cli(*shlex.split(last.partition("workflows-mcp ")[2]))
-        assert recovered.code == 0, recovered.err
-        assert recovered.out.startswith("success: run ")
-        assert (tmp_path / "quick-ran").read_text() == "\n"
-
-
-HOLDING = """\
-name: holding
+DEPLOYING = """\
+name: deploying
+inputs:
+  places: {type: list, default: [eu, us]}
+  code: {type: num, default: 0}
 blocks:
-  - id: hold
-    type: Shell
-    inputs: {command: "echo > started; cat go"}
+  - {id: build, type: Shell, inputs: {command: "echo >> built; exit {{ inputs.code }}"}}
+  - id: approve
+    type: Prompt
+    depends_on: [build]
+    for_each: "{{ inputs.places }}"
+    inputs: {prompt: "Deploy to {{ each.value }}?", choices: ["yes", "no"]}
+  - {id: hold, type: Shell, depends_on: [approve], inputs: {command: "sleep 600"}}
+outputs:
+  answers: "{{ inputs.places }}"
 """
+"""A workflow that builds, asks for each place, and then never ends by itself."""
 
 
-@pytest.mark.parametrize("kind", ["terminal", "pipe"])
-def test_a_run_whose_watcher_goes_away_ends_as_it_would_have(cli: CLI, tmp_path: Path, kind: str) -> None:
-    """Its progress is shown to nobody, and its result is not the worse for that."""
-    (tmp_path / "w.yaml").write_text(HOLDING)
-    for name in ("started", "go"):
-        os.mkfifo(tmp_path / name)
-    ours, theirs = pty.openpty() if kind == "terminal" else os.pipe()
-    process = cli.start("run", "w.yaml", "--json", "--database-url", "runs.db", stderr=theirs, env={"TERM": "xterm"})
-    os.close(theirs)
-    (tmp_path / "started").read_text()
-    os.close(ours)
-    (tmp_path / "go").write_text("on")
-    outcome = cli.finish(process)
-    assert outcome.code == 0
-    assert outcome.json()["status"] == "success"
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with a run of each kind; the ids say which."""
+    folder = tmp_path_factory.mktemp("runs")
+    asyncio.run(_make_runs(folder / "runs.db"))
+    return folder / "runs.db"
 
 
-def test_a_run_begins_although_nobody_can_be_told_of_its_database(cli: CLI, asking: Path) -> None:
-    """The note that a database was created goes nowhere."""
-    ours, theirs = os.pipe()
-    os.close(ours)
-    process = cli.start("run", asking, "--input", "who=Ann", "--json", "--database-url", "runs.db", stderr=theirs)
-    os.close(theirs)
-    outcome = cli.finish(process)
-    assert outcome.code == 0
-    assert outcome.json()["status"] == "paused"
+async def _make_runs(path: Path) -> None:
+    holding = asyncio.Event()
 
+    async def notice(event: Event) -> None:
+        if isinstance(event, BlockStarted) and event.block_id == "hold":
+            holding.set()
 
-def test_a_closed_stdin_is_no_answer(cli: CLI, waiting: WorkflowResult) -> None:
-    """As an empty one."""
-    words = ("resume", str(waiting.checkpoint_id), "--database-url", "runs.db")
-    outcome = cli(*words, stdin=None, preexec_fn=lambda: os.close(0))
-    assert outcome.code == 2
-    assert "give the answer with --response" in outcome.error()
-
-
-def test_a_second_signal_does_not_break_the_cleanup_off(cli: CLI, tmp_path: Path) -> None:
-    """Whoever presses Ctrl-C twice learns all the same how the run goes on."""
-    (tmp_path / "w.yaml").write_text(HOLDING)
-    os.mkfifo(tmp_path / "started")
-    os.mkfifo(tmp_path / "go")
-    process = cli.start("run", "w.yaml", "--database-url", "runs.db")
-    (tmp_path / "started").read_text()
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.003)  # two that are pending at once would be one
-    process.send_signal(signal.SIGINT)
-    outcome = cli.finish(process)
-    assert outcome.code == 130
-    assert outcome.err.splitlines()[-1].startswith("interrupted; go on with: workflows-mcp recover ")
-
-
-def test_signals_that_come_while_the_interpreter_shuts_down_change_nothing(cli: CLI, tmp_path: Path) -> None:
-    """Not the exit code, and not what was said."""
-    (tmp_path / "w.yaml").write_text(HOLDING)
-    os.mkfifo(tmp_path / "started")
-    os.mkfifo(tmp_path / "go")
-    process = cli.start("run", "w.yaml", "--database-url", "runs.db")
-    (tmp_path / "started").read_text()
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    said = next(line for line in process.stderr if line.startswith("interrupted"))
-    while process.poll() is None:  # at every moment up to the end
-        process.send_signal(signal.SIGINT)
-    assert process.returncode == 130
-    assert "workflows-mcp recover" in said
-    assert process.stderr.read() == ""
-    process.communicate()
-
-
-def test_a_database_that_fails_under_a_run_is_told_with_how_it_goes_on(cli: CLI, tmp_path: Path) -> None:
-    """Once it is repaired."""
-    (tmp_path / "break.py").write_text(
-        "import sqlite3\n"
-        "database = sqlite3.connect('runs.db')\n"
-        "tables = database.execute(\"SELECT name FROM sqlite_master WHERE name LIKE '%checkpoints'\").fetchall()\n"
-        "for (name,) in tables:\n"
-        "    database.execute(f'ALTER TABLE {name} RENAME TO gone')\n"
-        "database.commit()\n"
-    )
-    (tmp_path / "w.yaml").write_text("name: w\nblocks:\n- {id: a, type: Shell, inputs: {command: python3 break.py}}\n")
-    outcome = cli("run", "w.yaml", "--run-id", "r", "--database-url", "runs.db")
-    assert outcome.code == 1
-    last = outcome.err.splitlines()[-1]
-    assert last.startswith("error: ")
-    assert last.endswith("; go on with: workflows-mcp recover r --database-url runs.db")
-
-
-def test_on_a_terminal_resume_asks(cli: CLI, waiting: WorkflowResult) -> None:
-    """The prompt is shown, and the answer read, on the terminal."""
-    ours, theirs = pty.openpty()
-    words = ("resume", str(waiting.checkpoint_id), "--database-url", "runs.db", "--json")
-    with cli.start(*words, stdin=theirs, stderr=theirs, env={"TERM": "xterm"}) as process:
-        os.close(theirs)
-        shown = ""
-        while "> " not in shown:
-            shown += os.read(ours, 1000).decode()
-        os.write(ours, b"typed\n")
-        out = _drain(process, ours)
-    assert "Go on, Ann?" in shown
-    assert process.returncode == 0
-    assert '"answer": "typed"' in out
-
-
-def test_no_password_stands_in_the_command_that_resumes(cli: CLI, asking: Path, postgres_url: str) -> None:
-    """A password is typed into the URL although the server wants none; it must come back nowhere."""
-    parts = urlsplit(postgres_url)
-    user, host = parts.username, parts.netloc.rpartition("@")[2]
-    url = parts._replace(netloc=f"{user}:{PASSWORD}@{host}").geturl()
-    asyncio.run(upgrade_schema(url))
-    ran = cli("run", asking, "--input", "who=Ann", "--database-url", url)
-    assert ran.code == 0, ran.err
-    assert f"postgresql://{user}@{host}/" in ran.out
-    assert "with the password put back" in ran.out
-
-
-def _drain(process: subprocess.Popen[str], terminal: int) -> str:
-    """What is printed on stdout, while what goes to the terminal is read and dropped."""
+    await upgrade_schema(str(path))
+    before = Path.cwd()
+    os.chdir(path.parent)
     try:
-        while os.read(terminal, 1000):
-            pass
-    except OSError:  # how Linux says that the other end is closed
-        pass
+        async with SQLAlchemyCheckpointStore(str(path)) as store:
+            executor = WorkflowExecutor(store, on_event=notice)
+            executor.load_workflow(DEPLOYING)
+            executor.load_workflow("name: fine\nblocks: [{id: a, type: Shell, inputs: {command: 'true'}}]\n")
+            await executor.execute_workflow("fine", run_id="good")
+            await executor.execute_workflow("deploying", {"code": 3}, run_id="bad")
+            stopped = await executor.execute_workflow("deploying", {"places": ["eu"]}, run_id="stopped")
+            held = asyncio.create_task(executor.resume_workflow(str(stopped.checkpoint_id), "yes"))
+            await holding.wait()
+            held.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await held
+            await executor.execute_workflow("deploying", run_id="asking")
     finally:
-        os.close(terminal)
-    assert process.stdout is not None
-    return process.stdout.read()
+        os.chdir(before)
+
+
+@pytest.fixture
+def made(template: Path, tmp_path: Path) -> None:
+    """The same in the command's folder."""
+    shutil.copyfile(template, tmp_path / "runs.db")
+
+
+@pytest.mark.usefixtures("made")
+def test_each_run_is_listed_once_with_what_it_has_come_to(cli: CLI) -> None:
+    """The one that was saved last first; one that nobody holds any more is told apart, and filters and pages work."""
+    listing = cli("runs", "list", *DATABASE)
+    header, *rows = listing.out.splitlines()
+    assert header.split() == ["run", "workflow", "status", "wave", "age", "prompt"]
+    assert [row.split()[:4] for row in rows] == [
+        ["asking", "deploying", "paused", "1"],
+        ["stopped", "deploying", "abandoned", "2"],
+        ["bad", "deploying", "failure", "3"],
+        ["good", "fine", "success", "1"],
+    ]
+    assert rows[0].endswith("Deploy to eu?")
+
+    first = cli("runs", "list", "--workflow", "deploying", "--limit", "2", "--json", *DATABASE).json()
+    assert [(run["run_id"], run["abandoned"]) for run in first["runs"]] == [("asking", False), ("stopped", True)]
+    page = ("--workflow", "deploying", "--limit", "2", "--before", first["next"])
+    assert [run["run_id"] for run in cli("runs", "list", *page, "--json", *DATABASE).json()["runs"]] == ["bad"]
+    failed = cli("runs", "list", "--status", "failure", "--json", *DATABASE).json()
+    assert [run["run_id"] for run in failed["runs"]] == ["bad"]
+
+
+@pytest.mark.usefixtures("made")
+def test_show_tells_where_a_run_stands_and_the_commands_that_are_printed_work(cli: CLI) -> None:
+    """The question with its choices, the blocks with their items, the checkpoints."""
+    shown = cli("runs", "show", "asking", *DATABASE)
+    assert shown.code == 0
+    assert "Deploy to eu?\n(the answer: one of: yes, no)\nAsked after it: approve[1]\n" in shown.out
+    rows = [line.split() for line in shown.out.splitlines()]
+    assert [row[:2] for row in rows if row and row[0].startswith(("build", "approve", "hold"))] == [
+        ["build", "succeeded"],
+        ["approve", "paused"],
+        ["approve[0]", "paused"],
+        ["approve[1]", "paused"],
+        ["hold", "not"],
+    ]
+    assert [row[2:4] for row in rows if len(row) == 5 and row[1] == "s" and row[2] in {"running", "paused"}] == [
+        ["paused", "1"],
+        ["running", "1"],
+        ["running", "0"],
+    ]
+    commands = [line.split(maxsplit=1)[1] for line in shown.out.splitlines() if line.startswith("  workflows-mcp ")]
+    assert [command.split()[0] for command in commands] == ["resume", "runs", "runs"]
+    answered = cli(*shlex.split(commands[0].replace("TEXT", "yes")))
+    assert "Deploy to us?" in answered.out
+    cancelled = cli(*shlex.split(commands[1]))
+    assert cancelled.out.startswith("cancelled: run asking\n")
+    assert cli("runs", "show", "asking", "--json", *DATABASE).json()["run"]["status"] == "cancelled"
+
+
+@pytest.mark.usefixtures("made")
+def test_what_can_be_done_depends_on_what_a_run_has_come_to(cli: CLI) -> None:
+    """An abandoned one is recovered, one that failed is tried again, and nothing is to be done about a success."""
+
+    def commands(run_id: str) -> list[list[str]]:
+        found = cli("runs", "show", run_id, "--json", *DATABASE).json()["commands"]
+        return [shlex.split(command)[1:3] for command in found.values()]
+
+    assert commands("stopped")[0] == ["recover", "stopped"]
+    assert commands("bad") == [["runs", "fork"]]
+    assert ["runs", "cancel"] not in commands("good")
+    failed = cli("runs", "show", "bad", *DATABASE).out
+    assert "error     block 'build' failed: the command ended with exit code 3" in failed
+    assert "skipped" in failed
+
+
+@pytest.mark.usefixtures("made")
+def test_what_is_over_is_not_cancelled(cli: CLI) -> None:
+    """And what had been cancelled before is."""
+    over = cli("runs", "cancel", "good", *DATABASE)
+    assert over.code == 1
+    assert "run good was over before, as a success" in over.error()
+    first, second = (cli("runs", "cancel", "stopped", "--json", *DATABASE) for _ in range(2))
+    assert (first.code, second.code) == (0, 0)
+    assert first.json() == second.json()
+    assert cli("recover", "stopped", *DATABASE).code == 3
+
+
+@pytest.mark.usefixtures("made")
+def test_a_fork_is_a_new_run_that_repeats_nothing_but_what_failed(cli: CLI, tmp_path: Path) -> None:
+    """With other inputs, under a name of its own; the other run stays as it was."""
+    runs = {run["run_id"]: run for run in cli("runs", "list", "--json", *DATABASE).json()["runs"]}
+    forked = cli("runs", "fork", runs["asking"]["checkpoint_id"], "--run-id", "mine", *DATABASE)
+    assert forked.out.startswith("paused: run mine\n\nDeploy to eu?")
+    assert not (tmp_path / "built").exists()
+
+    retried = cli("runs", "fork", runs["bad"]["checkpoint_id"], "--input", "code=0", "--json", *DATABASE)
+    assert retried.json()["status"] == "paused"
+    assert (tmp_path / "built").read_text() == "\n"
+    after = {run["run_id"]: run for run in cli("runs", "list", "--json", *DATABASE).json()["runs"]}
+    assert after["mine"]["parent_checkpoint_id"] == runs["asking"]["checkpoint_id"]
+    assert after["asking"]["checkpoint_id"] == runs["asking"]["checkpoint_id"]
+
+    success = cli("runs", "fork", runs["good"]["checkpoint_id"], *DATABASE)
+    assert "is the end of a run that succeeded" in success.error()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.conftest import OpenStore
@@ -28,8 +28,7 @@ from workflows_mcp import (
     upgrade_schema,
 )
 from workflows_mcp.engine.filters import CheckpointFilter
-from workflows_mcp.persistence import retention_statements, statements
-from workflows_mcp.persistence.models import CheckpointRecord
+from workflows_mcp.persistence import lease_statements, retention_statements, statements
 from workflows_mcp.persistence.store import _chunks
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import assert_same, make_state
@@ -76,18 +75,6 @@ async def test_a_status_of_a_newer_version_is_listed_as_it_is(
     await raw.execute(database_url, "UPDATE checkpoints SET status = 'suspended'")
     [metadata] = await store.list_checkpoints()
     assert str(metadata.status) == "suspended"
-
-
-async def test_saving_again_leaves_lease_and_pin_alone(store: SQLAlchemyCheckpointStore, database_url: str) -> None:
-    """They belong to the checkpoint's place, not to its state."""
-    await store.save_checkpoint(make_state("one"))
-    true = "true" if raw.is_postgres(database_url) else "1"
-    await raw.execute(
-        database_url, f"UPDATE checkpoints SET pinned = {true}, lease_owner = 'me', lease_expires_at = 5.0"
-    )
-    await store.save_checkpoint(make_state("one", workflow_name="other"))
-    columns = "SELECT workflow_name, pinned, lease_owner, lease_expires_at FROM checkpoints"
-    assert await raw.fetch(database_url, columns) == [("other", True, "me", 5.0)]
 
 
 def test_iteration_holds_a_bounded_number_of_bytes() -> None:
@@ -358,20 +345,64 @@ def test_a_listing_that_may_walk_far_does_not_hold_up_loads(wanted: CheckpointFi
     assert not statements.is_indexed(wanted)
 
 
-async def test_leases_that_ran_out_are_read_off_an_index(filled: SQLAlchemyCheckpointStore, database_url: str) -> None:
-    """However many checkpoints there are that nobody holds."""
-    true = "superseded = 0" if not raw.is_postgres(database_url) else "NOT superseded"
+async def test_abandoned_runs_are_read_off_an_index(filled: SQLAlchemyCheckpointStore, database_url: str) -> None:
+    """In its order, however many checkpoints there are that nobody holds, or that somebody does."""
     await raw.execute(
         database_url,
-        "UPDATE checkpoints SET lease_owner = 'me', lease_expires_at = created_at WHERE checkpoint_id LIKE 'c1%'",
+        "UPDATE checkpoints SET lease_owner = 'me', lease_expires_at = created_at * 1e6 WHERE checkpoint_id LIKE 'c1%'",
         "ANALYZE",
     )
-    query = select(CheckpointRecord.checkpoint_id).where(
-        text(f"lease_owner IS NOT NULL AND {true} AND status = 'running'"), CheckpointRecord.lease_expires_at < 500.0
-    )
     async with filled._database.engine.connect() as connection:
-        plan = await explain(connection, statements.Query(query.order_by(CheckpointRecord.lease_expires_at).limit(50)))
-    assert_plan(plan, "leases")
+        plan = await explain(connection, lease_statements.abandoned(50))
+        assert_plan(plan, "leases")
+        end = "Index Cond: .*lease_expires_at <=" if raw.is_postgres(database_url) else "lease_expires_at<"
+        assert re.search(end, plan), plan
+        assert_plan(await explain(connection, lease_statements.abandoned(None)), "leases")
+    assert len(await filled.list_abandoned(50)) == 50
+
+
+@pytest.mark.parametrize("heads_only", [True, False])
+async def test_a_run_is_deleted_off_an_index(filled: SQLAlchemyCheckpointStore, heads_only: bool) -> None:  # noqa: FBT001 - a parameter
+    """The search for what goes next, and its deletion."""
+    async with filled._database.engine.connect() as connection:
+        for statement in (
+            retention_statements.newest_of_run("r1", heads_only=heads_only, limit=500),
+            retention_statements.remove_newest_of_run("r1", (5.0, "c5"), heads_only=heads_only),
+        ):
+            assert_plan(await explain(connection, statement), "run_id")
+
+
+async def test_claims_and_their_like_find_their_row_by_its_key(
+    filled: SQLAlchemyCheckpointStore, database_url: str
+) -> None:
+    """One row, whatever else there is."""
+    renewing = lease_statements.renewing(filled._database.dialect)
+    key = "pk_checkpoints" if raw.is_postgres(database_url) else r"sqlite_autoindex_checkpoints_1 \(checkpoint_id=\?\)"
+    async with filled._database.engine.connect() as connection:
+        for query in (
+            lease_statements.claim("c1", "me", 30.0, is_repeated=False),
+            lease_statements.claim("c1", "me", 30.0, is_repeated=True),
+            lease_statements.release("c1", "me"),
+            lease_statements.pin("c1", pinned=True),
+            lease_statements.holder("c1"),
+            renewing([("c1", "me", 30.0), ("c2", "me", 30.0)]),
+        ):
+            plan = await explain(connection, query)
+            assert re.search(key, plan), plan
+            for waste in ("Seq Scan on checkpoints", "SCAN checkpoints"):
+                assert waste not in plan, plan
+
+
+async def test_fenced_saves_find_their_rows_by_their_keys(filled: SQLAlchemyCheckpointStore, database_url: str) -> None:
+    """Those that they write, and those that they follow."""
+    async with filled._database.engine.connect() as connection:
+        for name, statement in statements.saving(filled._database.dialect).items():
+            if name in {"one", "many"} or (name == "one_fenced" and not raw.is_postgres(database_url)):
+                continue  # an insertion has no plan to speak of
+            names = filled._database.compiler.statement(statement).names
+            plan = await explain(connection, statements.Query(statement, dict.fromkeys(names)))
+            for waste in ("Seq Scan on checkpoints", "SCAN checkpoints", "SCAN own", "SCAN previous"):
+                assert waste not in plan, plan
 
 
 async def test_checkpoints_are_loaded_by_their_key(filled: SQLAlchemyCheckpointStore, database_url: str) -> None:

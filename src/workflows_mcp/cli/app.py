@@ -2,8 +2,11 @@
 
 from cyclopts import App
 
-from workflows_mcp.cli import checkpoints, db, runs
+from workflows_mcp.cli import checkpoints, db, run_page, runs, workflows
 from workflows_mcp.cli.demo import demo
+from workflows_mcp.cli.recover import recover
+from workflows_mcp.cli.resume import resume
+from workflows_mcp.cli.run import run
 
 __all__ = ["build_app"]
 
@@ -18,9 +21,23 @@ def build_app() -> App:
     """The command line as a whole."""
     app = App(name="workflows-mcp", help=_HELP, help_format="markdown", suppress_keyboard_interrupt=False)
     app.command(demo, name="demo")
-    app.command(runs.run, name="run")
-    app.command(runs.resume, name="resume")
-    app.command(runs.recover, name="recover")
+    app.command(run, name="run")
+    app.command(resume, name="resume")
+    app.command(recover, name="recover")
+
+    library = App(name="workflows", help="Look at workflows, and check them.")
+    library.command(workflows.list_command, name="list")
+    library.command(workflows.show_command, name="show")
+    library.command(workflows.validate_command, name="validate")
+    library.command(workflows.schema_command, name="schema")
+    app.command(library)
+
+    whole = App(name="runs", help="Look at runs, end them, or begin new ones where they were.")
+    whole.command(runs.list_command, name="list")
+    whole.command(run_page.show_command, name="show")
+    whole.command(runs.cancel_command, name="cancel")
+    whole.command(runs.fork_command, name="fork")
+    app.command(whole)
 
     listing = App(name="checkpoints", help="Look at what is stored.")
     listing.command(checkpoints.list_command, name="list")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
 
-__all__ = ["list_command", "show_checkpoints", "show_command", "when"]
+__all__ = ["check_cursor", "list_command", "metadata_of", "show_checkpoints", "show_command", "when"]
 
 _Status = Literal["running", "paused", "completed", "failed", "cancelled"]
 
@@ -40,8 +40,7 @@ async def list_command(
         workflow: Only this workflow's.
         run: Only this run's.
         status: Only those saved with this status.
-        paused: Only those saved at a pause, or only the others. Pauses that were answered since are among them: the
-            newest checkpoint of a run tells whether it still waits.
+        paused: Only those that wait for an answer, or only the others.
         limit: The most to show.
         before: Go on after a page: the cursor that it ended with.
         options: What every command takes.
@@ -51,7 +50,7 @@ async def list_command(
     """
     if run is not None:
         check_id("--run", run)
-    _check_cursor(before)
+    check_cursor(before)
     async with open_store(options) as store:
         # One more than asked for tells whether there is another page.
         found = await store.list_checkpoints(
@@ -87,7 +86,7 @@ async def show_command(
     check_id("the checkpoint's id", checkpoint_id)
     async with open_store(options) as store:
         state = await store.load_checkpoint(checkpoint_id)
-        metadata = None if state is None else await _metadata_of(store, state)
+        metadata = None if state is None else await metadata_of(store, state)
     if state is None or metadata is None:
         listing = command_line("checkpoints", "list", options=options)
         raise CommandError(f"there is no checkpoint {checkpoint_id!r}; those that there are: {listing}")
@@ -134,7 +133,7 @@ def when(seconds: float) -> str:
         return repr(seconds)
 
 
-async def _metadata_of(store: "CheckpointStore", state: "CheckpointState") -> "CheckpointMetadata | None":
+async def metadata_of(store: "CheckpointStore", state: "CheckpointState") -> "CheckpointMetadata | None":
     """The listing view of a state; None when it was deleted meanwhile."""
     found = await store.list_checkpoints(
         state.workflow_name,
@@ -145,7 +144,12 @@ async def _metadata_of(store: "CheckpointStore", state: "CheckpointState") -> "C
     return next((one for one in found if one.checkpoint_id == state.checkpoint_id), None)
 
 
-def _check_cursor(before: str | None) -> None:
+def check_cursor(before: str | None) -> None:
+    """Make sure that what was typed after `--before` is a cursor.
+
+    Raises:
+        UsageError: It is not.
+    """
     from workflows_mcp.engine.filters import position_before
 
     try:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from workflows_mcp.cli.failures import EXIT_INTERRUPTED, explain
+from workflows_mcp.cli.failures import EXIT_INTERRUPTED, explain, one_line
+from workflows_mcp.cli.page import say
 from workflows_mcp.cli.signals import ignore_late_signals, interrupted_exit_code, obey_signals
 
 __all__ = ["run_command_line"]
@@ -27,6 +28,7 @@ def run_command_line(words: Sequence[str]) -> int:
     obey_signals()
     try:
         code = _call(words)
+        ignore_late_signals()
         sys.stdout.flush()
     except BrokenPipeError:
         _silence(sys.stdout)
@@ -90,13 +92,22 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class _Lines(logging.Handler):
+    """Prints what this package logs: a warning, such as that a run cannot be recovered, is a line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        say(one_line(f"{record.levelname.lower()}: {record.getMessage()}"))
+
+
 def _quieten() -> None:
     """Keep libraries from logging tracebacks on stderr, say when a signal comes upon them: one line says it all."""
     if os.environ.get("WORKFLOWS_DEBUG") == "1":
         return
-    for name in ("sqlalchemy.pool", "asyncio"):
+    silent = logging.NullHandler()
+    for name, handler in {"sqlalchemy.pool": silent, "asyncio": silent, "workflows_mcp": _Lines()}.items():
         logger = logging.getLogger(name)
-        logger.addHandler(logging.NullHandler())
+        logger.addHandler(handler)
         logger.propagate = False
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cyclopts import CycloptsError
 
 __all__ = [
+    "EXIT_CANCELLED",
     "EXIT_ERROR",
     "EXIT_INTERRUPTED",
     "EXIT_USAGE",
@@ -21,7 +22,7 @@ __all__ = [
     "one_line",
 ]
 
-EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_ERROR, EXIT_USAGE, EXIT_CANCELLED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

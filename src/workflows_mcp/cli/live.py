@@ -1,121 +1,98 @@
-"""What a run is doing, shown while it goes on."""
+"""What runs are doing, shown while they go on."""
 
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.page import Page
+from workflows_mcp.cli.telling import Teller
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from workflows_mcp.engine.events import Event
 
-__all__ = ["Watcher", "describe_event", "watch_run"]
+__all__ = ["Watcher", "watch_run"]
 
-_STYLES = {"✓": "green", "✗": "bold red", "-": "dim", "●": "cyan"}
+_STYLES = {"✓": "green", "✗": "bold red", "-": "dim", "…": "dim", "●": "cyan"}
+
+_MOST_AT_WORK = 12
+"""So many blocks that are at work are shown at a time: a terminal's screen must hold them."""
 
 
 class Watcher(Protocol):
-    """Takes the events of a run."""
+    """Takes the events of runs."""
 
     run_id: str | None
-    """The run that it has seen; None before the first event."""
+    """The run that it has seen last; None before the first event."""
 
     async def __call__(self, event: "Event") -> None:
         """Take an event."""
 
 
-def describe_event(event: "Event", number_of_waves: int, *, was_answered: bool = False) -> str | None:
-    """One line about an event; None: it is not worth one.
+@asynccontextmanager
+async def watch_run(page: Page, *, many: bool = False) -> AsyncIterator[Watcher]:
+    """Show what happens in a run: live on a terminal, line by line elsewhere.
 
     Args:
-        event: What happened.
-        number_of_waves: How many waves the run has.
-        was_answered: Whether a block that finished was a prompt, the time of which is a human's.
+        page: Where.
+        many: Whether there may be several runs; then each line names its run, and the ends are told, too.
     """
-    from workflows_mcp.engine import events
-
-    line = None  # a block that starts was told with its wave, and how the run ends is the command's result
-    match event:
-        case events.RunStarted():
-            line = f"run {event.run_id} of {event.workflow_name}{_how_it_begins(event)}"
-        case events.WaveStarted():
-            line = f"wave {event.wave + 1} of {number_of_waves}: {', '.join(event.block_ids)}"
-        case events.BlockFinished(status="succeeded"):
-            line = f"  ✓ {event.block_id}" + (": answered" if was_answered else f" ({event.seconds:.1f} s)")
-        case events.BlockFinished():
-            line = f"  ✗ {event.block_id} ({event.seconds:.1f} s): {event.message or ''}"
-        case events.BlockSkipped():
-            line = f"  - {event.block_id} skipped: {event.reason}"
-        case events.CheckpointSaved():
-            line = f"  ● checkpoint {event.checkpoint_id} saved ({event.status.value})"
-    # Names and ids come from files and command lines, and may hold anything.
-    return None if line is None else line[: len(line) - len(line.lstrip(" "))] + one_line(line)
-
-
-def _how_it_begins(event: "Event") -> str:
-    from workflows_mcp.engine.events import RunStarted
-
-    assert isinstance(event, RunStarted)
-    if event.continued:
-        return f" goes on with wave {min(event.wave + 1, len(event.waves))} of {len(event.waves)}"
-    return f": {sum(map(len, event.waves))} blocks in {len(event.waves)} waves"
-
-
-@asynccontextmanager
-async def watch_run(page: Page) -> AsyncIterator[Watcher]:
-    """Show what happens in a run: live on a terminal, line by line elsewhere."""
     console = page.unbreakable_console()
     if console is None:
-        yield PlainWatcher(page)
+        yield PlainWatcher(page, many=many)
         return
     from rich.live import Live
 
-    watcher = LiveWatcher(console)
+    watcher = LiveWatcher(console, many=many)
     with Live(
         get_renderable=watcher.render, console=console, transient=True, refresh_per_second=8, redirect_stdout=False
     ):
         yield watcher
 
 
-class _Describer:
-    """What a watcher has to know to describe events.
+class _Telling:
+    """What a watcher has to know to tell of events.
 
     Attributes:
-        run_id: The run that it has seen.
+        run_id: The run that it has seen last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, many: bool) -> None:
         self.run_id: str | None = None
-        self._waves = 0
-        self._seen_to_start: set[str] = set()
+        self._many = many
+        self._tellers: dict[str, Teller] = {}
 
-    def describe(self, event: "Event") -> str | None:
-        """Write down an event, and describe it."""
-        from workflows_mcp.engine.events import BlockFinished, BlockStarted
+    def teller(self, run_id: str) -> Teller:
+        """Tells of one run."""
+        if run_id not in self._tellers:
+            self._tellers[run_id] = Teller(tells_end=self._many)
+        return self._tellers[run_id]
+
+    def tell(self, event: "Event") -> str | None:
+        """A line about an event; None: it is not worth one."""
+        from workflows_mcp.engine.events import RunEnded, RunPaused
 
         self.run_id = event.run_id
-        self._waves = len(getattr(event, "waves", ())) or self._waves
-        if isinstance(event, BlockStarted):
-            self._seen_to_start.add(event.block_id)
-        # A block that finishes and was not seen to start has been answered.
-        was_answered = isinstance(event, BlockFinished) and event.block_id not in self._seen_to_start
-        return describe_event(event, self._waves, was_answered=was_answered)
+        line = self.teller(event.run_id).tell(event)
+        if isinstance(event, RunEnded | RunPaused):
+            del self._tellers[event.run_id]
+        if line is None or not self._many or line.startswith("run "):
+            return line
+        return f"{event.run_id} {line}"
 
 
-class PlainWatcher(_Describer):
+class PlainWatcher(_Telling):
     """One line for each thing that happens."""
 
-    def __init__(self, page: Page) -> None:
-        super().__init__()
+    def __init__(self, page: Page, *, many: bool = False) -> None:
+        super().__init__(many=many)
         self._page: Page | None = page
 
     async def __call__(self, event: "Event") -> None:
         """Take an event."""
-        line = self.describe(event)
+        line = self.tell(event)
         if line is None or self._page is None:
             return
         try:
@@ -124,36 +101,44 @@ class PlainWatcher(_Describer):
             self._page = None
 
 
-class LiveWatcher(_Describer):
+class LiveWatcher(_Telling):
     """The same, and below it the blocks that are at work, with their time."""
 
-    def __init__(self, console: "Console") -> None:
-        super().__init__()
+    def __init__(self, console: "Console", *, many: bool = False) -> None:
+        super().__init__(many=many)
         self._console = console
-        self._running: dict[str, float] = {}
+        self._running: dict[tuple[str, str], float] = {}
 
     async def __call__(self, event: "Event") -> None:
         """Take an event."""
-        from workflows_mcp.engine.events import BlockFinished, BlockStarted, RunPaused
+        from workflows_mcp.engine.events import BlockFinished, BlockStarted, RunEnded, RunPaused
 
         if isinstance(event, BlockStarted):
-            self._running[event.block_id] = time.monotonic()
-        elif isinstance(event, BlockFinished | RunPaused):
-            self._running.pop(event.block_id, None)
-        line = self.describe(event)
+            self._running[event.run_id, event.block_id] = time.monotonic()
+        elif isinstance(event, BlockFinished):
+            self._running.pop((event.run_id, event.block_id), None)
+        elif isinstance(event, RunPaused | RunEnded):
+            self._running = {place: since for place, since in self._running.items() if place[0] != event.run_id}
+        line = self.tell(event)
         if line is not None:
-            style = _STYLES.get(line.strip()[0], "bold")
+            style = _STYLES.get(line.removeprefix(f"{event.run_id} ").strip()[0], "bold")
             self._console.print(line, style=style, markup=False, soft_wrap=True)
 
     def render(self) -> "RenderableType":
-        """The blocks that are at work."""
+        """The blocks that are at work; outer ones began first."""
         from rich.console import Group
         from rich.spinner import Spinner
+        from rich.text import Text
 
         now = time.monotonic()
-        return Group(
-            *(
-                Spinner("dots", text=f" {block_id} {now - since:.0f} s", style="cyan")
-                for block_id, since in self._running.items()
-            )
-        )
+        shown = list(self._running.items())[:_MOST_AT_WORK]
+        more = len(self._running) - len(shown)
+        lines: list[RenderableType] = [
+            Spinner("dots", text=Text(self._at_work(run_id, path, now - since)), style="cyan")
+            for (run_id, path), since in shown
+        ]
+        return Group(*lines, *([Text(f"  and {more} more", style="cyan")] if more else []))
+
+    def _at_work(self, run_id: str, path: str, seconds: float) -> str:
+        items = self.teller(run_id).items_done(path)
+        return f" {f'{run_id} ' if self._many else ''}{path} {seconds:.0f} s{f', {items:,} done' if items else ''}"

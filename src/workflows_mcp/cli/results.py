@@ -2,21 +2,30 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from workflows_mcp.cli.database import is_in_memory
-from workflows_mcp.cli.failures import EXIT_ERROR, one_line
+from workflows_mcp.cli.failures import EXIT_CANCELLED, EXIT_ERROR, one_line
 from workflows_mcp.cli.options import Options, command_line
 from workflows_mcp.cli.page import Page, print_json, say
 
 if TYPE_CHECKING:
+    from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.engine.executor import WorkflowResult
 
-__all__ = ["print_result", "show_outputs"]
+__all__ = ["print_result", "print_results", "show_outputs", "what_is_taken"]
+
+_MOST_CHOICES = 20
 
 
-def print_result(result: "WorkflowResult", options: Options) -> int:
-    """Print a result on stdout, and on stderr why it is a failure.
+async def print_result(result: "WorkflowResult", store: "CheckpointStore", options: Options) -> int:
+    """Print a result on stdout, and on stderr why it is no success.
+
+    Args:
+        result: What the run has come to.
+        store: Keeps it, and with it what its question takes.
+        options: What was typed.
 
     Returns:
         The exit code.
@@ -24,31 +33,32 @@ def print_result(result: "WorkflowResult", options: Options) -> int:
     if options.json:
         print_json(result.to_dict())
     else:
-        _show(result, options)
-    if result.is_success or result.is_paused:
-        return 0
-    sys.stdout.flush()
-    say(f"error: {one_line(_what_went_wrong(result, options))}")
-    return EXIT_ERROR
+        await _show(result, store, options)
+    return _tell_end(result, options)
 
 
-def _show(result: "WorkflowResult", options: Options) -> None:
-    page = Page(sys.stdout)
-    page.line(f"{result.status}: run {result.run_id}", style="bold green" if result.is_success else "bold yellow")
-    if result.is_success:
-        show_outputs(page, result.outputs)
-    if not result.is_paused or result.checkpoint_id is None:
-        return
-    page.line()
-    page.line(result.prompt or "")
-    page.line()
-    if is_in_memory(options.settings()):
-        page.line("This run was kept in memory and ends here: name a database to be able to answer.")
-        return
-    page.line("Answer with:")
-    page.line("  " + command_line("resume", result.checkpoint_id, "--response", "TEXT", options=options), style="bold")
-    if options.database_url is not None and options.words()[1] != options.database_url:
-        page.line("(with the password put back into the URL, or the URL in WORKFLOWS_DATABASE_URL)")
+async def print_results(results: "list[WorkflowResult]", store: "CheckpointStore", options: Options) -> int:
+    """The same for any number of runs.
+
+    Returns:
+        The exit code: of a failure, if there is one among them.
+    """
+    if options.json:
+        print_json({"runs": [result.to_dict() for result in results]})
+    else:
+        for result in results:
+            await _show(result, store, options)
+    codes = [_tell_end(result, options) for result in results]
+    return EXIT_ERROR if EXIT_ERROR in codes else max(codes, default=0)
+
+
+def what_is_taken(pause_metadata: Mapping[str, Any] | None) -> str | None:
+    """What a question takes for an answer; None: any text."""
+    told = pause_metadata or {}
+    if choices := told.get("choices"):
+        more = len(choices) - _MOST_CHOICES
+        return f"one of: {', '.join(map(str, choices[:_MOST_CHOICES]))}{f' and {more} more' if more > 0 else ''}"
+    return f"which must match {told['pattern']}" if "pattern" in told else None
 
 
 def show_outputs(page: Page, outputs: dict[str, object]) -> None:
@@ -64,11 +74,41 @@ def show_outputs(page: Page, outputs: dict[str, object]) -> None:
             page.line(f"    {line}".rstrip())
 
 
+async def _show(result: "WorkflowResult", store: "CheckpointStore", options: Options) -> None:
+    page = Page(sys.stdout)
+    page.line(f"{result.status}: run {result.run_id}", style="bold green" if result.is_success else "bold yellow")
+    if result.is_success:
+        show_outputs(page, result.outputs)
+    if not result.is_paused or result.checkpoint_id is None:
+        return
+    state = await store.load_checkpoint(result.checkpoint_id)
+    taken = None if state is None else what_is_taken(state.pause_metadata)
+    page.line()
+    page.line(result.prompt or "")
+    page.line()
+    if is_in_memory(options.settings()):
+        page.line("This run was kept in memory and ends here: name a database to be able to answer.")
+        return
+    page.line(f"Answer with TEXT, {taken}:" if taken else "Answer with:")
+    page.line("  " + command_line("resume", result.checkpoint_id, "--response", "TEXT", options=options), style="bold")
+    if options.database_url is not None and options.words()[1] != options.database_url:
+        page.line("(with the password put back into the URL, or the URL in WORKFLOWS_DATABASE_URL)")
+
+
+def _tell_end(result: "WorkflowResult", options: Options) -> int:
+    if result.is_success or result.is_paused:
+        return 0
+    sys.stdout.flush()
+    say(f"error: {one_line(_what_went_wrong(result, options))}")
+    return EXIT_CANCELLED if result.status == "cancelled" else EXIT_ERROR
+
+
 def _what_went_wrong(result: "WorkflowResult", options: Options) -> str:
     if result.status == "failure":
         return f"run {result.run_id} failed: {result.error}"
     if result.status == "cancelled":
-        return f"run {result.run_id} was cancelled"
+        fork = command_line("runs", "fork", result.checkpoint_id or "", options=options)
+        return f"run {result.run_id} was cancelled; a run of its own begins where it was with: {fork}"
     return (
         f"run {result.run_id} is at work in another process, or its process died; if it died, go on with: "
         + command_line("recover", result.run_id, options=options)

@@ -1,198 +1,194 @@
-"""`run`, `resume`, `recover`: the commands that let a workflow work."""
+"""`runs list`, `cancel`, `fork`: runs as a whole."""
 
-import asyncio
+import dataclasses
 import sys
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from workflows_mcp.cli.database import is_in_memory, open_store
-from workflows_mcp.cli.failures import CommandError, InterruptedRunError, UsageError, one_line
-from workflows_mcp.cli.live import Watcher, watch_run
+from workflows_mcp.cli.checkpoints import check_cursor
+from workflows_mcp.cli.database import open_store
+from workflows_mcp.cli.failures import EXIT_ERROR, CommandError, one_line
+from workflows_mcp.cli.inputs import InputsFile, InputWords, gather_inputs
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
-from workflows_mcp.cli.page import Page, say
+from workflows_mcp.cli.page import Page, print_json, say
 from workflows_mcp.cli.results import print_result
-from workflows_mcp.cli.signals import cancelled_by_signals
+from workflows_mcp.cli.waiting import seconds_left
+from workflows_mcp.cli.work import make_executor, watched
 
 if TYPE_CHECKING:
-    from workflows_mcp.engine.checkpoint import CheckpointState
-    from workflows_mcp.engine.checkpoint_store import CheckpointStore
-    from workflows_mcp.engine.executor import WorkflowExecutor, WorkflowResult
+    from workflows_mcp.engine.result import RunSummary
 
-__all__ = ["parse_inputs", "recover", "resume", "run"]
+__all__ = [
+    "age",
+    "as_data",
+    "cancel_command",
+    "fork_command",
+    "is_abandoned",
+    "list_command",
+    "no_such_run",
+    "status_of",
+]
 
-_Work = Callable[["WorkflowExecutor"], Awaitable["WorkflowResult"]]
+_Status = Literal["success", "failure", "paused", "cancelled", "running"]
+
+ABANDONED = "abandoned"
+"""What a run is called that is running, and that no process holds a lease on."""
+
+_MOST_PROMPT = 60
 
 
-async def run(
-    file: Path,
-    /,
+async def list_command(
     *,
-    inputs: Annotated[list[str] | None, Parameter(name="--input", negative=(), allow_leading_hyphen=True)] = None,
-    run_id: str | None = None,
+    workflow: str | None = None,
+    status: _Status | None = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000))] = 20,
+    before: str | None = None,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
-    """Run a workflow, to its end or to a question.
+    """List runs, the one that was saved last first.
+
+    One that is `abandoned` is running by what was saved, and no process holds it: it crashed, or was stopped.
 
     Args:
-        file: The workflow's YAML file.
-        inputs: An input of the workflow, as NAME=VALUE; once for each input.
-        run_id: Names the run. One that there is already does not run again; its result is shown.
+        workflow: Only this workflow's.
+        status: Only those that have come to this; `running` includes abandoned ones.
+        limit: The most to show.
+        before: Go on after a page: the cursor that it ended with.
         options: What every command takes.
 
     Returns:
-        0: it succeeded, or waits for an answer; 1: it failed, or somebody else is at it.
+        0. A database that does not exist is an error, and is not created.
     """
-    given = parse_inputs(inputs or [])
-    if run_id is not None:
-        check_id("--run-id", run_id)
-    from workflows_mcp.engine.executor import WorkflowExecutor
-
-    # Read before there is a database, so that a mistake in it does not leave a new one behind.
-    workflow = WorkflowExecutor().load_workflow(file)
-    async with open_store(options, create=True, memory=True) as store:
-        result = await _watched(
-            store, lambda executor: executor.execute_workflow(workflow, given, run_id=run_id), options, name_idle=True
+    check_cursor(before)
+    async with open_store(options) as store:
+        # One more than asked for tells whether there is another page.
+        found = await make_executor(store, options.settings()).list_runs(
+            workflow, status=status, limit=limit + 1, before=before
         )
-    return print_result(result, options)
+    page = found[:limit]
+    cursor = page[-1].cursor if len(found) > limit else None
+    if options.json:
+        print_json({"runs": [as_data(run) for run in page], "next": cursor})
+        return 0
+    out = Page(sys.stdout)
+    if not page:
+        out.line("There are no runs here." if before is None else "There are no more runs.")
+        return 0
+    rows = [
+        [run.run_id, run.workflow_name, status_of(run), str(run.wave), age(run.age_seconds), _cut(run.prompt or "")]
+        for run in page
+    ]
+    out.table(["run", "workflow", "status", "wave", "age", "prompt"], rows)
+    if cursor is not None:
+        out.line(f"There are more: go on with --before {cursor}")
+    return 0
 
 
-def resume(
+async def cancel_command(
+    run_id: Annotated[str, Parameter(name="RUN_ID")], /, *, options: Options = DEFAULT_OPTIONS
+) -> int:
+    """End a run, wherever it runs or waits. Its process notices at its next save, or when it renews its lease.
+
+    Args:
+        run_id: The run.
+        options: What every command takes.
+
+    Returns:
+        0: it is cancelled; 1: it was over before.
+    """
+    from workflows_mcp.errors import CheckpointNotFoundError
+
+    check_id("the run's id", run_id)
+    async with open_store(options) as store:
+        try:
+            result = await make_executor(store, options.settings()).cancel(run_id)
+        except CheckpointNotFoundError:
+            raise no_such_run(run_id, options) from None
+    if options.json:
+        print_json(result.to_dict())
+    elif result.status == "cancelled":
+        out = Page(sys.stdout)
+        out.line(f"cancelled: run {run_id}")
+        out.line("A new run begins where it was with:")
+        out.line(f"  {command_line('runs', 'fork', result.checkpoint_id or '', options=options)}")
+    if result.status == "cancelled":
+        return 0
+    sys.stdout.flush()
+    say(f"error: {one_line(f'run {run_id} was over before, as a {result.status}: there is nothing to cancel')}")
+    return EXIT_ERROR
+
+
+async def fork_command(
     checkpoint_id: Annotated[str, Parameter(name="CHECKPOINT")],
     /,
     *,
-    response: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    inputs: InputWords = None,
+    inputs_file: InputsFile = None,
+    run_id: str | None = None,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
-    """Answer the question that a run waits with, and let it go on.
+    """Begin a new run where another one was when a checkpoint was saved; the other one is left alone.
+
+    What was done by then is not done again; of a run that failed, what had failed is.
 
     Args:
-        checkpoint_id: The checkpoint that waits, as `run` printed it. `checkpoints list --paused` shows those of all
-            pauses, answered ones too: the newest of its run waits.
-        response: The answer; `-` reads it from stdin. Without it you are asked, on a terminal.
+        checkpoint_id: Any checkpoint but the end of a success; `runs show` lists those of a run.
+        inputs: An input that differs from the other run's, as NAME=VALUE; once for each input.
+        inputs_file: A JSON or YAML file with such inputs by name; --input wins over it.
+        run_id: Names the new run.
         options: What every command takes.
 
     Returns:
-        0: the run succeeded, or waits for the next answer; 1: it failed.
+        0: it succeeded, or waits for an answer; 1: it failed; 3: it was cancelled.
     """
+    given = gather_inputs(inputs, inputs_file)
     check_id("the checkpoint's id", checkpoint_id)
-    # Read outside the event loop, which would keep Ctrl-C from ending a read.
-    if response == "-":
-        response = sys.stdin.read().removesuffix("\n")
-    elif response is None:
-        response = _ask(checkpoint_id, options)
-    return asyncio.run(_resume(checkpoint_id, response, options))
-
-
-async def recover(run_id: Annotated[str, Parameter(name="RUN_ID")], /, *, options: Options = DEFAULT_OPTIONS) -> int:
-    """Let a run go on whose process died, from its newest checkpoint.
-
-    Make sure that the process is dead: nothing keeps two of them from running the same blocks.
-
-    Args:
-        run_id: The run, as `run` printed it. The newest checkpoint of a run that has not ended and does not wait says
-            running: `checkpoints list --run RUN_ID --limit 1`.
-        options: What every command takes.
-
-    Returns:
-        0: the run succeeded, or waits for an answer; 1: it failed.
-    """
-    check_id("the run's id", run_id)
+    if run_id is not None:
+        check_id("--run-id", run_id)
     async with open_store(options) as store:
-        result = await _watched(store, lambda executor: executor.recover(run_id), options)
-    return print_result(result, options)
+        result = await watched(
+            store,
+            lambda executor: executor.fork(checkpoint_id, given, run_id=run_id),
+            options,
+            idle=lambda result: f"run {result.run_id} is there already: nothing ran",
+        )
+        return await print_result(result, store, options)
 
 
-def parse_inputs(words: list[str]) -> dict[str, str]:
-    """The inputs that were typed as `NAME=VALUE`.
-
-    Raises:
-        UsageError: One is not of this form, or was given twice.
-    """
-    given: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not (name and equals):
-            raise UsageError(f"--input takes NAME=VALUE, and {word!r} is not of that form")
-        if name in given:
-            raise UsageError(f"--input {name}=… was given twice")
-        given[name] = value
-    return given
+def age(seconds: float) -> str:
+    """How long ago something was, in the largest unit of which there are two."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
-async def _resume(checkpoint_id: str, response: str, options: Options) -> int:
-    from workflows_mcp.errors import CheckpointAlreadyClaimedError, CheckpointNotFoundError
-
-    async with open_store(options) as store:
-        try:
-            result = await _watched(store, lambda executor: executor.resume_workflow(checkpoint_id, response), options)
-        except CheckpointNotFoundError:
-            raise _not_waiting(checkpoint_id, "there is no such checkpoint", options) from None
-        except CheckpointAlreadyClaimedError as error:
-            state = await store.load_checkpoint(checkpoint_id)
-            run_id = "" if state is None or state.run_id is None else state.run_id
-            listing = command_line("checkpoints", "list", "--run", run_id, "--limit", "1", options=options)
-            raise CommandError(f"{error}: {listing}") from None
-    return print_result(result, options)
+def status_of(run: "RunSummary") -> str:
+    """A run's status; one that nobody works on any more is told apart from one that is at work."""
+    return ABANDONED if is_abandoned(run) else run.status
 
 
-def _ask(checkpoint_id: str, options: Options) -> str:
-    if not sys.stdin.isatty():
-        raise UsageError("give the answer with --response TEXT; with --response - it is read from stdin")
-    state = asyncio.run(_load(checkpoint_id, options))
-    if state is None:
-        raise _not_waiting(checkpoint_id, "there is no such checkpoint", options)
-    if not state.is_paused:
-        raise _not_waiting(checkpoint_id, f"it is {state.status.value}", options)
-    try:
-        Page(sys.stderr).line(state.pause_prompt or "")
-        sys.stderr.write("> ")
-        sys.stderr.flush()
-    except OSError:
-        raise CommandError("the question cannot be shown on stderr; the run still waits") from None
-    answer = sys.stdin.readline()
-    if not answer:
-        raise CommandError("no answer was given; the run still waits")
-    return answer.removesuffix("\n")
+def is_abandoned(run: "RunSummary") -> bool:
+    """Whether a run is running by what was saved, and no process holds it."""
+    return run.status == "running" and seconds_left(run) == 0
 
 
-def _not_waiting(checkpoint_id: str, why: str, options: Options) -> CommandError:
-    listing = command_line("checkpoints", "list", "--paused", options=options)
-    return CommandError(f"checkpoint {checkpoint_id!r} does not wait for an answer: {why}; those that do: {listing}")
+def as_data(run: "RunSummary") -> dict[str, Any]:
+    """A run as plain data, for JSON."""
+    data = dataclasses.asdict(run)
+    del data["cursor"]
+    return {**data, "age_seconds": run.age_seconds, "abandoned": is_abandoned(run)}
 
 
-async def _load(checkpoint_id: str, options: Options) -> "CheckpointState | None":
-    async with open_store(options) as store:
-        return await store.load_checkpoint(checkpoint_id)
+def no_such_run(run_id: str, options: Options) -> CommandError:
+    """The error for a run that is not there."""
+    return CommandError(
+        f"there is no run {run_id!r}; those that there are: {command_line('runs', 'list', options=options)}"
+    )
 
 
-async def _watched(
-    store: "CheckpointStore", work: _Work, options: Options, *, name_idle: bool = False
-) -> "WorkflowResult":
-    """Let an executor do some work, and show on stderr what it does; or, with `name_idle`, that it did nothing."""
-    from workflows_mcp.engine.executor import WorkflowExecutor
-    from workflows_mcp.errors import CheckpointStoreError
-
-    async with watch_run(Page(sys.stderr)) as watcher:
-        try:
-            with cancelled_by_signals():
-                result = await work(WorkflowExecutor(store, on_event=watcher))
-        except CheckpointStoreError as error:
-            if watcher.run_id is None:
-                raise
-            raise CommandError(f"{error}; {_how_to_go_on(watcher, options)}") from error
-        except asyncio.CancelledError:
-            raise InterruptedRunError(_how_to_go_on(watcher, options)) from None
-    if name_idle and watcher.run_id is None:
-        say(one_line(f"run {result.run_id} is there already: nothing ran"))
-    return result
-
-
-def _how_to_go_on(watcher: Watcher, options: Options) -> str:
-    if watcher.run_id is None:
-        return "the run had not begun"
-    if is_in_memory(options.settings()):
-        return "the run was kept in memory, and is gone"
-    return f"go on with: {command_line('recover', watcher.run_id, options=options)}"
+def _cut(text: str) -> str:
+    line = one_line(text)
+    return line if len(line) <= _MOST_PROMPT else f"{line[: _MOST_PROMPT - 1]}…"

@@ -9,7 +9,7 @@ from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.overdue import OverdueQuestions
 from workflows_mcp.engine.result import WorkflowResult
-from workflows_mcp.engine.retention import Retention
+from workflows_mcp.engine.retention import RetentionTask
 from workflows_mcp.errors import CheckpointAlreadyClaimedError, LeaseLostError, WorkflowsError
 
 __all__ = ["Background", "Recoverer"]
@@ -52,14 +52,14 @@ class Background:
         self._store = store
         self._recoverer = recoverer
         self._every = recover_every_seconds
-        self._retention = Retention(store, config)
+        self._retention = RetentionTask(store, config)
         self._overdue = OverdueQuestions(store)
         self._looking: asyncio.Task[None] | None = None
         self._at_work: dict[str, asyncio.Task[WorkflowResult | None]] = {}
 
     async def start(self) -> None:
         """Begin; does nothing when it has begun already."""
-        await self._retention.start()
+        self._retention.start()
         if self._every is not None and self._looking is None:
             self._looking = asyncio.create_task(self._keep_looking(self._every), name="look for abandoned runs")
 

@@ -17,9 +17,7 @@ MAX_FILE_OUTPUT_BYTES = 2**22
 _MAX_PATH = 4096  # what Linux takes; a longer one would fill messages
 
 
-def read_outputs(
-    declared: Mapping[str, FileOutput], paths: Mapping[str, Any], working_dir: object
-) -> dict[str, Any]:
+def read_outputs(declared: Mapping[str, FileOutput], paths: Mapping[str, Any], working_dir: object) -> dict[str, Any]:
     """Read the files.
 
     Args:

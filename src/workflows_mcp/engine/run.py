@@ -78,6 +78,7 @@ class Run:
             save=self._save_progress,
             confirm=self._confirm,
             saves_blocks=config.checkpoint_every == "block",
+            max_bytes=config.max_checkpoint_bytes,
             tell=None if on_event is None else self._tell,
         )
 

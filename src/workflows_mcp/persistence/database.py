@@ -7,24 +7,26 @@ straight to the driver. Long queries, and all calls to an engine of somebody els
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import ClauseElement, Connection, CursorResult, Executable
+from sqlalchemy import Connection
 from sqlalchemy import Row as ResultRow
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.engine.leases import Fence, not_saved
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError, copy_error
-from workflows_mcp.persistence import lease_statements, statements
-from workflows_mcp.persistence.dialects import Compiled, Dialect, Failure, HeldConnection, Row, Then, dialect_for
+from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
+from workflows_mcp.persistence.compiling import Compiler
+from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, Then, dialect_for
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
-from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retry import Retry
 from workflows_mcp.persistence.statements import Query
-from workflows_mcp.persistence.writer import GRACE_SECONDS, Draft, Writer
+from workflows_mcp.persistence.waiting import Draft
+from workflows_mcp.persistence.writer import GRACE_SECONDS, Writer
 from workflows_mcp.settings import Settings, load_settings
 
 __all__ = ["Database", "describe_database"]
@@ -33,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
-
-_LEAST_SECONDS_TO_CLOSE = 0.5
 
 
 def describe_database(url: str) -> str:
@@ -48,6 +48,10 @@ def describe_database(url: str) -> str:
 
 class Database:
     """An engine, and calls to it that end in time with a result or an error of this project.
+
+    Attributes:
+        dialect: What is particular to the database.
+        calls: What is under way, and waited for by `close`.
 
     Args:
         url_or_engine: Where the database is. An engine stays its creator's to configure and to dispose.
@@ -71,19 +75,20 @@ class Database:
         self.engine: AsyncEngine = (
             url_or_engine if isinstance(url_or_engine, AsyncEngine) else self.dialect.create_engine(self.settings)
         )
+        self.calls = Calls()
+        self.compiler = Compiler(self.engine.dialect)
         self._check = check
         self._is_checked = False
-        self._saving_statements = statements.saving(self.dialect)
+        self._saving_sql = {name: self.compiler.statement(one) for name, one in statements.saving(self.dialect).items()}
         self._saving, self._reading = Line(self._hold, self._misuse), Line(self._hold, self._misuse)
         self._retry = Retry(self._explain, self._too_late)
         self._payloads = statements.payloads(self.dialect)
         self._reader = Reader(
             lambda checkpoint_ids: self._fetch(self._payloads_of(checkpoint_ids)),
-            self._spawn,
+            self.calls.start,
             deadline_seconds=self.settings.deadline_seconds,
             too_late=self._too_late,
         )
-        self._sql: dict[Executable, tuple[str, Sequence[str], Mapping[str, Any]]] = {}
         self._writer = Writer(
             self._commit,
             self._begin_commit,
@@ -91,9 +96,6 @@ class Database:
             too_late=self._too_late,
             refused=self._refused,
         )
-        self._renew_many = lease_statements.renew_many(self.dialect)
-        self._renewals = Renewals(self._renew, self._spawn)
-        self._calls: set[asyncio.Task[Any]] = set()
         self._reads = 0
         self._no_reads = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -168,12 +170,12 @@ class Database:
         """
         self._refuse_misuse()
         if self._owns_engine:
-            sql, values = self._compiled(query)
+            sql, values = self.compiler.query(query)
             return await self._writer.run(lambda deadline: self._write(deadline, lambda held: held.change(sql, values)))
 
         async def work(connection: AsyncConnection) -> int:
-            done = await connection.execute(query.statement, query.values)
-            return cast("CursorResult[Any]", done).rowcount
+            sql, values = self.compiler.query(query)
+            return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
 
         return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)))
 
@@ -188,43 +190,23 @@ class Database:
             CheckpointStoreError: The error, in the project's terms.
         """
         self._refuse_misuse()
-        is_repeated = False
+        first: HeldConnection | AsyncConnection | None = None
 
         async def attempt(held: HeldConnection) -> Sequence[Sequence[Any]]:
-            nonlocal is_repeated
-            sql, values = self._compiled(make(is_repeated))
-            try:
-                return await held.fetch_changed(sql, values)
-            finally:
-                is_repeated = is_repeated or not held.is_usable
+            nonlocal first
+            first = first or held
+            # A connection that was lost was replaced; one that was not has told what came of the statement.
+            return await held.fetch_changed(*self.compiler.query(make(held is not first)))
 
         async def work(connection: AsyncConnection) -> Sequence[Sequence[Any]]:
-            nonlocal is_repeated
-            query = make(is_repeated)
-            is_repeated = True  # somebody else's engine does not say what it was that failed
-            return (await connection.execute(query.statement, query.values)).all()
+            nonlocal first
+            first = first or connection  # of somebody else's engine: each attempt has one of its own
+            sql, values = self.compiler.query(make(connection is not first))
+            return (await connection.exec_driver_sql(sql, tuple(values))).all()
 
         if self._owns_engine:
             return await self._writer.run(lambda deadline: self._write(deadline, attempt))
         return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)))
-
-    async def renew(self, checkpoint_id: str, owner: str, lease_seconds: float) -> bool:
-        """Renew a lease, in its turn among the saves; False: it is lost.
-
-        Raises:
-            CheckpointStoreError: The error, in the project's terms.
-        """
-        self._refuse_misuse()
-        return await self._renewals.renew(checkpoint_id, owner, lease_seconds)
-
-    def do_later(self, call: Coroutine[Any, Any, object]) -> None:
-        """Do something that nobody waits for, but the close; that it fails is of no concern."""
-
-        async def quietly() -> None:
-            with contextlib.suppress(CheckpointStoreError):
-                await call
-
-        self._spawn(quietly())
 
     async def run(self, work: Work[T]) -> T:
         """Do some work on a connection within the deadline.
@@ -240,7 +222,7 @@ class Database:
         deadline = self.settings.deadline_seconds
         until = asyncio.get_running_loop().time() + deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
-        call = self._spawn(self._retry.until(until, lambda: self._work(work)))
+        call = self.calls.start(self._retry.until(until, lambda: self._work(work)))
         done, _ = await asyncio.wait({call}, timeout=deadline + GRACE_SECONDS)
         if not done:
             call.cancel()
@@ -284,12 +266,12 @@ class Database:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(end):
                     await self._no_reads.wait()
-        await _wait_or_cancel(self._calls, end - loop.time())
+        await self.calls.end(end - loop.time())
         self._reader.close()
         if self._owns_engine:
             closing = [self._saving.close(), self._reading.close(), self.engine.dispose()]
-            tasks = [self._spawn(one) for one in closing]
-            await _wait_or_cancel(tasks, max(end - loop.time(), _LEAST_SECONDS_TO_CLOSE))
+            tasks = [self.calls.start(one) for one in closing]
+            await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
 
     async def _leave(self) -> None:
         """Close what can be closed from another event loop than the one that used it; there nobody waits any more."""
@@ -308,7 +290,7 @@ class Database:
             return await self._write(deadline, lambda held: held.save(rows))
 
         async def work(connection: AsyncConnection) -> Collection[str]:
-            return await self.dialect.save(connection, self._saving_statements, statements.SAVED, rows)
+            return await self.dialect.save(connection, self._saving_sql, rows)
 
         return await self._retry.until(deadline, lambda: self._work(work))
 
@@ -330,16 +312,6 @@ class Database:
         """
         return await self._retry.until(deadline, lambda: self._saving.call(work), is_cut_short=False)
 
-    async def _renew(self, close: Callable[[], Sequence[Row]]) -> Sequence[Sequence[Any]]:
-        leases: Sequence[Row] = ()
-
-        def make(_is_repeated: bool) -> Query:  # noqa: FBT001 - renewing twice is as good as once
-            nonlocal leases
-            leases = leases or close()
-            return Query(self._renew_many, self.dialect.rows_value(list(lease_statements.RENEWED), leases))
-
-        return await self.fetch_changed(make)
-
     async def _work(self, work: Work[T]) -> T:
         async with self.engine.begin() as connection:
             await self._check_once(connection)
@@ -350,8 +322,7 @@ class Database:
         if not self._is_checked:
             async with self.engine.connect() as connection:
                 await self._check_once(connection)
-        saving = {name: Compiled(*self._compile(one)[:2]) for name, one in self._saving_statements.items()}
-        return await self.dialect.hold(self.engine, saving, self.settings)
+        return await self.dialect.hold(self.engine, self._saving_sql, self.settings)
 
     async def _check_once(self, connection: AsyncConnection) -> None:
         """Look at the database before it is first used, on the same connection and within the same deadline."""
@@ -408,7 +379,7 @@ class Database:
 
     async def _fetch(self, query: Query) -> Sequence[Sequence[Any]]:
         """All rows of a query, over the connection that is held for reading."""
-        sql, values = self._compiled(query)
+        sql, values = self.compiler.query(query)
         deadline = asyncio.get_running_loop().time() + self.settings.deadline_seconds
 
         def attempt() -> Awaitable[Sequence[Sequence[Any]]]:
@@ -416,40 +387,3 @@ class Database:
 
         # A query over an open connection ends by itself.
         return await self._retry.until(deadline, attempt, ends_by_itself=self._reading.held is not None)
-
-    def _spawn(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task that `close` waits for."""
-        task = asyncio.create_task(call)
-        self._calls.add(task)
-        task.add_done_callback(self._forget)
-        return task
-
-    def _forget(self, call: asyncio.Task[Any]) -> None:
-        self._calls.discard(call)
-        if not call.cancelled():
-            call.exception()  # a caller that was cancelled never asks; seen here, it is not reported as lost
-
-    def _compiled(self, query: Query) -> tuple[str, Sequence[Any]]:
-        """A query as the driver takes it."""
-        known = self._sql.get(query.statement)
-        if known is None:
-            known = self._sql[query.statement] = self._compile(query.statement)
-        sql, names, fixed = known
-        values = {**fixed, **query.values}
-        return sql, [values[name] for name in names]
-
-    def _compile(self, statement: Executable) -> tuple[str, Sequence[str], Mapping[str, Any]]:
-        """The driver's SQL of a statement, its parameters' names in their order, and the values that are its own."""
-        compiled: Any = cast("ClauseElement", statement).compile(dialect=self.engine.dialect)
-        return str(compiled), compiled.positiontup, compiled.params
-
-
-async def _wait_or_cancel(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
-    """Wait for tasks to end; those that are late are cancelled, and given a moment to take note."""
-    if not tasks:
-        return
-    _, late = await asyncio.wait(set(tasks), timeout=max(seconds, 0))
-    for task in late:
-        task.cancel()
-    if late:
-        await asyncio.wait(late, timeout=_LEAST_SECONDS_TO_CLOSE)

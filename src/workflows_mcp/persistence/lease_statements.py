@@ -1,5 +1,6 @@
 """The statements of claims, leases and pins. Each asks its conditions of the very row that it changes."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -19,16 +20,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.expression import literal_column
 
-from workflows_mcp.persistence.dialects import Dialect
+from workflows_mcp.persistence.dialects import Dialect, Row
 from workflows_mcp.persistence.dialects.types import time_now, time_of_statement
 from workflows_mcp.persistence.statements import LIMIT, METADATA_FIELDS, PAYLOAD_COLUMNS, TABLE, Query
 
-__all__ = ["RENEWED", "abandoned", "claim", "holder", "pin", "release", "renew_many"]
+__all__ = ["abandoned", "claim", "holder", "pin", "release", "renewing"]
 
 C = TABLE.c
 
-RENEWED = {"checkpoint_id": Text(), "owner": Text(), "lease_seconds": Double()}
-"""The columns of what `renew_many` renews."""
+_RENEWED = {"checkpoint_id": Text(), "owner": Text(), "lease_seconds": Double()}
 
 _is_it = C.checkpoint_id == bindparam("checkpoint_id")
 _is_head = C.superseded == false()
@@ -65,19 +65,20 @@ def holder(checkpoint_id: str) -> Query:
 _HOLDER = select(C.superseded, C.lease_expires_at).where(_is_it)
 
 
-def renew_many(dialect: Dialect) -> Executable:
-    """Begin leases anew, of which those that are lost are left out; returns the ids and owners of the others.
+def renewing(dialect: Dialect) -> Callable[[Sequence[Row]], Query]:
+    """Makes statements that begin leases anew, each an id, an owner and a length in seconds.
 
-    Its parameters are what `Dialect.rows_value` makes of rows of `RENEWED`.
+    They return the ids and owners of those that were not lost.
     """
-    leases = dialect.rows_of(RENEWED)
+    leases = dialect.rows_of(_RENEWED)
     is_held = and_(C.lease_owner == leases.c.owner, C.lease_expires_at.is_not(None), _is_head)
-    return (
+    statement = (
         update(TABLE)
         .where(C.checkpoint_id == leases.c.checkpoint_id, is_held)
         .values(lease_expires_at=time_now() + leases.c.lease_seconds)
         .returning(C.checkpoint_id, C.lease_owner)
     )
+    return lambda rows: Query(statement, dialect.rows_value(list(_RENEWED), rows))
 
 
 def release(checkpoint_id: str, owner: str) -> Query:

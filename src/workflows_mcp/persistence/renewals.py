@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from workflows_mcp.errors import CheckpointStoreError, copy_error
+from workflows_mcp.errors import CheckpointStoreError, StoreUnavailableError, copy_error
+from workflows_mcp.persistence.dialects import Row
+from workflows_mcp.persistence.statements import Query
 
 __all__ = ["Renewals"]
 
@@ -29,17 +31,20 @@ class Renewals:
     """Renews the leases of any number of runs.
 
     Args:
-        renew: Calls a function when its turn has come, renews what that returns (ids, owners, seconds), and returns the
-            ids and owners of the leases that were not lost.
+        change: Runs the statement that a function makes when its turn has come, and returns its rows.
+        renewal: The statement that renews leases, each an id, an owner and a length in seconds; returns the ids and
+            owners of those that were not lost.
         spawn: Starts a task that the owner waits for when it closes.
     """
 
     def __init__(
         self,
-        renew: Callable[[Callable[[], Sequence[tuple[str, str, float]]]], Awaitable[Sequence[Sequence[Any]]]],
+        change: Callable[[Callable[[bool], Query]], Awaitable[Sequence[Sequence[Any]]]],
+        renewal: Callable[[Sequence[Row]], Query],
         spawn: Callable[[Coroutine[Any, Any, frozenset[Lease]]], "asyncio.Task[frozenset[Lease]]"],
     ) -> None:
-        self._renew = renew
+        self._change = change
+        self._renewal = renewal
         self._spawn = spawn
         self._open: _Group | None = None
 
@@ -57,19 +62,22 @@ class Renewals:
         group.leases[lease] = max(lease_seconds, group.leases.get(lease, 0.0))
         assert group.done is not None
         await asyncio.wait({group.done})  # not cancelled with one of those who wait for it
-        failure = None if group.done.cancelled() else group.done.exception()
+        if group.done.cancelled():
+            raise StoreUnavailableError(
+                f"the renewal of the lease on checkpoint {checkpoint_id!r} was cut short; try again"
+            )
+        failure = group.done.exception()
         if isinstance(failure, CheckpointStoreError):
             raise copy_error(failure)
         return lease in group.done.result()
 
     async def _renew_together(self, group: _Group) -> frozenset[Lease]:
-        def close() -> Sequence[tuple[str, str, float]]:
+        def renewal(_is_repeated: bool) -> Query:  # noqa: FBT001 - to renew twice is as good as once
             self._shut(group)
-            # In one order everywhere: two servers that lock the same rows do not deadlock.
-            return [(*lease, seconds) for lease, seconds in sorted(group.leases.items())]
+            return self._renewal([(*lease, seconds) for lease, seconds in group.leases.items()])
 
         try:
-            return frozenset((row[0], row[1]) for row in await self._renew(close))
+            return frozenset((row[0], row[1]) for row in await self._change(renewal))
         finally:
             self._shut(group)  # also when its turn never came
 

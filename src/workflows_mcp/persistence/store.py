@@ -37,10 +37,11 @@ from workflows_mcp.persistence import lease_statements, retention_statements, st
 from workflows_mcp.persistence.codec import decode_payload, pack
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Row, fenced
+from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retention_statements import Doomed
 from workflows_mcp.persistence.schema import check_schema
 from workflows_mcp.persistence.statements import METADATA_FIELDS, Query
-from workflows_mcp.persistence.writer import Draft
+from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
 
 __all__ = ["SQLAlchemyCheckpointStore", "create_checkpoint_store"]
@@ -75,7 +76,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     """
 
     def __init__(self, url_or_engine: str | AsyncEngine, *, settings: Settings | None = None) -> None:
-        self._database = Database(url_or_engine, settings, check=check_schema)
+        self._database = database = Database(url_or_engine, settings, check=check_schema)
+        renewal = lease_statements.renewing(database.dialect)
+        self._renewals = Renewals(database.fetch_changed, renewal, database.calls.start)
 
     async def save_checkpoint(
         self,
@@ -110,7 +113,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         try:
             rows = await database.fetch_changed(claim)
         except asyncio.CancelledError:
-            database.do_later(database.change(release))
+            database.calls.start_quietly(database.change(release))
             raise
         if not rows:
             found = await database.fetch(lease_statements.holder(checkpoint_id))
@@ -127,7 +130,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:
         """See `CheckpointStore.renew_lease`. Those that are asked for at once are one commit."""
         check_name("checkpoint_id", checkpoint_id)
-        if not await self._database.renew(checkpoint_id, owner, check_lease(owner, lease_seconds)):
+        if not await self._renewals.renew(checkpoint_id, owner, check_lease(owner, lease_seconds)):
             raise lease_lost(checkpoint_id)
 
     async def release_claim(self, checkpoint_id: str, owner: str) -> None:

@@ -2,7 +2,8 @@
 
 There is one lane. What comes first is committed first, and nothing begins before the fate of what went ahead is
 known, so that no two commits in flight hold the same id or run, and a save that its caller gave up cannot overwrite
-a later one. Small saves may pass large ones, and never one of their own id.
+a later one. Small saves may pass large ones, and never one of their own id. A save and the one that follows it are
+never committed together.
 
 A row that comes when nothing else is under way is committed without the lane's task, which would take the event
 loop two more turns; whatever goes wrong then is the lane's to deal with.
@@ -17,14 +18,15 @@ import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from workflows_mcp.engine.leases import Fence
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError
 from workflows_mcp.persistence.dialects import Row, Then
 from workflows_mcp.persistence.dialects.watch import Watch, fail
+from workflows_mcp.persistence.waiting import ROW_BYTES, Draft, Job, Write
 
-__all__ = ["GRACE_SECONDS", "Draft", "Writer"]
+__all__ = ["GRACE_SECONDS", "Writer"]
 
 T = TypeVar("T")
 
@@ -47,9 +49,6 @@ _MOST_THREADS = 4
 _MOST_BYTES = 32 * 2**20
 """What is accepted and not committed yet. Past it a save waits, before its state is encoded."""
 
-_ROW_BYTES = 1024
-"""What a row takes up besides its payload, roughly."""
-
 _LOOK_AHEAD = 1024
 """How many rows may stay behind in the queue while a batch is put together."""
 
@@ -57,50 +56,7 @@ GRACE_SECONDS = 0.1
 """How much later than its deadline a call is given up by us: the database's own reason is worth more than ours."""
 
 
-class Draft(NamedTuple):
-    """A row that is still to be finished.
-
-    Attributes:
-        key: Its id.
-        size: About how many bytes it has.
-        finish: Makes the row, a tuple of the id, other columns and the payload; called once, in any thread.
-        fence: What the save asks for; None: nothing.
-    """
-
-    key: str
-    size: int
-    finish: Callable[[], Row]
-    fence: Fence | None = None
-
-
-class _Write:
-    """A row that waits to be committed, empty until it is finished, and the caller who waits for it."""
-
-    __slots__ = ("deadline", "done", "fence", "follows", "key", "row", "size")
-
-    def __init__(self, draft: Draft, done: "asyncio.Future[None]", deadline: float) -> None:
-        self.row: Row = ()
-        self.key = draft.key
-        self.fence = draft.fence
-        self.follows = None if draft.fence is None else draft.fence.follows
-        self.size = draft.size + _ROW_BYTES
-        self.done = done
-        self.deadline = deadline
-
-
-class _Job:
-    """Work of another kind that keeps its place among the writes."""
-
-    __slots__ = ("deadline", "done", "size", "work")
-
-    def __init__(self, work: Callable[[float], Awaitable[Any]], done: "asyncio.Future[Any]", deadline: float) -> None:
-        self.work = work
-        self.done = done
-        self.deadline = deadline
-        self.size = 0
-
-
-Item = TypeVar("Item", _Write, _Job)
+Item = TypeVar("Item", Write, Job)
 
 
 class Writer:
@@ -133,8 +89,8 @@ class Writer:
         self._deadline_seconds = deadline_seconds
         self._too_late = too_late
         self._refused = refused
-        self._queue: deque[_Write | _Job] = deque()
-        self._in_flight: Sequence[_Write | _Job] = ()
+        self._queue: deque[Write | Job] = deque()
+        self._in_flight: Sequence[Write | Job] = ()
         self._lane: asyncio.Task[None] | None = None
         self._alone = False
         self._last_rows = 0  # of the commit before
@@ -178,7 +134,7 @@ class Writer:
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        job = _Job(work, done, loop.time() + self._deadline_seconds)
+        job = Job(work, done, loop.time() + self._deadline_seconds)
         if self._outside:
             await self._wait_outside(lambda: job, job.deadline)
         else:
@@ -202,13 +158,13 @@ class Writer:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(self, draft: Draft, deadline: float) -> _Write:
+    def _begin(self, draft: Draft, deadline: float) -> Write:
         """Finish a row, or have a thread do it; then it waits in its place, and those behind may pass it."""
         loop = asyncio.get_running_loop()
-        write = _Write(draft, loop.create_future(), deadline)
+        write = Write(draft, loop.create_future(), deadline)
         if write.size < _LARGE:
             write.row = draft.finish()
-            write.size = len(write.row[-1]) + _ROW_BYTES
+            write.size = len(write.row[-1]) + ROW_BYTES
         else:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS), "workflows-mcp-pack")
@@ -216,14 +172,14 @@ class Writer:
             finishing.add_done_callback(functools.partial(self._take, write))
         return write
 
-    def _take(self, write: _Write, finished: "asyncio.Future[Row]") -> None:
+    def _take(self, write: Write, finished: "asyncio.Future[Row]") -> None:
         """Make a write of a row that a thread has finished ready to be committed."""
         error = asyncio.CancelledError() if finished.cancelled() else finished.exception()
         if write not in self._queue:
             return  # given up meanwhile
         if error is None:
             write.row = finished.result()
-            size = len(write.row[-1]) + _ROW_BYTES
+            size = len(write.row[-1]) + ROW_BYTES
             self._count(size - write.size)
             write.size = size
         else:
@@ -247,7 +203,7 @@ class Writer:
             self._has_changed.set()
         raise self._too_late()
 
-    def _start_alone(self, write: _Write) -> bool:
+    def _start_alone(self, write: Write) -> bool:
         """Begin to commit a row that nothing is ahead of; False: it must go the lane's way."""
         if not self._begin_commit(write.row, functools.partial(self._end_alone, write)):
             return False
@@ -256,7 +212,7 @@ class Writer:
         self._watch.add(write.done, write.deadline + GRACE_SECONDS)
         return True
 
-    def _end_alone(self, write: _Write, written: Collection[str] | None, error: BaseException | None) -> None:
+    def _end_alone(self, write: Write, written: Collection[str] | None, error: BaseException | None) -> None:
         self._alone = False
         self._in_flight = ()
         self._last_rows = 1
@@ -271,7 +227,7 @@ class Writer:
             self._count(write.size)
         self._start_lane()
 
-    def _accept(self, item: _Write | _Job) -> None:
+    def _accept(self, item: Write | Job) -> None:
         self._queue.append(item)
         self._count(item.size)
         self._watch.add(item.done, item.deadline + GRACE_SECONDS)
@@ -298,7 +254,7 @@ class Writer:
                 self._in_flight = batch = self._next_batch()
                 if not batch:
                     await self._has_changed.wait()
-                elif isinstance(batch[0], _Job):
+                elif isinstance(batch[0], Job):
                     await self._do(batch[0])
                 else:
                     await self._write(batch)  # type: ignore[arg-type] # a job is always alone
@@ -316,7 +272,7 @@ class Writer:
         self._last_rows = len(batch) or self._last_rows
         self._count(-sum(item.size for item in batch))
 
-    def _next_batch(self) -> Sequence[_Write | _Job]:
+    def _next_batch(self) -> Sequence[Write | Job]:
         """Take what the next commit holds: a job alone, or finished rows with different ids within the bounds.
 
         A row that follows another has the id of that one, too. Two that share an id must come one after the other: what
@@ -330,15 +286,15 @@ class Writer:
         callers = self._last_rows + len(self._queue)
         most_rows = min(max((callers + 1) // 2, _FEWEST_ROWS), _BATCH_ROWS)
         first = self._queue.popleft()
-        if isinstance(first, _Job):
+        if isinstance(first, Job):
             return [first]
-        batch: list[_Write] = []
-        behind: list[_Write] = []
+        batch: list[Write] = []
+        behind: list[Write] = []
         keys: set[str] = set()
         room = {False: _BATCH_BYTES, True: _BATCH_BYTES}  # by whether a row is large
-        item: _Write | _Job | None = first
+        item: Write | Job | None = first
         while item is not None:
-            if isinstance(item, _Job):
+            if isinstance(item, Job):
                 self._queue.appendleft(item)
                 break
             is_large = item.size >= _LARGE
@@ -356,7 +312,7 @@ class Writer:
         self._queue.extendleft(reversed(behind))
         return batch
 
-    async def _write(self, batch: Sequence[_Write], *, is_final: bool = False) -> None:
+    async def _write(self, batch: Sequence[Write], *, is_final: bool = False) -> None:
         """Commit a batch. When one row may be to blame for a failure, its halves are tried each on its own.
 
         A fenced row that was not written is tried once more, unless this `is_final`: a commit may have looked at the
@@ -382,7 +338,7 @@ class Writer:
         await self._write(batch[:half], is_final=is_final)
         await self._write(batch[half:], is_final=is_final)
 
-    def _acknowledge(self, write: _Write, written: Collection[str]) -> None:
+    def _acknowledge(self, write: Write, written: Collection[str]) -> None:
         """Tell the caller of a row whose commit succeeded whether it was written."""
         if write.done.done():
             return  # given up
@@ -391,7 +347,7 @@ class Writer:
         else:
             write.done.set_exception(self._refused(write.key, write.fence))
 
-    async def _do(self, job: _Job) -> None:
+    async def _do(self, job: Job) -> None:
         try:
             result = await job.work(job.deadline)
         except Exception as error:  # noqa: BLE001 - it is the caller's
@@ -407,7 +363,7 @@ class Writer:
             self._count(-late.size)
             self._give_up([late])
 
-    def _give_up(self, items: Iterable[_Write | _Job]) -> None:
+    def _give_up(self, items: Iterable[Write | Job]) -> None:
         for item in items:
             fail(item.done, self._too_late())
 

@@ -24,6 +24,9 @@ __all__ = ["Story"]
 # Somebody is watching, and a huge folder is not what is to be seen.
 _SECONDS_A_CHECK = 4
 
+# Short, for the same reason: the process that recovers the run waits until the dead one's lease has run out.
+_LEASE_SECONDS = 2.0
+
 
 class Story:
     """The demo, act by act.
@@ -95,6 +98,10 @@ class Story:
             f"Not saved: {', '.join(unsaved)}. A checkpoint is saved after each wave, and this wave was not over: "
             "its blocks run again."
         )
+        self._page.prose(
+            f"The dead process still holds the run, by a lease of {_LEASE_SECONDS:g} s that it renewed while it was "
+            "alive: until that runs out, nobody else may go on."
+        )
 
     async def recover(self) -> None:
         """Let a second process continue the run, up to its question."""
@@ -165,7 +172,7 @@ class Story:
         )
         page.line()
         page.line("Look around, and try it with a workflow of your own:")
-        for words in (("checkpoints", "list"), ("checkpoints", "show", self._result["checkpoint_id"])):
+        for words in (("runs", "list"), ("runs", "show", self.run_id)):
             page.line(f"  {command_line(*words, options=self._options)}")
         own = os.path.relpath(self._workflow) if self._workflow.is_relative_to(Path.cwd()) else str(self._workflow)
         page.line(f"  {command_line('run', own, '--input', 'path=.', options=self._options)}")
@@ -196,5 +203,6 @@ class Story:
         return {
             "action": action,
             "database_url": self._settings.url,
+            "lease_seconds": _LEASE_SECONDS,
             "env_file": None if env_file is None else str(env_file),
         }

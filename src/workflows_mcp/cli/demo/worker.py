@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from workflows_mcp.cli.failures import explain
+from workflows_mcp.cli.waiting import recover_when_free
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.events import Event
@@ -49,7 +50,8 @@ async def _work(job: dict[str, Any]) -> "WorkflowResult":
 
     settings = load_settings(job["env_file"], database_url=job["database_url"])
     async with create_checkpoint_store(settings=settings) as store:
-        return await _call(WorkflowExecutor(store, on_event=tell), job)
+        executor = WorkflowExecutor(store, on_event=tell, lease_seconds=job["lease_seconds"])
+        return await _call(executor, job)
 
 
 async def _call(executor: "WorkflowExecutor", job: dict[str, Any]) -> "WorkflowResult":
@@ -57,7 +59,7 @@ async def _call(executor: "WorkflowExecutor", job: dict[str, Any]) -> "WorkflowR
         workflow = executor.load_workflow(job["workflow"])
         return await executor.execute_workflow(workflow, job["inputs"], run_id=job["run_id"])
     if job["action"] == "recover":
-        return await executor.recover(job["run_id"])
+        return await recover_when_free(executor.checkpoint_store, job["run_id"], executor.recover)
     return await executor.resume_workflow(job["checkpoint_id"], job["response"])
 
 

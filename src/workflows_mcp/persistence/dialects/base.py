@@ -198,14 +198,13 @@ class Dialect(ABC):
 
     @abstractmethod
     async def save(
-        self, connection: AsyncConnection, saving: Mapping[str, Executable], names: Sequence[str], rows: Sequence[Row]
+        self, connection: AsyncConnection, saving: Mapping[str, Compiled], rows: Sequence[Row]
     ) -> Collection[str]:
         """Do what `HeldConnection.save` does in the ordinary way of SQLAlchemy, on anybody's connection.
 
         Args:
             connection: In a transaction.
-            saving: What `saving` returned.
-            names: The columns of a row that is not fenced.
+            saving: What the statements of `saving` compile to.
             rows: What to save.
         """
 

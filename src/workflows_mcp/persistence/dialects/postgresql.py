@@ -39,12 +39,11 @@ from workflows_mcp.persistence.dialects.base import (
     Failure,
     HeldConnection,
     Row,
-    are_fenced,
-    fenced,
 )
-from workflows_mcp.persistence.dialects.fencing import fenced_names
-from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection, arrays_of
+from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection
 from workflows_mcp.persistence.dialects.postgresql_saving import (
+    Saving,
+    arrays_of,
     rows_of,
     save_many,
     save_many_fenced,
@@ -174,14 +173,11 @@ class PostgreSQLDialect(Dialect):
         }
 
     async def save(
-        self, connection: AsyncConnection, saving: Mapping[str, Executable], names: Sequence[str], rows: Sequence[Row]
+        self, connection: AsyncConnection, saving: Mapping[str, Compiled], rows: Sequence[Row]
     ) -> Collection[str]:
         """See `Dialect.save`."""
-        statement = saving["many"]
-        if are_fenced(rows):
-            statement, names, rows = saving["many_fenced"], fenced_names(names), [fenced(row) for row in rows]
-        written = await connection.execute(statement, self.rows_value(names, rows))
-        return {row[0] for row in written}
+        sql, values = Saving(saving).of(rows)
+        return {row[0] for row in await connection.exec_driver_sql(sql, values)}
 
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """See `Dialect.rows_of`: an array for each column."""
@@ -204,7 +200,7 @@ class PostgreSQLDialect(Dialect):
         made = await engine.raw_connection()
         driver = cast("asyncpg.Connection", made.driver_connection)
         made.detach()
-        return HeldPostgreSQLConnection(driver, saving, settings.deadline_seconds)
+        return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""

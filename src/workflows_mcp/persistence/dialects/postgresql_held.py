@@ -2,24 +2,21 @@
 
 import asyncio
 import contextlib
-import operator
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from workflows_mcp.persistence.dialects.base import Compiled, HeldConnection, Row, are_fenced, fenced
-from workflows_mcp.persistence.dialects.fencing import fenced_names
+from workflows_mcp.persistence.dialects.base import HeldConnection, Row
+from workflows_mcp.persistence.dialects.postgresql_saving import Saving
 
-__all__ = ["HeldPostgreSQLConnection", "arrays_of"]
+__all__ = ["HeldPostgreSQLConnection"]
 
 T = TypeVar("T")
 
 _LEAST_PATIENCE = 0.5
 """Seconds that a server has at least to say that it has cancelled a statement."""
-
-_FIRST = operator.itemgetter(0)
 
 
 class HeldPostgreSQLConnection(HeldConnection):
@@ -27,18 +24,13 @@ class HeldPostgreSQLConnection(HeldConnection):
 
     Args:
         connection: The driver's connection.
-        saving: See `Dialect.hold`.
+        saving: Chooses the statements that save.
         patience: After how many seconds the server ends a statement by itself.
     """
 
-    def __init__(self, connection: asyncpg.Connection, saving: Mapping[str, Compiled], patience: float) -> None:
+    def __init__(self, connection: asyncpg.Connection, saving: Saving, patience: float) -> None:
         super().__init__()
-        self._saving = {name: statement.sql for name, statement in saving.items()}
-        given = fenced_names(saving["one"].names)
-        # What is used more than once in a statement is one parameter, wherever it stands first.
-        self._order_one, self._order_many = (
-            operator.itemgetter(*map(given.index, saving[name].names)) for name in ("one_fenced", "many_fenced")
-        )
+        self._saving = saving
         self._connection = connection
         self._patience = patience
         self._turn = asyncio.Lock()
@@ -46,19 +38,9 @@ class HeldPostgreSQLConnection(HeldConnection):
 
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """See `HeldConnection.save`."""
-        sql, values = self._with_values(rows)
+        sql, values = self._saving.of(rows)
         written = await self._write(self._connection.fetch, sql, values)
         return {row[0] for row in written}
-
-    def _with_values(self, rows: Sequence[Row]) -> tuple[str, Row]:
-        """The statement that saves some rows, and its parameters."""
-        if are_fenced(rows):
-            if len(rows) == 1:
-                return self._saving["one_fenced"], self._order_one(rows[0])
-            return self._saving["many_fenced"], self._order_many(tuple(arrays_of([fenced(row) for row in rows])))
-        if len(rows) == 1:
-            return self._saving["one"], rows[0]
-        return self._saving["many"], tuple(arrays_of(rows))
 
     async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """See `HeldConnection.fetch`. A lone statement ends by itself, those that take turns are given up."""
@@ -117,8 +99,3 @@ class HeldPostgreSQLConnection(HeldConnection):
         """See `HeldConnection.close`."""
         async with self._turn:
             await self._connection.close()
-
-
-def arrays_of(rows: Sequence[Row]) -> Iterable[Row]:
-    """The rows' columns. In the order of their keys: two batches that lock the same rows do not deadlock."""
-    return zip(*sorted(rows, key=_FIRST), strict=True)

@@ -4,7 +4,8 @@ Not the driver's `executemany`: cancelled while it sends, it never ends and keep
 does not tell which rows were written. Rows come as an array for each column instead.
 """
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -27,9 +28,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
+from workflows_mcp.persistence.dialects.base import Compiled, Row, are_fenced, fenced
 from workflows_mcp.persistence.dialects.fencing import (
     FENCE,
     fenced_columns,
+    fenced_names,
     is_own,
     is_repetition,
     may_be_followed,
@@ -41,7 +44,7 @@ from workflows_mcp.persistence.dialects.fencing import (
     to_history,
 )
 
-__all__ = ["rows_of", "save_many", "save_many_fenced", "save_one", "save_one_fenced"]
+__all__ = ["Saving", "arrays_of", "rows_of", "save_many", "save_many_fenced", "save_one", "save_one_fenced"]
 
 Place = Mapping[str, ColumnElement[Any]]
 
@@ -52,6 +55,37 @@ def rows_of(columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
     """Any number of rows, as an array for each column, which is a parameter of its name."""
     arrays = [bindparam(name, type_=postgresql.ARRAY(kind)) for name, kind in columns.items()]
     return func.unnest(*arrays).table_valued(*(column(name, kind) for name, kind in columns.items())).render_derived()
+
+
+def arrays_of(rows: Sequence[Row]) -> Iterable[Row]:
+    """The rows' columns. In the order of their keys: two batches that lock the same rows do not deadlock."""
+    return zip(*sorted(rows, key=operator.itemgetter(0)), strict=True)
+
+
+class Saving:
+    """Chooses the statement that saves some rows.
+
+    Args:
+        saving: What the dialect's saving statements compile to.
+    """
+
+    def __init__(self, saving: Mapping[str, Compiled]) -> None:
+        self._sql = {name: statement.sql for name, statement in saving.items()}
+        given = fenced_names(saving["one"].names)
+        # What is used more than once in a statement is one parameter, wherever it stands first.
+        self._order_one, self._order_many = (
+            operator.itemgetter(*map(given.index, saving[name].names)) for name in ("one_fenced", "many_fenced")
+        )
+
+    def of(self, rows: Sequence[Row]) -> tuple[str, Row]:
+        """The statement for some rows, and its parameters."""
+        if are_fenced(rows):
+            if len(rows) == 1:
+                return self._sql["one_fenced"], self._order_one(rows[0])
+            return self._sql["many_fenced"], self._order_many(tuple(arrays_of([fenced(row) for row in rows])))
+        if len(rows) == 1:
+            return self._sql["one"], rows[0]
+        return self._sql["many"], tuple(arrays_of(rows))
 
 
 def save_one(table: Table, place: Place) -> Executable:

@@ -49,13 +49,12 @@ from workflows_mcp.persistence.dialects.base import (
     HeldConnection,
     Row,
     are_fenced,
-    fenced,
 )
-from workflows_mcp.persistence.dialects.fencing import fenced_names
 from workflows_mcp.persistence.dialects.sqlite_held import HeldSQLiteConnection
 from workflows_mcp.persistence.dialects.sqlite_saving import (
     ASKED,
     CACHED_STATEMENTS,
+    Fences,
     SavingRows,
     follow,
     let_pass,
@@ -296,25 +295,22 @@ class SQLiteDialect(Dialect):
         }
 
     async def save(
-        self, connection: AsyncConnection, saving: Mapping[str, Executable], names: Sequence[str], rows: Sequence[Row]
+        self, connection: AsyncConnection, saving: Mapping[str, Compiled], rows: Sequence[Row]
     ) -> Collection[str]:
         """See `Dialect.save`. Whether somebody else's engine begins transactions, and how, is theirs to say."""
         if not are_fenced(rows):
-            await connection.execute(saving["one"], [dict(zip(names, row, strict=True)) for row in rows])
+            await connection.exec_driver_sql(saving["one"].sql, list(rows))
             return {row[0] for row in rows}
         driver = cast("aiosqlite.Connection", (await connection.get_raw_connection()).driver_connection)
         if not driver.in_transaction:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
-        rows = [fenced(row) for row in rows]
-        asked = self.rows_value(list(ASKED), [row[: len(ASKED)] for row in rows])
-        passing = set(await connection.scalars(saving["let_pass"], asked))
-        rows = [row for row in rows if row[0] in passing]
-        if rows:
-            followed = [row[1] for row in rows if row[1] is not None]
-            await connection.execute(saving["follow"], {"followed": self.any_value(followed)})
-            names = fenced_names(names)
-            await connection.execute(saving["one_fenced"], [dict(zip(names, row, strict=True)) for row in rows])
-        return passing
+        fences = Fences(saving)
+        found = await connection.exec_driver_sql(*fences.asking(rows))
+        passing = fences.passing(rows, {name for (name,) in found})
+        if passing:
+            await connection.exec_driver_sql(*fences.following(passing))
+            await connection.exec_driver_sql(fences.inserting, [fences.ordered(row) for row in passing])
+        return {row[0] for row in passing}
 
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """See `Dialect.rows_of`: a JSON array of arrays."""

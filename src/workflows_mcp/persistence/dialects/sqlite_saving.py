@@ -4,7 +4,8 @@ import itertools
 import json
 import operator
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, FromClause, Table, Text, false, or_, select, update
@@ -27,7 +28,7 @@ from workflows_mcp.persistence.dialects.fencing import (
     to_history,
 )
 
-__all__ = ["ASKED", "CACHED_STATEMENTS", "SavingRows", "follow", "let_pass", "save_one", "save_one_fenced"]
+__all__ = ["ASKED", "CACHED_STATEMENTS", "Fences", "SavingRows", "follow", "let_pass", "save_one", "save_one_fenced"]
 
 Place = Mapping[str, ColumnElement[Any]]
 
@@ -87,6 +88,33 @@ def follow(table: Table, is_followed: ColumnElement[bool]) -> Executable:
     return update(table).where(is_followed, table.c.superseded == false()).values(to_history())
 
 
+class Fences:
+    """What is asked of the database before fenced rows are written, and how they are.
+
+    Args:
+        saving: What the dialect's saving statements compile to.
+    """
+
+    def __init__(self, saving: Mapping[str, Compiled]) -> None:
+        given = fenced_names(saving["one"].names)
+        self.inserting, names = saving["one_fenced"]
+        self.ordered: Callable[[Row], Row] = operator.itemgetter(*map(given.index, names))
+        self._let_pass = saving["let_pass"].sql
+        self._follow = saving["follow"].sql
+
+    def asking(self, rows: Sequence[Row]) -> tuple[str, Row]:
+        """The query of the ids that are let pass."""
+        return self._let_pass, (json.dumps([fenced(row)[: len(ASKED)] for row in rows]),)
+
+    def passing(self, rows: Sequence[Row], names: Collection[str]) -> Sequence[FencedRow]:
+        """The rows with these ids."""
+        return [fenced(row) for row in rows if row[0] in names]
+
+    def following(self, rows: Sequence[FencedRow]) -> tuple[str, Row]:
+        """The statement that makes history of what rows follow."""
+        return self._follow, (json.dumps([row[1] for row in rows if row[1] is not None]),)
+
+
 class SavingRows:
     """Saves rows over a connection; called in the connection's thread.
 
@@ -97,41 +125,30 @@ class SavingRows:
     """
 
     def __init__(self, saving: Mapping[str, Compiled]) -> None:
-        given = fenced_names(saving["one"].names)
-        self._plain = _Inserting(saving["one"].sql, order=None)
-        self._fenced = _Inserting(
-            saving["one_fenced"].sql, order=operator.itemgetter(*map(given.index, saving["one_fenced"].names))
-        )
-        self._let_pass = saving["let_pass"].sql
-        self._follow = saving["follow"].sql
+        self._fences = Fences(saving)
+        self._plain = _Inserting(saving["one"].sql)
+        self._fenced = _Inserting(self._fences.inserting)
 
     def __call__(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Collection[str]:
         """Save some rows; the ids of those that were written. See `HeldConnection.save`."""
         if are_fenced(rows):
-            return self._save_fenced(connection, [fenced(row) for row in rows])
+            return self._save_fenced(connection, rows)
         written = self._plain.insert(connection, rows)
         if not written and len(rows) == 1:
             return ()
         _require_all(written, rows)
         return {row[0] for row in rows}
 
-    def _save_fenced(self, connection: sqlite3.Connection, rows: Sequence[FencedRow]) -> Collection[str]:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            asked = json.dumps([row[: len(ASKED)] for row in rows])
-            passing = {name for (name,) in connection.execute(self._let_pass, (asked,)).fetchall()}
-            if len(passing) < len(rows):
-                rows = [row for row in rows if row[0] in passing]
-            followed = [row[1] for row in rows if row[1] is not None]
-            if followed:
-                connection.execute(self._follow, (json.dumps(followed),))
-            if rows:
-                _require_all(self._fenced.insert_within(connection, rows), rows)
-            connection.execute("COMMIT")
-        except BaseException:
-            _roll_back(connection)
-            raise
-        return passing
+    def _save_fenced(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Collection[str]:
+        fences = self._fences
+        with _transaction(connection):
+            names = {name for (name,) in connection.execute(*fences.asking(rows)).fetchall()}
+            passing = fences.passing(rows, names)
+            if passing:
+                connection.execute(*fences.following(passing))
+                written = self._fenced.insert_within(connection, [fences.ordered(row) for row in passing])
+                _require_all(written, passing)
+        return names
 
 
 class _Inserting:
@@ -139,48 +156,31 @@ class _Inserting:
 
     Args:
         sql: Inserts a row: `INSERT … VALUES (…) ON CONFLICT …`.
-        order: Puts a row's values into the order of the statement's parameters; None: they are in that order.
     """
 
-    def __init__(self, sql: str, *, order: Callable[[Row], Row] | None) -> None:
+    def __init__(self, sql: str) -> None:
         self._sql = sql
         self._before, values, rest = sql.partition(" VALUES ")
         self._row, conflict, self._after = rest.partition(" ON CONFLICT ")
         if not values or not conflict:
             raise AssertionError("the saving statement has no VALUES, or no ON CONFLICT")
         self._before, self._after = self._before + values, conflict + self._after
-        self._order = order
 
     def insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
         """Insert all or none in a transaction of their own; returns how many there are then."""
         if _fit_together(rows):
-            return self._insert_together(connection, rows)
-        # A statement for each row, in a transaction, which needs Python's lock for every one of them.
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            written = connection.executemany(self._sql, self._ordered(rows)).rowcount
-            connection.execute("COMMIT")
-        except BaseException:
-            _roll_back(connection)
-            raise
-        return written
+            return self.insert_within(connection, rows)
+        with _transaction(connection):
+            return self.insert_within(connection, rows)
 
     def insert_within(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
-        """The same in a transaction that has begun."""
-        if _fit_together(rows):
-            return self._insert_together(connection, rows)
-        return connection.executemany(self._sql, self._ordered(rows)).rowcount
-
-    def _insert_together(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
-        """One statement, which commits by itself if it is not in a transaction."""
-        rows = self._ordered(rows)
+        """The same in a transaction that has begun, or by one statement, which commits by itself."""
         if len(rows) == 1:
             return connection.execute(self._sql, rows[0]).rowcount
+        if not _fit_together(rows):
+            return connection.executemany(self._sql, rows).rowcount
         sql = f"{self._before}{', '.join([self._row] * len(rows))}{self._after}"
         return connection.execute(sql, tuple(itertools.chain.from_iterable(rows))).rowcount
-
-    def _ordered(self, rows: Sequence[Row]) -> Sequence[Row]:
-        return rows if self._order is None else [self._order(row) for row in rows]
 
 
 def _fit_together(rows: Sequence[Row]) -> bool:
@@ -193,6 +193,14 @@ def _require_all(written: int, rows: Sequence[Row]) -> None:
         raise sqlite3.IntegrityError("not all rows were written")
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that nobody else writes beside; all of it is done, or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,64 @@
+"""`run`: a workflow, to its end or to a question."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from workflows_mcp.cli.database import open_store
+from workflows_mcp.cli.finding import check_calls, find_plan, open_library
+from workflows_mcp.cli.inputs import InputsFile, InputWords, gather_inputs
+from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id
+from workflows_mcp.cli.results import print_result
+from workflows_mcp.cli.work import watched
+
+if TYPE_CHECKING:
+    from workflows_mcp.engine.definition import WorkflowDefinition
+
+__all__ = ["run"]
+
+
+async def run(
+    workflow: Annotated[str, Parameter(name="WORKFLOW")],
+    /,
+    *,
+    inputs: InputWords = None,
+    inputs_file: InputsFile = None,
+    run_id: str | None = None,
+    options: Options = DEFAULT_OPTIONS,
+) -> int:
+    """Run a workflow, to its end or to a question.
+
+    Args:
+        workflow: The workflow's YAML file, or its name in the library (`workflows list`).
+        inputs: An input of the workflow, as NAME=VALUE; once for each input. What is no text by its type (num, bool,
+            list, dict) is given as JSON.
+        inputs_file: A JSON or YAML file with inputs by name; --input wins over it.
+        run_id: Names the run. One that there is already does not run again; its result is shown.
+        options: What every command takes.
+
+    Returns:
+        0: it succeeded, or waits for an answer; 1: it failed, or somebody else is at it; 3: it was cancelled.
+    """
+    given = gather_inputs(inputs, inputs_file)
+    if run_id is not None:
+        check_id("--run-id", run_id)
+    # Looked at before there is a database, so that a mistake in it does not leave a new one behind.
+    definition = _find(workflow, options)
+    async with open_store(options, create=True, memory=True) as store:
+        result = await watched(
+            store,
+            lambda executor: executor.execute_workflow(definition, given, run_id=run_id),
+            options,
+            idle=lambda result: f"run {result.run_id} is there already: nothing ran",
+        )
+        return await print_result(result, store, options)
+
+
+def _find(word: str, options: Options) -> "WorkflowDefinition":
+    from workflows_mcp.engine.finding import PlanFinder
+
+    library = open_library(options.settings())
+    finder = PlanFinder(library)
+    plan = find_plan(word, library, finder)
+    check_calls(plan, finder)
+    return plan.definition

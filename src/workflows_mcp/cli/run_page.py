@@ -1,0 +1,146 @@
+"""`runs show`: one run, and what can be done with it."""
+
+import dataclasses
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from workflows_mcp.cli.blocks import BlockRow, blocks_of
+from workflows_mcp.cli.checkpoints import when
+from workflows_mcp.cli.database import open_store
+from workflows_mcp.cli.failures import one_line
+from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
+from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.results import what_is_taken
+from workflows_mcp.cli.runs import age, as_data, is_abandoned, no_such_run, status_of
+from workflows_mcp.cli.waiting import seconds_left
+
+if TYPE_CHECKING:
+    from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
+    from workflows_mcp.engine.result import RunSummary
+
+__all__ = ["show_command"]
+
+_MOST_CHECKPOINTS = 20
+
+
+async def show_command(
+    run_id: Annotated[str, Parameter(name="RUN_ID")], /, *, options: Options = DEFAULT_OPTIONS
+) -> int:
+    """Show a run: its newest checkpoints, what became of its blocks, and what can be done with it.
+
+    Args:
+        run_id: The run.
+        options: What every command takes.
+
+    Returns:
+        0.
+    """
+    from workflows_mcp.engine.result import RunSummary
+
+    check_id("the run's id", run_id)
+    async with open_store(options) as store:
+        found = await store.list_checkpoints(run_id=run_id, limit=_MOST_CHECKPOINTS + 1)
+        state = await store.load_checkpoint(found[0].checkpoint_id) if found else None
+    if state is None:
+        raise no_such_run(run_id, options)
+    summary = RunSummary.of(found[0])
+    rows, flaw = _blocks_in(state)
+    commands = _what_can_be_done(summary, found, options)
+    more = len(found) > _MOST_CHECKPOINTS
+    found = found[:_MOST_CHECKPOINTS]
+    if options.json:
+        checkpoints = [dataclasses.asdict(one) for one in found]
+        blocks = [dataclasses.asdict(row) for row in rows]
+        told = {"run": as_data(summary), "error": state.context.get("error"), "pause": state.pause_metadata}
+        print_json({**told, "checkpoints": checkpoints, "blocks": blocks, "commands": commands})
+        return 0
+    out = Page(sys.stdout)
+    _show_head(out, summary, state, found[0])
+    out.heading("blocks, as the newest checkpoint has them")
+    if flaw is None:
+        out.table(["block", "status", "started", "seconds", "note"], [_cells(row) for row in rows])
+    else:
+        out.line(flaw)
+    out.heading("checkpoints")
+    rows_of = [
+        [age(time.time() - one.created_at), one.status.value, str(one.current_wave_index), one.checkpoint_id]
+        for one in found
+    ]
+    out.table(["age", "status", "waves done", "checkpoint"], rows_of)
+    if more:
+        out.line(f"All of them: {command_line('checkpoints', 'list', '--run', run_id, options=options)}")
+    if commands:
+        out.heading("what can be done")
+        for what, command in commands.items():
+            out.line(f"{what}:")
+            out.line(f"  {command}")
+    return 0
+
+
+def _blocks_in(state: "CheckpointState") -> tuple[list[BlockRow], str | None]:
+    """The blocks of a run, or why they cannot be told."""
+    from workflows_mcp.engine.progress import Progress
+    from workflows_mcp.errors import WorkflowsError
+
+    try:
+        return list(blocks_of(Progress.from_state(state, lambda _: None).root)), None
+    except WorkflowsError as error:
+        return [], one_line(str(error))
+
+
+def _show_head(out: Page, run: "RunSummary", state: "CheckpointState", head: "CheckpointMetadata") -> None:
+    about = {
+        "run": run.run_id,
+        "workflow": run.workflow_name,
+        "status": status_of(run),
+        "saved": f"{when(run.updated_at)} ({age(run.age_seconds)} ago)",
+    }
+    if seconds_left(head) and run.status == "running":
+        about["held"] = f"by a process, for {seconds_left(head):.0f} s unless it renews its lease"
+    if run.parent_checkpoint_id is not None:
+        about["forked from"] = run.parent_checkpoint_id
+    if error := state.context.get("error"):
+        about["error"] = str(error)
+    width = max(map(len, about))
+    for name, value in about.items():
+        out.line(f"{name:<{width}}  {one_line(value)}")
+    if run.prompt is not None:
+        out.heading("the question")
+        out.line(run.prompt)
+        taken = what_is_taken(state.pause_metadata)
+        if taken is not None:
+            out.line(f"(the answer: {taken})")
+        if others := (state.pause_metadata or {}).get("pending"):
+            out.line(f"Asked after it: {', '.join(others)}")
+
+
+def _cells(row: BlockRow) -> list[str]:
+    started = "" if row.started_at is None else when(row.started_at)
+    seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
+    return [row.path, row.status, started, seconds, row.note]
+
+
+def _what_can_be_done(run: "RunSummary", found: "list[CheckpointMetadata]", options: Options) -> dict[str, str]:
+    """Commands by what they are good for."""
+    commands: dict[str, str] = {}
+
+    def add(what: str, *words: str) -> None:
+        commands[what] = command_line(*words, options=options)
+
+    match run.status:
+        case "paused":
+            add("answer it", "resume", run.checkpoint_id, "--response", "TEXT")
+        case "running" if is_abandoned(run):
+            add("go on with it", "recover", run.run_id)
+        case "running":
+            add("go on with it, should its process be gone", "recover", run.run_id)
+    if run.status in {"paused", "running"}:
+        add("end it", "runs", "cancel", run.run_id)
+    forkable = next((one.checkpoint_id for one in found if one.status.value != "completed"), None)
+    if forkable is not None:
+        again = {"failure": "try again what failed, as a new run"}.get(run.status, "begin a new run where this one was")
+        add(again, "runs", "fork", forkable)
+    return commands

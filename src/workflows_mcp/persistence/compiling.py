@@ -1,0 +1,42 @@
+"""Statements as the driver takes them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import ClauseElement, Executable
+from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
+
+from workflows_mcp.persistence.dialects import Compiled
+from workflows_mcp.persistence.statements import Query
+
+__all__ = ["Compiler"]
+
+
+class Compiler:
+    """Compiles each statement once.
+
+    Args:
+        dialect: For which database and driver.
+    """
+
+    def __init__(self, dialect: SQLAlchemyDialect) -> None:
+        self._dialect = dialect
+        self._known: dict[Executable, tuple[Compiled, Mapping[str, Any]]] = {}
+
+    def query(self, query: Query) -> tuple[str, Sequence[Any]]:
+        """A query's SQL, and the values of its parameters in their order."""
+        known = self._known.get(query.statement)
+        if known is None:
+            known = self._known[query.statement] = self._compile(query.statement)
+        (sql, names), fixed = known
+        values = {**fixed, **query.values}
+        return sql, [values[name] for name in names]
+
+    def statement(self, statement: Executable) -> Compiled:
+        """A statement whose parameters are all given whenever it is run."""
+        return self._compile(statement)[0]
+
+    def _compile(self, statement: Executable) -> tuple[Compiled, Mapping[str, Any]]:
+        """A statement's SQL and the names of its parameters; and the values that are its own."""
+        compiled: Any = cast("ClauseElement", statement).compile(dialect=self._dialect)
+        return Compiled(str(compiled), compiled.positiontup), compiled.params

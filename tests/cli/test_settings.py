@@ -1,0 +1,85 @@
+"""What the settings make of the executor of a command."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import CLI
+from workflows_mcp.cli.work import make_executor
+from workflows_mcp.engine.checkpoint import CheckpointConfig
+from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
+from workflows_mcp.errors import StoreConfigurationError
+from workflows_mcp.settings import load_settings
+
+OTHERS: dict[str, tuple[str, Any]] = {
+    "checkpoint_every": ("block", "block"),
+    "max_checkpoint_size_mb": ("0.5", 0.5),
+    "max_per_workflow": ("7", 7),
+    "ttl_seconds": ("60", 60.0),
+    "keep_paused": ("false", False),
+    "auto_cleanup": ("0", False),
+    "cleanup_interval_seconds": ("5", 5.0),
+}
+"""Values that differ from the defaults, as they stand in the environment and as they are."""
+
+
+def config() -> CheckpointConfig:
+    """The configuration of a command's executor."""
+    return make_executor(InMemoryCheckpointStore(), load_settings()).checkpoint_config
+
+
+def test_unset_the_settings_are_the_defaults_of_the_configuration() -> None:
+    """There is one truth about them, in two places."""
+    assert config() == CheckpointConfig()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_each_setting_reaches_the_executor(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """By its own variable, and changes nothing else."""
+    text, value = OTHERS[name]
+    monkeypatch.setenv(f"WORKFLOWS_{name.upper()}", text)
+    assert config() == dataclasses.replace(CheckpointConfig(), **{name: value})
+
+
+def test_the_length_of_a_lease_reaches_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no part of the configuration."""
+    monkeypatch.setenv("WORKFLOWS_LEASE_SECONDS", "2.5")
+    assert make_executor(InMemoryCheckpointStore(), load_settings())._lease_seconds == 2.5
+
+
+def test_every_field_of_the_configuration_can_be_set() -> None:
+    """But whether checkpoints are saved at all, without which the command line could not go on with anything."""
+    fields = {field.name for field in dataclasses.fields(CheckpointConfig)}
+    assert fields - load_settings().checkpoint_options.keys() == {"enabled"}
+    assert set(OTHERS) == fields - {"enabled"}
+
+
+@pytest.mark.parametrize("name", ["max_checkpoint_size_mb", "max_per_workflow", "ttl_seconds"])
+def test_none_means_no_limit(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """An empty variable counts as not set, so there is a word for it."""
+    monkeypatch.setenv(f"WORKFLOWS_{name.upper()}", "none")
+    assert getattr(config(), name) is None
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "lease_seconds"])
+def test_a_value_that_makes_no_sense_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """And not by the executor later on."""
+    variable = f"WORKFLOWS_{name.upper()}"
+    monkeypatch.setenv(variable, "-1")
+    with pytest.raises(StoreConfigurationError, match=variable):
+        load_settings()
+
+
+def test_checkpoints_after_every_block_and_their_limit_are_obeyed_by_a_run(cli: CLI, tmp_path: Path) -> None:
+    """The one saves more of them, the other fails the run."""
+    block = "- {id: b%d, type: Shell, inputs: {command: 'yes | head -c 2000'}}\n"
+    (tmp_path / "w.yaml").write_text("name: w\nblocks:\n" + "".join(block % number for number in range(3)))
+    words = ("run", "w.yaml", "--database-url", "memory://")
+    by_wave, by_block = (cli(*words, env={"WORKFLOWS_CHECKPOINT_EVERY": every}) for every in ("wave", "block"))
+    assert by_wave.err.count("● checkpoint") == 3
+    assert by_block.err.count("● checkpoint") > 3
+    limited = cli(*words, env={"WORKFLOWS_MAX_CHECKPOINT_SIZE_MB": "0.004"})
+    assert limited.code == 1
+    assert "the limit is 4,194" in limited.err

@@ -1,0 +1,151 @@
+"""`workflows list`, `show`, `validate` and `schema`; and how workflows and inputs are named on the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ASKING, CLI
+
+ONE = """\
+name: one
+description: >-
+  Says something,
+  and nothing else
+tags: [ops, small]
+inputs:
+  text: {description: What is said}
+  number: {type: num, default: 1}
+  pairs: {type: dict, required: false}
+blocks:
+  - {id: say, type: Shell, inputs: {command: "printf %s {{ inputs.text | shquote }}"}}
+  - id: again
+    type: Shell
+    depends_on: [{block: say, required: false}]
+    condition: "{{ inputs.number > 1 }}"
+    inputs: {command: "true"}
+outputs:
+  said: "{{ blocks.say.outputs.stdout }}"
+  number: "{{ inputs.number }}"
+  pairs: "{{ inputs.pairs }}"
+"""
+
+CALLING = """\
+name: calling
+tags: [ops]
+blocks:
+  - {id: call, type: Workflow, inputs: {workflow: one, inputs: {text: hello}}}
+"""
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> dict[str, str]:
+    """The environment with a library of two folders, the later of which overrides the earlier, and a broken file."""
+    for name, text in {
+        "base/one.yaml": ONE.replace("Says something", "Is overridden"),
+        "base/calling.yaml": CALLING,
+        "base/broken.yaml": "name: [\n",
+        "own/one.yaml": ONE,
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return {"WORKFLOWS_TEMPLATE_PATHS": "base,own"}
+
+
+def test_the_library_is_listed_although_a_file_in_it_is_broken(cli: CLI, library: dict[str, str]) -> None:
+    """The file is named with its flaw; what was overridden is not listed; tags narrow the list down."""
+    listing = cli("workflows", "list", env=library)
+    assert listing.code == 0
+    lines = listing.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", "calling", "one"]
+    assert "Says something, and nothing else" in lines[2]
+    assert lines[2].endswith("own/one.yaml")
+    assert listing.err.startswith("broken: base/broken.yaml: line 2")
+
+    tagged = cli("workflows", "list", "--tag", "ops", "--tag", "small", "--json", env=library).json()
+    assert [(one["name"], one["source"]) for one in tagged["workflows"]] == [("one", "own/one.yaml")]
+    assert list(tagged["broken"]) == ["base/broken.yaml"]
+
+
+def test_without_a_library_the_list_says_how_to_have_one(cli: CLI) -> None:
+    """Nothing is wrong with that."""
+    listing = cli("workflows", "list")
+    assert listing.code == 0
+    assert "WORKFLOWS_TEMPLATE_PATHS" in listing.out
+
+
+def test_show_tells_what_a_workflow_takes_does_and_gives(cli: CLI, library: dict[str, str]) -> None:
+    """By name or by file; its blocks wave by wave; the definition as it was written, for programs."""
+    shown = cli("workflows", "show", "own/one.yaml", env=library)
+    assert shown.code == 0
+    lines = [line.split() for line in shown.out.splitlines()]
+    assert ["text", "str", "required", "What", "is", "said"] in lines
+    assert ["number", "num", "default:", "1"] in lines
+    assert ["pairs", "dict", "optional"] in lines
+    assert ["1", "say", "Shell"] in lines
+    assert "2     again  Shell  (say)  condition: {{ inputs.number > 1 }}" in shown.out
+    assert "said    {{ blocks.say.outputs.stdout }}" in shown.out
+
+    data = cli("workflows", "show", "one", "--json", env=library).json()
+    assert data["source"] == "own/one.yaml"
+    assert data["waves"] == [["say"], ["again"]]
+    assert data["definition"]["inputs"]["number"] == {"type": "num", "default": 1}
+
+
+def test_validate_checks_each_file_and_what_it_calls(cli: CLI, library: dict[str, str], tmp_path: Path) -> None:
+    """The good ones on stdout, what is wrong on stderr; nothing runs, and no database is made."""
+    (tmp_path / "asking.yaml").write_text(ASKING)
+    (tmp_path / "lost.yaml").write_text(CALLING.replace("workflow: one", "workflow: nowhere"))
+    (tmp_path / "first.yaml").write_text(CALLING.replace("workflow: one", "workflow: asking"))
+    files = ("first.yaml", "asking.yaml", "base/calling.yaml", "lost.yaml", "base/broken.yaml", "typo")
+    checked = cli("workflows", "validate", *files, env=library)
+    assert checked.code == 1
+    assert checked.out.splitlines() == [
+        "first.yaml: fine, workflow calling",
+        "asking.yaml: fine, workflow asking",
+        "base/calling.yaml: fine, workflow calling",
+    ]
+    lost, broken, typo = checked.err.splitlines()
+    assert "there is no workflow 'nowhere'" in lost
+    assert broken.startswith("error: base/broken.yaml: line 2")
+    assert "no workflow 'typo' in the library; there are calling, one" in typo
+    assert cli("workflows", "validate", "own/one.yaml", "asking.yaml", "--json", env=library).code == 0
+    assert not (tmp_path / ".local").exists()
+
+
+def test_the_schema_is_one_of_json(cli: CLI) -> None:
+    """It names what a file must have."""
+    assert {"name", "blocks"} <= set(cli("workflows", "schema").json()["required"])
+
+
+def test_a_workflow_is_run_by_its_name_and_calls_others_by_theirs(cli: CLI, library: dict[str, str]) -> None:
+    """Both from the library; the progress tells of the nested one."""
+    ran = cli("run", "calling", "--json", "--database-url", "memory://", env=library)
+    assert ran.code == 0, ran.err
+    assert "✓ call/say" in ran.err
+
+
+def test_a_secret_that_is_none_is_named_and_not_shown(cli: CLI, library: dict[str, str]) -> None:
+    """Before anything runs."""
+    ran = cli("run", "calling", "--database-url", "memory://", env={**library, "WORKFLOW_SECRET_PIN": "1234"})
+    assert ran.code == 1
+    assert "WORKFLOW_SECRET_PIN" in ran.error()
+    assert "1234" not in ran.err
+
+
+def test_inputs_are_text_or_json_as_their_types_say(cli: CLI, library: dict[str, str], tmp_path: Path) -> None:
+    """What looks like a number stays text where text is wanted; what is typed wins over a file."""
+    words = ("run", "own/one.yaml", "--json", "--database-url", "memory://")
+    typed = cli(*words, "--input", "text=007", "--input", "number=2.5", "--input", 'pairs={"a": [1, "b"]}', env=library)
+    assert typed.json()["outputs"] == {"said": "007", "number": 2.5, "pairs": {"a": [1, "b"]}}
+
+    (tmp_path / "in.json").write_text('{\n\t"text": "from a file",\n\t"pairs": {"no": null}\n}')
+    from_json = cli(*words, "--inputs", "in.json", "--input", "number=3", env=library)
+    assert from_json.json()["outputs"] == {"said": "from a file", "number": 3, "pairs": {"no": None}}
+
+    (tmp_path / "in.yaml").write_text("text: 'no'\nnumber: 4\n")
+    from_yaml = cli(*words, "--inputs", "in.yaml", "--input", "text=yes", env=library)
+    assert from_yaml.json()["outputs"] == {"said": "yes", "number": 4, "pairs": None}
+
+    unfit = cli(*words, "--input", "text=a", "--input", "number=many", env=library)
+    assert "input 'number' (num) must be a num, and is a str" in unfit.error()

@@ -1,0 +1,146 @@
+"""Retention in the background, over real stores."""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from tests.conftest import OpenStore
+from tests.migrations import raw
+from tests.persistence.test_writer import until
+from workflows_mcp import CheckpointConfig, CheckpointStore, InMemoryCheckpointStore, SQLAlchemyCheckpointStore
+from workflows_mcp.engine.retention import RetentionTask
+from workflows_mcp.testing import make_state
+
+SOON = 0.01
+"""An interval that a test need not wait for."""
+
+
+async def until_left(store: CheckpointStore, names: set[str]) -> None:
+    """Wait until exactly these checkpoints are left."""
+    while {one.checkpoint_id for one in await store.list_checkpoints()} != names:  # noqa: ASYNC110 - retention is silent
+        await asyncio.sleep(SOON)
+
+
+async def fill(store: CheckpointStore) -> None:
+    """Save what is old, what is many, and what waits."""
+    for n in range(4):
+        await store.save_checkpoint(make_state(f"old {n}", created_at=float(n)))
+        await store.save_checkpoint(make_state(f"new {n}", created_at=time.time() + n))
+    await store.save_checkpoint(make_state("waits", created_at=1.0, paused_block_id="b"))
+
+
+async def test_each_round_expires_and_trims(store: SQLAlchemyCheckpointStore) -> None:
+    """Also what is saved between two rounds."""
+    await fill(store)
+    config = CheckpointConfig(ttl_seconds=60, max_per_workflow=2, cleanup_interval_seconds=SOON)
+    async with RetentionTask(store, config):
+        await until_left(store, {"new 3", "new 2", "waits"})
+        await store.save_checkpoint(make_state("newer", created_at=time.time() + 10))
+        await until_left(store, {"newer", "new 3", "waits"})
+
+
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [
+        ({"ttl_seconds": None, "max_per_workflow": 5}, {"new 0", "new 1", "new 2", "new 3", "old 3", "waits"}),
+        ({"ttl_seconds": 60, "max_per_workflow": None}, {"new 0", "new 1", "new 2", "new 3", "waits"}),
+        ({"ttl_seconds": 60, "max_per_workflow": 3, "keep_paused": False}, {"new 1", "new 2", "new 3"}),
+    ],
+)
+async def test_a_limit_of_none_is_left_out(limits: dict[str, Any], left: set[str]) -> None:
+    """And waiting ones go only when they are to."""
+    store = InMemoryCheckpointStore()
+    await fill(store)
+    async with RetentionTask(store, CheckpointConfig(**limits, cleanup_interval_seconds=SOON)):
+        await until_left(store, left)
+
+
+async def test_without_auto_cleanup_nothing_is_deleted() -> None:
+    """There is no task, and stopping it is fine."""
+    store = InMemoryCheckpointStore()
+    await fill(store)
+    before = len(asyncio.all_tasks())
+    async with RetentionTask(store, CheckpointConfig(auto_cleanup=False, cleanup_interval_seconds=SOON)):
+        assert len(asyncio.all_tasks()) == before
+        await asyncio.sleep(SOON * 3)
+    assert len(await store.list_checkpoints()) == 9
+
+
+async def test_the_first_round_comes_after_a_random_part_of_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at once on every server that starts."""
+    drawn: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        drawn.append((low, high))
+        return high
+
+    monkeypatch.setattr("workflows_mcp.engine.retention.random.uniform", uniform)
+    store = InMemoryCheckpointStore()
+    await fill(store)
+    async with RetentionTask(store, CheckpointConfig(cleanup_interval_seconds=3600)):
+        await asyncio.sleep(SOON)
+    assert drawn == [(0, 3600)]
+    assert len(await store.list_checkpoints()) == 9
+
+
+async def test_a_round_that_fails_is_logged_and_the_next_one_comes(
+    open_store: OpenStore, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In words that say what was the matter, and show no password."""
+    store = open_store(deadline_seconds=0.3)
+    await fill(store)
+    caplog.set_level(logging.WARNING)
+    config = CheckpointConfig(ttl_seconds=60, max_per_workflow=2, cleanup_interval_seconds=SOON)
+    async with raw.locked(database_url):
+        retention = RetentionTask(store, config)
+        retention.start()
+        await until(lambda: caplog.records)
+    await until_left(store, {"new 3", "new 2", "waits"})
+    await retention.stop()
+    message = caplog.records[0].getMessage()
+    assert message.startswith("retention failed, and is tried again in 0.01 s: ")
+    assert "database" in message
+    assert "@" not in message
+    assert caplog.records[0].exc_info is None
+
+
+async def test_a_foreign_stores_error_is_logged_by_its_type(caplog: pytest.LogCaptureFixture) -> None:
+    """Its text may show anything."""
+
+    class Broken(InMemoryCheckpointStore):
+        async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:  # noqa: ARG002
+            raise RuntimeError("s3cret")
+
+    async with RetentionTask(Broken(), CheckpointConfig(cleanup_interval_seconds=SOON)):
+        await until(lambda: len(caplog.records) >= 2)
+    assert "RuntimeError" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+async def test_stopping_in_the_middle_of_a_round_is_prompt(open_store: OpenStore, database_url: str) -> None:
+    """Whatever the database is doing; the store goes on."""
+    store = open_store()
+    await fill(store)
+    retention = RetentionTask(store, CheckpointConfig(ttl_seconds=60, cleanup_interval_seconds=SOON))
+    async with raw.locked(database_url):
+        retention.start()
+        await asyncio.sleep(0.1)
+        started = time.perf_counter()
+        await retention.stop()
+        await retention.stop()
+        assert time.perf_counter() - started < 0.5
+    await store.save_checkpoint(make_state("after"))
+    assert await store.load_checkpoint("after") is not None
+
+
+async def test_many_servers_at_once_are_harmless(open_store: OpenStore) -> None:
+    """Together they delete what one would have."""
+    stores = [open_store() for _ in range(3)]
+    await asyncio.gather(*(stores[0].save_checkpoint(make_state(f"{n:03}", created_at=float(n))) for n in range(400)))
+    config = CheckpointConfig(ttl_seconds=None, max_per_workflow=50)
+    deleted = await asyncio.gather(*(RetentionTask(store, config).run_once() for store in stores))
+    assert sum(deleted) == 350
+    assert [one.checkpoint_id for one in await stores[0].list_checkpoints()] == [f"{n:03}" for n in range(399, 349, -1)]
