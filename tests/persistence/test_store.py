@@ -349,15 +349,13 @@ async def test_abandoned_runs_are_read_off_an_index(filled: SQLAlchemyCheckpoint
     """In its order, however many checkpoints there are that nobody holds, or that somebody does."""
     await raw.execute(
         database_url,
-        "UPDATE checkpoints SET lease_owner = 'me', lease_expires_at = created_at * 1000000 WHERE checkpoint_id LIKE 'c1%'",
+        "UPDATE checkpoints SET lease_owner = 'me', lease_expires_at = created_at * 1e6 WHERE checkpoint_id LIKE 'c1%'",
         "ANALYZE",
     )
     async with filled._database.engine.connect() as connection:
         plan = await explain(connection, lease_statements.abandoned(50))
         assert_plan(plan, "leases")
-        end = (
-            r"Index Cond: .*lease_expires_at <=" if raw.is_postgres(database_url) else r"\(lease_expires_at>\? AND |<\?"
-        )
+        end = "Index Cond: .*lease_expires_at <=" if raw.is_postgres(database_url) else "lease_expires_at<"
         assert re.search(end, plan), plan
         assert_plan(await explain(connection, lease_statements.abandoned(None)), "leases")
     assert len(await filled.list_abandoned(50)) == 50

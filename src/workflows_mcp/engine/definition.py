@@ -41,6 +41,7 @@ _NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]{0,63}$"
 NAME_RULE = "a name has 1 to 64 letters, digits and underscores, and begins with a letter"
 
 Name = Annotated[str, Field(pattern=_NAME_PATTERN)]
+Bool = Annotated[bool, Field(strict=True)]  # else the texts "yes" and "off", which YAML 1.2 leaves alone, were bools
 ValueType = Literal["str", "num", "bool", "list", "dict"]
 
 
@@ -68,7 +69,8 @@ class _Abbreviated(_Definition):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         whole = handler.resolve_ref_schema(handler(schema))
-        return {"anyOf": [whole["properties"][cls._short], whole]}
+        short = {"type": ["array", "string", "number", "boolean", "null"], **whole["properties"][cls._short]}
+        return {"anyOf": [short, whole]}
 
 
 class InputDefinition(_Definition):
@@ -85,7 +87,7 @@ class InputDefinition(_Definition):
     type: ValueType = "str"
     description: str = ""
     default: Any = None
-    required: bool | None = None
+    required: Bool | None = None
 
     @property
     def has_default(self) -> bool:
@@ -109,7 +111,7 @@ class Dependency(_Abbreviated):
     _short: ClassVar[str] = "block"
 
     block: Name
-    required: Annotated[bool, Field(strict=True)] = True
+    required: Bool = True
 
 
 def _list_or_dict(value: object) -> object:
@@ -176,11 +178,11 @@ class BlockDefinition(_Definition):
     description: str = ""
     inputs: dict[str, Any] = {}
     depends_on: tuple[Dependency, ...] = ()
-    condition: bool | str | None = None
+    condition: Bool | str | None = None
     for_each: Items = None
     for_each_mode: Literal["parallel", "sequential"] = "parallel"
     max_parallel: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
-    continue_on_error: Annotated[bool, Field(strict=True)] = False
+    continue_on_error: Bool = False
     timeout_seconds: Seconds | None = None
     retries: RetryPolicy = RetryPolicy(times=0)
     outputs: dict[Name, FileOutput] = {}
@@ -226,7 +228,7 @@ class WorkflowDefinition(_Definition):
 
     name: Annotated[str, AfterValidator(_fit_for_a_name)]
     description: str = ""
-    version: Annotated[str, BeforeValidator(_as_text)] = ""
+    version: Annotated[str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "number"]})] = ""
     author: str = ""
     tags: tuple[str, ...] = ()
     inputs: dict[Name, InputDefinition] = {}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -400,10 +401,11 @@ class WorkflowExecutor:
     async def _claim_and_go(self, state: CheckpointState, progress: Progress, step: Step) -> WorkflowResult:
         """Go on from a checkpoint in this task, if it can be claimed."""
         owner, store = new_id(), self.checkpoint_store
+        asked_at = time.time()
         claimed = await store.claim_checkpoint(state.checkpoint_id, owner, self._lease_seconds)
         try:
             _check_same_state(state, claimed)
-            run = self._make_run(progress, owner)
+            run = self._make_run(progress, owner, asked_at)
         except BaseException:
             with contextlib.suppress(CheckpointStoreError):
                 await store.release_claim(state.checkpoint_id, owner)
@@ -429,7 +431,7 @@ class WorkflowExecutor:
             await asyncio.to_thread(remove_scratch_folder, progress.run_id)
         return result
 
-    def _make_run(self, progress: Progress, owner: str) -> Run:
+    def _make_run(self, progress: Progress, owner: str, claimed_at: float | None = None) -> Run:
         self._secrets.values()  # they are read anew; one that is not fit to be one is an error before anything runs
         run = Run(
             progress,
@@ -439,6 +441,7 @@ class WorkflowExecutor:
             lease_seconds=self._lease_seconds,
             secrets=self._secrets,
             on_event=self._on_event,
+            claimed_at=claimed_at,
         )
         running = self._running.get(progress.run_id)
         if running is not None and running.task is asyncio.current_task():

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 
 from workflows_mcp.errors import CheckpointStoreError, LeaseLostError
@@ -32,12 +34,34 @@ class Heartbeat:
         self._renew = renew
         self._lost = lost
         self._seconds = lease_seconds
+        self._end = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
 
-    def beat(self) -> None:
-        """Note that the lease has just been taken or renewed."""
+    @property
+    def may_be_over(self) -> bool:
+        """Whether the lease may have run out, say because the process was stopped, or its machine asleep."""
+        return time.time() >= self._end
+
+    def beat(self, asked_at: float) -> None:
+        """Note that the lease was taken or renewed.
+
+        Args:
+            asked_at: When that was asked for, in Unix seconds: by the time that it is heard of, it may be over again.
+        """
+        self._end = asked_at + self._seconds
         self._wait(self._seconds / _BEATS_PER_LEASE)
+
+    async def beat_now(self) -> None:
+        """Renew the lease.
+
+        Raises:
+            LeaseLostError: It is lost.
+            CheckpointStoreError: It could not be renewed.
+        """
+        asked_at = time.time()
+        await self._renew()
+        self.beat(asked_at)
 
     def stop(self) -> None:
         """Let the lease be; a renewal that is under way is given up."""
@@ -58,14 +82,12 @@ class Heartbeat:
 
     async def _beat_once(self) -> None:
         try:
-            await self._renew()
+            await self.beat_now()
         except LeaseLostError as error:
             self._lost(error)
         except CheckpointStoreError as error:
             # Nobody can take the lease while the store is away, and the next save will tell whether somebody did.
             _log.warning("a lease could not be renewed, and is tried again: %s", error)
             self._wait(self._seconds / _BEATS_AFTER_FAILURE)
-        else:
-            self.beat()
         finally:
             self._renewal = None

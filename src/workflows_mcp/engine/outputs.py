@@ -33,7 +33,8 @@ def evaluate_inputs(plan: Plan, given: Mapping[str, Any], run_id: str) -> dict[s
         except ExpressionError as error:
             raise WorkflowDefinitionError(f"{label}: {error}") from None
 
-    return coerce_inputs(plan.definition.inputs, given, label, default_of)
+    with bounded_work():
+        return coerce_inputs(plan.definition.inputs, given, label, default_of)
 
 
 def evaluate_outputs(frame: Frame) -> dict[str, Any]:

@@ -226,7 +226,8 @@ def _plan_block(block: BlockDefinition, scope: Scope, label: str, *, is_handled:
     for_each = _compile(block.for_each, "for_each", where)
     reads_items = check_references(for_each, "for_each", where, outside)
     files = _plan_files(block, block_type, where)
-    reads_files = check_references(dict(files), "outputs", where, scope)
+    afterwards = Scope(scope.definition, scope.inputs, scope.readable, scope.block_id, scope.extra - {"secrets"})
+    reads_files = check_references(dict(files), "outputs", where, afterwards)
     reads = reads | asked | reads_items | reads_files
     return BlockPlan(
         block, block_type, inputs, condition, for_each, files, reads, asks_each="each" in asked, is_handled=is_handled

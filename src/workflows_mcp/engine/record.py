@@ -55,6 +55,24 @@ class BlockRecord:
     child: "Frame | None" = None
 
     @property
+    def weight(self) -> int:
+        """How many bytes its inputs and outputs have at least."""
+        weight = 0
+        waiting: list[object] = [self.inputs, self.outputs]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, str):
+                weight += len(one)
+            elif isinstance(one, dict):
+                waiting.extend(one.keys())
+                waiting.extend(one.values())
+            elif isinstance(one, list):
+                waiting.extend(one)
+            else:
+                weight += 1
+        return weight
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status not in {"running", "paused"}

@@ -43,6 +43,7 @@ class Run:
         lease_seconds: How long after the end of its process others may take the run over.
         secrets: What its blocks may read, and its checkpoints must not hold.
         on_event: Is told what happens.
+        claimed_at: When that lease was asked for, in Unix seconds; None: there is no checkpoint yet.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Run:
         lease_seconds: float,
         secrets: Secrets,
         on_event: EventCallback | None,
+        claimed_at: float | None = None,
     ) -> None:
         self._progress = progress
         self._store = store
@@ -63,6 +65,7 @@ class Run:
         self._lease_seconds = lease_seconds
         self._secrets = secrets
         self._on_event = on_event
+        self._claimed_at = claimed_at
         self._turn = asyncio.Lock()
         self._next_save: asyncio.Task[None] | None = None
         self._lost: LeaseLostError | None = None
@@ -73,7 +76,9 @@ class Run:
             progress,
             secrets=secrets,
             save=self._save_progress,
+            confirm=self._confirm,
             saves_blocks=config.checkpoint_every == "block",
+            max_bytes=config.max_checkpoint_bytes,
             tell=None if on_event is None else self._tell,
         )
 
@@ -129,8 +134,8 @@ class Run:
         progress = self._progress
         self._task = asyncio.current_task()
         try:
-            if progress.checkpoint_id is not None:
-                self._heartbeat.beat()
+            if self._claimed_at is not None:
+                self._heartbeat.beat(self._claimed_at)
             if first is not None:
                 await first()
             is_over = await self._runner.advance(progress.root)
@@ -233,15 +238,16 @@ class Run:
             if state is None:
                 self._next_save = None
                 state = progress.to_state(CheckpointStatus.RUNNING)
+            asked_at = time.time()
             try:
                 await self._write(state)
             except asyncio.CancelledError:
                 # It may be saved by now, and what comes next must follow it. Saving it again is safe.
                 with contextlib.suppress(CheckpointStoreError):
                     await self._write(state)
-                    self._note_saved(state)
+                    self._note_saved(state, asked_at)
                 raise
-            self._note_saved(state)
+            self._note_saved(state, asked_at)
         if self._on_event is not None:
             wave = state.current_wave_index
             await self._tell(
@@ -260,12 +266,12 @@ class Run:
             max_bytes=self._config.max_checkpoint_bytes,
         )
 
-    def _note_saved(self, state: CheckpointState) -> None:
+    def _note_saved(self, state: CheckpointState, asked_at: float) -> None:
         progress = self._progress
         progress.saved_at = state.created_at
         progress.checkpoint_id = state.checkpoint_id
         if state.status is CheckpointStatus.RUNNING:
-            self._heartbeat.beat()
+            self._heartbeat.beat(asked_at)
         else:
             self._heartbeat.stop()
 
@@ -274,6 +280,16 @@ class Run:
             checkpoint_id = self._progress.checkpoint_id
             if checkpoint_id is not None:
                 await self._store.renew_lease(checkpoint_id, self._owner, self._lease_seconds)
+
+    async def _confirm(self) -> None:
+        """Make sure that the run is still ours when the lease may be over: others may have finished what comes next.
+
+        Raises:
+            LeaseLostError: It is somebody else's.
+            CheckpointStoreError: Nobody knows.
+        """
+        if self._heartbeat.may_be_over:
+            await self._heartbeat.beat_now()
 
     def lose(self, error: LeaseLostError) -> None:
         """Stop all that runs: the run is not ours any more."""

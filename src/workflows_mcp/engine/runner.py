@@ -5,8 +5,9 @@ way when the process died begins again.
 """
 
 import asyncio
+import functools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,13 @@ from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
 from workflows_mcp.engine.scope import BLOCK_NAMES
 from workflows_mcp.engine.scratch import scratch_folder
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.engine.state_json import why_not_json
-from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError, WorkflowsError
+from workflows_mcp.engine.state_json import MAX_STATE_BYTES, why_not_json
+from workflows_mcp.errors import (
+    CheckpointTooLargeError,
+    WorkflowDefinitionError,
+    WorkflowNotFoundError,
+    WorkflowsError,
+)
 
 __all__ = ["MAX_BLOCKS_AT_ONCE", "MAX_ITEMS", "Runner"]
 
@@ -36,6 +42,9 @@ MAX_BLOCKS_AT_ONCE = 64
 
 MAX_ITEMS = 10_000
 """The most items that a block runs for."""
+
+_MAX_MESSAGE = 4096
+"""Characters of a failure's reason that are kept: each workflow that tells it on may make it several times as long."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,9 @@ class Runner:
         secrets: What `secrets.NAME` reads, and what must not be kept.
         save: Awaited after every wave but for those of the run's own workflow, and, if `saves_blocks`, after every
             block.
+        confirm: Awaited before a block begins; raises an error when it must not.
         saves_blocks: Whether a block that is over is saved at once.
+        max_bytes: What a state may have; None: `MAX_STATE_BYTES`.
         tell: Is told what happens; None: nobody wants to know.
     """
 
@@ -81,15 +92,20 @@ class Runner:
         *,
         secrets: Secrets,
         save: Callable[[], Awaitable[None]],
+        confirm: Callable[[], Awaitable[None]],
         saves_blocks: bool,
+        max_bytes: int | None,
         tell: Callable[[Event], Awaitable[None]] | None,
     ) -> None:
         self._progress = progress
         self._secrets = secrets
         self._save = save
+        self._confirm = confirm
         self._saves_blocks = saves_blocks
+        self._max_bytes = max_bytes or MAX_STATE_BYTES
         self._tell = tell
         self._slots = asyncio.Semaphore(MAX_BLOCKS_AT_ONCE)
+        self._workers = MAX_BLOCKS_AT_ONCE - 1
         self._names = {"run_id": progress.run_id, "workflow_name": progress.workflow_name}
 
     async def advance(self, frame: Frame) -> bool:
@@ -120,8 +136,27 @@ class Runner:
                 await self._tell(wave)
         if len(left) == 1:
             await self._run_block(frame, left[0])
-        elif left:
-            await at_once(self._run_block(frame, block_id) for block_id in left)
+        else:
+            await self._together([functools.partial(self._run_block, frame, block_id) for block_id in left], len(left))
+
+    async def _together(self, parts: Sequence[Callable[[], Awaitable[None]]], most: int) -> None:
+        """Do all parts, at most so many at the same time.
+
+        Besides one worker for each call, a run has only as many as its blocks have places: workflows that call
+        themselves several times would else grow by a power of that before the first of their blocks is over.
+        """
+        left = iter(parts)
+
+        async def work(*, is_extra: bool) -> None:
+            try:
+                for part in left:
+                    await part()
+            finally:
+                self._workers += is_extra
+
+        extra = max(min(most, len(parts), self._workers + 1) - 1, 0)
+        self._workers -= extra
+        await at_once(work(is_extra=index > 0) for index in range(extra + 1))
 
     async def _run_block(self, frame: Frame, block_id: str) -> None:
         place = _Place(frame, frame.plan.blocks[block_id])
@@ -238,6 +273,7 @@ class Runner:
             raise BlockFailedError(describe_inputs(block_type, problems)) from None
         context = BlockContext(block_id=place.block_id, **self._names)
         async with self._slots:
+            await self._confirm()
             try:
                 return await block_type.run(inputs, context)
             except BlockFailedError:
@@ -280,7 +316,7 @@ class Runner:
         if failure is not None:
             record.status, record.child = "failed", None
             # What cannot be saved, such as half a character of a file's name, must not make the run unsavable.
-            record.message = self._secrets.scrub_text(str(failure)).encode(errors="replace").decode()
+            record.message = _shortened(self._secrets.scrub_text(str(failure))).encode(errors="replace").decode()
             record.outputs = {} if why_not_json(failure.outputs, "outputs") else self._secrets.scrub(failure.outputs)
         if not record.is_over:
             return
@@ -304,17 +340,16 @@ class Runner:
             await self._end(place, record, error)
             return
         items = record.items = {} if record.items is None else record.items
+        weights = _Weights(place.path, self._max_bytes)
         if definition.for_each_mode == "sequential":
-            await self._run_in_order(places, items, stops=not definition.continue_on_error)
+            await self._run_in_order(places, items, weights, stops=not definition.continue_on_error)
         else:
-            left = iter(places)
 
-            async def work() -> None:
-                for one in left:
-                    await self._run_item(one, items)
+            async def run(one: _Place) -> None:
+                weights.add(await self._run_item(one, items))
 
-            workers = min(definition.max_parallel or MAX_BLOCKS_AT_ONCE, len(places))
-            await at_once(work() for _ in range(workers))
+            parts = [functools.partial(run, one) for one in places]
+            await self._together(parts, definition.max_parallel or MAX_BLOCKS_AT_ONCE)
         record.status = "paused" if any(item.status == "paused" for item in items.values()) else "succeeded"
         await self._end(place, record, _failure_of(items))
 
@@ -339,9 +374,12 @@ class Runner:
             for index, (key, item) in enumerate(items)
         ]
 
-    async def _run_in_order(self, places: list[_Place], items: dict[str, BlockRecord], *, stops: bool) -> None:
+    async def _run_in_order(
+        self, places: list[_Place], items: dict[str, BlockRecord], weights: "_Weights", *, stops: bool
+    ) -> None:
         for index, place in enumerate(places):
             record = await self._run_item(place, items)
+            weights.add(record)
             if record.status == "paused":
                 return
             if record.status == "failed" and stops:
@@ -355,6 +393,7 @@ class Runner:
     async def _run_item(self, place: _Place, items: dict[str, BlockRecord]) -> BlockRecord:
         assert place.key is not None
         record = items.get(place.key)
+        await asyncio.sleep(0)  # many items that wait for nothing would hold up all other runs, and the lease's renewal
         if record is None:
             record = items[place.key] = BlockRecord("running", place.frame.wave_index)
             if await self._is_skipped(place, record):
@@ -389,6 +428,33 @@ class Runner:
         if "secrets" in reads:
             names["secrets"] = dict(self._secrets.values())
         return names
+
+
+class _Weights:
+    """Adds up what the items of a block hold, since nothing is saved, and so found too large, before the last is over.
+
+    Args:
+        path: Names the block.
+        most: The most bytes.
+    """
+
+    def __init__(self, path: str, most: int) -> None:
+        self._path = path
+        self._most = most
+        self._sum = 0
+
+    def add(self, record: BlockRecord) -> None:
+        """Note what an item holds.
+
+        Raises:
+            CheckpointTooLargeError: It is too much.
+        """
+        self._sum += record.weight
+        if self._sum > self._most:
+            raise CheckpointTooLargeError(
+                f"the items of block {self._path!r} hold more than {self._most:,} bytes together. Keep large data in "
+                "files and their paths in the state, or raise max_checkpoint_size_mb"
+            )
 
 
 def finished(names: dict[str, str], path: str, record: BlockRecord) -> BlockFinished:
@@ -430,6 +496,13 @@ def _failure_of(items: dict[str, BlockRecord]) -> BlockFailedError | None:
         return None
     first = f"item {failed[0]!r} failed: {items[failed[0]].message}"
     return BlockFailedError(first if len(failed) == 1 else f"{len(failed)} of {len(items)} items failed; {first}")
+
+
+def _shortened(message: str) -> str:
+    """The beginning and the end: what was to be done, and what was wrong at the innermost."""
+    if len(message) <= _MAX_MESSAGE:
+        return message
+    return f"{message[: _MAX_MESSAGE // 2]} … {message[-_MAX_MESSAGE // 2 :]}"
 
 
 def _check_json(value: object, name: str) -> None:

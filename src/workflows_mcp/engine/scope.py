@@ -74,7 +74,7 @@ class Scope:
     def _refused_extra(self, root: str, path: list[str]) -> str | None:
         if root == "each":
             return _refused_name("each", path, _EACH_NAMES)
-        if root == "secrets" and not path:
+        if root == "secrets" and (not path or path[0] in DICT_METHODS):
             return "secrets are read by name: secrets.NAME, with the name written out"
         return None
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 __all__ = ["BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Call", "Pause", "Text"]
 
@@ -13,8 +13,16 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, bool | int | float) else value
 
 
-Text = Annotated[str, BeforeValidator(_as_text)]
+Text = Annotated[
+    str, BeforeValidator(_as_text), WithJsonSchema({"type": ["string", "number", "boolean"]}, mode="validation")
+]
 """Text; a number or a bool, such as an expression may give, is taken as its text, Python style."""
+
+
+def _check_type(what: str, value: object, *kinds: type) -> None:
+    if not isinstance(value, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{what} must be a {names}, not a {type(value).__name__}")
 
 
 class BlockInputs(BaseModel):
@@ -58,10 +66,9 @@ class Pause:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str) or not isinstance(self.metadata, dict):
-            raise TypeError("a Pause takes a text, and a dict of metadata")
-        if not isinstance(self.metadata.get("timeout_seconds", 0), int | float):
-            raise TypeError("the timeout_seconds of a Pause must be a number")
+        _check_type("the prompt of a Pause", self.prompt, str)
+        _check_type("the metadata of a Pause", self.metadata, dict)
+        _check_type("the timeout_seconds of a Pause", self.metadata.get("timeout_seconds", 0), int, float)
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,8 @@ class Call:
     inputs: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.workflow, str) or not isinstance(self.inputs, dict):
-            raise TypeError("a Call takes the name of a workflow, and a dict of inputs")
+        _check_type("the workflow of a Call", self.workflow, str)
+        _check_type("the inputs of a Call", self.inputs, dict)
 
 
 class BlockFailedError(Exception):

@@ -1,0 +1,125 @@
+"""Processes for the harnesses, each to be stopped or killed by its id, and what they write down for one another.
+
+They are forked from one that has imported everything: starting Python and importing SQLAlchemy takes a second a time.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy.dialects.postgresql.asyncpg
+import sqlalchemy.dialects.sqlite.aiosqlite
+
+import workflows_mcp.engine.executor
+import workflows_mcp.persistence.schema
+import workflows_mcp.persistence.store
+
+__all__ = ["Journal", "Start", "append", "join", "print_table", "report_warnings", "start"]
+
+# Named, so that nobody takes the imports for unused.
+PRELOADED = (sqlalchemy.dialects, workflows_mcp.engine, workflows_mcp.persistence)
+
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([__name__])
+
+Work = Callable[..., Coroutine[Any, Any, None]]
+
+
+def start(work: Work, *arguments: object) -> ForkServerProcess:
+    """Start a process that does some work.
+
+    Args:
+        work: A coroutine function of a module.
+        arguments: What it is called with.
+    """
+    process = _PROCESSES.Process(target=_run, args=(work, arguments), daemon=True)
+    process.start()
+    return process
+
+
+def _run(work: Work, arguments: tuple[object, ...]) -> None:
+    asyncio.run(work(*arguments))
+
+
+async def join(process: ForkServerProcess) -> int:
+    """Wait for the end of a process; its exit code."""
+    while process.exitcode is None:
+        await asyncio.sleep(0.005)
+    return process.exitcode
+
+
+def append(path: Path, line: str) -> None:
+    """Add a line to a file that other processes add to as well: whole, whenever the process is killed."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(file, f"{line}\n".encode())
+    finally:
+        os.close(file)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A block began to run.
+
+    Attributes:
+        at: When, in Unix seconds.
+        path: Which one, as `deploy[eu]/check`.
+        pid: In which process.
+    """
+
+    at: float
+    path: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The starts of blocks, as the blocks themselves wrote them down.
+
+    Attributes:
+        folder: Holds a file for each run.
+    """
+
+    folder: Path
+
+    def file(self, run_id: str) -> Path:
+        """The file of a run: lines of a time, a path and a process's id."""
+        return self.folder / run_id
+
+    def note(self, run_id: str, path: str) -> None:
+        """Write down that a block begins to run now, in this process."""
+        append(self.file(run_id), f"{time.time():.6f} {path} {os.getpid()}")
+
+    def starts(self, run_id: str) -> Iterator[Start]:
+        """What has begun in a run so far."""
+        file = self.file(run_id)
+        for line in file.read_text().splitlines() if file.exists() else ():
+            at, path, pid = line.split()
+            yield Start(float(at), path, int(pid))
+
+
+def report_warnings(file: Path) -> None:
+    """Write down what this process warns of: nothing that a harness does is worth a warning."""
+    handler = logging.FileHandler(file)
+    handler.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+
+
+def print_table(figures: Mapping[str, Mapping[str, object]]) -> None:
+    """Print figures by name, with a column for each database."""
+    rows = [["", *figures]]
+    for name in next(iter(figures.values())):
+        rows += [[name, *(str(column[name]) for column in figures.values())]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        print(first.strip().ljust(widths[0]), *rest, sep="  ")
+    sys.stdout.flush()

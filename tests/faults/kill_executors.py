@@ -1,0 +1,520 @@
+"""Kills executors that work on the same runs and recover them from one another; nothing finished may run again.
+
+Every block writes down when it begins, by its path in the run. Afterwards all checkpoints are read: no block began
+after a checkpoint was created that holds it as finished. The quick version runs with the tests; the long one:
+`python3 run.py python -m tests.faults.kill_executors --rounds 100 --processes 4`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import itertools
+import os
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from tests.faults.crew import Journal, append, join, print_table, report_warnings, start
+from tests.faults.databases import add_option, on_each
+from workflows_mcp import (
+    CheckpointAlreadyClaimedError,
+    CheckpointConfig,
+    CheckpointState,
+    LeaseLostError,
+    SQLAlchemyCheckpointStore,
+    WorkflowExecutor,
+    block_type,
+    upgrade_schema,
+)
+from workflows_mcp.engine.blocks import BlockContext
+from workflows_mcp.engine.checkpoint import CheckpointStatus
+
+LEASE_SECONDS = 0.5
+RUNS_AT_ONCE = 4
+SECONDS_TO_FINISH = 60.0
+_LONGEST_STEP = 0.03
+_FLAKY_FAILURES = 1
+
+_RUNNING, _PAUSED = CheckpointStatus.RUNNING, CheckpointStatus.PAUSED
+
+SERVER = """\
+name: server
+inputs:
+  at: {type: str}
+  n: {type: num}
+blocks:
+  - id: x
+    type: Step
+    inputs: {at: "{{ inputs.at }}/x", value: "{{ inputs.n }}"}
+  - id: y
+    type: Step
+    depends_on: [x]
+    for_each: [1, 2]
+    inputs: {at: "{{ inputs.at }}/y[{{ each.key }}]", value: "{{ blocks.x.outputs.result + each.value }}"}
+outputs:
+  sum: "{{ blocks.y['0'].outputs.result + blocks.y['1'].outputs.result }}"
+"""
+
+REGION = """\
+name: region
+inputs:
+  at: {type: str}
+  n: {type: num}
+blocks:
+  - id: a
+    type: Step
+    inputs: {at: "{{ inputs.at }}/a", value: "{{ inputs.n }}"}
+  - id: servers
+    type: Workflow
+    depends_on: [a]
+    for_each: [1, 2]
+    for_each_mode: sequential
+    inputs:
+      workflow: server
+      inputs: {at: "{{ inputs.at }}/servers[{{ each.key }}]", n: "{{ blocks.a.outputs.result + each.value }}"}
+  - id: flaky
+    type: Flaky
+    depends_on: [a]
+    retries: {times: 100, delay_seconds: 0.01}
+    inputs: {at: "{{ inputs.at }}/flaky"}
+  - id: ask
+    type: Prompt
+    depends_on: [servers, flaky]
+    inputs: {prompt: "{{ blocks.servers['0'].outputs.sum + blocks.servers['1'].outputs.sum }}"}
+outputs:
+  sum: "{{ blocks.ask.outputs.response | int }}"
+"""
+
+OUTER = """\
+name: outer
+inputs:
+  n: {type: num}
+  journal: {type: str}
+blocks:
+  - id: first
+    type: Step
+    inputs: {at: first, value: "{{ inputs.n }}"}
+  - id: regions
+    type: Workflow
+    depends_on: [first]
+    for_each: [10, 20, 30]
+    inputs:
+      workflow: region
+      inputs: {at: "regions[{{ each.key }}]", n: "{{ blocks.first.outputs.result + each.value }}"}
+  - id: beside
+    type: Step
+    depends_on: [first]
+    for_each: {one: 1, two: 2, three: 3}
+    for_each_mode: sequential
+    inputs: {at: "beside[{{ each.key }}]", value: "{{ each.value }}"}
+  - id: file
+    type: Shell
+    depends_on: [first]
+    inputs:
+      command: |
+        echo "$(date +%s.%N) file $PPID" >> {{ inputs.journal | shquote }}
+        echo '{"n": {{ inputs.n }}}' > {{ tmp | shquote }}/n.json
+    outputs:
+      made: {path: "{{ tmp }}/n.json", type: dict}
+  - id: ask
+    type: Prompt
+    depends_on: [regions, beside, file]
+    inputs:
+      prompt: >-
+        {{ blocks.regions['0'].outputs.sum + blocks.regions['1'].outputs.sum + blocks.regions['2'].outputs.sum
+        + blocks.beside['three'].outputs.result + blocks.file.outputs.made.n }}
+  - id: last
+    type: Step
+    depends_on: [ask]
+    inputs: {at: last, value: "{{ blocks.ask.outputs.response | int }}"}
+outputs:
+  sum: "{{ blocks.last.outputs.result }}"
+"""
+"""Three levels: items at the same time, items in order, items at the same time; questions on two of them."""
+
+
+def expected(n: int) -> dict[str, int]:
+    """The outputs of a run of `outer`: each `Step` gives its value and one."""
+
+    def server(n: int) -> int:
+        return sum(n + 1 + each + 1 for each in (1, 2))
+
+    def region(n: int) -> int:
+        return sum(server(n + 1 + each) for each in (1, 2))
+
+    return {"sum": sum(region(n + 1 + each) for each in (10, 20, 30)) + (3 + 1) + n + 1}
+
+
+@dataclass
+class Report:
+    """What a series of kills showed.
+
+    Attributes:
+        kills: How many processes were killed.
+        runs: How many runs there were.
+        checkpoints: How many of theirs were saved.
+        starts: How often a block began.
+        repeated: How many of these were not the block's first; what was under way at a kill begins again.
+        handed_over: How often a run went on in another process than before.
+        orphans: Commands that began after their process was killed, which nobody can prevent.
+        finished: Blocks that a checkpoint holds as finished.
+        ran_again: Those of them that began again later, as run:path; must stay empty.
+        wrong: Runs that did not end with the right outputs and one head; must stay empty.
+        left: What is still running at the end; must stay empty.
+        errors: Everything that a process reported; must stay empty.
+        seconds: How long it took.
+    """
+
+    kills: int = 0
+    runs: int = 0
+    checkpoints: int = 0
+    starts: int = 0
+    repeated: int = 0
+    handed_over: int = 0
+    orphans: int = 0
+    finished: int = 0
+    ran_again: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def broken(self) -> list[str]:
+        """The promises that were not kept."""
+        return [*self.ran_again, *self.wrong, *self.left, *self.errors]
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """For people."""
+        return {
+            "processes killed": self.kills,
+            "runs": self.runs,
+            "checkpoints": self.checkpoints,
+            "starts of blocks": self.starts,
+            "of which again, after a kill or a failure": self.repeated,
+            "of which by commands without a process": self.orphans,
+            "runs that went on in another process": self.handed_over,
+            "blocks that a checkpoint holds as finished": self.finished,
+            "finished blocks that ran again": len(self.ran_again),
+            "runs with a wrong end": len(self.wrong),
+            "left running": len(self.left),
+            "errors": len(self.errors),
+            "seconds": f"{self.seconds:.1f}",
+        }
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the processes of a series share.
+
+    Attributes:
+        url: The database.
+        folder: Where they write down what they do.
+    """
+
+    url: str
+    folder: Path
+
+    @property
+    def journal(self) -> Journal:
+        """The starts of blocks."""
+        return Journal(self.folder / "journal")
+
+    @property
+    def wanted(self) -> Path:
+        """The ids of the runs that there are to be."""
+        return self.folder / "wanted"
+
+    @property
+    def errors(self) -> Path:
+        """What went wrong in a process."""
+        return self.folder / "errors"
+
+    @property
+    def over(self) -> Path:
+        """Is there when the processes are to end."""
+        return self.folder / "over"
+
+
+def register_blocks(journal: Journal) -> None:
+    """The block types of this process."""
+
+    async def step(at: str, value: int, context: BlockContext) -> int:
+        journal.note(context.run_id, at)
+        await asyncio.sleep(random.uniform(0, _LONGEST_STEP))
+        return value + 1
+
+    async def flaky(at: str, context: BlockContext) -> None:
+        journal.note(context.run_id, at)
+        await asyncio.sleep(random.uniform(0, _LONGEST_STEP))
+        if sum(one.path == at for one in journal.starts(context.run_id)) <= _FLAKY_FAILURES:
+            raise RuntimeError("not yet")
+
+    block_type("Step")(step)
+    block_type("Flaky")(flaky)
+
+
+class Worker:
+    """A process that begins runs, recovers those of others and answers questions, until it is killed."""
+
+    def __init__(self, place: Place, store: SQLAlchemyCheckpointStore, executor: WorkflowExecutor) -> None:
+        self._place = place
+        self._store = store
+        self._executor = executor
+
+    async def work(self) -> None:
+        """Do all of it until the series is over."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._begin())
+            loops.create_task(self._recover())
+            loops.create_task(self._answer())
+
+    async def _begin(self) -> None:
+        begun: set[str] = set()
+        async with asyncio.TaskGroup() as runs:
+            while not self._place.over.exists():
+                wanted = self._place.wanted
+                for run_id in set(wanted.read_text().split() if wanted.exists() else ()) - begun:
+                    begun.add(run_id)
+                    runs.create_task(
+                        self._quietly(self._executor.execute_workflow("outer", self._inputs(run_id), run_id=run_id))
+                    )
+                await asyncio.sleep(0.02)
+
+    def _inputs(self, run_id: str) -> dict[str, Any]:
+        return {"n": number_of(run_id), "journal": str(self._place.journal.file(run_id))}
+
+    async def _recover(self) -> None:
+        while not self._place.over.exists():
+            await self._quietly(self._executor.recover())
+            await asyncio.sleep(random.uniform(0.02, 0.1))
+
+    async def _answer(self) -> None:
+        while not self._place.over.exists():
+            paused = await self._store.list_checkpoints(is_paused=True, limit=20)
+            answers = (self._executor.resume_workflow(one.checkpoint_id, one.pause_prompt or "") for one in paused)
+            await asyncio.gather(*map(self._quietly, answers))
+            await asyncio.sleep(random.uniform(0.01, 0.05))
+
+    async def _quietly(self, work: Awaitable[object]) -> None:
+        """Take it as it is when another process has the run; write down any other error."""
+        try:
+            await work
+        except (CheckpointAlreadyClaimedError, LeaseLostError):
+            pass
+        except Exception:  # noqa: BLE001 - whatever it is, the harness is to know
+            append(self._place.errors, traceback.format_exc())
+
+
+async def work(place: Place, checkpoint_every: Any) -> None:
+    """One process."""
+    report_warnings(place.errors)
+    register_blocks(place.journal)
+    config = CheckpointConfig(auto_cleanup=False, checkpoint_every=checkpoint_every)
+    async with SQLAlchemyCheckpointStore(place.url) as store:
+        executor = WorkflowExecutor(store, config, lease_seconds=LEASE_SECONDS)
+        for workflow in (SERVER, REGION, OUTER):
+            executor.load_workflow(workflow)
+        await Worker(place, store, executor).work()
+
+
+def number_of(run_id: str) -> int:
+    """The input of a run."""
+    return int(run_id.partition("-")[2])
+
+
+class Series:
+    """The harness: keeps the processes and the runs coming, kills, and counts afterwards."""
+
+    def __init__(self, place: Place, store: SQLAlchemyCheckpointStore, processes: int, seed: int) -> None:
+        self._place = place
+        self._store = store
+        self._chance = random.Random(seed)
+        self._every = itertools.cycle(["wave", "block"])
+        self._crew = [self._hire() for _ in range(processes)]
+        self._pids = {process.pid for process in self._crew}
+        self._killed_at: dict[int | None, float] = {}
+        self._wanted: list[str] = []
+        self.report = Report()
+
+    async def kill(self, rounds: int) -> None:
+        """Kill one process after the other at random moments, each while runs are under way."""
+        await self._keep_going()
+        while not list(self._place.journal.folder.iterdir()):
+            await asyncio.sleep(0.01)
+        for _ in range(rounds):
+            await asyncio.sleep(self._chance.uniform(0.05, 0.5))
+            await self._keep_going()
+            number = self._chance.randrange(len(self._crew))
+            victim = self._crew[number]
+            if victim.exitcode is not None:
+                self.report.errors.append(f"a process ended by itself with exit code {victim.exitcode}")
+            victim.kill()
+            await join(victim)
+            self._killed_at[victim.pid] = time.time()
+            self.report.kills += 1
+            self._crew[number] = self._hire()
+            self._pids.add(self._crew[number].pid)
+
+    async def finish(self) -> None:
+        """Let the processes finish all runs, and end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS_TO_FINISH):
+                while await self._unfinished():
+                    await asyncio.sleep(0.05)
+        self._place.over.touch()
+        for process in self._crew:
+            try:
+                async with asyncio.timeout(SECONDS_TO_FINISH):
+                    code = await join(process)
+                if code:
+                    self.report.errors.append(f"a process ended with exit code {code}")
+            except TimeoutError:
+                self.report.left.append(f"process {process.pid}")
+                process.kill()
+
+    async def count(self) -> None:
+        """Compare what began with what the checkpoints hold."""
+        report = self.report
+        report.runs = len(self._wanted)
+        if self._place.errors.exists() and (told := self._place.errors.read_text()):
+            report.errors.append(told)
+        report.left += [f"run {one.run_id}" for one in await self._store.list_abandoned()]
+        report.left += [f"run {run_id}" for run_id in await self._unfinished()]
+        report.left += [f"command {command}" for command in _commands() if str(self._place.folder) in command]
+        finished: dict[str, dict[str, float]] = {run_id: {} for run_id in self._wanted}
+        ends: dict[str, list[CheckpointState]] = {run_id: [] for run_id in self._wanted}
+        heads = {one.checkpoint_id for one in await self._store.list_checkpoints(heads_only=True)}
+        async for state in self._store.iter_checkpoints():
+            report.checkpoints += 1
+            assert state.run_id is not None
+            seen = finished[state.run_id]
+            for path in finished_in(state):
+                seen[path] = min(state.created_at, seen.get(path, state.created_at))
+            if state.checkpoint_id in heads:
+                ends[state.run_id].append(state)
+        for run_id in self._wanted:
+            outputs = [state.context.get("outputs") for state in ends[run_id]]
+            if outputs != [expected(number_of(run_id))]:
+                report.wrong.append(f"{run_id} ended with {outputs}, not with {expected(number_of(run_id))}")
+            self._count_starts(run_id, finished[run_id])
+
+    def _count_starts(self, run_id: str, finished: dict[str, float]) -> None:
+        report = self.report
+        report.finished += len(finished)
+        begun: Counter[str] = Counter()
+        last_pid = None
+        for one in sorted(self._place.journal.starts(run_id), key=lambda start: start.at):
+            if one.at > self._killed_at.get(one.pid, one.at) or one.pid not in self._pids:
+                report.orphans += 1
+                continue
+            begun[one.path] += 1
+            report.handed_over += last_pid not in {None, one.pid}
+            last_pid = one.pid
+            if one.at > finished.get(one.path, one.at):
+                report.ran_again.append(f"{run_id}:{one.path} in process {one.pid} at {one.at}")
+        report.starts += begun.total()
+        report.repeated += begun.total() - len(begun)
+        never = [path for path in finished if path not in begun and _is_written_down(path)]
+        report.wrong += [f"{run_id}:{path} is finished and never began" for path in never]
+
+    async def _keep_going(self) -> None:
+        """Ask for new runs in place of those that are over."""
+        for _ in range(RUNS_AT_ONCE - len(await self._unfinished())):
+            self._wanted.append(f"run-{len(self._wanted)}")
+            append(self._place.wanted, self._wanted[-1])
+
+    async def _unfinished(self) -> list[str]:
+        heads = await self._store.list_checkpoints(heads_only=True)
+        over = {one.run_id for one in heads if one.status not in {_RUNNING, _PAUSED}}
+        return [run_id for run_id in self._wanted if run_id not in over]
+
+    def _hire(self) -> ForkServerProcess:
+        return start(work, self._place, next(self._every))
+
+
+def _is_written_down(path: str) -> bool:
+    """Whether a block writes down that it begins; others have items or nested blocks that do, or are answered."""
+    block_id, _, key = path.rpartition("/")[2].partition("[")
+    return block_id in ({"y", "beside"} if key else {"first", "a", "x", "flaky", "file", "last"})
+
+
+def finished_in(state: CheckpointState) -> Iterator[str]:
+    """The paths of the blocks, and items of blocks, that a checkpoint holds as finished, on all levels."""
+    _, *frames = state.workflow_stack
+    places = [""]
+    yield from _finished_of(state.context["blocks"], "")
+    for frame in frames:
+        key = "" if frame["key"] is None else f"[{frame['key']}]"
+        places.append(f"{places[frame['parent']]}{frame['block']}{key}/")
+        yield from _finished_of(frame["records"], places[-1])
+
+
+def _finished_of(records: dict[str, Any], place: str) -> Iterator[str]:
+    for block_id, record in records.items():
+        items = {f"{block_id}[{key}]": item for key, item in record.get("items", {}).items()}
+        for name, one in {block_id: record, **items}.items():
+            if one["status"] not in {"running", "paused"}:
+                yield f"{place}{name}"
+
+
+def _commands() -> Iterator[str]:
+    """The commands of all processes but this one."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                yield (entry / "cmdline").read_bytes().decode(errors="replace")
+
+
+async def kill_many(url: str, *, rounds: int, processes: int, seed: int) -> Report:
+    """Kill executors, and compare.
+
+    Args:
+        url: A database.
+        rounds: How many processes are killed.
+        processes: How many there are at any time.
+        seed: Of the moments.
+    """
+    await upgrade_schema(url)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        place = Place(url, Path(name))
+        place.journal.folder.mkdir()
+        async with SQLAlchemyCheckpointStore(url) as store:
+            series = Series(place, store, processes, seed)
+            await series.kill(rounds)
+            await series.finish()
+            await series.count()
+    series.report.seconds = time.perf_counter() - began
+    return series.report
+
+
+def main() -> int:
+    """Run the long version; 0 when every promise was kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=7)
+    add_option(parser)
+    given = parser.parse_args()
+    harness = functools.partial(kill_many, rounds=given.rounds, processes=given.processes, seed=given.seed)
+    reports = on_each(given.database, harness)
+    print_table({name: report.figures for name, report in reports.items()})
+    for name, report in reports.items():
+        for line in report.broken[:10]:
+            print(f"{name}: {line}", file=sys.stderr)
+    return 1 if any(report.broken for report in reports.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
