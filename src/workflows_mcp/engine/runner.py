@@ -271,7 +271,7 @@ class Runner:
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False)
             raise BlockFailedError(describe_inputs(block_type, problems)) from None
-        context = BlockContext(block_id=place.block_id, **self._names)
+        context = BlockContext(block_id=place.block_id, scrub=self._secrets.scrub_text, **self._names)
         async with self._slots:
             await self._confirm()
             try:

@@ -1,6 +1,7 @@
 """What a block type is: a name, the inputs it takes, and what it does with them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
@@ -41,11 +42,14 @@ class BlockContext:
         workflow_name: Names the workflow.
         run_id: Names the run.
         block_id: Names the block.
+        scrub: Gives a text without secrets. All that a block gives is scrubbed anyway; a text that is shortened must be
+            before, since half of a secret is not known as one.
     """
 
     workflow_name: str
     run_id: str
     block_id: str
+    scrub: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)
