@@ -9,11 +9,10 @@ from benchmarks.workloads import workload_named
 
 __all__ = ["CHARTED", "draw_chart"]
 
-CHARTED = ("save_1kb", "save_64_1kb", "load_1kb", "save_20kb", "save_8_1mb", "newest_50")
+CHARTED = ("save_1kb", "save_64_1kb", "load_1kb", "save_20kb", "save_8_1mb", "newest_50", "waves", "waves_32")
 """The workloads that the picture shows, from the top."""
 
 _NAMES = {"sqlite": "SQLite, synchronous=FULL", "postgresql": "PostgreSQL, synchronous_commit=on"}
-_SHOWN_AS = {OURS: "this store"}
 _OURS, _PEER, _TEXT, _FAINT = "#1f6feb", "#b6bfca", "#1f2328", "#59636e"
 
 
@@ -48,7 +47,7 @@ def draw_chart(results: Results, path: Path) -> None:
         figure.text(
             0.01,
             0.003,
-            "Operations a second, longer is faster; in brackets: how many times as fast this store is. "
+            "Operations a second, longer is faster; in brackets: how many times as fast ours is. "
             "Medians of turns in one run.",
             fontsize=8.5,
             color=_FAINT,
@@ -70,7 +69,9 @@ def _draw_panel(panel: object, result: DatabaseResult, workload: str) -> None:
         return
     rates = [median_rate(entries[name].turns) for name in names]
     longest = max(rates)
-    panel.set_title(workload_named(workload).title, loc="left", fontsize=10.5, color=_TEXT, pad=4)
+    done = workload_named(workload)
+    ours_as = "this executor" if done.runs else "this store"
+    panel.set_title(done.title, loc="left", fontsize=10.5, color=_TEXT, pad=4)
     colors = [_OURS if name == OURS else _PEER for name in names]
     panel.barh(range(len(names)), rates, color=colors, height=0.72)
     panel.set_ylim(len(names) - 0.45, -0.55)
@@ -79,7 +80,7 @@ def _draw_panel(panel: object, result: DatabaseResult, workload: str) -> None:
     ours = entries[OURS].turns if OURS in entries else []
     for place, (name, rate) in enumerate(zip(names, rates, strict=True)):
         weight = "bold" if name == OURS else "normal"
-        label = _SHOWN_AS.get(name, name)
+        label = ours_as if name == OURS else name
         panel.text(-0.015 * longest, place, label, ha="right", va="center", fontsize=9, color=_TEXT, fontweight=weight)
         number = _number(rate)
         if ours and name != OURS:

@@ -17,6 +17,7 @@ _PACKAGES = (
     "orjson",
     "langgraph-checkpoint-sqlite",
     "langgraph-checkpoint-postgres",
+    "dbos",
     "psycopg",
     "psycopg-pool",
 )

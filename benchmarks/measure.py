@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.contenders import load_contender
-from benchmarks.contenders.base import Contender, content_of
+from benchmarks.contenders.base import content_of
 from benchmarks.figures import Turn, percentile
 from benchmarks.memory import peak_bytes, reset_peak
 from benchmarks.process import Bench
 from benchmarks.states import Key, Shape, StateSource
-from benchmarks.workloads import Action, Plan, Workload
+from benchmarks.workloads import WAVES, Action, Plan, Workload
 
 __all__ = [
     "EXPIRED_SECONDS",
@@ -62,8 +62,11 @@ async def close(bench: Bench) -> None:
     gc.collect()
 
 
-async def use_shape(bench: Bench, shape: Shape, *, seed: int = 1) -> None:
-    """Build what the states of the next calls are made of."""
+async def use_shape(bench: Bench, shape: Shape | None, *, seed: int = 1) -> None:
+    """Build what the states of the next calls are made of, where there are any."""
+    if shape is None:
+        bench.source = None
+        return
     if bench.source is None or bench.source.shape != shape:
         bench.source = None  # the old one first: two at a time would count as peak memory
         gc.collect()
@@ -98,7 +101,7 @@ async def fill(
 
 
 async def check_contents(bench: Bench, workload: Workload) -> str | None:
-    """Save a few states, load them, and list them: the contender must do the work that it is timed for.
+    """Save a few states, load them, and list them, or run a workflow: the contender must do the work it is timed for.
 
     Returns:
         Why the contender cannot do the workload; None: it can.
@@ -106,6 +109,9 @@ async def check_contents(bench: Bench, workload: Workload) -> str | None:
     Raises:
         ValueError: What it gives back is not what was saved.
     """
+    if workload.shape is None:
+        await _check_run(bench, workload)
+        return None
     assert bench.source is not None
     contender = bench.opened
     # Later than all the rest, and each in a millisecond of its own: some peers order by id alone.
@@ -124,6 +130,13 @@ async def check_contents(bench: Bench, workload: Workload) -> str | None:
     return contender.lacks if workload.consumes_data else None
 
 
+async def _check_run(bench: Bench, workload: Workload) -> None:
+    if workload.action is Action.RUN:
+        steps = await bench.runner.count_steps(await bench.runner.run())
+        if steps != WAVES:
+            raise ValueError(f"{bench.spec.name} has stored {steps} steps of a run, not {WAVES}")
+
+
 async def warm_up(bench: Bench, workload: Workload, seconds: float) -> None:
     """Do a little of the work, so that caches, connections and statements are ready when the clock runs.
 
@@ -132,7 +145,7 @@ async def warm_up(bench: Bench, workload: Workload, seconds: float) -> None:
         workload: The work.
         seconds: How long, at most.
     """
-    count = min(_WARM_UP * (4 if workload.tasks > 1 else 1), max(8, _WARM_UP_BYTES // workload.shape.largest))
+    count = min(_WARM_UP * (4 if workload.tasks > 1 else 1), max(8, _WARM_UP_BYTES // _bytes_of(workload)))
     turn = await _timed(bench, workload, seconds, _items(bench, workload, count))
     bench.rate = turn.rate
 
@@ -144,7 +157,7 @@ async def take_turn(bench: Bench, workload: Workload, plan: Plan) -> tuple[Turn,
         What was done, and how memory was measured.
     """
     count = _WARM_UP + round(bench.rate * plan.seconds * 2)
-    items = _items(bench, workload, min(count, _PER_TURN_BYTES // workload.shape.largest), plan.trim_keep)
+    items = _items(bench, workload, min(count, _PER_TURN_BYTES // _bytes_of(workload)), plan.trim_keep)
     if plan.settle:
         os.sync()  # what earlier turns left to be written does not slow this one down
     method = reset_peak()
@@ -154,19 +167,25 @@ async def take_turn(bench: Bench, workload: Workload, plan: Plan) -> tuple[Turn,
     return turn, method
 
 
+def _bytes_of(workload: Workload) -> int:
+    """What an item of a workload may take up."""
+    return workload.shape.largest if workload.shape is not None else 1
+
+
 async def _timed(bench: Bench, workload: Workload, seconds: float, items: Sequence[Any]) -> Turn:
     """Run the operations until the time is over, or the items are; at least one."""
-    operation = _operation(bench.opened, workload.action)
+    operation = _operation(bench, workload.action)
     durations: list[float] = []
     began = time.perf_counter()
     rows = await _many(operation, iter(items), workload.tasks, began + seconds, durations)
     elapsed = time.perf_counter() - began
+    milliseconds = 1000 / workload.parts
     return Turn(
-        operations=len(durations),
+        operations=len(durations) * workload.parts,
         seconds=elapsed,
-        p50_ms=percentile(durations, 0.5) * 1000,
-        p99_ms=percentile(durations, 0.99) * 1000,
-        worst_ms=max(durations) * 1000,
+        p50_ms=percentile(durations, 0.5) * milliseconds,
+        p99_ms=percentile(durations, 0.99) * milliseconds,
+        worst_ms=max(durations) * milliseconds,
         peak_bytes=peak_bytes(),
         rows=rows if isinstance(rows, int) else None,
     )
@@ -215,8 +234,13 @@ def _items(bench: Bench, workload: Workload, count: int, trim_keep: int = 0) -> 
     return [None] * max(count, 1)
 
 
-def _operation(contender: Contender, action: Action) -> _Operation:
+def _operation(bench: Bench, action: Action) -> _Operation:
     """The call of an action, given one item."""
+    if action is Action.RUN:
+        return lambda _: bench.runner.run()
+    if action is Action.RUN_UNSAVED:
+        return lambda _: bench.runner.run_unsaved()
+    contender = bench.opened
 
     async def newest(_: None) -> int:
         return len(await contender.newest(50))

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from benchmarks.contenders import ContenderSpec
-from benchmarks.contenders.base import Contender
+from benchmarks.contenders.base import Contender, Participant, WorkflowContender
 from benchmarks.states import Key, StateSource
 
 __all__ = ["Bench", "Worker", "WorkerError"]
@@ -49,7 +49,7 @@ class Bench:
     """
 
     spec: ContenderSpec
-    contender: Contender | None = None
+    contender: Participant | None = None
     source: StateSource | None = None
     keys: list[Key] = field(default_factory=list)
     saver: "asyncio.Task[Any] | None" = None
@@ -59,8 +59,14 @@ class Bench:
 
     @property
     def opened(self) -> Contender:
-        """The contender, which must be open."""
-        assert self.contender is not None, "nothing is open"
+        """The contender, which must be open and keep checkpoints."""
+        assert isinstance(self.contender, Contender), f"{self.contender} keeps no checkpoints"
+        return self.contender
+
+    @property
+    def runner(self) -> WorkflowContender:
+        """The contender, which must be open and run workflows."""
+        assert isinstance(self.contender, WorkflowContender), f"{self.contender} runs no workflows"
         return self.contender
 
 
@@ -153,7 +159,11 @@ def _serve(pipe: Connection, spec: ContenderSpec) -> None:
     # Ctrl-C goes to the whole group of processes; the parent is the one that decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # No setting of the shell that started this may change a figure.
-    for name in [name for name in os.environ if name.startswith(("WORKFLOWS_", "PG", "LANGGRAPH_", "LANGCHAIN_"))]:
+    for name in [
+        name
+        for name in os.environ
+        if name.startswith(("WORKFLOWS_", "PG", "LANGGRAPH_", "LANGCHAIN_", "DBOS", "OTEL_"))
+    ]:
         del os.environ[name]
     # What libraries have to say of their own future would tear the progress bar apart.
     warnings.simplefilter("ignore")

@@ -26,6 +26,7 @@ Ours compresses what it stores and checks that it can give it back exactly; the 
 Listings: the guide reads all rows with their payloads, LangGraph those it lists with theirs, the rest metadata only.
 sqlite3 uses no event loop: 64 tasks are worked off one after the other. The guide's 64 tasks share one transaction, so
 that the failure or cancellation of one can undo the saves of its neighbours.
+Waves are those of runs of 20, one block each that does nothing; DBOS runs workflows of as many steps.
 """.strip()
 
 _BEGIN, _END = "<!-- targets -->", "<!-- /targets -->"
@@ -72,11 +73,11 @@ def _print_database(console: Console, result: DatabaseResult) -> None:
     for name, contender in result.contenders.items():
         settings = "".join(f", {key} {value}" for key, value in contender.settings.items())
         console.print(f"  {name}: {contender.title}{settings}", highlight=False)
+    for runs in (False, True):
+        workloads = [one for one in WORKLOADS if one.name in result.workloads and one.runs is runs]
+        if workloads:
+            _print_tables(console, result, workloads, "a wave's share of its run" if runs else "one operation")
     if result.workloads:
-        console.print(_table("Rate (a second) or duration", result, _speed, spread=True))
-        console.print(_table("How many times as fast ours is", result, _ratio))
-        console.print(_table("Duration of one operation: median / 99th percentile, ms", result, _latency))
-        console.print(_table(f"Peak memory of the process, MB ({result.memory})", result, _memory))
         missing = {
             (name, entry.missing)
             for entries in result.workloads.values()
@@ -89,25 +90,32 @@ def _print_database(console: Console, result: DatabaseResult) -> None:
         console.print(_scale_table(result))
 
 
+def _print_tables(console: Console, result: DatabaseResult, workloads: list[Workload], what: str) -> None:
+    """The same workloads and contenders in each."""
+    console.print(_table("Rate (a second) or duration", result, workloads, _speed, spread=True))
+    console.print(_table("How many times as fast ours is", result, workloads, _ratio))
+    console.print(_table(f"Duration of {what}: median / 99th percentile, ms", result, workloads, _latency))
+    console.print(_table(f"Peak memory of the process, MB ({result.memory})", result, workloads, _memory))
+
+
 _Cell = Callable[[Workload, list[Turn], list[Turn]], str]
 
 
-def _table(title: str, result: DatabaseResult, cell: _Cell, *, spread: bool = False) -> Table:
+def _table(
+    title: str, result: DatabaseResult, workloads: list[Workload], cell: _Cell, *, spread: bool = False
+) -> Table:
     """Workloads down, contenders across."""
+    names = [name for name in result.contenders if any(name in result.workloads[one.name] for one in workloads)]
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("workload")
-    for name in result.contenders:
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     if spread:
         table.add_column("spread of ours", justify="right", no_wrap=True)
-    for workload in WORKLOADS:
-        entries = result.workloads.get(workload.name)
-        if entries is None:
-            continue
-        ours = entries[OURS].turns if OURS in entries else []
-        cells = [
-            cell(workload, ours, entries[name].turns) if entries[name].turns else "-" for name in result.contenders
-        ]
+    for workload in workloads:
+        ours = result.turns(workload.name, OURS)
+        found = [result.turns(workload.name, name) for name in names]
+        cells = [cell(workload, ours, turns) if turns else "-" for turns in found]
         table.add_row(workload.title, *cells, *([_spread(ours)] if spread else []))
     return table
 

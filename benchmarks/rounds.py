@@ -35,6 +35,10 @@ class _Comparison:
     settings: dict[str, dict[str, str]] = field(default_factory=dict)
     memory: str = ""
 
+    def taking_part(self, workload: Workload) -> list[Worker]:
+        """The workers of those who do a workload."""
+        return [worker for worker in self.workers if worker.spec.does(workload)]
+
     def begin(self, text: str) -> None:
         """A part begins."""
         self.progress.begin(f"{self.workers[0].spec.database}: {text}")
@@ -59,13 +63,14 @@ def compare(
     Raises:
         WorkerError: A contender failed.
     """
-    progress.expect(sum(_turns(plan, workload) for workload in workloads) * len(specs))
+    specs = [spec for spec in specs if any(spec.does(workload) for workload in workloads)]
+    progress.expect(sum(_turns(plan, workload) for workload in workloads for spec in specs if spec.does(workload)))
     found: dict[str, dict[str, Entry]] = {}
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(spec)) for spec in specs]
         comparison = _Comparison(databases, workers, plan, progress)
         for workload in workloads:
-            if not workload.needs_data:
+            if not workload.needs_data and comparison.taking_part(workload):
                 found[workload.name] = _run_afresh(comparison, workload)
         found |= _run_on_data(comparison, [workload for workload in workloads if workload.needs_data])
     return DatabaseResult(
@@ -83,24 +88,26 @@ def _turns(plan: Plan, workload: Workload) -> int:
 def _run_afresh(comparison: _Comparison, workload: Workload) -> dict[str, Entry]:
     """A workload that begins with an empty database, and lives in it through all its turns."""
     comparison.begin(workload.title)
+    workers = comparison.taking_part(workload)
     # Where something fails, what is left open ends with its process, and what is left over with the databases.
-    urls = _open_everywhere(comparison, workload.name)
-    _everywhere(comparison.workers, measure.use_shape, workload.shape)
+    urls = _open_everywhere(comparison, workers, workload.name)
+    _everywhere(workers, measure.use_shape, workload.shape)
     if workload.action is Action.LOAD:
-        _everywhere(comparison.workers, measure.fill, comparison.plan.loaded_rows)
-    _everywhere(comparison.workers, measure.check_contents, workload)
-    entries = _take_turns(comparison, workload)
-    _close_everywhere(comparison, urls)
+        _everywhere(workers, measure.fill, comparison.plan.loaded_rows)
+    _everywhere(workers, measure.check_contents, workload)
+    entries = _take_turns(comparison, workers, workload)
+    _close_everywhere(comparison, workers, urls)
     return entries
 
 
 def _run_on_data(comparison: _Comparison, workloads: Sequence[Workload]) -> dict[str, dict[str, Entry]]:
     """The workloads on the large data set, which each contender stores once."""
-    if not workloads:
-        return {}
-    workers, found = comparison.workers, {}
+    workers = comparison.taking_part(workloads[0]) if workloads else []
+    found: dict[str, dict[str, Entry]] = {}
+    if not workers:
+        return found
     comparison.begin(f"storing {comparison.plan.data_rows:,} checkpoints of 20 KB")
-    urls = _open_everywhere(comparison, "data")
+    urls = _open_everywhere(comparison, workers, "data")
     _everywhere(workers, measure.use_shape, workloads[0].shape)
     half = comparison.plan.data_rows // 2
     now = time.time()
@@ -110,19 +117,19 @@ def _run_on_data(comparison: _Comparison, workloads: Sequence[Workload]) -> dict
         lacking = _everywhere(workers, measure.check_contents, workload)
         comparison.begin(workload.title)
         if workload.consumes_data:
-            found[workload.name] = _take_turns_on_copies(comparison, workload, urls, lacking)
+            found[workload.name] = _take_turns_on_copies(comparison, workers, workload, urls, lacking)
         else:
-            found[workload.name] = _take_turns(comparison, workload)
-    _close_everywhere(comparison, urls)
+            found[workload.name] = _take_turns(comparison, workers, workload)
+    _close_everywhere(comparison, workers, urls)
     return found
 
 
-def _take_turns(comparison: _Comparison, workload: Workload) -> dict[str, Entry]:
-    turns: dict[str, list[Turn]] = {worker.spec.name: [] for worker in comparison.workers}
-    for worker in comparison.workers:
+def _take_turns(comparison: _Comparison, workers: Sequence[Worker], workload: Workload) -> dict[str, Entry]:
+    turns: dict[str, list[Turn]] = {worker.spec.name: [] for worker in workers}
+    for worker in workers:
         worker.call(measure.warm_up, workload, comparison.plan.seconds / 4)
     for number in range(_turns(comparison.plan, workload)):
-        for worker in rotated(comparison.workers, number):
+        for worker in rotated(workers, number):
             turn, comparison.memory = worker.call(measure.take_turn, workload, comparison.plan)
             turns[worker.spec.name].append(turn)
             comparison.progress.advance(f"{worker.spec.database}: {workload.title}: {worker.spec.name}")
@@ -130,13 +137,17 @@ def _take_turns(comparison: _Comparison, workload: Workload) -> dict[str, Entry]
 
 
 def _take_turns_on_copies(
-    comparison: _Comparison, workload: Workload, urls: dict[str, str], lacking: dict[str, str | None]
+    comparison: _Comparison,
+    workers: Sequence[Worker],
+    workload: Workload,
+    urls: dict[str, str],
+    lacking: dict[str, str | None],
 ) -> dict[str, Entry]:
     """The turns of a workload that deletes, each on a copy of the data."""
-    _everywhere(comparison.workers, measure.close)
-    turns: dict[str, list[Turn]] = {worker.spec.name: [] for worker in comparison.workers}
+    _everywhere(workers, measure.close)
+    turns: dict[str, list[Turn]] = {worker.spec.name: [] for worker in workers}
     for number in range(_turns(comparison.plan, workload)):
-        for worker in rotated(comparison.workers, number):
+        for worker in rotated(workers, number):
             name = worker.spec.name
             comparison.progress.advance(f"{worker.spec.database}: {workload.title}: {name}")
             if lacking[name]:
@@ -148,7 +159,7 @@ def _take_turns_on_copies(
             worker.call(measure.close)
             comparison.databases.drop(copy)
     _check_same_rows(workload, turns)
-    for worker in comparison.workers:
+    for worker in workers:
         worker.call(measure.open_database, urls[worker.spec.name])
     return {name: Entry(taken, lacking[name]) for name, taken in turns.items()}
 
@@ -159,20 +170,20 @@ def _check_same_rows(workload: Workload, turns: dict[str, list[Turn]]) -> None:
         raise WorkerError(f"{workload.name}: not the same work: {counts}")
 
 
-def _open_everywhere(comparison: _Comparison, purpose: str) -> dict[str, str]:
+def _open_everywhere(comparison: _Comparison, workers: Sequence[Worker], purpose: str) -> dict[str, str]:
     """A fresh database for each contender, opened; returns the URLs by name."""
     urls = {}
-    for worker in comparison.workers:
+    for worker in workers:
         name = worker.spec.name
         urls[name] = comparison.databases.create(f"{name}_{purpose}")
         worker.send(measure.open_database, urls[name])
-    for worker in comparison.workers:
+    for worker in workers:
         comparison.settings[worker.spec.name] = worker.receive(measure.open_database)
     return urls
 
 
-def _close_everywhere(comparison: _Comparison, urls: dict[str, str]) -> None:
-    _everywhere(comparison.workers, measure.close)
+def _close_everywhere(comparison: _Comparison, workers: Sequence[Worker], urls: dict[str, str]) -> None:
+    _everywhere(workers, measure.close)
     for url in urls.values():
         comparison.databases.drop(url)
 

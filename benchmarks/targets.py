@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from benchmarks.contenders import OURS
-from benchmarks.figures import ratio_between
+from benchmarks.figures import median_rate, ratio_between
 from benchmarks.results import DatabaseResult, Results
 
-__all__ = ["TARGETS", "FigureTarget", "MemoryTarget", "Outcome", "RatioTarget", "Target", "check_targets"]
+__all__ = ["TARGETS", "CostTarget", "FigureTarget", "MemoryTarget", "Outcome", "RatioTarget", "Target", "check_targets"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,30 @@ class FigureTarget:
         return measured <= self.at_most
 
 
-Target = RatioTarget | MemoryTarget | FigureTarget
+@dataclass(frozen=True)
+class CostTarget:
+    """One of our operations takes less than so many microseconds, at the median rate."""
+
+    database: str
+    workload: str
+    below: float
+
+    @property
+    def text(self) -> str:
+        """The target in words."""
+        return f"{self.workload}: one takes less than {self.below:g} µs"
+
+    def measure(self, result: DatabaseResult) -> float | None:
+        """What one took, in µs; None: it was not measured."""
+        turns = result.turns(self.workload, OURS)
+        return 1e6 / median_rate(turns) if turns else None
+
+    def is_met(self, measured: float) -> bool:
+        """Whether that is good enough."""
+        return measured < self.below
+
+
+Target = RatioTarget | MemoryTarget | FigureTarget | CostTarget
 
 
 def _ratios(database: str, workloads: str, **peers: float) -> list[Target]:
@@ -99,6 +122,9 @@ TARGETS: tuple[Target, ...] = (
     *_ratios("sqlite", "load_1kb load_20kb load_64_1kb", guide=4, guide_wal=4, langgraph=7),
     *_ratios("sqlite", "newest_50", guide=500, guide_wal=500),
     *_ratios("sqlite", "save_8_1mb save_8_1mb_noise", guide=1, guide_wal=1),
+    *_ratios("sqlite", "waves", dbos=3),
+    *_ratios("sqlite", "waves_32", dbos=10),
+    CostTarget("sqlite", "waves_unsaved", 200),
     MemoryTarget("sqlite", "save_8_1mb", 200),
     MemoryTarget("sqlite", "save_8_1mb_noise", 200),
     FigureTarget("sqlite", "newest_ratio", "newest 50: with all rows, against 1,000 rows", 2, "x"),
@@ -111,6 +137,8 @@ TARGETS: tuple[Target, ...] = (
     *_ratios("postgresql", "save_1kb save_20kb", asyncpg_pool=1.2, langgraph=1.2, langgraph_pool=1.2),
     *_ratios("postgresql", "save_64_1kb", asyncpg_pool=2.5, langgraph=8, langgraph_pool=8),
     *_ratios("postgresql", "load_1kb load_20kb load_64_1kb", asyncpg_pool=2, langgraph=1.2, langgraph_pool=1.2),
+    *_ratios("postgresql", "waves", dbos=3),
+    *_ratios("postgresql", "waves_32", dbos=10),
 )
 
 

@@ -6,7 +6,10 @@ from enum import StrEnum
 
 from benchmarks.states import SIZES, Shape
 
-__all__ = ["WORKLOADS", "Action", "Plan", "Workload", "workload_named"]
+__all__ = ["WAVES", "WORKLOADS", "Action", "Plan", "Workload", "workload_named"]
+
+WAVES = 20
+"""Waves, or steps, of the workflow that is run, of one block each, which does nothing."""
 
 
 class Action(StrEnum):
@@ -18,6 +21,8 @@ class Action(StrEnum):
     LIST_ALL = "list all"
     TRIM = "trim"
     CLEANUP = "cleanup"
+    RUN = "run"
+    RUN_UNSAVED = "run unsaved"
 
 
 @dataclass(frozen=True)
@@ -28,22 +33,29 @@ class Workload:
         name: As options and results have it.
         title: As tables have it.
         action: What is done.
-        shape: What the states are like.
+        shape: What the states are like; None: it takes none.
         tasks: How many tasks do it at the same time.
         is_quick: Whether one is so quick that a rate tells more than a duration.
+        parts: How many operations one call is: the waves of a run.
     """
 
     name: str
     title: str
     action: Action
-    shape: Shape
+    shape: Shape | None
     tasks: int = 1
     is_quick: bool = True
+    parts: int = 1
 
     @property
     def needs_data(self) -> bool:
         """Whether the large data set must be there before it begins."""
-        return self.action not in (Action.SAVE, Action.LOAD)
+        return self.action in (Action.NEWEST, Action.LIST_ALL) or self.consumes_data
+
+    @property
+    def runs(self) -> bool:
+        """Whether workflows are run, rather than checkpoints kept."""
+        return self.action in (Action.RUN, Action.RUN_UNSAVED)
 
     @property
     def consumes_data(self) -> bool:
@@ -68,6 +80,9 @@ WORKLOADS = (
     Workload("save_20kb", "save, one after the other, 20 KB", Action.SAVE, _of_size("20kb")),
     Workload("save_64_20kb", "save, 64 at a time, 20 KB", Action.SAVE, _of_size("20kb"), tasks=64),
     Workload("load_20kb", "load, one after the other, 20 KB", Action.LOAD, _of_size("20kb")),
+    Workload("waves", "waves, one run after the other", Action.RUN, None, parts=WAVES),
+    Workload("waves_32", "waves, 32 runs at a time", Action.RUN, None, tasks=32, parts=WAVES),
+    Workload("waves_unsaved", "waves that are not saved", Action.RUN_UNSAVED, None, parts=WAVES),
     Workload("newest_50", "list the newest 50", Action.NEWEST, _DATA),
     Workload("list_all", "list all", Action.LIST_ALL, _DATA, is_quick=False),
     Workload("trim", "trim by count", Action.TRIM, _DATA, is_quick=False),

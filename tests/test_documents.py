@@ -84,8 +84,9 @@ def run_all(path: Path, folder: Path, environment: dict[str, str]) -> list[str]:
 
 def test_the_readmes_code_does_what_it_says(tmp_path: Path, environment: dict[str, str]) -> None:
     """The loaded state, the greeting, the question, the answers, the schema."""
-    embedded, asked, _, from_python, schema = run_all(ROOT / "README.md", tmp_path, environment)
+    embedded, lost, asked, _, from_python, schema = run_all(ROOT / "README.md", tmp_path, environment)
     assert embedded == "{'rows_done': 1200}\n"
+    assert "'import-43-2' was not saved" in lost
     assert "Send this? Hello, Ada!" in asked
     assert "workflows-mcp resume" in asked
     assert "Send this? Hello, Grace!" in from_python

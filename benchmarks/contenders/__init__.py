@@ -5,7 +5,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from benchmarks.contenders.base import Contender
+from benchmarks.contenders.base import Participant
+from benchmarks.workloads import Action, Workload
 
 __all__ = [
     "CONTENDERS",
@@ -19,6 +20,9 @@ __all__ = [
 
 OURS = "ours"
 
+_RUNNING = frozenset({Action.RUN, Action.RUN_UNSAVED})
+_KEEPING = frozenset(Action) - _RUNNING
+
 
 @dataclass(frozen=True)
 class ContenderSpec:
@@ -30,6 +34,7 @@ class ContenderSpec:
         title: What it is, in a few words.
         place: Module and class.
         needs: Modules that must be installed.
+        actions: What it is made for.
     """
 
     database: str
@@ -37,6 +42,11 @@ class ContenderSpec:
     title: str
     place: str
     needs: tuple[str, ...] = ()
+    actions: frozenset[Action] = _KEEPING
+
+    def does(self, workload: Workload) -> bool:
+        """Whether it takes part in a workload."""
+        return workload.action in self.actions
 
 
 class MissingPackageError(Exception):
@@ -44,9 +54,13 @@ class MissingPackageError(Exception):
 
 
 _LANGGRAPH = ("langgraph.checkpoint.sqlite", "langgraph.checkpoint.postgres", "psycopg", "psycopg_pool")
+_DBOS_TITLE = "DBOS: async workflows and steps"
+_OUR_TITLE = "workflows-mcp: SQLAlchemyCheckpointStore, and WorkflowExecutor over it"
+_EVERYTHING = _KEEPING | _RUNNING
+_DURABLE_RUNS = frozenset({Action.RUN})
 
 CONTENDERS = (
-    ContenderSpec("sqlite", OURS, "workflows-mcp: SQLAlchemyCheckpointStore", "ours:OursSQLite"),
+    ContenderSpec("sqlite", OURS, _OUR_TITLE, "ours:OursSQLite", actions=_EVERYTHING),
     ContenderSpec("sqlite", "guide", "guide-style aiosqlite store, rollback journal", "guide:Guide"),
     ContenderSpec("sqlite", "guide-wal", "guide-style aiosqlite store, WAL", "guide:GuideWAL"),
     ContenderSpec("sqlite", "langgraph", "LangGraph AsyncSqliteSaver", "langgraph:LangGraphSQLite", _LANGGRAPH),
@@ -54,7 +68,8 @@ CONTENDERS = (
     ContenderSpec(
         "sqlite", "sqlite3-table", "the same on this project's table", "plain_sqlite:PlainSQLiteProductTable"
     ),
-    ContenderSpec("postgresql", OURS, "workflows-mcp: SQLAlchemyCheckpointStore", "ours:OursPostgreSQL"),
+    ContenderSpec("sqlite", "dbos", _DBOS_TITLE, "dbos:DBOSSQLite", ("dbos",), _DURABLE_RUNS),
+    ContenderSpec("postgresql", OURS, _OUR_TITLE, "ours:OursPostgreSQL", actions=_EVERYTHING),
     ContenderSpec("postgresql", "asyncpg-pool", "plain asyncpg, pool of 10", "plain_postgresql:AsyncpgPool"),
     ContenderSpec("postgresql", "asyncpg-held", "plain asyncpg, one held connection", "plain_postgresql:AsyncpgHeld"),
     ContenderSpec(
@@ -71,6 +86,7 @@ CONTENDERS = (
         "langgraph:LangGraphPostgreSQLPool",
         _LANGGRAPH,
     ),
+    ContenderSpec("postgresql", "dbos", _DBOS_TITLE, "dbos:DBOSPostgreSQL", ("dbos",), _DURABLE_RUNS),
 )
 
 
@@ -105,9 +121,9 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def load_contender(spec: ContenderSpec) -> Contender:
+def load_contender(spec: ContenderSpec) -> Participant:
     """Import a contender and make one, not opened yet."""
     module, name = spec.place.split(":")
     kind: Any = getattr(import_module(f"benchmarks.contenders.{module}"), name)
-    contender: Contender = kind()
+    contender: Participant = kind()
     return contender

@@ -1,4 +1,4 @@
-"""What a contender is: a way to keep checkpoints, behind one small interface."""
+"""What a contender is: a way to keep checkpoints, or to run workflows, behind one small interface."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 from benchmarks.states import CONTENT_FIELDS, Key
 from workflows_mcp import CheckpointState
 
-__all__ = ["Contender", "content_of", "plain_content"]
+__all__ = ["Contender", "Participant", "WorkflowContender", "content_of", "plain_content"]
 
 
-class Contender(ABC):
-    """A way to keep checkpoints. Opened once a workload, and used by many tasks of one event loop.
+class Participant(ABC):
+    """Whatever takes part. Opened once a workload, and used by many tasks of one event loop.
 
     Attributes:
         settings: What decides about durability, read back from the open database.
@@ -20,15 +20,23 @@ class Contender(ABC):
     database: ClassVar[str]
     """`sqlite` or `postgresql`."""
 
-    lacks: ClassVar[str | None] = None
-    """Why it can neither trim nor clean up; None: it can."""
-
     def __init__(self) -> None:
         self.settings: dict[str, str] = {}
 
     @abstractmethod
     async def open(self, url: str) -> None:
         """Open the database, a SQLite file's path or a PostgreSQL URL, and make the tables where there are none."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the database."""
+
+
+class Contender(Participant):
+    """A way to keep checkpoints."""
+
+    lacks: ClassVar[str | None] = None
+    """Why it can neither trim nor clean up; None: it can."""
 
     @abstractmethod
     async def save(self, state: CheckpointState) -> None:
@@ -58,9 +66,21 @@ class Contender(ABC):
         """Delete those older than so many seconds, except those that wait; returns how many."""
         raise NotImplementedError(max_age_seconds)
 
+
+class WorkflowContender(Participant):
+    """A way to run workflows that survive a crash: here one of `WAVES` steps in a row, which do nothing."""
+
     @abstractmethod
-    async def close(self) -> None:
-        """Close the database."""
+    async def run(self) -> str:
+        """Run the workflow; each step is durable before the next one begins. Returns what names the run."""
+
+    @abstractmethod
+    async def count_steps(self, run_id: str) -> int:
+        """How many steps of a run the database has; asked outside the clock."""
+
+    async def run_unsaved(self) -> str:
+        """Run the workflow without any database."""
+        raise NotImplementedError
 
 
 def content_of(state: CheckpointState) -> dict[str, Any]:

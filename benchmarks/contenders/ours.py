@@ -1,22 +1,52 @@
-"""This project's store."""
+"""This project's store, and its executor over it."""
 
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, ClassVar
 
-from benchmarks.contenders.base import Contender, content_of
+from benchmarks.contenders.base import Contender, WorkflowContender, content_of
 from benchmarks.states import Key
-from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, upgrade_schema
+from benchmarks.workloads import WAVES
+from workflows_mcp import (
+    CheckpointConfig,
+    CheckpointState,
+    SQLAlchemyCheckpointStore,
+    WorkflowExecutor,
+    upgrade_schema,
+)
+from workflows_mcp.engine.blocks import block_type
+from workflows_mcp.engine.workflow import define_workflow
 from workflows_mcp.settings import Settings
 
 __all__ = ["OursPostgreSQL", "OursSQLite"]
 
 
-class _Ours(Contender):
+_STEPS = [f"step_{number}" for number in range(WAVES)]
+_WORKFLOW = define_workflow(
+    {
+        "name": "steps",
+        "blocks": [
+            {"id": step, "type": "BenchNothing", "depends_on": _STEPS[max(wave - 1, 0) : wave]}
+            for wave, step in enumerate(_STEPS)
+        ],
+    },
+    "the benchmark's workflow",
+)
+
+
+@block_type("BenchNothing")
+async def _do_nothing() -> None:
+    pass
+
+
+class _Ours(Contender, WorkflowContender):
     def __init__(self) -> None:
         super().__init__()
         self._store: SQLAlchemyCheckpointStore | None = None
+        self._executor: WorkflowExecutor | None = None
+        self._executor_alone = WorkflowExecutor(checkpoint_config=CheckpointConfig(enabled=False))
+        self._executor_alone.load_workflow(_WORKFLOW)
 
     @property
     def store(self) -> SQLAlchemyCheckpointStore:
@@ -28,6 +58,8 @@ class _Ours(Contender):
         """See `Contender.open`."""
         await upgrade_schema(url)
         self._store = SQLAlchemyCheckpointStore(url, settings=Settings(sqlite_synchronous="FULL"))
+        self._executor = WorkflowExecutor(self._store)
+        self._executor.load_workflow(_WORKFLOW)
 
     async def save(self, state: CheckpointState) -> None:
         """See `Contender.save`."""
@@ -59,9 +91,29 @@ class _Ours(Contender):
         """See `Contender.cleanup`."""
         return await self.store.cleanup_expired(max_age_seconds)
 
+    async def run(self) -> str:
+        """See `WorkflowContender.run`."""
+        assert self._executor is not None
+        return await _run(self._executor)
+
+    async def count_steps(self, run_id: str) -> int:
+        """See `WorkflowContender.count_steps`: the waves that its newest checkpoint has."""
+        heads = await self.store.list_checkpoints(run_id=run_id, heads_only=True)
+        return heads[0].current_wave_index
+
+    async def run_unsaved(self) -> str:
+        """See `WorkflowContender.run_unsaved`."""
+        return await _run(self._executor_alone)
+
     async def close(self) -> None:
         """See `Contender.close`."""
         await self.store.close()
+
+
+async def _run(executor: WorkflowExecutor) -> str:
+    result = await executor.execute_workflow(_WORKFLOW.name)
+    assert result.is_success, result
+    return result.run_id
 
 
 class OursSQLite(_Ours):

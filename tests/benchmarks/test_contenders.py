@@ -19,18 +19,18 @@ from benchmarks.contenders import (
     contenders_of,
     load_contender,
 )
-from benchmarks.contenders.base import Contender, content_of
+from benchmarks.contenders.base import Contender, Participant, WorkflowContender, content_of
 from benchmarks.contenders.guide import Guide
 from benchmarks.databases import PostgreSQLDatabases, UnsafeServerError
 from benchmarks.process import Bench
 from benchmarks.states import Key, Shape, StateSource
-from benchmarks.workloads import workload_named
+from benchmarks.workloads import WAVES, Action, workload_named
 
 SHAPE = Shape(2**10, 2**10)
 PLAIN = [spec for spec in CONTENDERS if not spec.needs]
+RUNNERS = [spec for spec in CONTENDERS if Action.RUN in spec.actions]
 
-
-Open = Callable[[Contender, str], Awaitable[None]]
+Open = Callable[[Participant, str], Awaitable[None]]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def open_at() -> AsyncIterator[Open]:
     """Opens contenders, and closes them whatever happens: an open aiosqlite connection keeps Python from ending."""
     async with AsyncExitStack() as stack:
 
-        async def open_one(contender: Contender, url: str) -> None:
+        async def open_one(contender: Participant, url: str) -> None:
             await contender.open(url)
             stack.push_async_callback(contender.close)
 
@@ -56,6 +56,7 @@ async def test_a_contender_stores_lists_and_deletes(
 ) -> None:
     """Those of LangGraph are checked in the same way whenever the benchmark runs."""
     contender = load_contender(spec)
+    assert isinstance(contender, Contender)
     await open_at(contender, str(tmp_path / "one.db") if spec.database == "sqlite" else postgres_url)
     source = StateSource(Shape(2**10, 2**10, workflows=4, paused_every=50, active_runs=4))
     states = source.take(160, start=1_000_000.0, step=0.01)
@@ -69,6 +70,24 @@ async def test_a_contender_stores_lists_and_deletes(
     # 157 of the new ones do not wait; the guide lets those that wait use up places.
     assert 157 - 4 * 10 <= await contender.trim(10) <= 157 - 4 * 10 + 6
     assert contender.settings or spec.name == "ours", "it says what decides about durability"
+
+
+@pytest.mark.parametrize("spec", RUNNERS, ids=lambda spec: f"{spec.database}-{spec.name}")
+async def test_a_contender_runs_workflows(
+    spec: ContenderSpec, tmp_path: Path, postgres_url: str, open_at: Open
+) -> None:
+    """Every step is in the database, of runs that went on at the same time."""
+    try:
+        check_installed([spec])
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+    contender = load_contender(spec)
+    assert isinstance(contender, WorkflowContender)
+    await open_at(contender, str(tmp_path / "one.db") if spec.database == "sqlite" else postgres_url)
+    runs = await asyncio.gather(contender.run(), contender.run())
+    assert len(set(runs)) == 2
+    assert [await contender.count_steps(run) for run in runs] == [WAVES, WAVES]
+    assert contender.settings or spec.database == "postgresql", "it says what decides about durability"
 
 
 async def test_the_guides_store_writes_the_guides_rows(tmp_path: Path, open_at: Open) -> None:
@@ -114,6 +133,31 @@ async def test_nobody_wins_by_not_doing_the_work(
     await measure.use_shape(bench, SHAPE)
     with pytest.raises(ValueError, match=complaint):
         await measure.check_contents(bench, workload_named(workload))
+
+
+class Careless(WorkflowContender):
+    """Runs workflows without storing anything."""
+
+    async def open(self, url: str) -> None:
+        """Needs nothing."""
+
+    async def run(self) -> str:
+        """Done before it began."""
+        return "run"
+
+    async def count_steps(self, run_id: str) -> int:  # noqa: ARG002 - it does not look
+        """None at all."""
+        return 0
+
+    async def close(self) -> None:
+        """Has nothing."""
+
+
+async def test_nobody_wins_by_not_storing_the_steps_of_a_run() -> None:
+    """They are counted, outside the clock."""
+    bench = Bench(contenders_of("sqlite")[0], Careless())
+    with pytest.raises(ValueError, match="has stored 0 steps of a run, not 20"):
+        await measure.check_contents(bench, workload_named("waves"))
 
 
 def test_a_missing_package_is_an_error_that_names_the_command() -> None:

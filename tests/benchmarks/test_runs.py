@@ -21,7 +21,7 @@ from benchmarks.rounds import compare
 from benchmarks.scale import grow
 from benchmarks.states import SIZES, Shape
 from benchmarks.targets import TARGETS, FigureTarget, RatioTarget, check_targets
-from benchmarks.workloads import Plan, workload_named
+from benchmarks.workloads import WAVES, Plan, workload_named
 
 PLAN = Plan(
     turns=2,
@@ -80,6 +80,19 @@ def test_a_small_comparison(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "all databases are gone"
 
 
+def test_a_small_comparison_of_runs(tmp_path: Path) -> None:
+    """Waves are counted, not runs; only those who run workflows take part."""
+    chosen = [workload_named(name) for name in ("waves_32", "waves_unsaved")]
+    result = compare(SQLiteDatabases(tmp_path), SPECS, chosen, PLAN, told())
+    assert list(result.contenders) == [OURS]
+    for workload in chosen:
+        for turn in result.turns(workload.name, OURS):
+            assert turn.operations >= WAVES * workload.tasks
+            assert turn.operations % WAVES == 0
+            assert turn.p50_ms < turn.seconds * 1000 / WAVES
+    assert list(tmp_path.iterdir()) == [], "all databases are gone"
+
+
 def test_a_small_run_about_scale_measures_what_targets_ask_for(tmp_path: Path) -> None:
     """Half of the rows are trimmed, half of the rest cleaned up, with a saver in either place."""
     figures = {figure.key: figure for figure in grow(SQLiteDatabases(tmp_path), "sqlite", PLAN, told())}
@@ -96,15 +109,21 @@ def test_a_small_run_about_scale_measures_what_targets_ask_for(tmp_path: Path) -
 
 
 def small_results() -> Results:
-    """A run with one workload, in which our rate is twice the guide's."""
+    """A run in which our rate is twice the guide's and twenty times that of DBOS."""
     turns = {
         name: Entry([Turn(round(rate), 1.0, 1.5, 2.5, 3.0, 50 * 2**20)])
         for name, rate in (("ours", 8400), ("guide", 4200))
     }
     turns["langgraph"] = Entry([], "has none of it")
-    contenders = {name: ContenderResult(f"title of {name}", {"synchronous": "FULL"}) for name in turns}
+    runs = {
+        name: Entry([Turn(rate, 1.0, 1000 / rate, 2.5, 3.0, 50 * 2**20)])
+        for name, rate in (("ours", 8000), ("dbos", 400))
+    }
+    runs_alone = {"ours": Entry([Turn(4000, 1.0, 0.25, 0.5, 0.7)])}
+    workloads = {"load_1kb": turns, "waves": runs, "waves_unsaved": runs_alone}
+    contenders = {name: ContenderResult(f"title of {name}", {"synchronous": "FULL"}) for name in (*turns, "dbos")}
     scale = [Figure("newest_ratio", "newest 50: times as long", 1.25, "x")]
-    sqlite = DatabaseResult({}, contenders, {"load_1kb": turns}, scale, "a way")
+    sqlite = DatabaseResult({}, contenders, workloads, scale, "a way")
     return Results(
         command="python3 run.py bench",
         date="2026-01-01",
@@ -129,8 +148,15 @@ def test_the_report_shows_rates_ratios_times_memory_and_targets() -> None:
     assert cells(title, 1)[1:4] == ["1.00 ×", "2.00 ×", "-"]
     assert cells(title, 2)[1:4] == ["1.50 / 2.50", "1.50 / 2.50", "-"]
     assert cells(title, 3)[1:4] == ["50", "50", "-"]
+    title = "waves, one run after the other"
+    assert cells(title, 0)[1:3] == ["8,000", "400"]
+    assert cells(title, 1)[1:3] == ["1.00 ×", "20.0 ×"]
+    assert cells("waves that are not saved", 0)[1:3] == ["4,000", "-"]
     assert cells("newest 50: times as long", 0)[1] == "1.25 ×"
-    assert cells("sqlite", 0) == ["sqlite", "load_1kb: at least 4 × guide", "2.00", "NO"]
+    targets = [cells("sqlite", number) for number in range(4)]
+    assert ["sqlite", "load_1kb: at least 4 × guide", "2.00", "NO"] in targets
+    assert ["sqlite", "waves: at least 3 × dbos", "20.0", "yes"] in targets
+    assert ["sqlite", "waves_unsaved: one takes less than 200 µs", "250", "NO"] in targets
     assert any("langgraph: has none of it" in line for line in lines)
     assert max(map(len, lines)) <= 120
 
@@ -151,9 +177,11 @@ def test_targets_speak_of_workloads_and_contenders_that_exist() -> None:
         if isinstance(target, RatioTarget):
             assert workload_named(target.workload).name == target.workload
             assert target.peer in {spec.name for spec in contenders_of(target.database)}
-    outcomes = {outcome.target.text: outcome for outcome in check_targets(small_results())}
+    outcomes = {one.target.text: one for one in check_targets(small_results()) if one.target.database == "sqlite"}
     assert outcomes["load_1kb: at least 4 × guide"].is_met is False
     assert outcomes["newest 50: with all rows, against 1,000 rows: at most 2 x"].is_met is True
+    assert outcomes["waves: at least 3 × dbos"].is_met is True
+    assert outcomes["waves_unsaved: one takes less than 200 µs"].is_met is False
     assert outcomes["load_20kb: at least 4 × guide"].is_met is None
 
 

@@ -67,4 +67,5 @@ def test_workloads_bear_the_size_that_they_use() -> None:
     for workload in WORKLOADS:
         for name, size in SIZES.items():
             if f"_{name}" in workload.name:
+                assert workload.shape is not None
                 assert workload.shape.largest == size, workload.name

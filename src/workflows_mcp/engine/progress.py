@@ -80,7 +80,7 @@ class Question:
             ValueError: It is not one that the block takes.
         """
         block_type = self.frame.plan.blocks[self.block_id].block_type
-        return block_type.answer(response, block_type.inputs.model_validate(self.record.inputs))
+        return block_type.answer(response, block_type.inputs.model_validate(self.record.inputs or {}))
 
 
 @dataclass
