@@ -318,6 +318,9 @@ class Worker:
             await work
         except (CheckpointAlreadyClaimedError, LeaseLostError):
             pass
+        except asyncio.CancelledError:  # nobody cancels anything here
+            append(self._place.errors, traceback.format_exc())
+            raise
         except Exception:  # noqa: BLE001 - whatever it is, the harness is to know
             append(self._place.errors, traceback.format_exc())
 
