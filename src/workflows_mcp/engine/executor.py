@@ -259,7 +259,8 @@ class WorkflowExecutor:
     ) -> WorkflowResult:
         """Begin a new run where another one was when a checkpoint was saved; the other one is left alone.
 
-        What was done by then is not done again. Of a run that failed, what had failed is done again.
+        What was done by then is not done again. Of a run that failed, the blocks that had failed are, whole: with all
+        of their items, and a nested workflow from its beginning.
 
         Args:
             checkpoint_id: Any checkpoint but that of a success.
