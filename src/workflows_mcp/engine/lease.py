@@ -78,6 +78,8 @@ class Heartbeat:
 
     def _begin(self) -> None:
         self._timer = None
+        if self._renewal is not None:  # a slow one; it goes on from there, and `stop` must know of it
+            return
         self._renewal = asyncio.create_task(self._beat_once(), name="renew a lease")
 
     async def _beat_once(self) -> None:
