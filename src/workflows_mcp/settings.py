@@ -180,8 +180,8 @@ def read_secrets() -> dict[str, str]:
     """
     found = {
         variable.removeprefix(SECRET_PREFIX): value
-        for variable, value in os.environ.items()
-        if variable.startswith(SECRET_PREFIX) and value
+        for variable in os.environ  # without the values of all others, which take twice as long to decode
+        if variable.startswith(SECRET_PREFIX) and (value := os.environ.get(variable))
     }
     return {name: value for name, value in found.items() if _SECRET_NAME.fullmatch(name)}
 

@@ -144,8 +144,9 @@ class Frame:
 
     def children(self) -> "Iterator[Frame]":
         """The workflows that run in place of its blocks now."""
-        for record in self.records.values():
-            if not record.is_over:
+        for block_id in self.wave:
+            record = self.records.get(block_id)
+            if record is not None and not record.is_over:
                 for one in [record] if record.items is None else record.items.values():
                     if one.child is not None:
                         yield one.child

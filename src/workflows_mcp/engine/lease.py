@@ -35,6 +35,7 @@ class Heartbeat:
         self._lost = lost
         self._seconds = lease_seconds
         self._end = math.inf
+        self._due = 0.0  # by the event loop's clock
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
 
@@ -72,13 +73,25 @@ class Heartbeat:
             self._renewal.cancel()
 
     def _wait(self, seconds: float) -> None:
+        """Renew in so many seconds, and not before."""
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + seconds
+        # A timer that comes too early looks at the time again: to set another one at every save costs far more.
+        if self._timer is None or self._timer.when() > self._due:
+            self._set_timer(loop)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
+        self._timer = loop.call_at(self._due, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
         if self._renewal is not None:  # a slow one; it goes on from there, and `stop` must know of it
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._due:
+            self._set_timer(loop)
             return
         self._renewal = asyncio.create_task(self._beat_once(), name="renew a lease")
 

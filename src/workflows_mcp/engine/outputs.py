@@ -43,6 +43,8 @@ def evaluate_outputs(frame: Frame) -> dict[str, Any]:
     Raises:
         ExpressionError: An expression fails, or its value is not of the output's type.
     """
+    if not frame.plan.outputs:
+        return {}
     names = {"inputs": frame.inputs, "blocks": frame.readable_blocks(), "metadata": frame.metadata}
     outputs: dict[str, Any] = {}
     with bounded_work():

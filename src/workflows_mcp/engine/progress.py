@@ -22,7 +22,7 @@ Environment variables, secrets, and what block types make of them never enter it
 """
 
 import math
-import secrets
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ __all__ = ["Progress", "Question", "new_id"]
 
 def new_id() -> str:
     """A fresh id; ids sort by the millisecond in which they were made, which keeps a database's index compact."""
-    return f"{int(time.time() * 1000):012x}{secrets.token_hex(10)}"
+    return f"{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
 
 
 @dataclass(frozen=True)

@@ -157,10 +157,11 @@ def sealed(value: Any, *, depth: int) -> Any:  # noqa: ANN401 - JSON data
     Returns:
         An equal value; the same one, when it is not plain JSON: saving it is the time to say so.
     """
-    if type(value) not in {dict, list} or why_not_json(value, "", depth=depth) is not None:
+    json = _plain_json(value, depth) if type(value) in {dict, list} else None
+    if json is None:
         return value
     made = _SealedDict(value) if type(value) is dict else _SealedList(value)
-    made.json = orjson.dumps(value, _json_of, _EXACT)
+    made.json = json
     return made
 
 
@@ -205,6 +206,8 @@ def why_not_json(value: object, name: str, *, depth: int = 1) -> str | None:
     Returns:
         The path to the first culprit and what is wrong there (`outputs.when: datetime is not JSON`), never its value.
     """
+    if _plain_json(value, depth) is not None:
+        return None
     try:
         _check_value(value, depth)
     except _NotJSONError as refusal:
@@ -286,6 +289,16 @@ def _is_json(values: Collection[Any], depth: int) -> bool:
         elif not (kind in _UNQUESTIONED or (kind is float and math.isfinite(value))):
             return False
     return True
+
+
+def _plain_json(value: object, depth: int) -> bytes | None:
+    """The JSON of a value at a depth of a field; None when it is not plain JSON, for which there is no reason given."""
+    if not _is_json((value,), depth - 1):
+        return None
+    try:
+        return orjson.dumps(value, _json_of, _EXACT)
+    except TypeError:
+        return None
 
 
 def _check_value(value: Any, depth: int) -> None:  # noqa: ANN401, C901, PLR0912 - any value, a branch for each kind
