@@ -161,6 +161,33 @@ async def test_a_lost_lease_stops_a_block_in_the_middle(store: CheckpointStore, 
     assert await store.list_checkpoints(run_id="r") == []
 
 
+@pytest.mark.parametrize("database", ["memory"])
+async def test_a_loss_that_is_heard_of_late_cancels_nobody(
+    store: CheckpointStore, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save has found out already; a renewal that finds out after it must not look like a cancellation."""
+    probe.hold("a", started=1)
+    executor = WorkflowExecutor(store)
+    running = asyncio.create_task(executor.execute_workflow(text(block("a")), run_id="r"))
+    await probe.all_started.wait()
+    await store.delete_run("r")
+    busy = executor._running.get("r")
+    assert busy is not None
+    run = busy.run
+    assert run is not None
+    lookup = store.list_checkpoints
+
+    async def hear_of_it_now(*args: Any, **options: Any) -> Any:
+        run.lose(LeaseLostError("late"))
+        await asyncio.sleep(0)
+        return await lookup(*args, **options)
+
+    monkeypatch.setattr(store, "list_checkpoints", hear_of_it_now)
+    probe.release()
+    with pytest.raises(LeaseLostError, match="was not saved"):
+        await running
+
+
 async def test_recovering_continues_all_abandoned_runs(store: CheckpointStore, probe: Probe) -> None:
     """Those that were released, not those that are over, wait, or were never leased."""
     runs = [await hold(store, probe, f"r{n}") for n in range(3)]
