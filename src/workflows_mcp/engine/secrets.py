@@ -101,7 +101,9 @@ class Secrets:
             self._remembered |= values
             self._forms = _by_needle({form for value in self._remembered for form in _forms_of(value)})
             digits = (value.strip() for value in self._remembered)
-            self._numbers = frozenset(int(value) for value in digits if value.isdecimal() and len(value) <= _MOST_DIGITS)
+            self._numbers = frozenset(
+                int(value) for value in digits if value.isdecimal() and len(value) <= _MOST_DIGITS
+            )
 
     def _scrub(self, value: Any, depth: int) -> Any:  # noqa: ANN401 - JSON data
         if isinstance(value, str):
