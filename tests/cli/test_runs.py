@@ -130,13 +130,13 @@ def test_show_tells_where_a_run_stands_and_the_commands_that_are_printed_work(cl
 def test_what_can_be_done_depends_on_what_a_run_has_come_to(cli: CLI) -> None:
     """An abandoned one is recovered, one that failed is tried again, and nothing is to be done about a success."""
 
-    def commands(run_id: str) -> list[list[str]]:
+    def commands(run_id: str) -> dict[str, list[str]]:
         found = cli("runs", "show", run_id, "--json", *DATABASE).json()["commands"]
-        return [shlex.split(command)[1:3] for command in found.values()]
+        return {what: shlex.split(command)[1:3] for what, command in found.items()}
 
-    assert commands("stopped")[0] == ["recover", "stopped"]
-    assert commands("bad") == [["runs", "fork"]]
-    assert ["runs", "cancel"] not in commands("good")
+    assert commands("stopped")["go on with it"] == ["recover", "stopped"]
+    assert commands("bad") == {"try again what failed, as a new run": ["runs", "fork"]}
+    assert "end it" not in commands("good")
     failed = cli("runs", "show", "bad", *DATABASE).out
     assert "error     block 'build' failed: the command ended with exit code 3" in failed
     assert "skipped" in failed

@@ -1,10 +1,13 @@
 """`workflows list`, `show`, `validate` and `schema`; and how workflows and inputs are named on the command line."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import ASKING, CLI
+
+ROOT = Path(__file__).parents[2]
 
 ONE = """\
 name: one
@@ -113,9 +116,9 @@ def test_validate_checks_each_file_and_what_it_calls(cli: CLI, library: dict[str
     assert not (tmp_path / ".local").exists()
 
 
-def test_the_schema_is_one_of_json(cli: CLI) -> None:
-    """It names what a file must have."""
-    assert {"name", "blocks"} <= set(cli("workflows", "schema").json()["required"])
+def test_the_schema_is_the_one_that_the_documents_point_editors_at(cli: CLI) -> None:
+    """For those who have no checkout."""
+    assert cli("workflows", "schema").json() == json.loads((ROOT / "docs" / "workflow-schema.json").read_text())
 
 
 def test_a_workflow_is_run_by_its_name_and_calls_others_by_theirs(cli: CLI, library: dict[str, str]) -> None:

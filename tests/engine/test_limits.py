@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from tests.engine.probe import Probe, block, text
+from workflows_mcp.engine.calling import MAX_BLOCKS_AT_ONCE
 from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
 from workflows_mcp.engine.executor import WorkflowExecutor
-from workflows_mcp.engine.runner import MAX_BLOCKS_AT_ONCE
 
 KIB = 1 / 1024
 
@@ -117,7 +117,7 @@ async def test_a_limit_below_everything_gives_a_failure_and_no_checkpoint(probe:
 
 async def test_a_store_that_refuses_a_value_fails_the_run(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the path that it names; the last checkpoint is without the block's data."""
-    monkeypatch.setattr("workflows_mcp.engine.runner.why_not_json", lambda *_, **__: None)
+    monkeypatch.setattr("workflows_mcp.engine.calling.why_not_json", lambda *_, **__: None)
     probe.odd_outputs["a"] = {"deep": (1, 2)}
     store = InMemoryCheckpointStore()
     result = await WorkflowExecutor(store).execute_workflow(text(block("a")), run_id="r")

@@ -12,7 +12,6 @@ from workflows_mcp.engine.executor import WorkflowExecutor
 ODD: dict[str, Any] = {
     "Prompt": lambda: Pause(5),  # type: ignore[arg-type] # that is the point, here and below
     "Metadata": lambda: Pause("?", ["list"]),  # type: ignore[arg-type]
-    "Timeout": lambda: Pause("?", {"timeout_seconds": "soon"}),
     "Inputs": lambda: Call("odd", None),  # type: ignore[arg-type]
 }
 

@@ -151,6 +151,14 @@ def test_secrets_that_overlap_leave_nothing_of_each_other() -> None:
     assert secrets_of("abaaba").scrub_text("abaabaaba!") == "***!"
 
 
+def test_a_secret_of_digits_is_found_as_a_number() -> None:
+    """What reads the text of a file, or an expression, may make one of it; other numbers stay."""
+    secrets = secrets_of("00123456", "٣٤٥٦٧٨")
+    assert secrets.scrub({"a": [123456, 123456.0, 345678, 1234567, 0, True]}) == {
+        "a": ["***", "***", "***", 1234567, 0, True]
+    }
+
+
 def test_texts_and_keys_are_scrubbed_wherever_they_stand() -> None:
     """Everything else stays; keys that became alike are all kept."""
     secrets = secrets_of("abcdef", "ghijkl")

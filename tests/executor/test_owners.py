@@ -120,10 +120,13 @@ async def test_a_run_whose_caller_goes_away_is_recovered_at_once(store: Checkpoi
     assert probe.started == ["a", "a", "b"]
 
 
-async def test_a_run_that_was_taken_over_can_save_nothing_more(store: CheckpointStore, probe: Probe) -> None:
+async def test_a_run_that_was_taken_over_can_save_nothing_more(
+    store: CheckpointStore, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its old executor is told so at its next save, and the new one's run is whole."""
+    # Nothing is renewed, as when a process is stopped.
+    monkeypatch.setattr("workflows_mcp.engine.lease.Heartbeat._begin", lambda _: None)
     running = await hold(store, probe, lease_seconds=0.2)
-    with_renewals_gone(running)
     held, probe.held = probe.held, {}
     result = await until_recovered(store)
     assert result.is_success
@@ -134,14 +137,6 @@ async def test_a_run_that_was_taken_over_can_save_nothing_more(store: Checkpoint
         await running
     assert await store.list_checkpoints(run_id="r") == saved
     assert len([one for one in saved if not one.superseded]) == 1
-
-
-def with_renewals_gone(running: "asyncio.Task[WorkflowResult]") -> None:
-    """Stop the timers of a run, as a process does that is stopped."""
-    loop = running.get_loop()
-    for handle in list(loop._scheduled):  # type: ignore[attr-defined] # asyncio's own timers
-        if "Heartbeat" in repr(handle):
-            handle.cancel()
 
 
 async def until_recovered(store: CheckpointStore) -> WorkflowResult:
@@ -164,6 +159,33 @@ async def test_a_lost_lease_stops_a_block_in_the_middle(store: CheckpointStore, 
         await running
     assert probe.finished == []
     assert await store.list_checkpoints(run_id="r") == []
+
+
+@pytest.mark.parametrize("database", ["memory"])
+async def test_a_loss_that_is_heard_of_late_cancels_nobody(
+    store: CheckpointStore, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save has found out already; a renewal that finds out after it must not look like a cancellation."""
+    probe.hold("a", started=1)
+    executor = WorkflowExecutor(store)
+    running = asyncio.create_task(executor.execute_workflow(text(block("a")), run_id="r"))
+    await probe.all_started.wait()
+    await store.delete_run("r")
+    busy = executor._running.get("r")
+    assert busy is not None
+    run = busy.run
+    assert run is not None
+    lookup = store.list_checkpoints
+
+    async def hear_of_it_now(*args: Any, **options: Any) -> Any:
+        run.lose(LeaseLostError("late"))
+        await asyncio.sleep(0)
+        return await lookup(*args, **options)
+
+    monkeypatch.setattr(store, "list_checkpoints", hear_of_it_now)
+    probe.release()
+    with pytest.raises(LeaseLostError, match="was not saved"):
+        await running
 
 
 async def test_recovering_continues_all_abandoned_runs(store: CheckpointStore, probe: Probe) -> None:

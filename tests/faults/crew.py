@@ -90,6 +90,11 @@ class Journal:
 
     folder: Path
 
+    @property
+    def size(self) -> int:
+        """How much has been written down, in bytes."""
+        return sum(file.stat().st_size for file in self.folder.iterdir())
+
     def file(self, run_id: str) -> Path:
         """The file of a run: lines of a time, a path and a process's id."""
         return self.folder / run_id

@@ -1,4 +1,4 @@
-"""Kills executors that work on the same runs and recover them from one another; nothing finished may run again.
+"""Kills and stops executors that recover the same runs from one another; nothing that is finished may run again.
 
 Every block writes down when it begins, by its path in the run. Afterwards all checkpoints are read: no block began
 after a checkpoint was created that holds it as finished. The quick version runs with the tests; the long one:
@@ -12,6 +12,7 @@ import functools
 import itertools
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,8 @@ from workflows_mcp.engine.checkpoint import CheckpointStatus
 LEASE_SECONDS = 0.5
 RUNS_AT_ONCE = 4
 SECONDS_TO_FINISH = 60.0
+_STOPPED_AT_ONCE = 2
+_STOPPED_SECONDS = (0.3, 1.5)  # shorter and longer than a lease
 _LONGEST_STEP = 0.03
 _FLAKY_FAILURES = 1
 
@@ -160,6 +163,7 @@ class Report:
 
     Attributes:
         kills: How many processes were killed.
+        stops: How many were stopped for a while.
         runs: How many runs there were.
         checkpoints: How many of theirs were saved.
         starts: How often a block began.
@@ -175,6 +179,7 @@ class Report:
     """
 
     kills: int = 0
+    stops: int = 0
     runs: int = 0
     checkpoints: int = 0
     starts: int = 0
@@ -198,6 +203,7 @@ class Report:
         """For people."""
         return {
             "processes killed": self.kills,
+            "processes stopped for a while": self.stops,
             "runs": self.runs,
             "checkpoints": self.checkpoints,
             "starts of blocks": self.starts,
@@ -312,6 +318,9 @@ class Worker:
             await work
         except (CheckpointAlreadyClaimedError, LeaseLostError):
             pass
+        except asyncio.CancelledError:  # nobody cancels anything here
+            append(self._place.errors, traceback.format_exc())
+            raise
         except Exception:  # noqa: BLE001 - whatever it is, the harness is to know
             append(self._place.errors, traceback.format_exc())
 
@@ -344,17 +353,17 @@ class Series:
         self._crew = [self._hire() for _ in range(processes)]
         self._pids = {process.pid for process in self._crew}
         self._killed_at: dict[int | None, float] = {}
+        self._stopped: dict[int, asyncio.Task[None]] = {}
         self._wanted: list[str] = []
         self.report = Report()
 
-    async def kill(self, rounds: int) -> None:
-        """Kill one process after the other at random moments, each while runs are under way."""
-        await self._keep_going()
-        while not list(self._place.journal.folder.iterdir()):
-            await asyncio.sleep(0.01)
+    async def disturb(self, rounds: int) -> None:
+        """Kill one process after the other at random moments while runs are under way, and stop some for a while."""
         for _ in range(rounds):
-            await asyncio.sleep(self._chance.uniform(0.05, 0.5))
-            await self._keep_going()
+            await self._until_a_block_begins()
+            await asyncio.sleep(self._chance.uniform(0, 0.5))
+            if self._chance.random() < 0.5:
+                self._stop(self._chance.choice(self._crew))
             number = self._chance.randrange(len(self._crew))
             victim = self._crew[number]
             if victim.exitcode is not None:
@@ -365,6 +374,33 @@ class Series:
             self.report.kills += 1
             self._crew[number] = self._hire()
             self._pids.add(self._crew[number].pid)
+        await asyncio.gather(*self._stopped.values())
+
+    async def _until_a_block_begins(self) -> None:
+        """On a busy machine processes take longer to start than others take to be killed."""
+        journal = self._place.journal
+        written = journal.size
+        async with asyncio.timeout(SECONDS_TO_FINISH):
+            while journal.size == written:
+                await self._keep_going()
+                await asyncio.sleep(0.02)
+
+    def _stop(self, process: ForkServerProcess) -> None:
+        """Stop a process for a while, unless there are some already."""
+        pid = process.pid
+        assert pid is not None
+        if len(self._stopped) >= _STOPPED_AT_ONCE or pid in self._stopped or process.exitcode is not None:
+            return
+
+        async def wake() -> None:
+            await asyncio.sleep(self._chance.uniform(*_STOPPED_SECONDS))
+            del self._stopped[pid]
+            if process.exitcode is None:
+                os.kill(pid, signal.SIGCONT)
+
+        os.kill(pid, signal.SIGSTOP)
+        self.report.stops += 1
+        self._stopped[pid] = asyncio.create_task(wake())
 
     async def finish(self) -> None:
         """Let the processes finish all runs, and end."""
@@ -492,7 +528,7 @@ async def kill_many(url: str, *, rounds: int, processes: int, seed: int) -> Repo
         place.journal.folder.mkdir()
         async with SQLAlchemyCheckpointStore(url) as store:
             series = Series(place, store, processes, seed)
-            await series.kill(rounds)
+            await series.disturb(rounds)
             await series.finish()
             await series.count()
     series.report.seconds = time.perf_counter() - began

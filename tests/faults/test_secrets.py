@@ -206,6 +206,29 @@ async def test_no_secret_is_in_a_database_a_log_an_event_or_a_result(
 
 
 @pytest.mark.usefixtures("canaries")
+@pytest.mark.parametrize(
+    "command",
+    [
+        'printf %s "$S" >&2; head -c 1995 /dev/zero | tr "\\0" z >&2; exit 1',
+        'head -c 1048570 /dev/zero | tr "\\0" z; printf %s%070000d "$S" 0',
+    ],
+    ids=["the end of stderr in a message", "the beginning of a long stream"],
+)
+async def test_half_a_secret_is_not_left_where_a_text_is_cut_off(command: str) -> None:
+    """It would not be known as one, so it goes before."""
+    executor = WorkflowExecutor()
+    block = {"id": "a", "type": "Shell", "inputs": {"command": command, "env": {"S": "{{ secrets.PLAIN }}"}}}
+    result = await executor.execute_workflow(json.dumps({"name": "cut", "blocks": [block]}) + "\n")
+    assert result.checkpoint_id is not None
+    state = await executor.checkpoint_store.load_checkpoint(result.checkpoint_id)
+    assert state is not None
+    texts = [text for text in texts_in(state.context) if "zzz" in text]
+    assert texts
+    secret = CANARIES["PLAIN"]
+    assert not [text for text in texts if f"z{secret[:5]}" in text or f"{secret[-5:]}z" in text]
+
+
+@pytest.mark.usefixtures("canaries")
 async def test_with_a_secret_that_is_too_short_nothing_runs(
     store: SQLAlchemyCheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from workflows_mcp.engine.blocks import BlockContext, BlockFailedError
+from workflows_mcp.engine.blocks import BlockContext, BlockFailedError, Pause
 from workflows_mcp.engine.blocks.python import FunctionBlock
 
 __all__ = ["block_types"]
@@ -16,6 +16,11 @@ async def _give(value: Any = None, fail: str | None = None) -> dict[str, Any]:
     if fail is not None:
         raise BlockFailedError(fail)
     return {"value": value}
+
+
+async def _ask() -> Pause:
+    """Asks, and takes no inputs."""
+    return Pause("Sure?", {"why": ["it matters"]})
 
 
 async def _stuck(seconds: float = 60) -> None:
@@ -37,5 +42,5 @@ def block_types() -> dict[str, FunctionBlock]:
         here[block_id] -= 1
         return {"most": most[block_id]}
 
-    functions: dict[str, Callable[..., Any]] = {"Crowd": crowd, "Give": _give, "Stuck": _stuck}
+    functions: dict[str, Callable[..., Any]] = {"Ask": _ask, "Crowd": crowd, "Give": _give, "Stuck": _stuck}
     return {name: FunctionBlock(name, function) for name, function in functions.items()}

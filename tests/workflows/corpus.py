@@ -3,14 +3,17 @@
 An expectation is a list of cases, each a run of the workflow.
 """
 
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from workflows_mcp.engine.definition import WorkflowDefinition
+from workflows_mcp.engine.workflow import read_workflow
 from workflows_mcp.engine.yaml_text import parse_yaml
 
-__all__ = ["FOLDER", "NAMES", "Answer", "Case", "cases_of", "path_of"]
+__all__ = ["FOLDER", "NAMES", "Answer", "Case", "cases_of", "definition_of", "path_of"]
 
 FOLDER = Path(__file__).parent
 _EXPECTED = ".expected.yaml"
@@ -72,6 +75,12 @@ class Case(_Strict):
 def path_of(name: str) -> Path:
     """The file of a workflow."""
     return FOLDER / f"{name}.yaml"
+
+
+@functools.cache
+def definition_of(name: str) -> WorkflowDefinition:
+    """What stands in it."""
+    return read_workflow(path_of(name))
 
 
 def cases_of(name: str) -> list[Case]:

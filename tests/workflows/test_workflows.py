@@ -4,12 +4,11 @@ import pytest
 from pydantic import BaseModel
 
 from tests.workflows.block_types import block_types
-from tests.workflows.corpus import FOLDER, NAMES, cases_of, path_of
+from tests.workflows.corpus import FOLDER, NAMES, cases_of, definition_of, path_of
 from tests.workflows.playing import check
 from workflows_mcp import SQLAlchemyCheckpointStore
 from workflows_mcp.engine.blocks import BLOCK_TYPES
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
-from workflows_mcp.engine.workflow import read_workflow
 
 DURABLE = [
     "each_dict",
@@ -52,7 +51,7 @@ def test_every_workflow_has_an_expectation() -> None:
     """And bears the name of its file."""
     files = sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.name.endswith(".expected.yaml"))
     assert files == NAMES
-    assert [read_workflow(path_of(name)).name for name in NAMES] == NAMES
+    assert [definition_of(name).name for name in NAMES] == NAMES
 
 
 def keys_used(model: BaseModel) -> set[str]:
@@ -77,13 +76,13 @@ def test_every_key_of_the_language_is_used_by_a_workflow() -> None:
         if isinstance(model, type) and issubclass(model, BaseModel)
         for key in model.model_fields
     }
-    used = set().union(*(keys_used(read_workflow(path_of(name))) for name in NAMES))
+    used = set().union(*(keys_used(definition_of(name)) for name in NAMES))
     assert known - used == set(), "no workflow in tests/workflows uses these"
 
 
 def test_every_input_of_the_block_types_is_used_by_a_workflow() -> None:
     """Of those that come along."""
-    blocks = [block for name in NAMES for block in read_workflow(path_of(name)).blocks]
+    blocks = [block for name in NAMES for block in definition_of(name).blocks]
     for block_type in ("Prompt", "Shell", "Workflow"):
         used = {key for block in blocks if block.type == block_type for key in block.inputs}
         assert set(BLOCK_TYPES[block_type].inputs.model_fields) - used == set()

@@ -164,9 +164,9 @@ def schema_command(*, options: Options = DEFAULT_OPTIONS) -> int:  # noqa: ARG00
     Returns:
         0.
     """
-    from workflows_mcp.engine.definition import WorkflowDefinition
+    from workflows_mcp.engine.json_schema import workflow_schema
 
-    print_json(WorkflowDefinition.model_json_schema())
+    print_json(workflow_schema())
     return 0
 
 

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
@@ -15,7 +14,7 @@ from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheck
 from workflows_mcp.engine.continuing import cancelled_state, forked, switched
 from workflows_mcp.engine.definition import WorkflowDefinition
 from workflows_mcp.engine.events import EventCallback
-from workflows_mcp.engine.filters import check_count, check_name, check_seconds
+from workflows_mcp.engine.filters import check_name, check_seconds
 from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.library import WorkflowLibrary
@@ -23,10 +22,18 @@ from workflows_mcp.engine.nested import NestedWorkflows
 from workflows_mcp.engine.outputs import evaluate_inputs
 from workflows_mcp.engine.plan import Plan
 from workflows_mcp.engine.progress import Progress, new_id
-from workflows_mcp.engine.result import RESULT_STATUSES, ResultStatus, RunSummary, WorkflowResult
+from workflows_mcp.engine.result import (
+    RESULT_STATUSES,
+    ResultStatus,
+    RunSummary,
+    WorkflowResult,
+    result_of,
+)
 from workflows_mcp.engine.run import Run
+from workflows_mcp.engine.running import Running, RunningRuns
 from workflows_mcp.engine.scratch import remove_scratch_folder
 from workflows_mcp.engine.secrets import Secrets
+from workflows_mcp.engine.stored_runs import MOST_TRIES, StoredRuns
 from workflows_mcp.engine.workflow import WorkflowSource
 from workflows_mcp.errors import (
     CheckpointAlreadyClaimedError,
@@ -40,21 +47,7 @@ __all__ = ["MAX_RESPONSE_CHARACTERS", "WorkflowExecutor", "WorkflowResult"]
 MAX_RESPONSE_CHARACTERS = 2**20
 """The longest answer that is taken."""
 
-_MOST_TRIES = 20
-"""How often the newest checkpoint of a run is looked up anew when the run goes on meanwhile."""
-
 Step = Callable[[Run], Awaitable[WorkflowResult]]
-
-
-@dataclass
-class _Running:
-    """A run that this executor is busy with."""
-
-    task: asyncio.Task[WorkflowResult]
-    workflow_name: str | None = None
-    callers: int = 0
-    run: Run | None = None
-    """What drives it; None while it only looks what the store has, and no block may run yet."""
 
 
 class WorkflowExecutor:
@@ -102,7 +95,8 @@ class WorkflowExecutor:
         self._on_event = on_event
         self._secrets = Secrets() if secrets is None else secrets
         self._plans = PlanFinder(library)
-        self._running: dict[str, _Running] = {}
+        self._stored = StoredRuns(self.checkpoint_store)
+        self._running = RunningRuns()
         self._background = Background(self.checkpoint_store, self.checkpoint_config, self, recover_every_seconds)
 
     async def __aenter__(self) -> Self:
@@ -159,13 +153,13 @@ class WorkflowExecutor:
         name = plan.definition.name
         if run_id is None:
             run_id = new_id()
-            return await self._wait_for(self._start(run_id, name, self._begin(plan, inputs, run_id)))
-        running = await self._busy_with(run_id)
+            return await self._running.wait_for(self._running.start(run_id, name, self._begin(plan, inputs, run_id)))
+        running = await self._running.busy_with(run_id)
         if running is None:
-            running = self._start(run_id, name, self._begin_once(plan, inputs, run_id))
+            running = self._running.start(run_id, name, self._begin_once(plan, inputs, run_id))
         else:
             _check_same_workflow(run_id, running.workflow_name, name)
-        return await self._wait_for(running)
+        return await self._running.wait_for(running)
 
     async def resume_workflow(
         self, checkpoint_id: str, response: str, *, definition: Literal["saved", "current"] = "saved"
@@ -194,7 +188,7 @@ class WorkflowExecutor:
         _check_response(response)
         if definition not in {"saved", "current"}:
             raise ValueError(f"definition must be 'saved' or 'current', not {definition!r}")
-        state = await self._load(checkpoint_id)
+        state = await self._stored.load(checkpoint_id)
         if not state.is_paused:
             raise ValueError(f"checkpoint {checkpoint_id!r} is {state.status} and does not wait for an answer")
         progress = await self._read(state)
@@ -204,7 +198,7 @@ class WorkflowExecutor:
         question.outputs_for(response)  # refuses what is no answer, before the checkpoint is claimed
         answers = {question.path: response}
         work = self._claim_and_go(state, progress, lambda run: run.answer(answers))
-        return await self._wait_for(_Running(asyncio.create_task(work, name=f"run {progress.run_id}")))
+        return await self._running.wait_for(Running(asyncio.create_task(work, name=f"run {progress.run_id}")))
 
     @overload
     async def recover(self) -> list[WorkflowResult]: ...
@@ -235,11 +229,11 @@ class WorkflowExecutor:
         if run_id is None:
             return await self._background.recover_all()
         check_name("run_id", run_id)
-        running = await self._busy_with(run_id) or self._start(run_id, None, self._recover_one(run_id))
-        return await self._wait_for(running)
+        running = await self._running.busy_with(run_id) or self._running.start(run_id, None, self._recover_one(run_id))
+        return await self._running.wait_for(running)
 
     async def _recover_one(self, run_id: str) -> WorkflowResult:
-        head = await self._newest(run_id)
+        head = await self._stored.newest(run_id)
         if head is None:
             raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint to continue from; start it again")
         return await self.take_over(head)
@@ -253,11 +247,11 @@ class WorkflowExecutor:
         if head.status is CheckpointStatus.RUNNING:
             return await self._claim_and_go(head, await self._read(head), lambda run: run.go())
         if not head.is_paused:
-            return _result_of(head)
+            return result_of(head)
         progress = await self._read(head)
         answers = progress.overdue_answers()
         if not answers:
-            return _result_of(head)
+            return result_of(head)
         return await self._claim_and_go(head, progress, lambda run: run.answer(answers))
 
     async def fork(
@@ -265,7 +259,8 @@ class WorkflowExecutor:
     ) -> WorkflowResult:
         """Begin a new run where another one was when a checkpoint was saved; the other one is left alone.
 
-        What was done by then is not done again. Of a run that failed, what had failed is done again.
+        What was done by then is not done again. Of a run that failed, the blocks that had failed are, whole: with all
+        of their items, and a nested workflow from its beginning.
 
         Args:
             checkpoint_id: Any checkpoint but that of a success.
@@ -285,15 +280,15 @@ class WorkflowExecutor:
             check_name("run_id", run_id)
         fresh = run_id is None
         run_id = new_id() if run_id is None else run_id
-        state = await self._load(checkpoint_id)
+        state = await self._stored.load(checkpoint_id)
         progress = await asyncio.to_thread(forked, state, run_id, dict(inputs or {}), self._plans.find_named)
         work = self._begin_run(progress, None) if fresh else self._begin_if_new(progress)
-        running = await self._busy_with(run_id)
+        running = await self._running.busy_with(run_id)
         if running is not None:
             work.close()
             _check_same_workflow(run_id, running.workflow_name, state.workflow_name)
-            return await self._wait_for(running)
-        return await self._wait_for(self._start(run_id, state.workflow_name, work))
+            return await self._running.wait_for(running)
+        return await self._running.wait_for(self._running.start(run_id, state.workflow_name, work))
 
     async def cancel(self, run_id: str) -> WorkflowResult:
         """End a run, wherever it runs or waits.
@@ -312,12 +307,12 @@ class WorkflowExecutor:
             CheckpointStoreError: The store failed.
         """
         check_name("run_id", run_id)
-        for _ in range(_MOST_TRIES):
-            head = await self._newest(run_id)
+        for _ in range(MOST_TRIES):
+            head = await self._stored.newest(run_id)
             if head is None:
                 raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint, so there is nothing to cancel")
             if RESULT_STATUSES[head.status] not in {"running", "paused"}:
-                return _result_of(head)
+                return result_of(head)
             state = cancelled_state(head)
             with contextlib.suppress(LeaseLostError):  # it went on meanwhile: once more, from where it is now
                 await self.checkpoint_store.save_checkpoint(state, follows=head.checkpoint_id)
@@ -325,7 +320,7 @@ class WorkflowExecutor:
                 if running is not None and running.run is not None:
                     running.run.lose(LeaseLostError(f"run {run_id!r} was cancelled"))
                     await asyncio.wait([running.task])
-                return _result_of(state)
+                return result_of(state)
         raise CheckpointStoreError(f"run {run_id!r} goes on faster than it can be cancelled; try again")
 
     async def list_runs(
@@ -348,29 +343,16 @@ class WorkflowExecutor:
             ValueError: A filter, the limit or the cursor makes no sense.
             CheckpointStoreError: The store failed.
         """
-        check_count("limit", limit, at_least=0)
-        wanted = _status_filter(status)
-        runs: list[RunSummary] = []
-        cursor = before.cursor if isinstance(before, RunSummary) else before
-        while len(runs) < limit:
-            size = limit - len(runs)
-            page = await self.checkpoint_store.list_checkpoints(
-                workflow_name, status=wanted, heads_only=True, limit=size, before=cursor
-            )
-            runs.extend(RunSummary.of(head) for head in page if head.run_id is not None)
-            if len(page) < size:
-                break
-            cursor = page[-1].cursor
-        return runs
+        return await self._stored.list(workflow_name, status=status, limit=limit, before=before)
 
     async def _begin(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:
         return await self._begin_run(self._new_progress(plan, inputs, run_id), None)
 
     async def _begin_once(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:
-        head = await self._newest(run_id)
+        head = await self._stored.newest(run_id)
         if head is not None:
             _check_same_workflow(run_id, head.workflow_name, plan.definition.name)
-            return _result_of(head)
+            return result_of(head)
         return await self._begin_if_new(self._new_progress(plan, inputs, run_id))
 
     def _new_progress(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> Progress:
@@ -381,18 +363,18 @@ class WorkflowExecutor:
     async def _begin_if_new(self, progress: Progress) -> WorkflowResult:
         """Begin a run unless there is one of its id, in any process."""
         run_id = progress.run_id
-        head = await self._newest(run_id)
+        head = await self._stored.newest(run_id)
         if head is None:
             # The same id wherever the run is begun, so that of two processes one is told that it exists.
             first_id = f"{hashlib.sha256(run_id.encode()).hexdigest()[:32]}-first"
             try:
                 return await self._begin_run(progress, first_id)
             except LeaseLostError:
-                head = await self._newest(run_id)
+                head = await self._stored.newest(run_id)
                 if progress.checkpoint_id is not None or head is None:
                     raise
         _check_same_workflow(run_id, head.workflow_name, progress.workflow_name)
-        return _result_of(head)
+        return result_of(head)
 
     async def _begin_run(self, progress: Progress, first_id: str | None) -> WorkflowResult:
         run = self._make_run(progress, new_id())
@@ -415,7 +397,7 @@ class WorkflowExecutor:
         running = self._running.get(progress.run_id)
         if running is None or running.task is not task:
             # Whoever awaits this task is a caller, too.
-            self._note_running(progress.run_id, _Running(task, progress.workflow_name, callers=1, run=run))
+            self._running.note(progress.run_id, Running(task, progress.workflow_name, callers=1, run=run))
         return await self._finish(progress, step(run))
 
     async def _finish(self, progress: Progress, work: Awaitable[WorkflowResult]) -> WorkflowResult:
@@ -423,10 +405,10 @@ class WorkflowExecutor:
         try:
             result = await work
         except LeaseLostError:
-            head = await self._newest(progress.run_id)
+            head = await self._stored.newest(progress.run_id)
             if head is None or head.status is not CheckpointStatus.CANCELLED:
                 raise
-            result = _result_of(head)
+            result = result_of(head)
         if progress.uses_scratch and not result.is_paused:
             await asyncio.to_thread(remove_scratch_folder, progress.run_id)
         return result
@@ -448,67 +430,9 @@ class WorkflowExecutor:
             running.workflow_name, running.run = progress.workflow_name, run
         return run
 
-    async def _load(self, checkpoint_id: str) -> CheckpointState:
-        state = await self.checkpoint_store.load_checkpoint(checkpoint_id)
-        if state is None:
-            raise CheckpointNotFoundError(
-                f"there is no checkpoint {checkpoint_id!r}; list those that wait with is_paused=True"
-            )
-        return state
-
     async def _read(self, state: CheckpointState) -> Progress:
         # Compiles the workflow's expressions, which takes a while for a large one.
         return await asyncio.to_thread(Progress.from_state, state, self._plans.find_named)
-
-    async def _newest(self, run_id: str) -> CheckpointState | None:
-        """The newest checkpoint of a run."""
-        deleted = None
-        for _ in range(_MOST_TRIES):
-            found = await self.checkpoint_store.list_checkpoints(run_id=run_id, limit=1)
-            if not found:
-                return None
-            checkpoint_id = found[0].checkpoint_id
-            state = await self.checkpoint_store.load_checkpoint(checkpoint_id)
-            if state is not None:
-                return state
-            # Deleted since it was listed; the run may have others.
-            if checkpoint_id == deleted:
-                break
-            deleted = checkpoint_id
-        raise CheckpointStoreError(f"checkpoint {deleted!r} is listed, but cannot be loaded")
-
-    async def _busy_with(self, run_id: str) -> _Running | None:
-        """The run, if this executor is busy with it; one that is being cancelled is waited for."""
-        while (running := self._running.get(run_id)) is not None and running.task.cancelling():
-            await asyncio.wait([running.task])
-        return running
-
-    def _start(self, run_id: str, workflow_name: str | None, work: Coroutine[Any, Any, WorkflowResult]) -> _Running:
-        running = _Running(asyncio.create_task(work, name=f"run {run_id}"), workflow_name)
-        self._note_running(run_id, running)
-        return running
-
-    def _note_running(self, run_id: str, running: _Running) -> None:
-        self._running[run_id] = running
-
-        def forget(_: object) -> None:
-            # A pause may have been answered, and the run gone on, before this task was over.
-            if self._running.get(run_id) is running:
-                del self._running[run_id]
-
-        running.task.add_done_callback(forget)
-
-    async def _wait_for(self, running: _Running) -> WorkflowResult:
-        running.callers += 1
-        try:
-            return await asyncio.shield(running.task)
-        except asyncio.CancelledError:
-            if running.callers == 1 and not running.task.done():
-                running.task.cancel()
-                await asyncio.wait([running.task])
-            raise
-        finally:
-            running.callers -= 1
 
 
 def _check_same_state(read: CheckpointState, claimed: CheckpointState) -> None:
@@ -534,23 +458,3 @@ def _check_response(response: object) -> None:
         response.encode()
     except UnicodeEncodeError:
         raise ValueError("an answer must not hold a lone surrogate") from None
-
-
-def _status_filter(status: ResultStatus | None) -> CheckpointStatus | None:
-    if status is None:
-        return None
-    for stored, meaning in RESULT_STATUSES.items():
-        if meaning == status:
-            return stored
-    raise ValueError(f"status {status!r} is not one of: {', '.join(RESULT_STATUSES.values())}")
-
-
-def _result_of(state: CheckpointState) -> WorkflowResult:
-    return WorkflowResult(
-        status=RESULT_STATUSES[state.status],
-        run_id=state.run_id or "",
-        outputs=state.context.get("outputs", {}),
-        error=state.context.get("error"),
-        checkpoint_id=state.checkpoint_id,
-        prompt=state.pause_prompt,
-    )

@@ -1,6 +1,7 @@
 """One workflow within a run: the run's own, or one that a block of it runs."""
 
 import functools
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from workflows_mcp.engine.state_json import sealed, sealed_with
 
 __all__ = ["Frame", "Parent"]
 
+_STRUCTURE = frozenset('[]/"')
 _INPUTS_DEPTH = 3  # the stack, a frame, its inputs
 
 
@@ -84,7 +86,9 @@ class Frame:
 
     def path_of(self, block_id: str, key: str | None = None) -> str:
         """Names one of its blocks within the run."""
-        step = block_id if key is None else f"{block_id}[{key}]"
+        # A key may hold anything, and a path must not be that of another block.
+        shown = key if key is None or not _STRUCTURE.intersection(key) else json.dumps(key)
+        step = block_id if key is None else f"{block_id}[{shown}]"
         return f"{self.path}/{step}" if self.path else step
 
     @functools.cached_property

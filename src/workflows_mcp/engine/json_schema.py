@@ -43,6 +43,7 @@ def workflow_schema() -> dict[str, Any]:
     block = definitions["BlockDefinition"]
     names = [block_type.name for block_type in _BLOCK_TYPES]
     block["properties"]["type"] |= {"type": "string", "anyOf": [{"enum": names}, True]}
+    block["dependentRequired"] = {"for_each_mode": ["for_each"], "max_parallel": ["for_each"]}
     block["allOf"] = []
     for block_type in _BLOCK_TYPES:
         model = block_type.inputs

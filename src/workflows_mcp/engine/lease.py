@@ -87,6 +87,8 @@ class Heartbeat:
 
     def _begin(self) -> None:
         self._timer = None
+        if self._renewal is not None:  # a slow one; it goes on from there, and `stop` must know of it
+            return
         loop = asyncio.get_running_loop()
         if loop.time() < self._due:
             self._set_timer(loop)

@@ -163,7 +163,11 @@ def _has_expressions(compiled: Compiled) -> bool:
 
 def _waves(blocks: Mapping[str, BlockDefinition], label: str) -> tuple[tuple[str, ...], ...]:
     for block in blocks.values():
+        named: set[str] = set()
         for dependency in block.depends_on:
+            if dependency.block in named:
+                raise WorkflowDefinitionError(f"{label}: block {block.id!r} depends on {dependency.block!r} twice")
+            named.add(dependency.block)
             if dependency.block not in blocks:
                 raise WorkflowDefinitionError(
                     f"{label}: block {block.id!r} depends on {dependency.block!r}, which is no block; "
@@ -217,6 +221,9 @@ def _plan_block(block: BlockDefinition, scope: Scope, label: str, *, is_handled:
         raise WorkflowDefinitionError(
             f"{where}: there is no block type {block.type!r}; there are {', '.join(sorted(BLOCK_TYPES))}"
         )
+    for key in ("for_each_mode", "max_parallel"):
+        if block.for_each is None and key in block.model_fields_set:
+            raise WorkflowDefinitionError(f"{where}: {key} is there only for a block with for_each")
     inputs = _compile(block.inputs, "inputs", where)
     _check_inputs(block_type, block.inputs, inputs, where)
     reads = check_references(inputs, "inputs", where, scope)

@@ -32,7 +32,8 @@ from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.engine.frame import Frame, Parent
 from workflows_mcp.engine.nested import FindPlan, NestedWorkflows
 from workflows_mcp.engine.plan import plan_workflow
-from workflows_mcp.engine.record import BlockRecord
+from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
+from workflows_mcp.engine.state_json import why_not_json
 from workflows_mcp.engine.workflow import define_workflow
 from workflows_mcp.errors import WorkflowDefinitionError
 
@@ -80,7 +81,11 @@ class Question:
             ValueError: It is not one that the block takes.
         """
         block_type = self.frame.plan.blocks[self.block_id].block_type
-        return block_type.answer(response, block_type.inputs.model_validate(self.record.inputs))
+        outputs = block_type.answer(response, block_type.inputs.model_validate(self.record.inputs or {}))
+        flaw = why_not_json(outputs, "outputs", depth=RECORD_DEPTH + 2)
+        if flaw:
+            raise ValueError(f"the block type {block_type.name!r} makes of the answer what cannot be saved: {flaw}")
+        return outputs
 
 
 @dataclass

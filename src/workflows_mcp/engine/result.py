@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointStatus
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
 
-__all__ = ["RESULT_STATUSES", "ResultStatus", "RunSummary", "WorkflowResult"]
+__all__ = ["RESULT_STATUSES", "ResultStatus", "RunSummary", "WorkflowResult", "result_of", "status_of"]
 
 ResultStatus = Literal["success", "failure", "paused", "cancelled", "running"]
 
@@ -113,3 +113,29 @@ class RunSummary:
             parent_checkpoint_id=head.parent_checkpoint_id,
             cursor=head.cursor,
         )
+
+
+def result_of(state: CheckpointState) -> WorkflowResult:
+    """What the newest checkpoint of a run says that it has come to."""
+    return WorkflowResult(
+        status=RESULT_STATUSES[state.status],
+        run_id=state.run_id or "",
+        outputs=state.context.get("outputs", {}),
+        error=state.context.get("error"),
+        checkpoint_id=state.checkpoint_id,
+        prompt=state.pause_prompt,
+    )
+
+
+def status_of(status: ResultStatus | None) -> CheckpointStatus | None:
+    """The status of the newest checkpoint of a run that has come to this; None: any.
+
+    Raises:
+        ValueError: There is no such status.
+    """
+    if status is None:
+        return None
+    for stored, meaning in RESULT_STATUSES.items():
+        if meaning == status:
+            return stored
+    raise ValueError(f"status {status!r} is not one of: {', '.join(RESULT_STATUSES.values())}")

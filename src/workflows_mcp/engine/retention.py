@@ -12,7 +12,7 @@ from workflows_mcp.errors import CheckpointStoreError
 
 __all__ = ["RetentionTask"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class RetentionTask:
@@ -77,9 +77,9 @@ class RetentionTask:
         while True:
             try:
                 deleted = await self.run_once()
-                logger.debug("retention deleted %d checkpoints", deleted)
+                _log.debug("retention deleted %d checkpoints", deleted)
             except CheckpointStoreError as error:
-                logger.warning("retention failed, and is tried again in %g s: %s", interval, error)
+                _log.warning("retention failed, and is tried again in %g s: %s", interval, error)
             except Exception as error:  # noqa: BLE001 - a store of somebody else's; its text may show anything
-                logger.warning("retention failed, and is tried again in %g s: %s", interval, type(error).__name__)
+                _log.warning("retention failed, and is tried again in %g s: %s", interval, type(error).__name__)
             await asyncio.sleep(interval)

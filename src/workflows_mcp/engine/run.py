@@ -156,6 +156,7 @@ class Run:
             raise
         finally:
             self._heartbeat.stop()
+            self._task = None  # what is heard of a loss from now on comes too late to cancel whoever awaits this
 
     def _note(self, question: Question, response: str) -> None:
         record = question.record

@@ -8,68 +8,27 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from workflows_mcp.engine.blocks import BlockContext, BlockFailedError, Call, Pause
+from workflows_mcp.engine.blocks import BlockFailedError, Call, Pause
+from workflows_mcp.engine.calling import MAX_BLOCKS_AT_ONCE, Caller, check_json
 from workflows_mcp.engine.concurrent import at_once
 from workflows_mcp.engine.events import BlockFinished, BlockSkipped, BlockStarted, Event, WaveStarted
-from workflows_mcp.engine.expressions import ExpressionError, render
-from workflows_mcp.engine.files import read_outputs
-from workflows_mcp.engine.frame import Frame, Parent
-from workflows_mcp.engine.nested import MAX_NESTING
-from workflows_mcp.engine.outputs import evaluate_inputs, evaluate_outputs
-from workflows_mcp.engine.plan import BlockPlan, describe_inputs, truth_of
+from workflows_mcp.engine.expressions import ExpressionError
+from workflows_mcp.engine.frame import Frame
+from workflows_mcp.engine.items import Weights, failure_of, items_of
+from workflows_mcp.engine.outputs import evaluate_outputs
+from workflows_mcp.engine.place import Place
+from workflows_mcp.engine.plan import truth_of
 from workflows_mcp.engine.progress import Progress
-from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
-from workflows_mcp.engine.scope import BLOCK_NAMES
-from workflows_mcp.engine.scratch import scratch_folder
+from workflows_mcp.engine.record import BlockRecord
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.state_json import MAX_STATE_BYTES, why_not_json
-from workflows_mcp.errors import (
-    CheckpointTooLargeError,
-    WorkflowDefinitionError,
-    WorkflowNotFoundError,
-    WorkflowsError,
-)
 
-__all__ = ["MAX_BLOCKS_AT_ONCE", "MAX_ITEMS", "Runner"]
-
-MAX_BLOCKS_AT_ONCE = 64
-"""How many blocks of a run run at the same time, items and nested workflows' blocks included; each may be a process."""
-
-MAX_ITEMS = 10_000
-"""The most items that a block runs for."""
+__all__ = ["Runner", "finished"]
 
 _MAX_MESSAGE = 4096
 """Characters of a failure's reason that are kept: each workflow that tells it on may make it several times as long."""
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A block, or one of its items, in a run.
-
-    Attributes:
-        frame: The workflow that it belongs to.
-        block: What is known of it.
-        key: Names the item; None: the block runs once.
-        each: What expressions can read of the item.
-    """
-
-    frame: Frame
-    block: BlockPlan
-    key: str | None = None
-    each: dict[str, Any] | None = None
-
-    @property
-    def block_id(self) -> str:
-        return self.block.definition.id
-
-    @property
-    def path(self) -> str:
-        return self.frame.path_of(self.block_id, self.key)
 
 
 class Runner:
@@ -97,14 +56,12 @@ class Runner:
         max_bytes: int | None,
         tell: Callable[[Event], Awaitable[None]] | None,
     ) -> None:
-        self._progress = progress
         self._secrets = secrets
         self._save = save
-        self._confirm = confirm
         self._saves_blocks = saves_blocks
         self._max_bytes = max_bytes or MAX_STATE_BYTES
         self._tell = tell
-        self._slots = asyncio.Semaphore(MAX_BLOCKS_AT_ONCE)
+        self._caller = Caller(progress, secrets, confirm)
         self._workers = MAX_BLOCKS_AT_ONCE - 1
         self._names = {"run_id": progress.run_id, "workflow_name": progress.workflow_name}
 
@@ -159,7 +116,7 @@ class Runner:
         await at_once(work(is_extra=index > 0) for index in range(extra + 1))
 
     async def _run_block(self, frame: Frame, block_id: str) -> None:
-        place = _Place(frame, frame.plan.blocks[block_id])
+        place = Place(frame, frame.plan.blocks[block_id])
         record = frame.records.get(block_id)
         if record is None:
             record = BlockRecord("running", frame.wave_index)
@@ -171,7 +128,7 @@ class Runner:
         else:
             await self._run_items(place, record)
 
-    async def _is_skipped(self, place: _Place, record: BlockRecord) -> bool:
+    async def _is_skipped(self, place: Place, record: BlockRecord) -> bool:
         """Whether it will not run; if its condition cannot be told, it has failed."""
         try:
             if place.key is None:
@@ -191,16 +148,18 @@ class Runner:
             await self._tell(BlockSkipped(**self._names, block_id=place.path, wave=record.wave, reason=reason))
         return True
 
-    def _refused_by_condition(self, place: _Place) -> str | None:
+    def _refused_by_condition(self, place: Place) -> str | None:
         condition = place.block.condition
         if condition is True:
             return None
-        verdict = condition if isinstance(condition, bool) else truth_of(self._render(place, condition, "condition"))
+        verdict = (
+            condition if isinstance(condition, bool) else truth_of(self._caller.render(place, condition, "condition"))
+        )
         if verdict is None:
             raise BlockFailedError("condition: its value is neither true nor false")
         return None if verdict else "its condition is false"
 
-    async def _run_once(self, place: _Place, record: BlockRecord) -> None:
+    async def _run_once(self, place: Place, record: BlockRecord) -> None:
         """Run it, again if it may be tried again; leaves it as it is when it waits for an answer."""
         if record.status == "paused" and record.child is None:
             return
@@ -222,7 +181,7 @@ class Runner:
             record.attempts += 1
         await self._end(place, record, failure)
 
-    async def _attempt_in_time(self, place: _Place, record: BlockRecord, seconds: float | None) -> None:
+    async def _attempt_in_time(self, place: Place, record: BlockRecord, seconds: float | None) -> None:
         if seconds is None:
             await self._attempt(place, record)
             return
@@ -234,7 +193,7 @@ class Runner:
                 raise
             raise BlockFailedError(f"it was ended after {seconds:g} s (timeout_seconds)") from None
 
-    async def _attempt(self, place: _Place, record: BlockRecord) -> None:
+    async def _attempt(self, place: Place, record: BlockRecord) -> None:
         """Run it once; then it has succeeded or waits.
 
         Raises:
@@ -243,12 +202,12 @@ class Runner:
         record.status = "running"
         child = record.child
         if child is None:
-            outcome = await self._call(place, record)
+            outcome = await self._caller.call(place, record)
             if isinstance(outcome, Pause):
-                self._pause(outcome, record)
+                self._caller.pause(outcome, record)
                 return
             if isinstance(outcome, Call):
-                child = record.child = self._nest(place, outcome)
+                child = record.child = self._caller.nest(place, outcome)
             else:
                 outputs = outcome
         if child is not None:
@@ -257,61 +216,11 @@ class Runner:
                 return
             outputs = _outputs_of(child)
         if place.block.files:
-            outputs = {**outputs, **await self._read_files(place, record)}
-        _check_json(outputs, "outputs")
+            outputs = {**outputs, **await self._caller.read_files(place, record)}
+        check_json(outputs, "outputs")
         record.status, record.outputs, record.child = "succeeded", self._secrets.scrub(outputs), None
 
-    async def _call(self, place: _Place, record: BlockRecord) -> dict[str, Any] | Pause | Call:
-        block_type = place.block.block_type
-        rendered = self._render(place, place.block.inputs, "inputs")
-        _check_json(rendered, "inputs")
-        record.inputs = self._secrets.scrub(rendered)
-        try:
-            inputs = block_type.inputs.model_validate(rendered)
-        except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False)
-            raise BlockFailedError(describe_inputs(block_type, problems)) from None
-        context = BlockContext(block_id=place.block_id, **self._names)
-        async with self._slots:
-            await self._confirm()
-            try:
-                return await block_type.run(inputs, context)
-            except BlockFailedError:
-                raise
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                raise BlockFailedError("it was cancelled from within") from None
-            except Exception as error:  # a block may raise anything, and must not take the others along
-                raise BlockFailedError(f"{type(error).__name__}: {error}") from error
-
-    def _pause(self, pause: Pause, record: BlockRecord) -> None:
-        _check_json(pause.prompt, "prompt")
-        _check_json(pause.metadata, "pause metadata")
-        metadata = self._secrets.scrub(pause.metadata)
-        seconds = metadata.get("timeout_seconds")
-        if isinstance(seconds, int | float) and isinstance(metadata.get("default"), str):
-            metadata = {**metadata, "expires_at": time.time() + seconds}
-        record.status, record.prompt, record.pause_metadata = "paused", self._secrets.scrub(pause.prompt), metadata
-
-    def _nest(self, place: _Place, call: Call) -> Frame:
-        """The workflow that runs in the place of a block."""
-        if place.frame.depth >= MAX_NESTING:
-            raise BlockFailedError(f"workflows are nested deeper than {MAX_NESTING}: a recursion needs an end")
-        try:
-            plan = self._progress.nested.plan(call.workflow)
-            inputs = evaluate_inputs(plan, self._secrets.scrub(call.inputs), place.frame.run_id)
-        except (WorkflowNotFoundError, WorkflowDefinitionError) as error:
-            raise BlockFailedError(str(error)) from None
-        return Frame(plan, inputs, place.frame.run_id, Parent(place.frame, place.block_id, place.key))
-
-    async def _read_files(self, place: _Place, record: BlockRecord) -> dict[str, Any]:
-        paths = self._render(place, dict(place.block.files), "outputs")
-        working_dir = (record.inputs or {}).get("working_dir")
-        return await asyncio.to_thread(read_outputs, place.block.definition.outputs, paths, working_dir)
-
-    async def _end(self, place: _Place, record: BlockRecord, failure: BlockFailedError | None) -> None:
+    async def _end(self, place: Place, record: BlockRecord, failure: BlockFailedError | None) -> None:
         """Note how it ended, unless it waits, and tell."""
         if failure is not None:
             record.status, record.child = "failed", None
@@ -326,7 +235,7 @@ class Runner:
         if self._saves_blocks:
             await self._save()
 
-    async def _run_items(self, place: _Place, record: BlockRecord) -> None:
+    async def _run_items(self, place: Place, record: BlockRecord) -> None:
         """Run a block for each of its items that is not over yet."""
         definition = place.block.definition
         if record.started_at is None:
@@ -335,47 +244,26 @@ class Runner:
             if self._tell is not None:
                 await self._tell(BlockStarted(**self._names, block_id=place.path, wave=record.wave))
         try:
-            places = self._items_of(place)
+            places = items_of(place, self._caller.render(place, place.block.for_each, "for_each"))
         except BlockFailedError as error:
             await self._end(place, record, error)
             return
         items = record.items = {} if record.items is None else record.items
-        weights = _Weights(place.path, self._max_bytes)
+        weights = Weights(place.path, self._max_bytes)
         if definition.for_each_mode == "sequential":
             await self._run_in_order(places, items, weights, stops=not definition.continue_on_error)
         else:
 
-            async def run(one: _Place) -> None:
+            async def run(one: Place) -> None:
                 weights.add(await self._run_item(one, items))
 
             parts = [functools.partial(run, one) for one in places]
             await self._together(parts, definition.max_parallel or MAX_BLOCKS_AT_ONCE)
         record.status = "paused" if any(item.status == "paused" for item in items.values()) else "succeeded"
-        await self._end(place, record, _failure_of(items))
-
-    def _items_of(self, place: _Place) -> list[_Place]:
-        value = self._render(place, place.block.for_each, "for_each")
-        _check_json(value, "for_each")  # its keys are saved
-        if isinstance(value, dict):
-            items = list(value.items())
-        elif isinstance(value, list):
-            items = [(str(index), item) for index, item in enumerate(value)]
-        else:
-            raise BlockFailedError(f"for_each: it is a {type(value).__name__}, and neither a list nor a dict")
-        if len(items) > MAX_ITEMS:
-            raise BlockFailedError(f"for_each: there are {len(items):,} items; a block runs for {MAX_ITEMS:,} at most")
-        taken = BLOCK_NAMES.intersection(key for key, _ in items)
-        if taken:
-            raise BlockFailedError(
-                f"for_each: an item's key must not be {sorted(taken)[0]!r}, which is read of the block"
-            )
-        return [
-            _Place(place.frame, place.block, key, {"key": key, "value": item, "index": index})
-            for index, (key, item) in enumerate(items)
-        ]
+        await self._end(place, record, failure_of(items))
 
     async def _run_in_order(
-        self, places: list[_Place], items: dict[str, BlockRecord], weights: "_Weights", *, stops: bool
+        self, places: list[Place], items: dict[str, BlockRecord], weights: Weights, *, stops: bool
     ) -> None:
         for index, place in enumerate(places):
             record = await self._run_item(place, items)
@@ -390,7 +278,7 @@ class Runner:
                     items[one.key] = BlockRecord("skipped", record.wave, message=reason, completed_at=now)
                 return
 
-    async def _run_item(self, place: _Place, items: dict[str, BlockRecord]) -> BlockRecord:
+    async def _run_item(self, place: Place, items: dict[str, BlockRecord]) -> BlockRecord:
         assert place.key is not None
         record = items.get(place.key)
         await asyncio.sleep(0)  # many items that wait for nothing would hold up all other runs, and the lease's renewal
@@ -401,60 +289,6 @@ class Runner:
         if not record.is_over:
             await self._run_once(place, record)
         return record
-
-    def _render(self, place: _Place, compiled: Any, path: str) -> Any:  # noqa: ANN401 - JSON data
-        try:
-            return render(compiled, self._readable(place), path)
-        except ExpressionError as error:
-            raise BlockFailedError(str(error)) from None
-        except WorkflowsError as error:  # a secret, or the scratch folder, is not as it should be
-            raise BlockFailedError(str(error)) from None
-
-    def _readable(self, place: _Place) -> dict[str, Any]:
-        """What its expressions can read."""
-        reads = place.block.reads
-        names: dict[str, Any] = {}
-        if not reads:
-            return names
-        frame = place.frame
-        names["inputs"] = frame.inputs
-        names["blocks"] = frame.readable_blocks()
-        names["metadata"] = frame.metadata
-        if place.each is not None:
-            names["each"] = place.each
-        if "tmp" in reads:
-            self._progress.uses_scratch = True
-            names["tmp"] = str(scratch_folder(self._progress.run_id))
-        if "secrets" in reads:
-            names["secrets"] = dict(self._secrets.values())
-        return names
-
-
-class _Weights:
-    """Adds up what the items of a block hold, since nothing is saved, and so found too large, before the last is over.
-
-    Args:
-        path: Names the block.
-        most: The most bytes.
-    """
-
-    def __init__(self, path: str, most: int) -> None:
-        self._path = path
-        self._most = most
-        self._sum = 0
-
-    def add(self, record: BlockRecord) -> None:
-        """Note what an item holds.
-
-        Raises:
-            CheckpointTooLargeError: It is too much.
-        """
-        self._sum += record.weight
-        if self._sum > self._most:
-            raise CheckpointTooLargeError(
-                f"the items of block {self._path!r} hold more than {self._most:,} bytes together. Keep large data in "
-                "files and their paths in the state, or raise max_checkpoint_size_mb"
-            )
 
 
 def finished(names: dict[str, str], path: str, record: BlockRecord) -> BlockFinished:
@@ -470,7 +304,7 @@ def finished(names: dict[str, str], path: str, record: BlockRecord) -> BlockFini
     )
 
 
-def _missing_dependency(place: _Place) -> str | None:
+def _missing_dependency(place: Place) -> str | None:
     records = place.frame.records
     for dependency in place.block.definition.depends_on:
         if dependency.required and records[dependency.block].status != "succeeded":
@@ -490,22 +324,8 @@ def _outputs_of(child: Frame) -> dict[str, Any]:
     raise BlockFailedError(f"workflow {child.name!r}: {'; '.join(failures)}")
 
 
-def _failure_of(items: dict[str, BlockRecord]) -> BlockFailedError | None:
-    failed = [key for key, item in items.items() if item.status == "failed"]
-    if not failed or any(item.status == "paused" for item in items.values()):
-        return None
-    first = f"item {failed[0]!r} failed: {items[failed[0]].message}"
-    return BlockFailedError(first if len(failed) == 1 else f"{len(failed)} of {len(items)} items failed; {first}")
-
-
 def _shortened(message: str) -> str:
     """The beginning and the end: what was to be done, and what was wrong at the innermost."""
     if len(message) <= _MAX_MESSAGE:
         return message
     return f"{message[: _MAX_MESSAGE // 2]} … {message[-_MAX_MESSAGE // 2 :]}"
-
-
-def _check_json(value: object, name: str) -> None:
-    flaw = why_not_json(value, name, depth=RECORD_DEPTH + 2)
-    if flaw:
-        raise BlockFailedError(flaw)

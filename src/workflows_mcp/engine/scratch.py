@@ -14,7 +14,7 @@ from workflows_mcp.errors import ScratchFolderError
 
 __all__ = ["remove_scratch_folder", "scratch_folder"]
 
-_LOGGER = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -64,13 +64,13 @@ def remove_scratch_folder(run_id: str) -> None:
     except OSError:
         return
     if flaw:
-        _LOGGER.debug("the scratch folder %s %s, and is left", path, flaw)
+        _log.debug("the scratch folder %s %s, and is left", path, flaw)
         return
     # Each of the two is unknown, or deprecated, on the other side of 3.12.
     if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=lambda _, left, problem: _log(left, problem))
+        shutil.rmtree(path, onexc=lambda _, left, problem: _note(left, problem))
     else:
-        shutil.rmtree(path, onerror=lambda _, left, problem: _log(left, problem[1]))
+        shutil.rmtree(path, onerror=lambda _, left, problem: _note(left, problem[1]))
 
 
 def _path_of(run_id: str) -> Path:
@@ -90,5 +90,5 @@ def _flaw_of(status: os.stat_result) -> str | None:
     return "may be written into by others" if status.st_mode & _OTHERS_MAY_WRITE else None
 
 
-def _log(path: str, problem: BaseException) -> None:
-    _LOGGER.debug("%s could not be removed: %s", path, problem)
+def _note(path: str, problem: BaseException) -> None:
+    _log.debug("%s could not be removed: %s", path, problem)

@@ -23,6 +23,7 @@ MIN_LINE = 12
 """Characters that a line of a secret has at least to be scrubbed where it stands alone."""
 
 _MASK = "***"
+_MOST_DIGITS = 20  # of a number that a state can hold
 _BASE64_LINE = 76  # where the command `base64` breaks its lines
 _ESCAPED = re.compile("%[0-9A-F]{2}")
 
@@ -43,6 +44,7 @@ class Secrets:
         self._remembered: frozenset[str] = frozenset()
         # What is looked for, and all forms of secrets that hold it: where it is not, none of them is.
         self._forms: dict[str, list[str]] = {}
+        self._numbers: frozenset[int] = frozenset()
 
     def refresh(self) -> None:
         """Read the secrets anew, and remember their values.
@@ -73,7 +75,8 @@ class Secrets:
         """The value with `***` for every remembered secret in its texts and keys.
 
         A secret is found as it is, escaped as in a URL, in JSON or in a shell's quotes, and in base64, also as a
-        part of a longer text that was encoded. Of one with several lines, each longer line is found on its own.
+        part of a longer text that was encoded. Of one with several lines, each longer line is found on its own. One
+        that consists of digits is found as a number, too.
 
         Args:
             value: JSON data; what is nested deeper than a state may be is left as it is.
@@ -97,6 +100,10 @@ class Secrets:
         with self._lock:
             self._remembered |= values
             self._forms = _by_needle({form for value in self._remembered for form in _forms_of(value)})
+            digits = (value.strip() for value in self._remembered)
+            self._numbers = frozenset(
+                int(value) for value in digits if value.isdecimal() and len(value) <= _MOST_DIGITS
+            )
 
     def _scrub(self, value: Any, depth: int) -> Any:  # noqa: ANN401 - JSON data
         if isinstance(value, str):
@@ -108,6 +115,8 @@ class Secrets:
             return value if all(map(_is, items, value)) else items
         if isinstance(value, dict):
             return self._scrub_dict(value, depth)
+        if self._numbers and type(value) in {int, float} and value in self._numbers:
+            return _MASK
         return value
 
     def _scrub_dict(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:

@@ -31,7 +31,7 @@ from workflows_mcp.settings import Settings, load_settings
 
 __all__ = ["Database", "describe_database"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
@@ -331,7 +331,7 @@ class Database:
         await connection.run_sync(self._check, self.dialect)
         weakness = None if self._owns_engine else await self.dialect.find_weakness(connection)
         if weakness is not None and not self._is_checked:
-            logger.warning("the engine that was passed in for %s: %s", self.description, weakness)
+            _log.warning("the engine that was passed in for %s: %s", self.description, weakness)
         self._is_checked = True
 
     def _refuse_misuse(self) -> None:

@@ -1,6 +1,7 @@
 """What a block type is: a name, the inputs it takes, and what it does with them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
@@ -19,10 +20,9 @@ Text = Annotated[
 """Text; a number or a bool, such as an expression may give, is taken as its text, Python style."""
 
 
-def _check_type(what: str, value: object, *kinds: type) -> None:
-    if not isinstance(value, kinds):
-        names = " or ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"{what} must be a {names}, not a {type(value).__name__}")
+def _check_type(what: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{what} must be a {kind.__name__}, not a {type(value).__name__}")
 
 
 class BlockInputs(BaseModel):
@@ -42,11 +42,14 @@ class BlockContext:
         workflow_name: Names the workflow.
         run_id: Names the run.
         block_id: Names the block.
+        scrub: Gives a text without secrets. All that a block gives is scrubbed anyway; a text that is shortened must be
+            before, since half of a secret is not known as one.
     """
 
     workflow_name: str
     run_id: str
     block_id: str
+    scrub: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Pause:
 
     Attributes:
         prompt: What is asked.
-        metadata: Anything else for whoever asks, as plain JSON data. With a number `timeout_seconds` in it, the
-            answer is the text `default` in it when nobody has given another by then.
+        metadata: Anything else for whoever asks, as plain JSON data. With a number `timeout_seconds` and
+            a text `default` in it, the default is the answer when nobody has given another by then.
 
     Raises:
         TypeError: One of them is not of its type. Raised here, since here it is the block that fails.
@@ -68,7 +71,6 @@ class Pause:
     def __post_init__(self) -> None:
         _check_type("the prompt of a Pause", self.prompt, str)
         _check_type("the metadata of a Pause", self.metadata, dict)
-        _check_type("the timeout_seconds of a Pause", self.metadata.get("timeout_seconds", 0), int, float)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ __all__ = ["BLOCK_TYPES", "ENTRY_POINTS", "BlockTypes", "block_type_names", "fin
 ENTRY_POINTS = "workflows_mcp.blocks"
 """The group of the entry points by which distributions give block types."""
 
-_LOGGER = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class BlockTypes(MutableMapping[str, BlockType[Any]]):
@@ -108,7 +108,7 @@ class BlockTypes(MutableMapping[str, BlockType[Any]]):
                 f"the block type {entry.name!r} of the distribution {_giver(entry)!r} ({entry.value}) cannot be used: "
                 f"{type(error).__name__}: {error}. Mend or uninstall the distribution"
             )
-            _LOGGER.warning("%s", problem)
+            _log.warning("%s", problem)
             with self._lock:
                 self._broken[entry.name] = problem
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -21,6 +21,7 @@ MAX_STREAM_BYTES = 2**20
 _KEPT_FROM_COMMANDS = ("WORKFLOWS_", "WORKFLOW_SECRET_", "CHECKPOINT_", "PGPASSWORD", "PGPASSFILE")
 
 _STDOUT, _STDERR = 1, 2
+_MARGIN_BYTES = 64 * 2**10  # more than any way of writing a secret takes
 _MAX_LINES_SHOWN = 10
 _MAX_CHARACTERS_SHOWN = 2000
 _SECONDS_TO_CLOSE = 1.0
@@ -70,7 +71,7 @@ class Shell(BlockType[ShellInputs]):
     inputs = ShellInputs
     output_names: ClassVar[frozenset[str] | None] = frozenset({"exit_code", "stderr", "stdout", "truncated"})
 
-    async def run(self, inputs: ShellInputs, context: BlockContext) -> dict[str, Any]:  # noqa: ARG002 - the contract's
+    async def run(self, inputs: ShellInputs, context: BlockContext) -> dict[str, Any]:
         """See `BlockType.run`; when it is cancelled or takes too long, its whole process group is killed."""
         transport, streams = await _start(inputs)
         try:
@@ -78,19 +79,18 @@ class Shell(BlockType[ShellInputs]):
                 await streams.done.wait()
         except TimeoutError:
             await _kill(transport, streams)
-            raise BlockFailedError(
-                f"the command was killed after {inputs.timeout_seconds:g} s (timeout_seconds){_tail(streams)}",
-                streams.outputs(transport.get_returncode()),
-            ) from None
+            outputs = streams.outputs(transport.get_returncode(), context.scrub)
+            how = f"the command was killed after {inputs.timeout_seconds:g} s (timeout_seconds)"
+            raise BlockFailedError(f"{how}{_tail(outputs['stderr'])}", outputs) from None
         except BaseException:
             await _kill(transport, streams)
             raise
         finally:
             transport.close()
         exit_code = transport.get_returncode()
-        outputs = streams.outputs(exit_code)
+        outputs = streams.outputs(exit_code, context.scrub)
         if exit_code != 0:
-            raise BlockFailedError(f"{_how_it_ended(exit_code)}{_tail(streams)}", outputs)
+            raise BlockFailedError(f"{_how_it_ended(exit_code)}{_tail(outputs['stderr'])}", outputs)
         return outputs
 
 
@@ -105,9 +105,8 @@ class _Streams(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         kept = self.kept[fd]
-        room = MAX_STREAM_BYTES - len(kept)
-        kept += data[:room]
-        self.truncated = self.truncated or len(data) > room
+        kept += data[: MAX_STREAM_BYTES + _MARGIN_BYTES - len(kept)]
+        self.truncated = self.truncated or len(kept) > MAX_STREAM_BYTES
 
     def process_exited(self) -> None:
         self.exited.set()
@@ -116,13 +115,16 @@ class _Streams(asyncio.SubprocessProtocol):
         # Comes once the process has exited and both pipes are closed.
         self.done.set()
 
-    def text(self, fd: int) -> str:
-        return self.kept[fd].decode(errors="replace")
+    def _text(self, fd: int, scrub: Callable[[str], str]) -> str:
+        kept = self.kept[fd]
+        text = scrub(kept.decode(errors="replace"))
+        # Only now: where the stream was cut off there may be half of a secret, which goes with the margin.
+        return text[: max(len(text) - max(len(kept) - MAX_STREAM_BYTES, 0), 0)]
 
-    def outputs(self, exit_code: int | None) -> dict[str, Any]:
+    def outputs(self, exit_code: int | None, scrub: Callable[[str], str]) -> dict[str, Any]:
         return {
-            "stdout": self.text(_STDOUT),
-            "stderr": self.text(_STDERR),
+            "stdout": self._text(_STDOUT, scrub),
+            "stderr": self._text(_STDERR, scrub),
             "exit_code": exit_code,
             "truncated": self.truncated,
         }
@@ -182,7 +184,7 @@ def _how_it_ended(exit_code: int | None) -> str:
     return f"the command ended with exit code {exit_code}"
 
 
-def _tail(streams: _Streams) -> str:
-    lines = streams.text(_STDERR).rstrip().splitlines()
+def _tail(stderr: str) -> str:
+    lines = stderr.rstrip().splitlines()
     shown = "\n".join(lines[-_MAX_LINES_SHOWN:])[-_MAX_CHARACTERS_SHOWN:]
     return f"; stderr ends with:\n{shown}" if shown else "; stderr is empty"

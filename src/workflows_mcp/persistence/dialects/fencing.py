@@ -32,6 +32,7 @@ __all__ = [
     "fenced_columns",
     "fenced_names",
     "is_own",
+    "is_owners",
     "is_repetition",
     "may_be_followed",
     "new_lease",
@@ -83,10 +84,10 @@ def is_repetition(own: FromClause, previous: FromClause) -> ColumnElement[bool]:
     return and_(own.c.checkpoint_id.is_not(None), is_history)
 
 
-def may_be_followed(new: Any, previous: FromClause) -> ColumnElement[bool]:  # noqa: ANN401 - as above
+def may_be_followed(owner: ColumnElement[Any], previous: FromClause) -> ColumnElement[bool]:
     """Whether a checkpoint is a head, and leased to whoever saves what follows it."""
-    is_leased = and_(previous.c.lease_owner == new.owner, previous.c.lease_expires_at.is_not(None))
-    return and_(previous.c.superseded == false(), or_(new.owner.is_(None), is_leased))
+    is_leased = and_(previous.c.lease_owner == owner, previous.c.lease_expires_at.is_not(None))
+    return and_(previous.c.superseded == false(), or_(owner.is_(None), is_leased))
 
 
 def to_history() -> dict[str, ColumnElement[Any]]:
@@ -105,6 +106,12 @@ def replaced(statement: Insert, table: Table, place: Mapping[str, ColumnElement[
     new = statement.excluded
     values = {one.name: new[one.name] for one in table.c if one.name not in place and not one.primary_key}
     return {**values, "is_paused": and_(new.is_paused, not_(table.c.superseded))}
+
+
+def is_owners(statement: Insert, table: Table) -> ColumnElement[bool]:
+    """Whether a row may be replaced by one that may have an owner."""
+    new = statement.excluded
+    return or_(new.lease_owner.is_(None), table.c.lease_owner == new.lease_owner)
 
 
 def replaced_under_lease(statement: Insert, table: Table, place: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:

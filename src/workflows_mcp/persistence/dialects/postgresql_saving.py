@@ -34,6 +34,7 @@ from workflows_mcp.persistence.dialects.fencing import (
     fenced_columns,
     fenced_names,
     is_own,
+    is_owners,
     is_repetition,
     may_be_followed,
     new_lease,
@@ -159,7 +160,7 @@ def _fenced(
             followed.c.checkpoint_id == fences.follows,
             fences.is_own,
             # On the row itself: asked again when the row is locked, if somebody else had it.
-            may_be_followed(fences, followed),
+            may_be_followed(fences.owner, followed),
         )
         .values(to_history())
         .returning(fences.checkpoint_id.label("checkpoint_id"))
@@ -180,7 +181,7 @@ def _fenced(
         insert.on_conflict_do_update(
             index_elements=[table.c.checkpoint_id],
             set_=replaced_under_lease(insert, table, place),
-            where=or_(insert.excluded.lease_owner.is_(None), table.c.lease_owner == insert.excluded.lease_owner),
+            where=is_owners(insert, table),
         )
         .returning(table.c.checkpoint_id)
         .cte("written")

@@ -57,6 +57,7 @@ from workflows_mcp.persistence.dialects.sqlite_saving import (
     Fences,
     SavingRows,
     follow,
+    follow_one,
     let_pass,
     save_one,
     save_one_fenced,
@@ -291,6 +292,7 @@ class SQLiteDialect(Dialect):
             "one": save_one(table, place),
             "one_fenced": save_one_fenced(table, place),
             "let_pass": let_pass(table, self.rows_of(ASKED)),
+            "follow_one": follow_one(table),
             "follow": follow(table, self.matches_any(table.c.checkpoint_id, "followed")),
         }
 

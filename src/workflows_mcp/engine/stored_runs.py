@@ -1,0 +1,82 @@
+"""What a store knows of runs: they are their checkpoints."""
+
+from workflows_mcp.engine.checkpoint import CheckpointState
+from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.filters import check_count
+from workflows_mcp.engine.result import ResultStatus, RunSummary, status_of
+from workflows_mcp.errors import CheckpointNotFoundError, CheckpointStoreError
+
+__all__ = ["MOST_TRIES", "StoredRuns"]
+
+MOST_TRIES = 20
+"""How often the newest checkpoint of a run is looked up anew when the run goes on meanwhile."""
+
+
+class StoredRuns:
+    """The runs in a store.
+
+    Args:
+        store: Where their checkpoints are.
+    """
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self._store = store
+
+    async def load(self, checkpoint_id: str) -> CheckpointState:
+        """A checkpoint.
+
+        Raises:
+            CheckpointNotFoundError: There is none of this id.
+            CheckpointStoreError: The store failed.
+        """
+        state = await self._store.load_checkpoint(checkpoint_id)
+        if state is None:
+            raise CheckpointNotFoundError(
+                f"there is no checkpoint {checkpoint_id!r}; list those that wait with is_paused=True"
+            )
+        return state
+
+    async def newest(self, run_id: str) -> CheckpointState | None:
+        """The newest checkpoint of a run; None: it has none.
+
+        Raises:
+            CheckpointStoreError: The store failed.
+        """
+        deleted = None
+        for _ in range(MOST_TRIES):
+            found = await self._store.list_checkpoints(run_id=run_id, limit=1)
+            if not found:
+                return None
+            checkpoint_id = found[0].checkpoint_id
+            state = await self._store.load_checkpoint(checkpoint_id)
+            if state is not None:
+                return state
+            # Deleted since it was listed; the run may have others.
+            if checkpoint_id == deleted:
+                break
+            deleted = checkpoint_id
+        raise CheckpointStoreError(f"checkpoint {deleted!r} is listed, but cannot be loaded")
+
+    async def list(
+        self,
+        workflow_name: str | None,
+        *,
+        status: ResultStatus | None,
+        limit: int,
+        before: RunSummary | str | None,
+    ) -> list[RunSummary]:
+        """See `WorkflowExecutor.list_runs`."""
+        check_count("limit", limit, at_least=0)
+        wanted = status_of(status)
+        runs: list[RunSummary] = []
+        cursor = before.cursor if isinstance(before, RunSummary) else before
+        while len(runs) < limit:
+            size = limit - len(runs)
+            page = await self._store.list_checkpoints(
+                workflow_name, status=wanted, heads_only=True, limit=size, before=cursor
+            )
+            runs.extend(RunSummary.of(head) for head in page if head.run_id is not None)
+            if len(page) < size:
+                break
+            cursor = page[-1].cursor
+        return runs
