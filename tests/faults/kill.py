@@ -30,6 +30,9 @@ from workflows_mcp.engine.checkpoint import CheckpointStatus
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "release-check.yaml"
 
+_LEASE_SECONDS = 2
+"""Of the workers: nobody may go on with their runs earlier."""
+
 
 @dataclass
 class Report:
@@ -85,12 +88,17 @@ async def run_command(*words: str) -> tuple[int, dict[str, Any]]:
         "workflows_mcp",
         *words,
         "--json",
+        env=_environment(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     printed, errors = await process.communicate()
     assert process.returncode is not None
     return process.returncode, json.loads(printed) if printed else {"error": errors.decode()}
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "WORKFLOWS_LEASE_SECONDS": str(_LEASE_SECONDS)}
 
 
 async def kill_one(url: str, target: Path, moment: float, report: Report) -> float:
@@ -115,6 +123,7 @@ async def kill_one(url: str, target: Path, moment: float, report: Report) -> flo
         worker = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "workflows_mcp", "run", str(workflow), "--run-id", run_id),
             *("--input", f"path={target}", "--json", *options),
+            env=_environment(),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )

@@ -64,6 +64,9 @@ _DRIVER_KEYS = frozenset({
 _IGNORED_KEYS = frozenset({"channel_binding", "gssencmode"})
 """Keys that hosting services put into their URLs, and that ask for what asyncpg does anyway or cannot do."""
 
+_BY_INDEX = "SET enable_seqscan = off"
+"""What is said to a held connection: all its statements name the rows that they want."""
+
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
 
@@ -200,6 +203,11 @@ class PostgreSQLDialect(Dialect):
         made = await engine.raw_connection()
         driver = cast("asyncpg.Connection", made.driver_connection)
         made.detach()
+        if not settings.pgbouncer:
+            # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
+            # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
+            # the setting on to others, and nothing is prepared there.
+            await driver.execute(_BY_INDEX)
         return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
 
     def database_bytes(self) -> Executable:
