@@ -433,6 +433,10 @@ async def test_trim_and_cleanup_are_read_off_an_index(filled: SQLAlchemyCheckpoi
             (retention_statements.remove_range(expired, first, last), "created_at"),
         ):
             assert_plan(await explain(connection, statement), index)
+        for doomed in (superfluous, expired):
+            plan = await explain(connection, retention_statements.remove_range(doomed, first, last))
+            # The end of the walk is that of the range, not that of all that is doomed.
+            assert re.search(r"<= ?ROW\(|checkpoint_id\)<\(\?,\?\)", plan), plan
 
 
 def assert_plan(plan: str, index: str) -> None:

@@ -17,6 +17,9 @@ __all__ = ["Background", "Recoverer"]
 _RUNS_AT_ONCE = 16
 """How many abandoned runs one executor goes on with at the same time: other servers are to have some, too."""
 
+_MOST_FOUND = 1000
+"""How many abandoned runs are looked at: more than one executor gets through before it looks again."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +111,7 @@ class Background:
 
     async def _find(self) -> list[str]:
         """The checkpoints that can be gone on from now."""
-        abandoned = await self._store.list_abandoned()
+        abandoned = await self._store.list_abandoned(_MOST_FOUND)
         return [*(metadata.checkpoint_id for metadata in abandoned), *await self._overdue.find()]
 
     async def _take_over(self, checkpoint_id: str) -> WorkflowResult | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Double, Executable, and_, bindparam, delete, false, or_, select, true
@@ -28,30 +29,37 @@ C = CheckpointRecord
 
 
 class Doomed(NamedTuple):
-    """Which checkpoints retention deletes: a kind of condition, and the values of its parameters."""
+    """Which checkpoints retention deletes: a kind of condition, and the values of its parameters, its bound's apart."""
 
     kind: str
     keep_paused: bool
-    values: Mapping[str, Any]
+    bound: Mapping[str, Any] = MappingProxyType({})
+    values: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def condition(self) -> ColumnElement[bool]:
         """The condition itself."""
+        bounds = {"expired": C.created_at < bindparam("cutoff"), "superfluous": its_place < place("kept")}
+        return and_(bounds[self.kind], self.condition_within)
+
+    @property
+    def condition_within(self) -> ColumnElement[bool]:
+        """The same for those whose places are known to be within its bound."""
         kinds = {
-            "expired": and_(C.created_at < bindparam("cutoff"), _HAS_NO_YOUNG_LEASE),
-            "superfluous": and_(C.workflow_name == bindparam("workflow_name"), its_place < place("kept"), _IS_OVER),
+            "expired": _HAS_NO_YOUNG_LEASE,
+            "superfluous": and_(C.workflow_name == bindparam("workflow_name"), _IS_OVER),
         }
         return and_(kinds[self.kind], _is_no_exception(keep_paused=self.keep_paused))
 
 
 def expired(cutoff: float, max_age_seconds: float, *, keep_paused: bool) -> Doomed:
     """Checkpoints that are older than a Unix time, their leases older than an age, and not to be kept."""
-    return Doomed("expired", keep_paused, {"cutoff": cutoff, "max_age_seconds": max_age_seconds})
+    return Doomed("expired", keep_paused, {"cutoff": cutoff}, {"max_age_seconds": max_age_seconds})
 
 
 def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -> Doomed:
     """Checkpoints of a workflow that are older than the last one to keep."""
-    return Doomed("superfluous", keep_paused, {"workflow_name": workflow_name, **place_values("kept", last_kept)})
+    return Doomed("superfluous", keep_paused, place_values("kept", last_kept), {"workflow_name": workflow_name})
 
 
 # The lease of what is history has ended with that, whatever its columns say.
@@ -105,12 +113,13 @@ def _slot(keep_paused: bool) -> Executable:  # noqa: FBT001 - a part of the stat
 def oldest(doomed: Doomed, *, after: Position | None, limit: int) -> Query:
     """The places and sizes of doomed checkpoints, the oldest first, going on after a place."""
     statement = _oldest(doomed.kind, doomed.keep_paused, after is not None)
-    return Query(statement, {**doomed.values, **place_values("after", after), "limit": limit})
+    values = {**doomed.bound, **doomed.values, **place_values("after", after), "limit": limit}
+    return Query(statement, values)
 
 
 @cache
 def _oldest(kind: str, keep_paused: bool, goes_on: bool) -> Executable:  # noqa: FBT001 - the statement's shape
-    condition = Doomed(kind, keep_paused, {}).condition
+    condition = Doomed(kind, keep_paused).condition
     statement = select(C.created_at, C.checkpoint_id, C.stored_bytes).where(condition)
     if goes_on:
         statement = statement.where(its_place > place("after"))
@@ -121,7 +130,8 @@ def remove_range(doomed: Doomed, first: Position, last: Position) -> Query:
     """Delete what is doomed between two places: one that was saved again since it was found may not be any more.
 
     A range of an index, not a list of ids or `IN (SELECT …)`: for these, either database may walk all that meets
-    the condition, or the whole table, at every batch.
+    the condition, or the whole table, at every batch. Nor with the condition's own bound beside the range: SQLite
+    walks up to that one (320 ms a batch instead of 1, of a million rows).
     """
     statement = _remove_range(doomed.kind, doomed.keep_paused)
     return Query(statement, {**doomed.values, **place_values("first", first), **place_values("last", last)})
@@ -129,7 +139,7 @@ def remove_range(doomed: Doomed, first: Position, last: Position) -> Query:
 
 @cache
 def _remove_range(kind: str, keep_paused: bool) -> Executable:  # noqa: FBT001 - the statement's shape
-    condition = Doomed(kind, keep_paused, {}).condition
+    condition = Doomed(kind, keep_paused).condition_within
     return delete(C).where(condition, its_place >= place("first"), its_place <= place("last"))
 
 
