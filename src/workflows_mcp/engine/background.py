@@ -74,9 +74,11 @@ class Background:
             self._looking = None
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        await self._retention.stop()
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            await self._retention.stop()
 
     async def recover_all(self) -> list[WorkflowResult]:
         """Continue the runs that nobody holds any more, and wait for what they come to; others are left to others.
@@ -100,8 +102,8 @@ class Background:
             await asyncio.sleep(every * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             try:
                 found = await self._find()
-            except WorkflowsError as error:
-                _log.warning("looking for runs to recover failed, and is tried again: %s", error)
+            except Exception as error:  # noqa: BLE001 - a store of somebody else's may raise anything
+                _log.warning("looking for runs to recover failed, and is tried again: %s", _shown(error))
                 continue
             for checkpoint_id in found:
                 if len(self._at_work) < _RUNS_AT_ONCE and checkpoint_id not in self._at_work:
@@ -121,6 +123,11 @@ class Background:
             return None if state is None else await self._recoverer.take_over(state)
         except (CheckpointAlreadyClaimedError, LeaseLostError):
             return None
-        except WorkflowsError as error:
-            _log.warning("the run of checkpoint %r could not be recovered: %s", checkpoint_id, error)
+        except Exception as error:  # noqa: BLE001 - what is wrong with one must not keep the others from going on
+            _log.warning("the run of checkpoint %r could not be recovered: %s", checkpoint_id, _shown(error))
             return None
+
+
+def _shown(error: Exception) -> str:
+    """What may be told of an error: the text of somebody else's may hold anything."""
+    return str(error) if isinstance(error, WorkflowsError) else type(error).__name__

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from workflows_mcp.engine.blocks import BlockContext, BlockFailedError, Call, Pause
+from workflows_mcp.engine.blocks import BlockContext, BlockFailedError, BlockInputs, Call, Pause, answered
 from workflows_mcp.engine.expressions import ExpressionError, render
 from workflows_mcp.engine.files import read_outputs
 from workflows_mcp.engine.frame import Frame, Parent
@@ -64,7 +64,7 @@ class Caller:
         async with self._slots:
             await self._confirm()
             try:
-                return await block_type.run(inputs, context)
+                outcome: object = await block_type.run(inputs, context)
             except BlockFailedError:
                 raise
             except asyncio.CancelledError:
@@ -73,7 +73,31 @@ class Caller:
                     raise
                 raise BlockFailedError("it was cancelled from within") from None
             except Exception as error:  # a block may raise anything, and must not take the others along
-                raise BlockFailedError(f"{type(error).__name__}: {error}") from error
+                raise BlockFailedError(_described(error)) from error
+        if isinstance(outcome, Pause):
+            self._check_pause(place, record, outcome, inputs)
+            return outcome
+        if isinstance(outcome, dict | Call):
+            return outcome
+        raise BlockFailedError(f"its block type gave a {type(outcome).__name__}, and no dict of outputs")
+
+    def _check_pause(self, place: Place, record: BlockRecord, pause: Pause, inputs: BlockInputs) -> None:
+        """Refuse a question that could not be answered, or a default that is no answer, while it is the block's fault.
+
+        Raises:
+            BlockFailedError: It is such.
+        """
+        block_type = place.block.block_type
+        if place.block.files:
+            raise BlockFailedError("outputs: a block that asks has no outputs that are read from files")
+        try:
+            block_type.inputs.model_validate(record.inputs)  # as it will be when it is answered: without secrets
+            if _has_default(pause.metadata):
+                answered(block_type, pause.metadata["default"], inputs)
+        except ValidationError:
+            raise BlockFailedError("a secret stands where the block needs it to look at the answer") from None
+        except ValueError as error:
+            raise BlockFailedError(f"its default is no answer that it takes: {error}") from None
 
     def pause(self, pause: Pause, record: BlockRecord) -> None:
         """Note what a block asks, and that it waits.
@@ -84,12 +108,11 @@ class Caller:
         check_json(pause.prompt, "prompt")
         check_json(pause.metadata, "pause metadata")
         metadata = self._secrets.scrub(pause.metadata)
-        seconds = metadata.get("timeout_seconds")
-        if isinstance(seconds, int | float) and isinstance(metadata.get("default"), str):
-            metadata = {**metadata, "expires_at": time.time() + seconds}
+        if _has_default(metadata):
+            record.expires_at = time.time() + metadata["timeout_seconds"]
         record.status, record.prompt, record.pause_metadata = "paused", self._secrets.scrub(pause.prompt), metadata
 
-    def nest(self, place: Place, call: Call) -> Frame:
+    async def nest(self, place: Place, call: Call) -> Frame:
         """The workflow that runs in the place of a block.
 
         Raises:
@@ -98,7 +121,9 @@ class Caller:
         if place.frame.depth >= MAX_NESTING:
             raise BlockFailedError(f"workflows are nested deeper than {MAX_NESTING}: a recursion needs an end")
         try:
-            plan = self._progress.nested.plan(call.workflow)
+            plan = self._progress.nested.known(call.workflow)
+            if plan is None:  # files may have to be read
+                plan = await asyncio.to_thread(self._progress.nested.plan, call.workflow)
             inputs = evaluate_inputs(plan, self._secrets.scrub(call.inputs), place.frame.run_id)
         except (WorkflowNotFoundError, WorkflowDefinitionError) as error:
             raise BlockFailedError(str(error)) from None
@@ -143,6 +168,19 @@ class Caller:
         if "secrets" in reads:
             names["secrets"] = dict(self._secrets.values())
         return names
+
+
+def _has_default(metadata: dict[str, Any]) -> bool:
+    """Whether a question is answered by itself after a time."""
+    seconds = metadata.get("timeout_seconds")
+    return isinstance(seconds, int | float) and isinstance(metadata.get("default"), str)
+
+
+def _described(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - an exception of somebody else's may fail at this, too
+        return type(error).__name__
 
 
 def check_json(value: object, name: str) -> None:

@@ -57,12 +57,26 @@ def forked(state: CheckpointState, run_id: str, inputs: Mapping[str, Any], find_
         root.inputs = coerce_inputs(root.plan.definition.inputs, {**root.inputs, **inputs}, label)
     root.started_at = time.time()
     if state.status is CheckpointStatus.FAILED:
-        for block_id in [one for one, record in root.records.items() if record.status in {"failed", "skipped"}]:
-            del root.records[block_id]
-        root.wave_index = _first_unfinished_wave(root)
+        _forget_failures(root)
+    for question in progress.questions():
+        if question.record.expires_at is not None and question.record.pause_metadata is not None:
+            question.record.expires_at = time.time() + question.record.pause_metadata["timeout_seconds"]
     return dataclasses.replace(
         progress, saved_at=-math.inf, checkpoint_id=None, parent_checkpoint_id=state.checkpoint_id
     )
+
+
+def _forget_failures(root: Frame) -> None:
+    """Begin again all blocks that had failed or were skipped, whose results are lost, or that need one of these."""
+    again: set[str] = set()
+    for wave in root.plan.waves:
+        for block_id in wave:
+            record = root.records.get(block_id)
+            needs = {one.block for one in root.plan.blocks[block_id].definition.depends_on}
+            if record is None or record.is_dropped or record.status != "succeeded" or needs & again:
+                again.add(block_id)
+                root.records.pop(block_id, None)
+    root.wave_index = _first_unfinished_wave(root)
 
 
 def switched(progress: Progress, plan: Plan, find_plan: FindPlan) -> Progress:

@@ -14,9 +14,10 @@ from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheck
 from workflows_mcp.engine.continuing import cancelled_state, forked, switched
 from workflows_mcp.engine.definition import WorkflowDefinition
 from workflows_mcp.engine.events import EventCallback
-from workflows_mcp.engine.filters import check_name, check_seconds
+from workflows_mcp.engine.filters import check_name
 from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.frame import Frame
+from workflows_mcp.engine.leases import check_lease
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.engine.nested import NestedWorkflows
 from workflows_mcp.engine.outputs import evaluate_inputs
@@ -30,7 +31,7 @@ from workflows_mcp.engine.result import (
     result_of,
 )
 from workflows_mcp.engine.run import Run
-from workflows_mcp.engine.running import Running, RunningRuns
+from workflows_mcp.engine.running import RunningRuns
 from workflows_mcp.engine.scratch import remove_scratch_folder
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.stored_runs import MOST_TRIES, StoredRuns
@@ -40,6 +41,8 @@ from workflows_mcp.errors import (
     CheckpointNotFoundError,
     CheckpointStoreError,
     LeaseLostError,
+    WorkflowDefinitionError,
+    WorkflowNotFoundError,
 )
 
 __all__ = ["MAX_RESPONSE_CHARACTERS", "WorkflowExecutor", "WorkflowResult"]
@@ -91,7 +94,7 @@ class WorkflowExecutor:
     ) -> None:
         self.checkpoint_store = InMemoryCheckpointStore() if checkpoint_store is None else checkpoint_store
         self.checkpoint_config = CheckpointConfig() if checkpoint_config is None else checkpoint_config
-        self._lease_seconds = check_seconds("lease_seconds", lease_seconds)
+        self._lease_seconds = check_lease("an executor", lease_seconds)
         self._on_event = on_event
         self._secrets = Secrets() if secrets is None else secrets
         self._plans = PlanFinder(library)
@@ -153,10 +156,10 @@ class WorkflowExecutor:
         name = plan.definition.name
         if run_id is None:
             run_id = new_id()
-            return await self._running.wait_for(self._running.start(run_id, name, self._begin(plan, inputs, run_id)))
+            return await self._running.wait_for(self._running.start(self._begin(plan, inputs, run_id), run_id, name))
         running = await self._running.busy_with(run_id)
         if running is None:
-            running = self._running.start(run_id, name, self._begin_once(plan, inputs, run_id))
+            running = self._running.start(self._begin_once(plan, inputs, run_id), run_id, name)
         else:
             _check_same_workflow(run_id, running.workflow_name, name)
         return await self._running.wait_for(running)
@@ -193,12 +196,12 @@ class WorkflowExecutor:
             raise ValueError(f"checkpoint {checkpoint_id!r} is {state.status} and does not wait for an answer")
         progress = await self._read(state)
         if definition == "current":
-            progress = switched(progress, await self._plans.find(state.workflow_name), self._plans.find_named)
-        question = next(progress.questions())
+            progress = await asyncio.to_thread(self._switched, progress)
+        question = progress.first_question()
         question.outputs_for(response)  # refuses what is no answer, before the checkpoint is claimed
         answers = {question.path: response}
         work = self._claim_and_go(state, progress, lambda run: run.answer(answers))
-        return await self._running.wait_for(Running(asyncio.create_task(work, name=f"run {progress.run_id}")))
+        return await self._running.wait_for(self._running.start(work))
 
     @overload
     async def recover(self) -> list[WorkflowResult]: ...
@@ -229,21 +232,24 @@ class WorkflowExecutor:
         if run_id is None:
             return await self._background.recover_all()
         check_name("run_id", run_id)
-        running = await self._running.busy_with(run_id) or self._running.start(run_id, None, self._recover_one(run_id))
+        running = await self._running.busy_with(run_id) or self._running.start(self._recover_one(run_id), run_id)
         return await self._running.wait_for(running)
 
     async def _recover_one(self, run_id: str) -> WorkflowResult:
         head = await self._stored.newest(run_id)
         if head is None:
             raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint to continue from; start it again")
-        return await self.take_over(head)
+        return await self._take_over(head)
 
     async def take_over(self, head: CheckpointState) -> WorkflowResult:
-        """Continue a run from its newest checkpoint in this task, if there is something to do in it now.
+        """Continue a run from its newest checkpoint, if there is something to do in it now.
 
         Raises:
             WorkflowsError: See `recover`.
         """
+        return await self._running.wait_for(self._running.start(self._take_over(head)))
+
+    async def _take_over(self, head: CheckpointState) -> WorkflowResult:
         if head.status is CheckpointStatus.RUNNING:
             return await self._claim_and_go(head, await self._read(head), lambda run: run.go())
         if not head.is_paused:
@@ -278,17 +284,19 @@ class WorkflowExecutor:
         """
         if run_id is not None:
             check_name("run_id", run_id)
-        fresh = run_id is None
-        run_id = new_id() if run_id is None else run_id
+        given = _checked(inputs)
         state = await self._stored.load(checkpoint_id)
-        progress = await asyncio.to_thread(forked, state, run_id, dict(inputs or {}), self._plans.find_named)
-        work = self._begin_run(progress, None) if fresh else self._begin_if_new(progress)
+        name = state.workflow_name
+        progress = await asyncio.to_thread(forked, state, run_id or new_id(), given, self._plans.find_named)
+        self._check_secrets(given)
+        if run_id is None:
+            return await self._running.wait_for(self._running.start(self._begin_run(progress, None), None, name))
         running = await self._running.busy_with(run_id)
-        if running is not None:
-            work.close()
-            _check_same_workflow(run_id, running.workflow_name, state.workflow_name)
-            return await self._running.wait_for(running)
-        return await self._running.wait_for(self._running.start(run_id, state.workflow_name, work))
+        if running is None:
+            running = self._running.start(self._begin_if_new(progress), run_id, name)
+        else:
+            _check_same_workflow(run_id, running.workflow_name, name)
+        return await self._running.wait_for(running)
 
     async def cancel(self, run_id: str) -> WorkflowResult:
         """End a run, wherever it runs or waits.
@@ -319,7 +327,9 @@ class WorkflowExecutor:
                 running = self._running.get(run_id)
                 if running is not None and running.run is not None:
                     running.run.lose(LeaseLostError(f"run {run_id!r} was cancelled"))
-                    await asyncio.wait([running.task])
+                    if running.task is not asyncio.current_task():
+                        await asyncio.wait([running.task])
+                await asyncio.to_thread(remove_scratch_folder, run_id)
                 return result_of(state)
         raise CheckpointStoreError(f"run {run_id!r} goes on faster than it can be cancelled; try again")
 
@@ -346,19 +356,43 @@ class WorkflowExecutor:
         return await self._stored.list(workflow_name, status=status, limit=limit, before=before)
 
     async def _begin(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:
-        return await self._begin_run(self._new_progress(plan, inputs, run_id), None)
+        return await self._begin_run(await self._new_progress(plan, inputs, run_id), None)
 
     async def _begin_once(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:
         head = await self._stored.newest(run_id)
         if head is not None:
             _check_same_workflow(run_id, head.workflow_name, plan.definition.name)
             return result_of(head)
-        return await self._begin_if_new(self._new_progress(plan, inputs, run_id))
+        return await self._begin_if_new(await self._new_progress(plan, inputs, run_id))
 
-    def _new_progress(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> Progress:
-        nested = NestedWorkflows.of(plan, self._plans.find_named)
-        values = evaluate_inputs(plan, dict(inputs or {}), run_id)
-        return Progress(Frame(plan, values, run_id), nested)
+    async def _new_progress(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> Progress:
+        given = _checked(inputs)
+        self._check_secrets(given)
+        find = self._plans.find_named
+        # Those that are named may have to be read and compiled.
+        nested = NestedWorkflows(plan, find)
+        if plan.names_others:
+            nested = await asyncio.to_thread(NestedWorkflows.of, plan, find)
+        return Progress(Frame(plan, evaluate_inputs(plan, given, run_id), run_id), nested)
+
+    def _check_secrets(self, inputs: dict[str, Any]) -> None:
+        """Refuse inputs that hold a secret: they are kept with the run."""
+        self._secrets.values()
+        if self._secrets.scrub(inputs) is not inputs:
+            raise WorkflowDefinitionError(
+                "an input holds a secret, and inputs are kept with the run: have the block that needs it read "
+                "secrets.NAME instead"
+            )
+
+    def _switched(self, progress: Progress) -> Progress:
+        name = progress.workflow_name
+        plan = self._plans.find_named(name)
+        if plan is None:
+            raise WorkflowNotFoundError(
+                f"there is no current workflow {name!r}: register it, or put its file into a folder of "
+                "WORKFLOWS_TEMPLATE_PATHS"
+            )
+        return switched(progress, plan, self._plans.find_named)
 
     async def _begin_if_new(self, progress: Progress) -> WorkflowResult:
         """Begin a run unless there is one of its id, in any process."""
@@ -392,12 +426,6 @@ class WorkflowExecutor:
             with contextlib.suppress(CheckpointStoreError):
                 await store.release_claim(state.checkpoint_id, owner)
             raise
-        task = asyncio.current_task()
-        assert task is not None
-        running = self._running.get(progress.run_id)
-        if running is None or running.task is not task:
-            # Whoever awaits this task is a caller, too.
-            self._running.note(progress.run_id, Running(task, progress.workflow_name, callers=1, run=run))
         return await self._finish(progress, step(run))
 
     async def _finish(self, progress: Progress, work: Awaitable[WorkflowResult]) -> WorkflowResult:
@@ -425,9 +453,7 @@ class WorkflowExecutor:
             on_event=self._on_event,
             claimed_at=claimed_at,
         )
-        running = self._running.get(progress.run_id)
-        if running is not None and running.task is asyncio.current_task():
-            running.workflow_name, running.run = progress.workflow_name, run
+        self._running.note(progress.run_id, progress.workflow_name, run)
         return run
 
     async def _read(self, state: CheckpointState) -> Progress:
@@ -447,6 +473,17 @@ def _check_same_workflow(run_id: str, workflow_name: str | None, wanted: str) ->
         raise ValueError(
             f"run {run_id!r} is a run of workflow {workflow_name!r}, not of {wanted!r}; choose another run_id"
         )
+
+
+def _checked(inputs: object) -> dict[str, Any]:
+    """The inputs of a run, by name."""
+    if inputs is None:
+        return {}
+    if not isinstance(inputs, Mapping):
+        raise WorkflowDefinitionError(
+            f"the inputs of a run are a mapping of names to values, not {type(inputs).__name__}"
+        )
+    return dict(inputs)
 
 
 def _check_response(response: object) -> None:

@@ -36,6 +36,7 @@ class Heartbeat:
         self._seconds = lease_seconds
         self._end = math.inf
         self._due = 0.0  # by the event loop's clock
+        self._is_stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
 
@@ -51,7 +52,8 @@ class Heartbeat:
             asked_at: When that was asked for, in Unix seconds: by the time that it is heard of, it may be over again.
         """
         self._end = asked_at + self._seconds
-        self._wait(self._seconds / _BEATS_PER_LEASE)
+        if not self._is_stopped:
+            self._wait(self._seconds / _BEATS_PER_LEASE)
 
     async def beat_now(self) -> None:
         """Renew the lease.
@@ -65,7 +67,8 @@ class Heartbeat:
         self.beat(asked_at)
 
     def stop(self) -> None:
-        """Let the lease be; a renewal that is under way is given up."""
+        """Let the lease be, for good; a renewal that is under way is given up."""
+        self._is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -103,6 +106,9 @@ class Heartbeat:
         except CheckpointStoreError as error:
             # Nobody can take the lease while the store is away, and the next save will tell whether somebody did.
             _log.warning("a lease could not be renewed, and is tried again: %s", error)
+            self._wait(self._seconds / _BEATS_AFTER_FAILURE)
+        except Exception as error:  # noqa: BLE001 - a store of somebody else's; its text may show anything
+            _log.warning("a lease could not be renewed, and is tried again: %s", type(error).__name__)
             self._wait(self._seconds / _BEATS_AFTER_FAILURE)
         finally:
             self._renewal = None

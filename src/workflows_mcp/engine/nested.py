@@ -75,6 +75,10 @@ class NestedWorkflows:
         nested._label = label
         return nested
 
+    def known(self, name: str) -> Plan | None:
+        """The same, if it is known by now and ready to run."""
+        return self._plans.get(name)
+
     def plan(self, name: str) -> Plan:
         """The workflow that a block may run.
 

@@ -85,6 +85,11 @@ class Plan:
     outputs: Mapping[str, tuple[Compiled, ValueType | None]]
 
     @functools.cached_property
+    def names_others(self) -> bool:
+        """Whether its blocks name workflows that they run."""
+        return any(block.nested_name is not None for block in self.blocks.values())
+
+    @functools.cached_property
     def data(self) -> dict[str, Any]:
         """The definition as plain JSON data, as it was written; not to be changed."""
         return self.definition.model_dump(mode="json", exclude_unset=True)

@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from workflows_mcp.engine.blocks import answered
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.engine.frame import Frame, Parent
 from workflows_mcp.engine.nested import FindPlan, NestedWorkflows
@@ -66,13 +67,14 @@ class Question:
     @property
     def expires_at(self) -> float | None:
         """When its default answer is taken, in Unix seconds; None: never."""
-        expires_at: float | None = (self.record.pause_metadata or {}).get("expires_at")
-        return expires_at
+        return self.record.expires_at
 
     @property
     def default(self) -> str:
-        """The answer that is taken then."""
-        return str((self.record.pause_metadata or {}).get("default", ""))
+        """The answer that is taken then; there is one when there is a time."""
+        assert self.record.pause_metadata is not None
+        default: str = self.record.pause_metadata["default"]
+        return default
 
     def outputs_for(self, response: str) -> dict[str, Any]:
         """The outputs of the block when this is the answer.
@@ -81,7 +83,7 @@ class Question:
             ValueError: It is not one that the block takes.
         """
         block_type = self.frame.plan.blocks[self.block_id].block_type
-        outputs = block_type.answer(response, block_type.inputs.model_validate(self.record.inputs or {}))
+        outputs = answered(block_type, response, block_type.inputs.model_validate(self.record.inputs or {}))
         flaw = why_not_json(outputs, "outputs", depth=RECORD_DEPTH + 2)
         if flaw:
             raise ValueError(f"the block type {block_type.name!r} makes of the answer what cannot be saved: {flaw}")
@@ -121,6 +123,17 @@ class Progress:
     def questions(self) -> Iterator[Question]:
         """The blocks that wait for an answer, in the order in which they are asked."""
         yield from _questions_in(self.root)
+
+    def first_question(self) -> Question:
+        """The question that is asked.
+
+        Raises:
+            WorkflowDefinitionError: Nothing waits, though the run does.
+        """
+        question = next(self.questions(), None)
+        if question is None:
+            raise WorkflowDefinitionError(f"no block of run {self.run_id!r} waits for an answer any more")
+        return question
 
     def overdue_answers(self) -> dict[str, str]:
         """The default answers of the questions that should have been answered by now, by path."""
@@ -217,7 +230,8 @@ class Progress:
 
 
 def _questions_in(frame: Frame) -> Iterator[Question]:
-    for block_id in frame.wave:
+    # Not only those of the wave: with another definition, blocks that wait may stand in a later one.
+    for block_id in frame.plan.blocks:
         record = frame.records.get(block_id)
         if record is None or record.status != "paused":
             continue
@@ -232,7 +246,7 @@ def _questions_in(frame: Frame) -> Iterator[Question]:
 
 
 def _pause_metadata(questions: list[Question]) -> dict[str, Any]:
-    told = questions[0].record.pause_metadata or {}
+    told = {name: value for name, value in (questions[0].record.pause_metadata or {}).items() if name != "expires_at"}
     metadata = {**told, "pending": [question.path for question in questions[1:]]}
     ends = [question.expires_at for question in questions if question.expires_at is not None]
     if ends:

@@ -16,7 +16,7 @@ BlockStatus = Literal["running", "succeeded", "failed", "skipped", "paused"]
 RECORD_DEPTH = 5
 """How deep in a field of a state an item's record may stand: the stack, a frame, records, a record, its items."""
 
-_DATA = ("message", "started_at", "completed_at", "inputs", "outputs", "prompt", "pause_metadata", "mode")
+_DATA = ("message", "started_at", "completed_at", "inputs", "outputs", "prompt", "pause_metadata", "expires_at", "mode")
 
 
 @dataclass
@@ -34,10 +34,12 @@ class BlockRecord:
         completed_at: Unix time in seconds.
         attempts: How often it was begun.
         prompt: What it asks; kept when it is answered.
-        pause_metadata: What else it told about its pause; `expires_at` is when the default answer is taken.
+        pause_metadata: What else it told about its pause.
+        expires_at: When the default answer in that is taken, in Unix seconds; None: never.
         mode: Of a block with `for_each`: how its items run.
         items: Of a block with `for_each`: what became of each item, by key.
         child: The workflow that runs in its place, while it is not over.
+        is_dropped: Whether it did not fit into the state of a run that ended for that reason.
     """
 
     status: BlockStatus
@@ -50,9 +52,11 @@ class BlockRecord:
     attempts: int = 1
     prompt: str | None = None
     pause_metadata: dict[str, Any] | None = None
+    expires_at: float | None = None
     mode: str | None = None
     items: "dict[str, BlockRecord] | None" = None
     child: "Frame | None" = None
+    is_dropped: bool = False
 
     @property
     def weight(self) -> int:
@@ -96,6 +100,8 @@ class BlockRecord:
                 data[name] = value
         if self.attempts != 1:
             data["attempts"] = self.attempts
+        if self.is_dropped:
+            data["is_dropped"] = True
         if self.items is not None:
             data["items"] = {key: item.data for key, item in self.items.items()}
         return data
@@ -125,6 +131,7 @@ class BlockRecord:
             attempts=self.attempts,
             mode=self.mode,
             items=items,
+            is_dropped=True,
         )
 
     @property

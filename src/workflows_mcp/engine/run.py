@@ -24,6 +24,9 @@ from workflows_mcp.errors import CheckpointEncodeError, CheckpointStoreError, Ch
 
 __all__ = ["Run"]
 
+_RELEASING: set[asyncio.Task[None]] = set()
+"""Releases that are under way: the event loop alone would not keep them."""
+
 _RELEASE_SECONDS = 2.0
 """How long a run that is stopped waits for its lease to be released; it runs out by itself, too."""
 
@@ -92,8 +95,7 @@ class Run:
             LeaseLostError: There is a checkpoint of this id already, and it is somebody else's.
             CheckpointStoreError: See `go`.
         """
-        await self._tell_start(continued=False)
-        return await self._drive(functools.partial(self._save_first, checkpoint_id))
+        return await self._drive(functools.partial(self._save_first, checkpoint_id), continued=False)
 
     async def answer(self, answers: Mapping[str, str]) -> WorkflowResult:
         """Note answers, and go on to the end or the next pause. What was answered is durable before anything runs.
@@ -104,17 +106,7 @@ class Run:
         Raises:
             CheckpointStoreError: See `go`.
         """
-        await self._tell_start(continued=True)
-        goes_on_unsaved = False
-        for question in list(self._progress.questions()):
-            if question.path in answers:
-                self._note(question, answers[question.path])
-                goes_on_unsaved = goes_on_unsaved or question.key is not None
-                if self._on_event is not None:
-                    await self._tell(finished(self._names, question.path, question.record))
-        # When all items of a block are over, or all blocks of a wave, that is saved before anything else runs; but
-        # between two items nothing is.
-        return await self._drive(self._save_progress if goes_on_unsaved else None)
+        return await self._drive(functools.partial(self._take, answers))
 
     async def go(self) -> WorkflowResult:
         """Go on to the end, or to the next pause.
@@ -127,21 +119,16 @@ class Run:
             CheckpointStoreError: A checkpoint could not be saved for a reason that lies with the store. The run
                 can be recovered.
         """
-        await self._tell_start(continued=True)
         return await self._drive()
 
-    async def _drive(self, first: Callable[[], Awaitable[None]] | None = None) -> WorkflowResult:
-        progress = self._progress
+    async def _drive(
+        self, first: Callable[[], Awaitable[None]] | None = None, *, continued: bool = True
+    ) -> WorkflowResult:
         self._task = asyncio.current_task()
         try:
             if self._claimed_at is not None:
                 self._heartbeat.beat(self._claimed_at)
-            if first is not None:
-                await first()
-            is_over = await self._runner.advance(progress.root)
-            return await (self._finish() if is_over else self._pause())
-        except (CheckpointTooLargeError, CheckpointEncodeError) as error:
-            return await self._give_up(str(error))
+            return await self._go_on(first, continued=continued)
         except asyncio.CancelledError:
             if self._lost is None:
                 await self._release()
@@ -151,12 +138,41 @@ class Run:
             raise self._lost from None
         except LeaseLostError:
             raise
-        except CheckpointStoreError:
+        except BaseException:
             await self._release()
             raise
         finally:
             self._heartbeat.stop()
             self._task = None  # what is heard of a loss from now on comes too late to cancel whoever awaits this
+
+    async def _go_on(self, first: Callable[[], Awaitable[None]] | None, *, continued: bool) -> WorkflowResult:
+        try:
+            if self._on_event is not None:
+                root = self._progress.root
+                waves, wave = root.plan.waves, root.wave_index
+                await self._tell(RunStarted(**self._names, waves=waves, wave=wave, continued=continued))
+            if first is not None:
+                await first()
+            is_over = await self._runner.advance(self._progress.root)
+            return await (self._finish() if is_over else self._pause())
+        except (CheckpointTooLargeError, CheckpointEncodeError) as error:
+            return await self._give_up(str(error))
+
+    async def _take(self, answers: Mapping[str, str]) -> None:
+        """Note answers.
+
+        When all blocks of a wave are over by them, that is saved before anything else runs; but between two items
+        nothing is, and so it is saved here.
+        """
+        goes_on_unsaved = False
+        for question in list(self._progress.questions()):
+            if question.path in answers:
+                self._note(question, answers[question.path])
+                goes_on_unsaved = goes_on_unsaved or question.key is not None
+                if self._on_event is not None:
+                    await self._tell(finished(self._names, question.path, question.record))
+        if goes_on_unsaved:
+            await self._save_progress()
 
     def _note(self, question: Question, response: str) -> None:
         record = question.record
@@ -294,24 +310,22 @@ class Run:
 
     def lose(self, error: LeaseLostError) -> None:
         """Stop all that runs: the run is not ours any more."""
-        self._lost = error
-        if self._task is not None:
+        if self._task is not None and self._lost is None:
+            self._lost = error
             self._task.cancel()
 
     async def _release(self) -> None:
-        """Let others take the run over at once."""
-        if self._progress.checkpoint_id is None:
-            return
-        with contextlib.suppress(CheckpointStoreError, TimeoutError):
-            async with asyncio.timeout(_RELEASE_SECONDS):
-                async with self._turn:
-                    await self._store.release_claim(self._progress.checkpoint_id, self._owner)
+        """Let others take the run over at once, or as soon as a save that is under way is over."""
+        releasing = asyncio.create_task(self._release_in_turn(), name="release a run")
+        _RELEASING.add(releasing)
+        releasing.add_done_callback(_RELEASING.discard)
+        await asyncio.wait([releasing], timeout=_RELEASE_SECONDS)
 
-    async def _tell_start(self, *, continued: bool) -> None:
-        if self._on_event is not None:
-            root = self._progress.root
-            waves = root.plan.waves
-            await self._tell(RunStarted(**self._names, waves=waves, wave=root.wave_index, continued=continued))
+    async def _release_in_turn(self) -> None:
+        async with self._turn:
+            if self._progress.checkpoint_id is not None:
+                with contextlib.suppress(CheckpointStoreError):
+                    await self._store.release_claim(self._progress.checkpoint_id, self._owner)
 
     async def _tell(self, event: Event) -> None:
         await send(self._on_event, event)
@@ -325,8 +339,9 @@ def _smaller_states(progress: Progress, error: str) -> list[CheckpointState]:
     unsaved = {one for one, record in root.records.items() if (record.completed_at or math.inf) > progress.saved_at}
     for dropped in (unsaved, root.records.keys()):
         records = {
-            block_id: record.without_data() if block_id in dropped or not record.is_over else record
+            block_id: record.without_data() if block_id in dropped else record
             for block_id, record in root.records.items()
+            if record.is_over
         }
         bare = Frame(root.plan, root.inputs, root.run_id, None, root.started_at, records, root.wave_index)
         states.append(dataclasses.replace(progress, root=bare).to_state(failed, error=error))

@@ -21,9 +21,9 @@ from workflows_mcp.engine.outputs import evaluate_outputs
 from workflows_mcp.engine.place import Place
 from workflows_mcp.engine.plan import truth_of
 from workflows_mcp.engine.progress import Progress
-from workflows_mcp.engine.record import BlockRecord
+from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.engine.state_json import MAX_STATE_BYTES, why_not_json
+from workflows_mcp.engine.state_json import MAX_STATE_BYTES, copy_json, why_not_json
 
 __all__ = ["Runner", "finished"]
 
@@ -207,7 +207,7 @@ class Runner:
                 self._caller.pause(outcome, record)
                 return
             if isinstance(outcome, Call):
-                child = record.child = self._caller.nest(place, outcome)
+                child = record.child = await self._caller.nest(place, outcome)
             else:
                 outputs = outcome
         if child is not None:
@@ -218,7 +218,8 @@ class Runner:
         if place.block.files:
             outputs = {**outputs, **await self._caller.read_files(place, record)}
         check_json(outputs, "outputs")
-        record.status, record.outputs, record.child = "succeeded", self._secrets.scrub(outputs), None
+        # A copy: a block type may keep what it gave, and change it.
+        record.status, record.outputs, record.child = "succeeded", copy_json(self._secrets.scrub(outputs)), None
 
     async def _end(self, place: Place, record: BlockRecord, failure: BlockFailedError | None) -> None:
         """Note how it ended, unless it waits, and tell."""
@@ -226,7 +227,7 @@ class Runner:
             record.status, record.child = "failed", None
             # What cannot be saved, such as half a character of a file's name, must not make the run unsavable.
             record.message = _shortened(self._secrets.scrub_text(str(failure))).encode(errors="replace").decode()
-            record.outputs = {} if why_not_json(failure.outputs, "outputs") else self._secrets.scrub(failure.outputs)
+            record.outputs = copy_json(self._secrets.scrub(failure.outputs)) if _can_be_kept(failure.outputs) else {}
         if not record.is_over:
             return
         record.completed_at = time.time()
@@ -248,7 +249,9 @@ class Runner:
         except BlockFailedError as error:
             await self._end(place, record, error)
             return
-        items = record.items = {} if record.items is None else record.items
+        keys = {one.key for one in places}
+        # A fork may have other inputs, and so other items.
+        items = record.items = {key: item for key, item in (record.items or {}).items() if key in keys}
         weights = Weights(place.path, self._max_bytes)
         if definition.for_each_mode == "sequential":
             await self._run_in_order(places, items, weights, stops=not definition.continue_on_error)
@@ -302,6 +305,10 @@ def finished(names: dict[str, str], path: str, record: BlockRecord) -> BlockFini
         seconds=seconds,
         message=record.message,
     )
+
+
+def _can_be_kept(outputs: object) -> bool:
+    return isinstance(outputs, dict) and why_not_json(outputs, "outputs", depth=RECORD_DEPTH + 2) is None
 
 
 def _missing_dependency(place: Place) -> str | None:

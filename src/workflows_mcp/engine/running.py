@@ -29,37 +29,52 @@ class Running:
 
 
 class RunningRuns:
-    """The runs that an executor is busy with, by their ids."""
+    """The runs that an executor is busy with."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, Running] = {}
+        self._by_id: dict[str, Running] = {}
+        self._by_task: dict[asyncio.Task[Any], Running] = {}
 
     def get(self, run_id: str) -> Running | None:
         """The run, if the executor is busy with it."""
-        return self._runs.get(run_id)
+        return self._by_id.get(run_id)
 
     async def busy_with(self, run_id: str) -> Running | None:
         """The same; one that is being cancelled is waited for, and forgotten."""
-        while (running := self._runs.get(run_id)) is not None and running.task.cancelling():
+        while (running := self._by_id.get(run_id)) is not None and running.task.cancelling():
             await asyncio.wait([running.task])
         return running
 
-    def start(self, run_id: str, workflow_name: str | None, work: Coroutine[Any, Any, WorkflowResult]) -> Running:
-        """Work on a run in a task of its own."""
-        running = Running(asyncio.create_task(work, name=f"run {run_id}"), workflow_name)
-        self.note(run_id, running)
+    def start(
+        self, work: Coroutine[Any, Any, WorkflowResult], run_id: str | None = None, workflow_name: str | None = None
+    ) -> Running:
+        """Work on a run in a task of its own.
+
+        Args:
+            work: What comes to its result.
+            run_id: Names it; None: it has no claim to the run yet, and calls `note` when it has.
+            workflow_name: Names its workflow; None: it is not known yet.
+        """
+        running = Running(asyncio.create_task(work, name=f"run {run_id or 'to be claimed'}"), workflow_name)
+        self._by_task[running.task] = running
+        running.task.add_done_callback(self._forget)
+        if run_id is not None:
+            self._by_id[run_id] = running
         return running
 
-    def note(self, run_id: str, running: Running) -> None:
-        """Remember a run until its task is over, in place of one that had its id before."""
-        self._runs[run_id] = running
+    def note(self, run_id: str, workflow_name: str, run: Run) -> None:
+        """Say what drives a run in the current task, which `start` has begun; whoever had it before has lost it."""
+        task = asyncio.current_task()
+        assert task is not None
+        running = self._by_task[task]
+        running.workflow_name, running.run = workflow_name, run
+        self._by_id[run_id] = running
 
-        def forget(_: object) -> None:
-            # A pause may have been answered, and the run gone on, before this task was over.
-            if self._runs.get(run_id) is running:
-                del self._runs[run_id]
-
-        running.task.add_done_callback(forget)
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        running = self._by_task.pop(task)
+        # A pause may have been answered, and the run gone on in another task, before this one was over.
+        for run_id in [one for one, other in self._by_id.items() if other is running]:
+            del self._by_id[run_id]
 
     async def wait_for(self, running: Running) -> WorkflowResult:
         """What a run comes to. When all who wait for it are cancelled, so is the run, and its end is waited for."""

@@ -18,7 +18,16 @@ from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION, CheckpointStat
 from workflows_mcp.engine.filters import check_count
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTooLargeError
 
-__all__ = ["MAX_DEPTH", "MAX_STATE_BYTES", "decode_state", "encode_state", "sealed", "sealed_with", "why_not_json"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_STATE_BYTES",
+    "copy_json",
+    "decode_state",
+    "encode_state",
+    "sealed",
+    "sealed_with",
+    "why_not_json",
+]
 
 MAX_DEPTH = 100
 """How many lists and dicts may stand inside one another in a field of a state."""
@@ -40,11 +49,17 @@ class _SealedDict(dict[str, Any]):
 
     json: bytes
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)  # a copy may be changed, and so is no sealed one
+
 
 class _SealedList(list[Any]):
     __slots__ = ("json",)
 
     json: bytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
 
 
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
@@ -143,6 +158,13 @@ def encode_state(state: CheckpointState, *, max_bytes: int | None = None) -> byt
             "max_checkpoint_size_mb"
         )
     return data
+
+
+def copy_json(value: Any) -> Any:  # noqa: ANN401 - JSON data
+    """A copy of plain JSON data, down to the last list."""
+    if type(value) is dict:
+        return {key: copy_json(item) for key, item in value.items()}
+    return [copy_json(item) for item in value] if type(value) is list else value
 
 
 def sealed(value: Any, *, depth: int) -> Any:  # noqa: ANN401 - JSON data

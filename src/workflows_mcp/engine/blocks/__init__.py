@@ -8,6 +8,7 @@ from workflows_mcp.engine.blocks.block import (
     Call,
     Pause,
     Text,
+    answered,
 )
 from workflows_mcp.engine.blocks.python import block_type
 from workflows_mcp.engine.blocks.registry import BLOCK_TYPES, block_type_names, find_block_type, register
@@ -21,6 +22,7 @@ __all__ = [
     "Call",
     "Pause",
     "Text",
+    "answered",
     "block_type",
     "block_type_names",
     "find_block_type",

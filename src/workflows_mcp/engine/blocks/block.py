@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
 
-__all__ = ["BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Call", "Pause", "Text"]
+__all__ = ["BlockContext", "BlockFailedError", "BlockInputs", "BlockType", "Call", "Pause", "Text", "answered"]
 
 
 def _as_text(value: object) -> object:
@@ -151,3 +151,26 @@ class BlockType(ABC, Generic[InputsT]):
                 still waits.
         """
         return {"response": response}
+
+
+def answered(block_type: BlockType[Any], response: str, inputs: BlockInputs) -> dict[str, Any]:
+    """The outputs of a block that paused, once it is answered; see `BlockType.answer`.
+
+    Raises:
+        ValueError: The answer is not one that the block can take, or the block type does not know what to do with it.
+    """
+    try:
+        outputs: object = block_type.answer(response, inputs)
+    except ValidationError as error:
+        # It is a ValueError, whose text quotes the answer.
+        raise ValueError(f"the answer is not what it must be: {error.errors()[0]['msg']}") from None
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"the block type {block_type.name!r} failed with the answer ({type(error).__name__})"
+        ) from error
+    if not isinstance(outputs, dict):
+        kind = type(outputs).__name__
+        raise ValueError(f"the block type {block_type.name!r} makes a {kind} of the answer, and no dict")  # noqa: TRY004
+    return outputs
