@@ -236,7 +236,8 @@ class CheckpointConfig:
     """Which checkpoints an executor saves, and how much of them is kept.
 
     Attributes:
-        enabled: False: only pauses and ends are saved, and a crashed run cannot be continued.
+        enabled: False: only pauses and ends are saved. A crashed run cannot be continued, an id does not keep a run
+            from being begun twice before its first pause or end, and an answer is durable only with what is saved next.
         max_per_workflow: How many checkpoints of a workflow retention keeps; None: no limit.
         ttl_seconds: The age in seconds after which retention deletes; None: no limit.
         keep_paused: Whether retention leaves waiting checkpoints alone.

@@ -318,20 +318,28 @@ class WorkflowExecutor:
         for _ in range(MOST_TRIES):
             head = await self._stored.newest(run_id)
             if head is None:
+                if self._stop(run_id):  # saves are switched off
+                    return WorkflowResult("cancelled", run_id)
                 raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint, so there is nothing to cancel")
             if RESULT_STATUSES[head.status] not in {"running", "paused"}:
                 return result_of(head)
             state = cancelled_state(head)
             with contextlib.suppress(LeaseLostError):  # it went on meanwhile: once more, from where it is now
                 await self.checkpoint_store.save_checkpoint(state, follows=head.checkpoint_id)
-                running = self._running.get(run_id)
-                if running is not None and running.run is not None:
-                    running.run.lose(LeaseLostError(f"run {run_id!r} was cancelled"))
-                    if running.task is not asyncio.current_task():
-                        await asyncio.wait([running.task])
+                running = self._stop(run_id)
+                if running is not None and running is not asyncio.current_task():
+                    await asyncio.wait([running])
                 await asyncio.to_thread(remove_scratch_folder, run_id)
                 return result_of(state)
         raise CheckpointStoreError(f"run {run_id!r} goes on faster than it can be cancelled; try again")
+
+    def _stop(self, run_id: str) -> asyncio.Task[WorkflowResult] | None:
+        """Stop the blocks of a run that was cancelled; its task, if this executor is busy with it."""
+        running = self._running.get(run_id)
+        if running is None or running.run is None:
+            return None
+        running.run.lose(LeaseLostError(f"run {run_id!r} was cancelled"))
+        return running.task
 
     async def list_runs(
         self,
@@ -418,13 +426,15 @@ class WorkflowExecutor:
         """Go on from a checkpoint in this task, if it can be claimed."""
         owner, store = new_id(), self.checkpoint_store
         asked_at = time.time()
-        claimed = await store.claim_checkpoint(state.checkpoint_id, owner, self._lease_seconds)
+        claimed: CheckpointState | None = None
         try:
+            claimed = await store.claim_checkpoint(state.checkpoint_id, owner, self._lease_seconds)
             _check_same_state(state, claimed)
             run = self._make_run(progress, owner, asked_at)
-        except BaseException:
-            with contextlib.suppress(CheckpointStoreError):
-                await store.release_claim(state.checkpoint_id, owner)
+        except BaseException as error:
+            if claimed is not None or isinstance(error, asyncio.CancelledError):  # it may be claimed by now
+                with contextlib.suppress(CheckpointStoreError):
+                    await store.release_claim(state.checkpoint_id, owner)
             raise
         return await self._finish(progress, step(run))
 
