@@ -197,6 +197,29 @@ async def test_what_meets_a_row_that_nobody_had_seen_is_taken_back(
     await following(store, "z", "x")
 
 
+@pytest.mark.parametrize("database", ["postgresql"])
+@pytest.mark.parametrize("repeated", [["0"], ["0", "1", "2"]])
+async def test_a_repetition_does_not_bring_a_deleted_run_back(
+    open_store: OpenStore, database_url: str, repeated: list[str]
+) -> None:
+    """Its statement began before the deletion was committed, and saw what it had written; its neighbours are saved."""
+    store = open_store()
+    for run in repeated:
+        await begin(store, run)
+        await following(store, f"{run} next", run)
+    again = open_store()  # not connected yet, so that its first saves share a commit
+    batches = record(again)
+    async with holding(database_url, "absent") as connection:
+        await connection.execute("DELETE FROM checkpoints WHERE checkpoint_id IN ('0', '0 next')")
+        saves = [asyncio.ensure_future(following(again, f"{run} next", run)) for run in repeated]
+        await until_blocked(database_url, 1)
+    results = await asyncio.gather(*saves, return_exceptions=True)
+    assert len(batches[0]) == len(repeated)
+    assert raised(results) == [LeaseLostError]
+    assert sorted(await heads(store)) == [f"{run} next" for run in repeated[1:]]
+    assert len(await store.list_checkpoints()) == 2 * len(repeated[1:])
+
+
 def held_by(store: SQLAlchemyCheckpointStore) -> HeldPostgreSQLConnection:
     """The connection that a store saves over."""
     held = store._database._saving.held
