@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.conftest import OpenStore
 from tests.migrations import raw
-from tests.persistence.test_writer import record, until, writer_of
+from tests.persistence.test_writer import (
+    assert_only_bad_ones_failed,
+    record,
+    refuse_rows,
+    until,
+    writer_of,
+)
 from workflows_mcp import (
     CheckpointAlreadyClaimedError,
     CheckpointDecodeError,
@@ -381,6 +388,32 @@ async def test_large_fenced_rows_are_committed_together(open_store: OpenStore) -
     )
     assert raised(results) == [LeaseLostError]
     assert set(await heads(store)) == {"0", *(f"{n} next" for n in range(1, 8))}
+
+
+@pytest.mark.parametrize("bad", [{5}, {0, 1, 7}])
+async def test_a_fenced_row_that_the_database_drops_silently_fails_alone(
+    open_store: OpenStore, database_url: str, bad: set[int]
+) -> None:
+    """Long before the deadline, with the reason, and what it was to follow is a head still."""
+    store = open_store()
+    for n in range(8):
+        await begin(store, f"{n}")
+    await refuse_rows(database_url, silently=True)
+    states = [make_state(f"{n} next", workflow_name="bad" if n in bad else "good") for n in range(8)]
+    batches = record(store)
+    started = time.monotonic()
+    async with raw.locked(database_url):
+        saves = [
+            asyncio.ensure_future(store.save_checkpoint(state, follows=f"{n}", owner="me", lease_seconds=60))
+            for n, state in enumerate(states)
+        ]
+        await until(lambda: writer_of(store)._in_flight)
+    results = await asyncio.gather(*saves, return_exceptions=True)
+    assert time.monotonic() - started < store._database.settings.deadline_seconds / 2
+    assert max(map(len, batches)) > 1
+    assert_only_bad_ones_failed(states, results)
+    assert all("trigger" in str(results[n]) for n in bad)
+    assert set(await heads(store)) == {f"{n}" if n in bad else f"{n} next" for n in range(8)}
 
 
 async def test_renewals_that_come_together_are_one_commit(open_store: OpenStore) -> None:
