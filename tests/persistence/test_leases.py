@@ -227,6 +227,26 @@ async def test_a_repetition_does_not_bring_a_deleted_run_back(
     assert len(await store.list_checkpoints()) == 2 * len(repeated[1:])
 
 
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_batch_locks_what_it_follows_in_the_order_of_ids(open_store: OpenStore, database_url: str) -> None:
+    """As renewals and the batches of other servers do, whatever its own rows are called: so nobody deadlocks."""
+    store = open_store()
+    names = [f"{n:02}" for n in range(40)]
+    for name in reversed(names):
+        await begin(store, name)
+    batched = open_store()  # not connected yet, so that its first saves share a commit
+    async with holding(database_url, names[0]) as connection:
+        saves = [
+            asyncio.ensure_future(following(batched, f"{own} next", name))
+            for own, name in zip(reversed(names), names, strict=True)
+        ]
+        await until_blocked(database_url, 1)
+        # It waits for the first, and has none of the others yet.
+        await connection.execute("SELECT 1 FROM checkpoints WHERE checkpoint_id > $1 FOR UPDATE NOWAIT", names[0])
+    await asyncio.gather(*saves)
+    assert sorted(await heads(store)) == [f"{name} next" for name in names]
+
+
 def held_by(store: SQLAlchemyCheckpointStore) -> HeldPostgreSQLConnection:
     """The connection that a store saves over."""
     held = store._database._saving.held

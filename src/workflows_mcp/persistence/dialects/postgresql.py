@@ -65,8 +65,12 @@ _DRIVER_KEYS = frozenset({
 _IGNORED_KEYS = frozenset({"channel_binding", "gssencmode"})
 """Keys that hosting services put into their URLs, and that ask for what asyncpg does anyway or cannot do."""
 
-_BY_INDEX = "SET enable_seqscan = off"
-"""What is said to a held connection: all its statements name the rows that they want."""
+_BY_INDEX = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+"""What is said to a held connection: all its statements name the rows that they want.
+
+Without these ways to join, it fetches what a batch names row by row, and so locks it in the batch's order; joined by
+hash, the rows of a small table came, and were locked, as they lay there.
+"""
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""

@@ -63,7 +63,10 @@ def rows_of(columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
 
 
 def arrays_of(rows: Sequence[Row]) -> Iterable[Row]:
-    """The rows' columns. In the order of their keys: two batches that lock the same rows do not deadlock."""
+    """The rows' columns. In the order of their keys: two batches that lock rows by these do not deadlock.
+
+    What rows follow is locked in an order that a fenced save sees to itself.
+    """
     return zip(*sorted(rows, key=operator.itemgetter(0)), strict=True)
 
 
@@ -155,6 +158,9 @@ def _fenced(
                 previous, previous.c.checkpoint_id == each.c.follows
             )
         )
+        # What is followed is locked in this order: that of code points, as `arrays_of` has it, so that batches that
+        # lock the same rows, be it to follow or to renew them, do not deadlock.
+        .order_by(each.c.follows.collate("C"))
         .cte("fences")
     )
     fences = asked_cte.c
