@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.conftest import OpenStore
 from tests.migrations import raw
-from tests.persistence.test_writer import record, until, writer_of
+from tests.persistence.test_writer import (
+    assert_only_bad_ones_failed,
+    record,
+    refuse_rows,
+    until,
+    writer_of,
+)
 from workflows_mcp import (
     CheckpointAlreadyClaimedError,
     CheckpointDecodeError,
@@ -197,6 +204,49 @@ async def test_what_meets_a_row_that_nobody_had_seen_is_taken_back(
     await following(store, "z", "x")
 
 
+@pytest.mark.parametrize("database", ["postgresql"])
+@pytest.mark.parametrize("repeated", [["0"], ["0", "1", "2"]])
+async def test_a_repetition_does_not_bring_a_deleted_run_back(
+    open_store: OpenStore, database_url: str, repeated: list[str]
+) -> None:
+    """Its statement began before the deletion was committed, and saw what it had written; its neighbours are saved."""
+    store = open_store()
+    for run in repeated:
+        await begin(store, run)
+        await following(store, f"{run} next", run)
+    again = open_store()  # not connected yet, so that its first saves share a commit
+    batches = record(again)
+    async with holding(database_url, "absent") as connection:
+        await connection.execute("DELETE FROM checkpoints WHERE checkpoint_id IN ('0', '0 next')")
+        saves = [asyncio.ensure_future(following(again, f"{run} next", run)) for run in repeated]
+        await until_blocked(database_url, 1)
+    results = await asyncio.gather(*saves, return_exceptions=True)
+    assert len(batches[0]) == len(repeated)
+    assert raised(results) == [LeaseLostError]
+    assert sorted(await heads(store)) == [f"{run} next" for run in repeated[1:]]
+    assert len(await store.list_checkpoints()) == 2 * len(repeated[1:])
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_batch_locks_what_it_follows_in_the_order_of_ids(open_store: OpenStore, database_url: str) -> None:
+    """As renewals and the batches of other servers do, whatever its own rows are called: so nobody deadlocks."""
+    store = open_store()
+    names = [f"{n:02}" for n in range(40)]
+    for name in reversed(names):
+        await begin(store, name)
+    batched = open_store()  # not connected yet, so that its first saves share a commit
+    async with holding(database_url, names[0]) as connection:
+        saves = [
+            asyncio.ensure_future(following(batched, f"{own} next", name))
+            for own, name in zip(reversed(names), names, strict=True)
+        ]
+        await until_blocked(database_url, 1)
+        # It waits for the first, and has none of the others yet.
+        await connection.execute("SELECT 1 FROM checkpoints WHERE checkpoint_id > $1 FOR UPDATE NOWAIT", names[0])
+    await asyncio.gather(*saves)
+    assert sorted(await heads(store)) == [f"{name} next" for name in names]
+
+
 def held_by(store: SQLAlchemyCheckpointStore) -> HeldPostgreSQLConnection:
     """The connection that a store saves over."""
     held = store._database._saving.held
@@ -358,6 +408,32 @@ async def test_large_fenced_rows_are_committed_together(open_store: OpenStore) -
     )
     assert raised(results) == [LeaseLostError]
     assert set(await heads(store)) == {"0", *(f"{n} next" for n in range(1, 8))}
+
+
+@pytest.mark.parametrize("bad", [{5}, {0, 1, 7}])
+async def test_a_fenced_row_that_the_database_drops_silently_fails_alone(
+    open_store: OpenStore, database_url: str, bad: set[int]
+) -> None:
+    """Long before the deadline, with the reason, and what it was to follow is a head still."""
+    store = open_store()
+    for n in range(8):
+        await begin(store, f"{n}")
+    await refuse_rows(database_url, silently=True)
+    states = [make_state(f"{n} next", workflow_name="bad" if n in bad else "good") for n in range(8)]
+    batches = record(store)
+    started = time.monotonic()
+    async with raw.locked(database_url):
+        saves = [
+            asyncio.ensure_future(store.save_checkpoint(state, follows=f"{n}", owner="me", lease_seconds=60))
+            for n, state in enumerate(states)
+        ]
+        await until(lambda: writer_of(store)._in_flight)
+    results = await asyncio.gather(*saves, return_exceptions=True)
+    assert time.monotonic() - started < store._database.settings.deadline_seconds / 2
+    assert max(map(len, batches)) > 1
+    assert_only_bad_ones_failed(states, results)
+    assert all("trigger" in str(results[n]) for n in bad)
+    assert set(await heads(store)) == {f"{n}" if n in bad else f"{n} next" for n in range(8)}
 
 
 async def test_renewals_that_come_together_are_one_commit(open_store: OpenStore) -> None:

@@ -60,12 +60,17 @@ class Retry:
             except Exception as error:  # noqa: BLE001 - what is none of ours is raised again
                 failure = self._failure(error)
         pause = _FIRST_PAUSE
+        repeats = 0  # after failures that are bounded
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline) if is_cut_short else _NO_TIMEOUT:
                 while True:
                     if failure is not None:
                         if not failure.retriable:
                             break
+                        if failure.most_repeats is not None:
+                            if repeats >= failure.most_repeats:
+                                break
+                            repeats += 1
                         # Full jitter: callers that failed together do not come back together.
                         wanted = random.uniform(0, pause)  # noqa: S311 - nothing secret about a pause
                         await asyncio.sleep(min(wanted, max(deadline - loop.time(), 0)))

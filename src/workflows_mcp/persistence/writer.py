@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from workflows_mcp.engine.leases import Fence
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError
-from workflows_mcp.persistence.dialects import Row, Then
+from workflows_mcp.persistence.dialects import Row, RowsDroppedError, Then
 from workflows_mcp.persistence.dialects.watch import Watch, fail
 from workflows_mcp.persistence.waiting import ROW_BYTES, Draft, Job, Write
 
@@ -72,7 +72,8 @@ class Writer:
             or an error; False: it cannot.
         deadline_seconds: How long a call takes at the most.
         too_late: The error for a call that takes longer.
-        refused: The error for a row that was not written though its commit succeeded, by its id and its fence.
+        refused: The error for a row that was not written though its commit succeeded, by its id and the fence that
+            may have kept it; None: no fence has.
     """
 
     def __init__(
@@ -330,6 +331,8 @@ class Writer:
             if refused:
                 await self._write(refused, is_final=True)
             return
+        if len(batch) == 1 and isinstance(failure, RowsDroppedError):
+            failure = self._refused(batch[0].key, None)  # its fence has let it pass
         if len(batch) == 1 or not _may_be_one_rows_fault(failure):
             for item in batch:
                 fail(item.done, failure)
@@ -370,4 +373,8 @@ class Writer:
 
 def _may_be_one_rows_fault(error: Exception) -> bool:
     """Whether the other rows of a batch may fare better: not when the database as a whole is the matter."""
-    return not isinstance(error, CheckpointStoreError) or type(error) in {CheckpointStoreError, StoreFullError}
+    return not isinstance(error, CheckpointStoreError) or type(error) in {
+        CheckpointStoreError,
+        RowsDroppedError,
+        StoreFullError,
+    }

@@ -16,6 +16,7 @@ from workflows_mcp.persistence.dialects.base import (
     FencedRow,
     HeldConnection,
     Row,
+    RowsDroppedError,
     are_fenced,
     fenced,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "FencedRow",
     "HeldConnection",
     "Row",
+    "RowsDroppedError",
     "Then",
     "are_fenced",
     "dialect_for",

@@ -15,7 +15,17 @@ from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 
-__all__ = ["Compiled", "Dialect", "Failure", "FencedRow", "HeldConnection", "Row", "are_fenced", "fenced"]
+__all__ = [
+    "Compiled",
+    "Dialect",
+    "Failure",
+    "FencedRow",
+    "HeldConnection",
+    "Row",
+    "RowsDroppedError",
+    "are_fenced",
+    "fenced",
+]
 
 Row: TypeAlias = tuple[Any, ...]
 """A value for each column of a table or a query, in their order."""
@@ -40,6 +50,13 @@ def fenced(row: Row, fence: Row = (None, None, None)) -> FencedRow:
     return row if type(row) is FencedRow else FencedRow((row[0], *fence, *row[1:]))
 
 
+class RowsDroppedError(CheckpointStoreError):
+    """A commit was taken back, since not all was written that its fences let pass.
+
+    Callers get an error that names their own checkpoint instead: which row it was is found when each is saved alone.
+    """
+
+
 class Compiled(NamedTuple):
     """A statement as the driver takes it, and the names of its parameters in their order."""
 
@@ -54,10 +71,12 @@ class Failure:
     Attributes:
         error: What the caller gets.
         retriable: Whether the same call may succeed shortly, on a fresh connection.
+        most_repeats: After how many failures like this one it will not; None: only the deadline ends it.
     """
 
     error: CheckpointStoreError
     retriable: bool = False
+    most_repeats: int | None = None
 
 
 class HeldConnection(ABC):

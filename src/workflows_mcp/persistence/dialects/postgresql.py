@@ -39,6 +39,7 @@ from workflows_mcp.persistence.dialects.base import (
     Failure,
     HeldConnection,
     Row,
+    RowsDroppedError,
 )
 from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection
 from workflows_mcp.persistence.dialects.postgresql_saving import (
@@ -64,16 +65,27 @@ _DRIVER_KEYS = frozenset({
 _IGNORED_KEYS = frozenset({"channel_binding", "gssencmode"})
 """Keys that hosting services put into their URLs, and that ask for what asyncpg does anyway or cannot do."""
 
-_BY_INDEX = "SET enable_seqscan = off"
-"""What is said to a held connection: all its statements name the rows that they want."""
+_BY_INDEX = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+"""What is said to a held connection: all its statements name the rows that they want.
+
+Without these ways to join, it fetches what a batch names row by row, and so locks it in the batch's order; joined by
+hash, the rows of a small table came, and were locked, as they lay there.
+"""
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
 
+_TAKEN_BACK = "22012"
+"""The division by zero with which a fenced save takes itself back; see `postgresql_saving.py`."""
+
+_REPEATS_TAKEN_BACK = 2
+"""Who was too late to see what somebody else saved or deleted sees it the next time. What a trigger drops, it drops
+again."""
+
 _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
     ("08", StoreUnavailableError, "lost the connection; try again"),
     # By no value that was sent: a fenced save says so when it finds at its end that it must not have begun.
-    ("22012", StoreUnavailableError, "found that somebody else saved the same checkpoint at that moment; try again"),
+    (_TAKEN_BACK, RowsDroppedError, "did not write all of a commit; do triggers or rules of its table drop rows?"),
     ("25006", StoreUnavailableError, "is read-only, as a standby is; try again"),
     ("28", StoreConfigurationError, "refused the login; check user, password and pg_hba.conf"),
     ("3D", StoreConfigurationError, "does not exist; create it, or check the URL"),
@@ -92,7 +104,7 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
 )
 """What SQLSTATEs mean to a caller: the first one whose beginning fits."""
 
-_RETRIABLE = ("08", "22012", "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
+_RETRIABLE = ("08", _TAKEN_BACK, "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
 
 
 class PostgreSQLDialect(Dialect):
@@ -251,7 +263,8 @@ class PostgreSQLDialect(Dialect):
             if state.startswith(beginning):
                 next_step = f"; run: {self.upgrade_command}" if kind is SchemaOutOfDateError else ""
                 error = kind(f"{self.description} {meaning} ({state}){next_step}")
-                return Failure(error, retriable=state.startswith(_RETRIABLE))
+                most_repeats = _REPEATS_TAKEN_BACK if state == _TAKEN_BACK else None
+                return Failure(error, retriable=state.startswith(_RETRIABLE), most_repeats=most_repeats)
         return Failure(CheckpointStoreError(f"{self.description} refused a statement ({state})"))
 
 

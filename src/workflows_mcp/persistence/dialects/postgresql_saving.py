@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     Select,
     Table,
+    and_,
     bindparam,
     case,
     column,
@@ -51,6 +52,9 @@ Place = Mapping[str, ColumnElement[Any]]
 
 _ZERO, _ONE = literal_column("0", Integer), literal_column("1", Integer)
 
+_REPLACED_BY = literal_column("xmax", Integer)
+"""0 in a row that was inserted. One that was there is locked before it is replaced, which leaves a transaction's id."""
+
 
 def rows_of(columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
     """Any number of rows, as an array for each column, which is a parameter of its name."""
@@ -59,7 +63,10 @@ def rows_of(columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
 
 
 def arrays_of(rows: Sequence[Row]) -> Iterable[Row]:
-    """The rows' columns. In the order of their keys: two batches that lock the same rows do not deadlock."""
+    """The rows' columns. In the order of their keys: two batches that lock rows by these do not deadlock.
+
+    What rows follow is locked in an order that a fenced save sees to itself.
+    """
     return zip(*sorted(rows, key=operator.itemgetter(0)), strict=True)
 
 
@@ -151,6 +158,9 @@ def _fenced(
                 previous, previous.c.checkpoint_id == each.c.follows
             )
         )
+        # What is followed is locked in this order: that of code points, as `arrays_of` has it, so that batches that
+        # lock the same rows, be it to follow or to renew them, do not deadlock.
+        .order_by(each.c.follows.collate("C"))
         .cte("fences")
     )
     fences = asked_cte.c
@@ -183,11 +193,16 @@ def _fenced(
             set_=replaced_under_lease(insert, table, place),
             where=is_owners(insert, table),
         )
-        .returning(table.c.checkpoint_id)
+        .returning(table.c.checkpoint_id, (_REPLACED_BY == _ZERO).label("is_new"))
         .cte("written")
     )
-    # What made history of another and then met a row of its own id, which nobody had seen, must not have happened:
-    # dividing by zero takes all of it back.
-    is_whole = case((written.c.checkpoint_id.is_(None), _ZERO), else_=_ONE)
+    # What made history of another and then met a row of its own id, which nobody had seen, must not have happened,
+    # nor must a repetition whose row was deleted meanwhile, and which brought it back: dividing by zero takes all of
+    # it back.
+    is_back = and_(
+        written.c.is_new,
+        exists(select(_ONE).where(fences.checkpoint_id == written.c.checkpoint_id, fences.is_repetition)),
+    )
+    is_whole = case((or_(written.c.checkpoint_id.is_(None), is_back), _ZERO), else_=_ONE)
     both = written.join(held, held.c.checkpoint_id == written.c.checkpoint_id, full=True)
     return select(written.c.checkpoint_id, _ONE.op("/")(is_whole)).select_from(both)

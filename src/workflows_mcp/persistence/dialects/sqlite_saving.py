@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Executable, FromClause, Table, Text, bindp
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeEngine
 
-from workflows_mcp.persistence.dialects.base import Compiled, FencedRow, Row, are_fenced, fenced
+from workflows_mcp.persistence.dialects.base import Compiled, FencedRow, Row, RowsDroppedError, are_fenced, fenced
 from workflows_mcp.persistence.dialects.fencing import (
     FENCE,
     fenced_columns,
@@ -230,7 +230,7 @@ def _fit_together(rows: Sequence[Row]) -> bool:
 def _require_all(written: int, rows: Sequence[Row]) -> None:
     """Fail if some rows were dropped, by a trigger perhaps. Which ones is found when each is saved alone."""
     if written != len(rows):
-        raise sqlite3.IntegrityError("not all rows were written")
+        raise RowsDroppedError("not all rows were written; do triggers of the checkpoints table drop rows?")
 
 
 @contextmanager
