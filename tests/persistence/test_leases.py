@@ -532,6 +532,37 @@ async def test_a_damaged_checkpoint_is_not_held_by_who_failed_to_claim_it(
             await store.claim_checkpoint("x", owner)
 
 
+async def test_a_claim_of_a_damaged_checkpoint_leaves_its_lease_as_it_was(
+    store: SQLAlchemyCheckpointStore, database_url: str
+) -> None:
+    """What nobody had leased does not look abandoned, and what was abandoned does not look young."""
+    await store.save_checkpoint(make_state("never leased"))
+    await begin(store, "abandoned", seconds=MOMENT)
+    await run_out()
+    await raw.execute(database_url, "UPDATE checkpoints SET encoding = 'unknown'")
+    before = [await metadata_of(store, name) for name in ("never leased", "abandoned")]
+    for one in before:
+        with pytest.raises(CheckpointDecodeError):
+            await store.claim_checkpoint(one.checkpoint_id, "other")
+    assert [await metadata_of(store, name) for name in ("never leased", "abandoned")] == before
+    assert [one.checkpoint_id for one in await store.list_abandoned()] == ["abandoned"]
+
+
+async def test_damage_is_told_though_the_claim_cannot_be_taken_back(
+    store: SQLAlchemyCheckpointStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim's lease runs out by itself."""
+    await store.save_checkpoint(make_state("x"))
+    await raw.execute(database_url, "UPDATE checkpoints SET encoding = 'unknown'")
+
+    async def fail(_query: object) -> int:
+        raise StoreUnavailableError("gone")
+
+    monkeypatch.setattr(store._database, "change", fail)
+    with pytest.raises(CheckpointDecodeError):
+        await store.claim_checkpoint("x", "me")
+
+
 # --- engines of somebody else's
 
 
