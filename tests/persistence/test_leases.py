@@ -25,6 +25,7 @@ from workflows_mcp import (
     CheckpointAlreadyClaimedError,
     CheckpointDecodeError,
     CheckpointState,
+    CheckpointStoreError,
     LeaseLostError,
     SQLAlchemyCheckpointStore,
     StoreUnavailableError,
@@ -531,6 +532,37 @@ async def test_a_damaged_checkpoint_is_not_held_by_who_failed_to_claim_it(
             await store.claim_checkpoint("x", owner)
 
 
+async def test_a_claim_of_a_damaged_checkpoint_leaves_its_lease_as_it_was(
+    store: SQLAlchemyCheckpointStore, database_url: str
+) -> None:
+    """What nobody had leased does not look abandoned, and what was abandoned does not look young."""
+    await store.save_checkpoint(make_state("never leased"))
+    await begin(store, "abandoned", seconds=MOMENT)
+    await run_out()
+    await raw.execute(database_url, "UPDATE checkpoints SET encoding = 'unknown'")
+    before = [await metadata_of(store, name) for name in ("never leased", "abandoned")]
+    for one in before:
+        with pytest.raises(CheckpointDecodeError):
+            await store.claim_checkpoint(one.checkpoint_id, "other")
+    assert [await metadata_of(store, name) for name in ("never leased", "abandoned")] == before
+    assert [one.checkpoint_id for one in await store.list_abandoned()] == ["abandoned"]
+
+
+async def test_damage_is_told_though_the_claim_cannot_be_taken_back(
+    store: SQLAlchemyCheckpointStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim's lease runs out by itself."""
+    await store.save_checkpoint(make_state("x"))
+    await raw.execute(database_url, "UPDATE checkpoints SET encoding = 'unknown'")
+
+    async def fail(_query: object) -> int:
+        raise StoreUnavailableError("gone")
+
+    monkeypatch.setattr(store._database, "change", fail)
+    with pytest.raises(CheckpointDecodeError):
+        await store.claim_checkpoint("x", "me")
+
+
 # --- engines of somebody else's
 
 
@@ -551,5 +583,58 @@ async def test_all_of_it_works_over_an_engine_that_was_passed_in(
             for test in tests:
                 await test(store)
                 await raw.execute(database_url, "DELETE FROM checkpoints")
+    finally:
+        await engine.dispose()
+
+
+ENGINES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "autocommit": {"isolation_level": "AUTOCOMMIT"},
+    "autocommit that rolls nothing back": {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True},
+    "driver without transactions": {"connect_args": {"isolation_level": None}},
+}
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+@pytest.mark.parametrize("options", ENGINES.values(), ids=ENGINES)
+@pytest.mark.parametrize("silently", [True, False])
+async def test_a_save_that_fails_over_an_engine_that_was_passed_in_leaves_nothing(
+    database_url: str, options: dict[str, Any], *, silently: bool
+) -> None:
+    """Neither a half that is committed with the next save, nor a lock."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{database_url}", **options)
+    await refuse_rows(database_url, silently=silently)
+    try:
+        async with SQLAlchemyCheckpointStore(engine) as store:
+            await begin(store, "x")
+            fences: list[dict[str, Any]] = [{}, {"follows": "x", "owner": "me"}]
+            for fence in fences:
+                with pytest.raises(CheckpointStoreError, match="trigger" if silently else "refused") as caught:
+                    await store.save_checkpoint(make_state("bad", workflow_name="bad"), **fence)
+                assert type(caught.value) is CheckpointStoreError
+                await raw.execute(database_url, "PRAGMA user_version = 1")  # nobody holds the lock
+            await store.save_checkpoint(make_state("other"))
+            assert set(await heads(store)) == {"x", "other"}
+            await following(store, "y", "x")
+            assert set(await heads(store)) == {"y", "other"}
+    finally:
+        await engine.dispose()
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_what_somebody_left_open_on_a_connection_is_not_committed(database_url: str) -> None:
+    """In AUTOCOMMIT it is nobody's transaction."""
+    options = ENGINES["autocommit that rolls nothing back"]
+    engine = create_async_engine(f"sqlite+aiosqlite:///{database_url}", pool_size=1, max_overflow=0, **options)
+    try:
+        async with SQLAlchemyCheckpointStore(engine) as store:
+            await begin(store, "x")
+            fences: dict[str, dict[str, Any]] = {"plain": {}, "fenced": {"owner": "me"}}
+            for name, fence in fences.items():
+                async with engine.connect() as connection:
+                    await connection.exec_driver_sql("BEGIN")
+                    await connection.exec_driver_sql("UPDATE checkpoints SET superseded = 1 WHERE checkpoint_id = 'x'")
+                await store.save_checkpoint(make_state(name), **fence)
+            assert set(await heads(store)) == {"x", "plain", "fenced"}
     finally:
         await engine.dispose()

@@ -24,7 +24,7 @@ from workflows_mcp.persistence.dialects import Dialect, Row
 from workflows_mcp.persistence.dialects.types import time_now, time_of_statement
 from workflows_mcp.persistence.statements import LIMIT, METADATA_FIELDS, PAYLOAD_COLUMNS, TABLE, Query
 
-__all__ = ["abandoned", "claim", "holder", "pin", "release", "renewing"]
+__all__ = ["abandoned", "claim", "holder", "pin", "release", "renewing", "undo_claim"]
 
 C = TABLE.c
 
@@ -58,7 +58,7 @@ _CLAIM, _CLAIM_AGAIN = _claim(), _claim(C.lease_owner == bindparam("owner", type
 
 
 def holder(checkpoint_id: str) -> Query:
-    """Why a checkpoint was not claimed: whether it is history, and when its lease ends."""
+    """Why a checkpoint cannot be claimed: whether it is history, and when its lease ends or ended."""
     return Query(_HOLDER, {"checkpoint_id": checkpoint_id})
 
 
@@ -96,6 +96,26 @@ _RELEASE = (
         C.lease_expires_at.is_not(None),
     )
     .values(lease_owner=null(), lease_expires_at=case((_is_earlier, C.lease_expires_at), else_=time_now()))
+)
+
+
+def undo_claim(checkpoint_id: str, owner: str, ended_at: float | None) -> Query:
+    """Take a claim back, as though it had not been made.
+
+    Args:
+        checkpoint_id: Which one was claimed.
+        owner: By whom.
+        ended_at: When the lease before it ended; None: there was none.
+    """
+    return Query(_UNDO_CLAIM, {"checkpoint_id": checkpoint_id, "owner": owner, "ended_at": ended_at})
+
+
+_ended_at = bindparam("ended_at", type_=Double)
+_UNDO_CLAIM = (
+    update(TABLE)
+    .where(_is_it, _is_head, C.lease_owner == bindparam("owner", type_=Text))
+    # Not later than now: the one before it may have been ended early since it was looked at.
+    .values(lease_owner=null(), lease_expires_at=case((_ended_at > time_now(), time_now()), else_=_ended_at))
 )
 
 

@@ -6,7 +6,7 @@ import itertools
 import operator
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -32,7 +32,7 @@ from workflows_mcp.engine.leases import (
     not_found,
 )
 from workflows_mcp.engine.state_json import encode_state
-from workflows_mcp.errors import CheckpointDecodeError
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
 from workflows_mcp.persistence import lease_statements, retention_statements, statements
 from workflows_mcp.persistence.codec import decode_payload, pack
 from workflows_mcp.persistence.database import Database
@@ -110,6 +110,8 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
         database = self._database
         release = lease_statements.release(checkpoint_id, owner)
+        # What to go back to if it turns out to be damaged: claiming it does not tell what was there before.
+        before = await database.fetch(lease_statements.holder(checkpoint_id))
         try:
             rows = await database.fetch_changed(claim)
         except asyncio.CancelledError:
@@ -124,7 +126,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         try:
             return _state(rows[0])
         except CheckpointDecodeError:
-            await database.change(release)
+            ended_at = before[0][1] if before else None
+            with suppress(CheckpointStoreError):  # the damage is what the caller must hear of
+                await database.change(lease_statements.undo_claim(checkpoint_id, owner, ended_at))
             raise
 
     async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:

@@ -4,8 +4,8 @@ import json
 import os
 import shlex
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -59,6 +59,7 @@ from workflows_mcp.persistence.dialects.sqlite_saving import (
     follow,
     follow_one,
     let_pass,
+    require_all,
     save_one,
     save_one_fenced,
 )
@@ -300,19 +301,21 @@ class SQLiteDialect(Dialect):
         self, connection: AsyncConnection, saving: Mapping[str, Compiled], rows: Sequence[Row]
     ) -> Collection[str]:
         """See `Dialect.save`. Whether somebody else's engine begins transactions, and how, is theirs to say."""
-        if not are_fenced(rows):
-            await connection.exec_driver_sql(saving["one"].sql, list(rows))
-            return {row[0] for row in rows}
-        driver = cast("aiosqlite.Connection", (await connection.get_raw_connection()).driver_connection)
-        if not driver.in_transaction:
-            await connection.exec_driver_sql("BEGIN IMMEDIATE")
-        fences = Fences(saving)
-        found = await connection.exec_driver_sql(*fences.asking(rows))
-        passing = fences.passing(rows, {name for (name,) in found})
-        if passing:
-            await connection.exec_driver_sql(*fences.following(passing))
-            await connection.exec_driver_sql(fences.inserting, [fences.ordered(row) for row in passing])
-        return {row[0] for row in passing}
+        async with _transaction(connection):
+            if not are_fenced(rows):
+                written = (await connection.exec_driver_sql(saving["one"].sql, list(rows))).rowcount
+                if not written and len(rows) == 1:
+                    return ()
+                require_all(written, rows)
+                return {row[0] for row in rows}
+            fences = Fences(saving)
+            found = await connection.exec_driver_sql(*fences.asking(rows))
+            passing = fences.passing(rows, {name for (name,) in found})
+            if passing:
+                await connection.exec_driver_sql(*fences.following(passing))
+                ordered = [fences.ordered(row) for row in passing]
+                require_all((await connection.exec_driver_sql(fences.inserting, ordered)).rowcount, passing)
+            return {row[0] for row in passing}
 
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """See `Dialect.rows_of`: a JSON array of arrays."""
@@ -371,3 +374,29 @@ class SQLiteDialect(Dialect):
         name = getattr(cause, "sqlite_errorname", type(cause).__name__)
         kind, meaning = _MEANINGS.get(code, (CheckpointStoreError, "refused a statement"))
         return Failure(kind(f"{self.description} {meaning} ({name})"), retriable=code in _RETRIABLE)
+
+
+@asynccontextmanager
+async def _transaction(connection: AsyncConnection) -> AsyncIterator[None]:
+    """A transaction that nobody else writes beside, on anybody's connection; all of it is done, or nothing.
+
+    One that the engine has begun is the engine's to end. What is begun here ends here, too: in AUTOCOMMIT an engine may
+    not roll back at all, and the next one who gets the connection would commit the half that was left.
+    """
+    driver = cast("aiosqlite.Connection", (await connection.get_raw_connection()).driver_connection)
+    if driver.in_transaction and connection.sync_connection._is_autocommit_isolation():  # type: ignore[union-attr] # noqa: SLF001 - nothing public tells
+        # The engine begins none, so that it was left open by whoever had the connection before.
+        await driver.execute("ROLLBACK")
+    if driver.in_transaction:
+        yield
+        return
+    try:
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
+        await connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        if not connection.invalidated:
+            # Straight to the driver, behind whatever it is still doing for a caller who left.
+            with suppress(sqlite3.Error, ValueError):  # there is no transaction, or no connection any more
+                await driver.execute("ROLLBACK")
+        raise

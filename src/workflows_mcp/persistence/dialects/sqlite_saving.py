@@ -37,6 +37,7 @@ __all__ = [
     "follow",
     "follow_one",
     "let_pass",
+    "require_all",
     "save_one",
     "save_one_fenced",
 ]
@@ -159,7 +160,7 @@ class SavingRows:
         written = self._plain.insert(connection, rows)
         if not written and len(rows) == 1:
             return ()
-        _require_all(written, rows)
+        require_all(written, rows)
         return {row[0] for row in rows}
 
     def _save_one_fenced(self, connection: sqlite3.Connection, row: Row) -> bool:
@@ -187,7 +188,7 @@ class SavingRows:
             if passing:
                 connection.execute(*fences.following(passing))
                 written = self._fenced.insert_within(connection, [fences.ordered(row) for row in passing])
-                _require_all(written, passing)
+                require_all(written, passing)
         return names
 
 
@@ -227,7 +228,7 @@ def _fit_together(rows: Sequence[Row]) -> bool:
     return len(rows) == 1 or sum(len(row[-1]) for row in rows) <= _TOGETHER_BYTES
 
 
-def _require_all(written: int, rows: Sequence[Row]) -> None:
+def require_all(written: int, rows: Sequence[Row]) -> None:
     """Fail if some rows were dropped, by a trigger perhaps. Which ones is found when each is saved alone."""
     if written != len(rows):
         raise RowsDroppedError("not all rows were written; do triggers of the checkpoints table drop rows?")
