@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 import shlex
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -29,7 +31,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -77,6 +79,9 @@ interrupt (a deadline of 1 s ended after 8 s with a timeout of 8 s); the store t
 
 _PATIENT_BUSY_SECONDS = 600.0
 """The same for schema changes, which have no deadline and wait for their turn."""
+
+_PATIENT_WAL_SECONDS = 30.0
+"""How long they try to turn a file to WAL that others have just opened, each in a thread of its own."""
 
 _BEGIN = "workflows_sqlite_begin"
 """Execution option that names how a transaction begins; without it, SQLAlchemy's begin emits nothing."""
@@ -133,7 +138,7 @@ class SQLiteDialect(Dialect):
         )
         seconds = _PATIENT_BUSY_SECONDS if patient else _BUSY_SECONDS
         engine = create_async_engine(self._url("sqlite+aiosqlite"), **self._options(seconds), **pooling)
-        self._listen(engine.sync_engine, settings)
+        self._listen(engine.sync_engine, settings, patient=patient)
         return engine
 
     async def hold(
@@ -173,7 +178,7 @@ class SQLiteDialect(Dialect):
             "connect_args": {"timeout": busy_seconds, "cached_statements": CACHED_STATEMENTS},
         }
 
-    def _listen(self, engine: Engine, settings: Settings) -> None:
+    def _listen(self, engine: Engine, settings: Settings, *, patient: bool = False) -> None:
         pragmas = (
             # Acknowledged means durable: in a simulated power cut FULL lost nothing, NORMAL at half of the cuts.
             f"PRAGMA synchronous = {settings.sqlite_synchronous}",
@@ -199,7 +204,7 @@ class SQLiteDialect(Dialect):
                 # And only in a file that is new or ours: nothing may change in one that is going to be refused.
                 cursor.execute(_WANTS_WAL, (VERSION_TABLE,))
                 if cursor.fetchall() == [(1,)]:
-                    cursor.execute("PRAGMA journal_mode = WAL")
+                    self._turn_to_wal(cursor, _PATIENT_WAL_SECONDS if patient else 0.0)
                 for pragma in pragmas:
                     cursor.execute(pragma)
             except BaseException:
@@ -212,6 +217,20 @@ class SQLiteDialect(Dialect):
             mode = connection.get_execution_options().get(_BEGIN)
             if mode is not None:
                 connection.exec_driver_sql(f"BEGIN {mode}")
+
+    def _turn_to_wal(self, cursor: DBAPICursor, seconds: float) -> None:
+        """Turn the file to WAL, again for so long as another process is at it: SQLite waits for none here."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                cursor.execute("PRAGMA journal_mode = WAL")
+            except Exception as error:
+                failure = self.explain(error)
+                if failure is None or not failure.retriable or time.monotonic() >= deadline:
+                    raise
+                time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - nothing secret about it
+            else:
+                return
 
     def _require_file(self) -> None:
         """Raise an error that says what to do when there is no such file."""
