@@ -293,7 +293,7 @@ class WorkflowExecutor:
             return await self._running.wait_for(self._running.start(self._begin_run(progress, None), None, name))
         running = await self._running.busy_with(run_id)
         if running is None:
-            running = self._running.start(self._begin_if_new(progress), run_id, name)
+            running = self._running.start(self._fork_once(progress), run_id, name)
         else:
             _check_same_workflow(run_id, running.workflow_name, name)
         return await self._running.wait_for(running)
@@ -367,11 +367,20 @@ class WorkflowExecutor:
         return await self._begin_run(await self._new_progress(plan, inputs, run_id), None)
 
     async def _begin_once(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:
+        there = await self._existing(run_id, plan.definition.name)
+        return there or await self._begin_named(await self._new_progress(plan, inputs, run_id))
+
+    async def _fork_once(self, progress: Progress) -> WorkflowResult:
+        there = await self._existing(progress.run_id, progress.workflow_name)
+        return there or await self._begin_named(progress)
+
+    async def _existing(self, run_id: str, workflow_name: str) -> WorkflowResult | None:
+        """What a run has come to, whoever began it; None: there is none of this id."""
         head = await self._stored.newest(run_id)
-        if head is not None:
-            _check_same_workflow(run_id, head.workflow_name, plan.definition.name)
-            return result_of(head)
-        return await self._begin_if_new(await self._new_progress(plan, inputs, run_id))
+        if head is None:
+            return None
+        _check_same_workflow(run_id, head.workflow_name, workflow_name)
+        return result_of(head)
 
     async def _new_progress(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> Progress:
         given = _checked(inputs)
@@ -402,21 +411,18 @@ class WorkflowExecutor:
             )
         return switched(progress, plan, self._plans.find_named)
 
-    async def _begin_if_new(self, progress: Progress) -> WorkflowResult:
-        """Begin a run unless there is one of its id, in any process."""
+    async def _begin_named(self, progress: Progress) -> WorkflowResult:
+        """Begin a run that was not there a moment ago, unless another process has begun it since."""
         run_id = progress.run_id
-        head = await self._stored.newest(run_id)
-        if head is None:
-            # The same id wherever the run is begun, so that of two processes one is told that it exists.
-            first_id = f"{hashlib.sha256(run_id.encode()).hexdigest()[:32]}-first"
-            try:
-                return await self._begin_run(progress, first_id)
-            except LeaseLostError:
-                head = await self._stored.newest(run_id)
-                if progress.checkpoint_id is not None or head is None:
-                    raise
-        _check_same_workflow(run_id, head.workflow_name, progress.workflow_name)
-        return result_of(head)
+        # The same id wherever the run is begun, so that of two processes one is told that it exists.
+        first_id = f"{hashlib.sha256(run_id.encode()).hexdigest()[:32]}-first"
+        try:
+            return await self._begin_run(progress, first_id)
+        except LeaseLostError:
+            there = None if progress.checkpoint_id else await self._existing(run_id, progress.workflow_name)
+            if there is None:
+                raise
+            return there
 
     async def _begin_run(self, progress: Progress, first_id: str | None) -> WorkflowResult:
         run = self._make_run(progress, new_id())
