@@ -18,7 +18,8 @@ TASKS = {
     "test": ["pytest"],
     "lint": ["ruff", "check"],
     "types": ["mypy"],
-    # From the project's folder, where the benchmarks are.
+    # From the project's folder, where the harnesses and the benchmarks are.
+    "faults": ["--directory", str(HERE), "python", "-m", "tests.faults"],
     "bench": ["--group", "bench", "--directory", str(HERE), "python", "-m", "benchmarks"],
 }
 

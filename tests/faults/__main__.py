@@ -1,0 +1,83 @@
+"""The command: `python3 run.py faults`."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from tests.faults.report import Found, print_report, save_report
+from tests.faults.row import Effort, Row
+from tests.faults.rows import ROWS, row_named
+from tests.faults.running import open_servers, run_row
+
+__all__ = ["app"]
+
+app = App(
+    name="faults",
+    help="What goes wrong, done on purpose: kills, power cuts, full disks, frozen servers, hostile data.",
+    help_format="plaintext",
+)
+
+
+@app.default
+def faults(
+    *,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    only: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    database: str | None = None,
+    seed: int = 7,
+    require_all: Annotated[bool, Parameter(negative="")] = False,
+    save: Path | None = None,
+) -> int:
+    """Provoke every fault and print what was found; returns 1 when a promise was broken.
+
+    Args:
+        quick: End within three minutes instead of thirty.
+        only: Only these faults.
+        database: Only `sqlite`, `postgresql` or `all`, which compares the stores.
+        seed: Of what happens at random.
+        require_all: Also fail when the system lacks what a fault needs, instead of saying so.
+        save: A document whose table is replaced by what is found.
+    """
+    told = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    try:
+        rows = [row_named(name) for name in only] if only else list(ROWS)
+    except ValueError as error:
+        told.print(f"error: {error}")
+        return 1
+    found = _provoke(rows, database, Effort(is_quick=quick, seed=seed), told)
+    command = shlex.join(["python3", "run.py", "faults", *sys.argv[1:]])
+    print_report(found, Console(highlight=False, markup=False))
+    if save is not None:
+        save_report(save, found, command, datetime.now(UTC).isoformat(timespec="minutes"))
+    missing = [need for row in rows for need in row.missing]
+    for row in rows:
+        for need in row.missing:
+            told.print(f"not run: {row.fault}, which needs {need.name} ({need.remedy})")
+    return 1 if any(one.verdict.broken for one in found) or (require_all and missing) else 0
+
+
+def _provoke(rows: Sequence[Row], database: str | None, effort: Effort, told: Console) -> list[Found]:
+    found: list[Found] = []
+    with open_servers() as servers:
+        for row in rows:
+            for name in row.databases if not row.missing else ():
+                if database not in {None, name}:
+                    continue
+                told.print(f"{row.fault} ({name}) …", end=" ")
+                with servers.place(name) as place:
+                    verdict = run_row(row, place, effort)
+                found.append(Found(row, name, verdict))
+                told.print("BROKEN" if verdict.broken else "holds", f"{verdict.seconds:.1f} s: {verdict}")
+                for line in verdict.broken:
+                    told.print(f"  {line}")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(app())

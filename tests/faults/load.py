@@ -1,0 +1,165 @@
+"""Savers under load, what was acknowledged to them, and the comparison of that with what a store holds.
+
+Every state is made of its id and a number alone, so that whoever finds it knows what it must be, to the last byte.
+"""
+
+import asyncio
+import itertools
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.crew import append
+from tests.faults.row import Verdict
+from workflows_mcp import (
+    CheckpointDecodeError,
+    CheckpointMetadata,
+    CheckpointState,
+    CheckpointStore,
+    CheckpointStoreError,
+    SQLAlchemyCheckpointStore,
+)
+from workflows_mcp.settings import Settings
+
+__all__ = ["Acknowledged", "Audit", "audit", "save_for_ever", "state_of"]
+
+_SIZES = (50, 3_000, 12_000)
+_ID_KEPT = 5
+"""Of each task's saves, every so many-th has an id of its own; the others save one id again and again."""
+
+
+def state_of(checkpoint_id: str, number: int) -> CheckpointState:
+    """The state that is saved under an id the number-th time."""
+    chance = random.Random(f"{checkpoint_id}:{number}")
+    return CheckpointState(
+        checkpoint_id=checkpoint_id,
+        workflow_name="load",
+        created_at=1.8e9 + number,
+        runtime_inputs={},
+        context={"number": number, "text": chance.randbytes(chance.choice(_SIZES) // 2).hex()},
+        completed_blocks=[],
+        current_wave_index=number,
+        execution_waves=[],
+        block_definitions={},
+        workflow_stack=[],
+    )
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """What savers were told is durable, as they wrote it down: whole lines, whenever they are killed.
+
+    Attributes:
+        file: A line for each save: the id and the number.
+    """
+
+    file: Path
+
+    def note(self, checkpoint_id: str, number: int) -> None:
+        """Write down that a save was acknowledged."""
+        append(self.file, f"{checkpoint_id} {number}")
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        for line in self.file.read_text().splitlines() if self.file.exists() else ():
+            checkpoint_id, number = line.split()
+            yield checkpoint_id, int(number)
+
+    @property
+    def newest(self) -> dict[str, int]:
+        """The largest number of each id."""
+        found: dict[str, int] = {}
+        for checkpoint_id, number in self:
+            found[checkpoint_id] = max(number, found.get(checkpoint_id, number))
+        return found
+
+
+async def save_for_ever(
+    url: str,
+    acknowledged: Acknowledged,
+    *,
+    tasks: int = 8,
+    name: str | None = None,
+    on_error: Callable[[CheckpointStoreError], None] | None = None,
+    settings: Settings | None = None,
+) -> None:
+    """Save with several tasks until somebody ends this process, or cancels the call.
+
+    Args:
+        url: A database at head.
+        acknowledged: Takes what is durable.
+        tasks: How many there are.
+        name: How the ids begin; by default with the process's id.
+        on_error: Takes what a save raises, which is then repeated; None: it is raised.
+        settings: The store's.
+    """
+    who = name or f"p{os.getpid()}"
+    async with SQLAlchemyCheckpointStore(url, settings=settings) as store, asyncio.TaskGroup() as group:
+        for task in range(tasks):
+            group.create_task(_save_for_ever(store, f"{who}-{task}", acknowledged, on_error))
+
+
+async def _save_for_ever(
+    store: CheckpointStore,
+    name: str,
+    acknowledged: Acknowledged,
+    on_error: Callable[[CheckpointStoreError], None] | None,
+) -> None:
+    for number in itertools.count():
+        checkpoint_id = f"{name}-{number}" if number % _ID_KEPT == 0 else name
+        state = state_of(checkpoint_id, number)
+        while True:
+            try:
+                await store.save_checkpoint(state)
+                break
+            except CheckpointStoreError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+        acknowledged.note(checkpoint_id, number)
+
+
+@dataclass
+class Audit:
+    """What a store holds, beside what was acknowledged.
+
+    Attributes:
+        acknowledged: How many saves were.
+        found: How many checkpoints the store holds.
+        lost: Acknowledged ones that it does not hold, or only as they were before.
+        torn: Those that cannot be loaded, or hold anything but what was saved.
+    """
+
+    acknowledged: int = 0
+    found: int = 0
+    lost: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+
+    def tell(self, verdict: Verdict) -> None:
+        """Put it into a verdict."""
+        verdict.figures.update(acknowledged=self.acknowledged, lost=len(self.lost), torn=len(self.torn))
+        verdict.require(self.acknowledged, "nothing was acknowledged, so nothing was tried")
+        verdict.broken += [f"lost: {one}" for one in self.lost[:5]] + [f"torn: {one}" for one in self.torn[:5]]
+
+
+async def audit(store: CheckpointStore, acknowledged: Acknowledged) -> Audit:
+    """Load all that a store holds, and compare."""
+    found = Audit(acknowledged=sum(1 for _ in acknowledged))
+    numbers: dict[str, int] = {}
+
+    def damaged(metadata: CheckpointMetadata, error: CheckpointDecodeError) -> None:
+        numbers[metadata.checkpoint_id] = -1
+        found.torn.append(f"{metadata.checkpoint_id}: {error}")
+
+    states: AsyncIterator[CheckpointState] = store.iter_checkpoints(on_damaged=damaged)
+    async for state in states:
+        numbers[state.checkpoint_id] = number = state.context["number"]
+        if state != state_of(state.checkpoint_id, number):
+            found.torn.append(f"{state.checkpoint_id} is not what was saved as its number {number}")
+    found.found = len(numbers)
+    for checkpoint_id, number in acknowledged.newest.items():
+        held = numbers.get(checkpoint_id)
+        if held is None or 0 <= held < number:
+            found.lost.append(f"{checkpoint_id} was acknowledged as number {number}, and is {held}")
+    return found
