@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,7 @@ async def save_for_ever(
     tasks: int = 8,
     name: str | None = None,
     on_error: Callable[[CheckpointStoreError], None] | None = None,
+    on_saved: Callable[[float], None] | None = None,
     settings: Settings | None = None,
 ) -> None:
     """Save with several tasks until somebody ends this process, or cancels the call.
@@ -92,12 +94,13 @@ async def save_for_ever(
         tasks: How many there are.
         name: How the ids begin; by default with the process's id.
         on_error: Takes what a save raises, which is then repeated; None: it is raised.
+        on_saved: Takes how many seconds a save took.
         settings: The store's.
     """
     who = name or f"p{os.getpid()}"
     async with SQLAlchemyCheckpointStore(url, settings=settings) as store, asyncio.TaskGroup() as group:
         for task in range(tasks):
-            group.create_task(_save_for_ever(store, f"{who}-{task}", acknowledged, on_error))
+            group.create_task(_save_for_ever(store, f"{who}-{task}", acknowledged, on_error, on_saved))
 
 
 async def _save_for_ever(
@@ -105,13 +108,17 @@ async def _save_for_ever(
     name: str,
     acknowledged: Acknowledged,
     on_error: Callable[[CheckpointStoreError], None] | None,
+    on_saved: Callable[[float], None] | None,
 ) -> None:
     for number in itertools.count():
         checkpoint_id = f"{name}-{number}" if number % _ID_KEPT == 0 else name
         state = state_of(checkpoint_id, number)
         while True:
+            began = time.perf_counter()
             try:
                 await store.save_checkpoint(state)
+                if on_saved is not None:
+                    on_saved(time.perf_counter() - began)
                 break
             except CheckpointStoreError as error:
                 if on_error is None:

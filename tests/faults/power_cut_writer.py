@@ -25,7 +25,6 @@ _CHECKPOINT_PAGES = 60
 """The file takes over what the -wal file holds after so many pages, not 1,000: often, while it is traced."""
 
 
-@event.listens_for(Engine, "connect")
 def _checkpoint_often(connection: DBAPIConnection, _entry: object) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
@@ -81,4 +80,5 @@ async def _delete(store: SQLAlchemyCheckpointStore, deleted: Path, rounds: int) 
 
 
 if __name__ == "__main__":
+    event.listen(Engine, "connect", _checkpoint_often)
     asyncio.run(work(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
