@@ -116,6 +116,19 @@ async def test_a_lock_that_ends_in_time_is_not_noticed(open_store: OpenStore, da
     assert len(await store.list_checkpoints()) == 5
 
 
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_store_that_is_opened_while_sqlite_is_locked_reads_at_once(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """Its new connections take no lock, whatever they ask for first."""
+    await open_store().save_checkpoint(make_state("one"))
+    async with raw.locked(database_url):
+        store = open_store(deadline_seconds=1)
+        assert await store.load_checkpoint("one") is not None
+        assert len(await store.list_checkpoints()) == 1
+        assert (await store.get_stats()).total_checkpoints == 1
+
+
 async def test_more_tasks_than_connections_is_fine(open_store: OpenStore) -> None:
     """They share what there is."""
     store = open_store(pool_size=1)

@@ -106,6 +106,9 @@ _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
 
 _SYNCHRONOUS_FULL = 2
 
+_INCREMENTAL = 2
+"""What SQLite calls it when asked for `auto_vacuum`."""
+
 _WANTS_WAL = """
     SELECT (SELECT journal_mode FROM pragma_journal_mode()) <> 'wal'
        AND (NOT EXISTS (SELECT 1 FROM sqlite_schema)
@@ -199,7 +202,11 @@ class SQLiteDialect(Dialect):
             cursor = connection.cursor()
             try:
                 # Lets a file give back space in steps. Works only before the first page is written, or at a VACUUM.
-                cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                # Asked for only where it is not so yet: in a file that has it, setting it again takes the write lock,
+                # and readers waited for every writer, or found no space to write in.
+                cursor.execute("PRAGMA auto_vacuum")
+                if cursor.fetchall() != [(_INCREMENTAL,)]:
+                    cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 # Asked for only where needed: setting it takes a lock, and 234 of 320 that just set it were BUSY.
                 # And only in a file that is new or ours: nothing may change in one that is going to be refused.
                 cursor.execute(_WANTS_WAL, (VERSION_TABLE,))
