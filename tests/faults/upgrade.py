@@ -1,0 +1,169 @@
+"""Many processes upgrade one database at once, and some are killed while they do, at every step in turn."""
+
+import asyncio
+import os
+import signal
+import time
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, event
+
+from tests.faults.crew import append, join, start
+from tests.faults.row import Effort, Place, Row, Verdict
+from tests.migrations import raw
+from tests.migrations.test_guide_database import assert_rows_load, guide_rows
+from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
+from workflows_mcp.persistence.schema import SchemaManager
+
+__all__ = ["ROW"]
+
+_PROCESSES = 8
+_ROWS = 350
+"""In a guide's database: more than are moved at a time."""
+
+_STARTUP_SECONDS = 0.05
+"""How long all have to get ready before they begin together."""
+
+
+async def check(place: Place, effort: Effort) -> Verdict:
+    """Race, then kill, then do both; the database is whole at every moment."""
+    verdict = Verdict({"races": 0, "processes": 0, "kills": 0, "failures": 0})
+    harness = _Harness(place, verdict)
+    for number in range(effort.of(12, 2)):
+        await harness.race(has_rows=bool(number % 2), kills={})
+    steps = await harness.count_steps()
+    verdict.require(steps > 20, f"an upgrade has only {steps} steps that it can be killed at")
+    chance = effort.chance()
+    for step in range(1, steps + 1) if not effort.is_quick else chance.sample(range(1, steps + 1), 4):
+        await harness.kill_at(step)
+    for number in range(effort.of(8, 1)):
+        victims = {place: chance.randint(1, steps) for place in range(_PROCESSES // 2)}
+        await harness.race(has_rows=bool(number % 2), kills=victims)
+    return verdict
+
+
+class _Harness:
+    """Makes one database after the other, and upgrades it.
+
+    Args:
+        place: Where.
+        verdict: Takes what is found.
+    """
+
+    def __init__(self, place: Place, verdict: Verdict) -> None:
+        self._place = place
+        self._verdict = verdict
+        self._number = 0
+
+    @asynccontextmanager
+    async def _database(self, *, has_rows: bool) -> AsyncIterator[tuple[str, raw.Rows]]:
+        """The URL of a new database, empty or with a guide's rows, and these rows."""
+        self._number += 1
+        url = self._place.url
+        if self._place.database == "sqlite":
+            url = str(self._place.folder / f"{self._number}.db")
+        else:
+            await raw.execute(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        if has_rows:
+            await raw.make_guide_database(url, guide_rows(_ROWS))
+        yield url, (await raw.contents(url))["rows"] if has_rows else []
+
+    def _fail(self, what: str) -> None:
+        self._verdict.broken.append(what)
+        self._verdict.figures["failures"] = len(self._verdict.broken)
+
+    async def race(self, *, has_rows: bool, kills: dict[int, int]) -> None:
+        """Upgrade with many processes at once.
+
+        Args:
+            has_rows: Whether it is a guide's database.
+            kills: At which step which of them are killed.
+        """
+        async with self._database(has_rows=has_rows) as (url, rows):
+            errors = self._place.folder / f"errors-{self._number}"
+            at = time.time() + _STARTUP_SECONDS * _PROCESSES
+            processes = [start(upgrade, url, at, kills.get(one, 0), errors) for one in range(_PROCESSES)]
+            codes = [await join(one) for one in processes]
+            self._count("races", 1)
+            self._count("processes", _PROCESSES)
+            self._count("kills", codes.count(-signal.SIGKILL))
+            for number, code in enumerate(codes):
+                if code != 0 and not (code == -signal.SIGKILL and number in kills):
+                    told = errors.read_text() if errors.exists() else ""
+                    self._fail(f"one of {_PROCESSES} upgrades ended with exit code {code}: {told[-3000:]}")
+            await self._compare(url, rows)
+
+    async def count_steps(self) -> int:
+        """How many steps the upgrade of a guide's database takes."""
+        async with self._database(has_rows=True) as (url, _):
+            steps = self._place.folder / "steps"
+            await join(start(upgrade, url, 0.0, -1, steps))
+            return len(steps.read_text().splitlines())
+
+    async def kill_at(self, step: int) -> None:
+        """Kill an upgrade at a step; the database is as it was, or as it is to be, and another upgrade finishes."""
+        async with self._database(has_rows=True) as (url, rows):
+            before = await raw.contents(url)
+            code = await join(start(upgrade, url, 0.0, step, self._place.folder / "errors"))
+            if code != -signal.SIGKILL:
+                self._fail(f"an upgrade that was to be killed at step {step} ended with exit code {code}")
+            self._count("kills", 1)
+            after = await raw.contents(url)
+            if "workflows_alembic_version" not in after["names"] and after != before:
+                self._fail(f"an upgrade that was killed at step {step} left a database that is half and half")
+            await upgrade_schema(url)
+            await self._compare(url, rows)
+
+    async def _compare(self, url: str, rows: raw.Rows) -> None:
+        """Whether a database is at head and holds what it held before, and can be saved to."""
+        try:
+            await SchemaManager(url).check()
+            async with SQLAlchemyCheckpointStore(url) as store:
+                await assert_rows_load(store, rows)
+        except Exception:  # noqa: BLE001 - whatever it is, it is what was found
+            self._fail(f"after the upgrade: {traceback.format_exc()[-3000:]}")
+
+    def _count(self, name: str, number: int) -> None:
+        before = self._verdict.figures[name]
+        assert isinstance(before, int)
+        self._verdict.figures[name] = before + number
+
+
+async def upgrade(url: str, at: float, last_step: int, told: Path) -> None:
+    """Upgrade a database, or be killed on the way.
+
+    Args:
+        url: The database.
+        at: When to begin, in Unix seconds.
+        last_step: After how many statements, or at which commit, this process is killed; 0: never. -1: never, but all
+            of them are written down.
+        told: A file for what went wrong, or for the steps.
+    """
+    steps = 0
+
+    def step(*_arguments: object) -> None:
+        nonlocal steps
+        steps += 1
+        if last_step < 0:
+            append(told, str(steps))
+        if steps == last_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(Engine, "after_cursor_execute", step)
+    event.listen(Engine, "commit", step)  # before it is done
+    await asyncio.sleep(max(at - time.time(), 0))
+    try:
+        await upgrade_schema(url)
+    except Exception:
+        append(told, traceback.format_exc())
+        raise
+
+
+ROW = Row(
+    fault="upgrade race, killed midway",
+    promise="All that are not killed succeed, a database is never half upgraded, and another upgrade finishes it.",
+    check=check,
+)
