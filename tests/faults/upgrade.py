@@ -1,18 +1,14 @@
 """Many processes upgrade one database at once, and some are killed while they do, at every step in turn."""
 
 import asyncio
-import os
 import signal
-import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from sqlalchemy import Engine, event
-
-from tests.faults.crew import append, join, start
+from tests.faults.crew import join, start
 from tests.faults.row import Effort, Place, Row, Verdict
+from tests.faults.upgrade_process import OPEN, upgrade
 from tests.migrations import raw
 from tests.migrations.test_guide_database import assert_rows_load, guide_rows
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
@@ -23,9 +19,6 @@ __all__ = ["ROW"]
 _PROCESSES = 8
 _ROWS = 350
 """In a guide's database: more than are moved at a time."""
-
-_STARTUP_SECONDS = 0.05
-"""How long all have to get ready before they begin together."""
 
 
 async def check(place: Place, effort: Effort) -> Verdict:
@@ -84,8 +77,12 @@ class _Harness:
         """
         async with self._database(has_rows=has_rows) as (url, rows):
             errors = self._place.folder / f"errors-{self._number}"
-            at = time.time() + _STARTUP_SECONDS * _PROCESSES
-            processes = [start(upgrade, url, at, kills.get(one, 0), errors) for one in range(_PROCESSES)]
+            gate = self._place.folder / f"gate-{self._number}"
+            gate.mkdir()
+            processes = [start(upgrade, url, kills.get(one, 0), errors, gate) for one in range(_PROCESSES)]
+            while len(list(gate.iterdir())) < _PROCESSES and not any(one.exitcode for one in processes):
+                await asyncio.sleep(0.001)
+            (gate / OPEN).touch()
             codes = [await join(one) for one in processes]
             self._count("races", 1)
             self._count("processes", _PROCESSES)
@@ -100,14 +97,14 @@ class _Harness:
         """How many steps the upgrade of a guide's database takes."""
         async with self._database(has_rows=True) as (url, _):
             steps = self._place.folder / "steps"
-            await join(start(upgrade, url, 0.0, -1, steps))
+            await join(start(upgrade, url, -1, steps))
             return len(steps.read_text().splitlines())
 
     async def kill_at(self, step: int) -> None:
         """Kill an upgrade at a step; the database is as it was, or as it is to be, and another upgrade finishes."""
         async with self._database(has_rows=True) as (url, rows):
             before = await raw.contents(url)
-            code = await join(start(upgrade, url, 0.0, step, self._place.folder / "errors"))
+            code = await join(start(upgrade, url, step, self._place.folder / "errors"))
             if code != -signal.SIGKILL:
                 self._fail(f"an upgrade that was to be killed at step {step} ended with exit code {code}")
             self._count("kills", 1)
@@ -130,36 +127,6 @@ class _Harness:
         before = self._verdict.figures[name]
         assert isinstance(before, int)
         self._verdict.figures[name] = before + number
-
-
-async def upgrade(url: str, at: float, last_step: int, told: Path) -> None:
-    """Upgrade a database, or be killed on the way.
-
-    Args:
-        url: The database.
-        at: When to begin, in Unix seconds.
-        last_step: After how many statements, or at which commit, this process is killed; 0: never. -1: never, but all
-            of them are written down.
-        told: A file for what went wrong, or for the steps.
-    """
-    steps = 0
-
-    def step(*_arguments: object) -> None:
-        nonlocal steps
-        steps += 1
-        if last_step < 0:
-            append(told, str(steps))
-        if steps == last_step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    event.listen(Engine, "after_cursor_execute", step)
-    event.listen(Engine, "commit", step)  # before it is done
-    await asyncio.sleep(max(at - time.time(), 0))
-    try:
-        await upgrade_schema(url)
-    except Exception:
-        append(told, traceback.format_exc())
-        raise
 
 
 ROW = Row(
