@@ -1,16 +1,9 @@
-"""Kills a worker at random moments of the demo's workflow, recovers the run, and looks for work done twice.
+"""Kills a worker at random moments of the demo's workflow, recovers the run, and looks for work done twice."""
 
-The quick version runs with the tests; the long one on both databases, at 20 moments each:
-`python3 run.py python -m tests.faults.kill --rounds 20`.
-"""
-
-import argparse
 import asyncio
 import contextlib
-import functools
 import json
 import os
-import random
 import shutil
 import signal
 import sys
@@ -23,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from tests.faults.databases import add_option, on_each
+from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
 from workflows_mcp.engine.checkpoint import CheckpointStatus
 
@@ -54,12 +47,21 @@ class Report:
     ran_twice: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
-    def __str__(self) -> str:
-        waves = ", ".join(f"{wave}: {count}" for wave, count in sorted(self.waves.items()))
-        return (
-            f"{self.rounds} rounds, {self.killed} killed before the end (at wave {waves}), {self.blocks_saved} blocks "
-            f"done in checkpoints, {len(self.ran_twice)} ran twice, {len(self.failures)} runs did not complete"
+    def verdict(self) -> Verdict:
+        """All of it."""
+        verdict = Verdict(
+            {
+                "rounds": self.rounds,
+                "killed before the end": self.killed,
+                "at waves": "/".join(str(self.waves[wave]) for wave in range(max(self.waves, default=0) + 1)),
+                "blocks done": self.blocks_saved,
+                "done twice": len(self.ran_twice),
+                "not completed": len(self.failures),
+            },
+            [*self.ran_twice, *self.failures],
         )
+        verdict.require(self.blocks_saved, "no checkpoint held a block as done")
+        return verdict
 
 
 def journaled(folder: Path, journal: Path) -> Path:
@@ -177,33 +179,20 @@ def _commands() -> list[str]:
     return commands
 
 
-async def kill_many(url: str, rounds: int, *, seed: int) -> Report:
-    """Kill a worker at random moments, spread over how long the workflow takes; prints each round."""
-    await upgrade_schema(url)
+async def check(place: Place, effort: Effort) -> Verdict:
+    """Kill a worker at random moments, spread over how long the workflow takes."""
+    await upgrade_schema(place.url)
     report = Report()
-    chance = random.Random(seed)
-    folder = Path(tempfile.mkdtemp())
-    target = Path(shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))).parent
-    whole = await kill_one(url, target, 60.0, Report(rounds=10_000))  # not killed: tells how long it takes
-    for _ in range(rounds):
-        await kill_one(url, target, chance.uniform(0, whole), report)
-        print(f"  {report}", file=sys.stderr, flush=True)
-    shutil.rmtree(folder)
-    return report
+    chance = effort.chance()
+    target = Path(shutil.copytree(ROOT / "src", place.folder / "src", ignore=shutil.ignore_patterns("__pycache__")))
+    whole = await kill_one(place.url, target.parent, 60.0, Report(rounds=10_000))  # not killed: tells how long it takes
+    for _ in range(effort.of(8, 1)):
+        await kill_one(place.url, target.parent, chance.uniform(0, whole), report)
+    return report.verdict()
 
 
-def main() -> int:
-    """Run the long version; 0 when nothing was lost or done twice."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=7)
-    add_option(parser)
-    given = parser.parse_args()
-    reports = on_each(given.database, functools.partial(kill_many, rounds=given.rounds, seed=given.seed))
-    for name, report in reports.items():
-        print(f"{name}: {report}", flush=True)
-    return 1 if any(report.ran_twice or report.failures for report in reports.values()) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+ROW = Row(
+    fault="worker of the demo killed",
+    promise="`recover` goes on with the run, and no block that a checkpoint holds as done runs twice.",
+    check=check,
+)
