@@ -97,6 +97,11 @@ _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
     sqlite3.SQLITE_LOCKED: (StoreUnavailableError, "is locked; try again"),
     sqlite3.SQLITE_IOERR: (StoreUnavailableError, "cannot be read or written; check the disk"),
     sqlite3.SQLITE_FULL: (StoreFullError, "has no space left; free some, then repeat the call"),
+    # The index of the -wal file, which the first one who opens the file makes, if only to read.
+    sqlite3.SQLITE_IOERR_SHMSIZE: (
+        StoreFullError,
+        "has no space left for its -shm file; free some, then repeat the call",
+    ),
     sqlite3.SQLITE_CORRUPT: (CheckpointStoreError, "is damaged; restore it from a backup"),
     sqlite3.SQLITE_TOOBIG: (CheckpointStoreError, "cannot hold a value that large"),
     sqlite3.SQLITE_NOTADB: (StoreConfigurationError, "is no SQLite database at all; check the path"),
@@ -108,7 +113,7 @@ _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
     sqlite3.SQLITE_PERM: (StoreConfigurationError, "may not be accessed; check the permissions"),
     sqlite3.SQLITE_AUTH: (StoreConfigurationError, "may not be accessed; check the permissions"),
 }
-"""What SQLite's primary result codes mean to a caller."""
+"""What SQLite's result codes mean to a caller: the extended one where it stands here, or else the primary one."""
 
 _SYNCHRONOUS_FULL = 2
 
@@ -419,7 +424,8 @@ class SQLiteDialect(Dialect):
         if not isinstance(cause, sqlite3.Error):
             return None
         # Errors of the driver itself, such as the use of a closed connection, bear no code.
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        extended = getattr(cause, "sqlite_errorcode", 0)
+        code = extended if extended in _MEANINGS else extended & 0xFF
         name = getattr(cause, "sqlite_errorname", type(cause).__name__)
         kind, meaning = _MEANINGS.get(code, (CheckpointStoreError, "refused a statement"))
         return Failure(kind(f"{self.description} {meaning} ({name})"), retriable=code in _RETRIABLE)
