@@ -4,7 +4,9 @@ Every state is made of its id and a number alone, so that whoever finds it knows
 """
 
 import asyncio
+import contextlib
 import itertools
+import json
 import os
 import random
 import time
@@ -24,7 +26,25 @@ from workflows_mcp import (
 )
 from workflows_mcp.settings import Settings
 
-__all__ = ["Acknowledged", "Audit", "audit", "save_for_ever", "state_of"]
+__all__ = [
+    "OLD",
+    "STOP",
+    "Acknowledged",
+    "Audit",
+    "Met",
+    "audit",
+    "met",
+    "save_for_ever",
+    "save_until_stopped",
+    "state_of",
+    "until_saving",
+]
+
+OLD = "old"
+"""A workflow that ended long ago."""
+
+_SECONDS_TO_BEGIN = 20.0
+"""By then every process has saved something."""
 
 _SIZES = (50, 3_000, 12_000)
 _ID_KEPT = 5
@@ -32,12 +52,16 @@ _ID_KEPT = 5
 
 
 def state_of(checkpoint_id: str, number: int) -> CheckpointState:
-    """The state that is saved under an id the number-th time."""
+    """The state that is saved under an id the number-th time.
+
+    An id may begin with a workflow's name and a colon. The checkpoints of `OLD` were made long ago.
+    """
     chance = random.Random(f"{checkpoint_id}:{number}")
+    workflow = checkpoint_id.rpartition(":")[0] or "load"
     return CheckpointState(
         checkpoint_id=checkpoint_id,
-        workflow_name="load",
-        created_at=1.8e9 + number,
+        workflow_name=workflow,
+        created_at=(1.5e9 if workflow == OLD else 1.8e9) + number,
         runtime_inputs={},
         context={"number": number, "text": chance.randbytes(chance.choice(_SIZES) // 2).hex()},
         completed_blocks=[],
@@ -81,6 +105,7 @@ async def save_for_ever(
     acknowledged: Acknowledged,
     *,
     tasks: int = 8,
+    ids: int | None = None,
     name: str | None = None,
     on_error: Callable[[CheckpointStoreError], None] | None = None,
     on_saved: Callable[[float], None] | None = None,
@@ -92,6 +117,7 @@ async def save_for_ever(
         url: A database at head.
         acknowledged: Takes what is durable.
         tasks: How many there are.
+        ids: How many ids each of them saves in turn; None: new ones all the time, and one again and again.
         name: How the ids begin; by default with the process's id.
         on_error: Takes what a save raises, which is then repeated; None: it is raised.
         on_saved: Takes how many seconds a save took.
@@ -100,18 +126,22 @@ async def save_for_ever(
     who = name or f"p{os.getpid()}"
     async with SQLAlchemyCheckpointStore(url, settings=settings) as store, asyncio.TaskGroup() as group:
         for task in range(tasks):
-            group.create_task(_save_for_ever(store, f"{who}-{task}", acknowledged, on_error, on_saved))
+            saving = _save_for_ever(store, f"{who}-{task}", acknowledged, ids=ids, on_error=on_error, on_saved=on_saved)
+            group.create_task(saving)
 
 
 async def _save_for_ever(
     store: CheckpointStore,
     name: str,
     acknowledged: Acknowledged,
+    *,
+    ids: int | None,
     on_error: Callable[[CheckpointStoreError], None] | None,
     on_saved: Callable[[float], None] | None,
 ) -> None:
     for number in itertools.count():
-        checkpoint_id = f"{name}-{number}" if number % _ID_KEPT == 0 else name
+        place = number if ids is None else number % ids
+        checkpoint_id = f"{name}-{place}" if ids is not None or number % _ID_KEPT == 0 else name
         state = state_of(checkpoint_id, number)
         while True:
             began = time.perf_counter()
@@ -125,6 +155,77 @@ async def _save_for_ever(
                     raise
                 on_error(error)
         acknowledged.note(checkpoint_id, number)
+
+
+@dataclass
+class Met:
+    """What savers met with, in several processes.
+
+    Attributes:
+        processes: How many of them told.
+        errors: What surfaced.
+        seconds: How long each save took, the longest last.
+        fewest: How many saves the slowest process has made.
+    """
+
+    processes: int = 0
+    errors: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    fewest: int = 0
+
+    def milliseconds(self, share: float) -> int:
+        """How long a save took at the most, but for the slowest: 0.99 leaves out one in a hundred."""
+        return round(self.seconds[min(int(len(self.seconds) * share), len(self.seconds) - 1)] * 1000)
+
+
+STOP = "stop"
+"""The file that stops those who save until it is there."""
+
+
+async def save_until_stopped(
+    url: str, acknowledged: Acknowledged, folder: Path, *, tasks: int = 8, ids: int | None = None
+) -> None:
+    """Save until a folder holds the file `STOP`, then write down there what was met with; see `save_for_ever`."""
+    errors: list[str] = []
+    seconds: list[float] = []
+
+    def failed(error: CheckpointStoreError) -> None:
+        errors.append(f"{type(error).__name__}: {error}")
+
+    def saved(elapsed: float) -> None:
+        if not seconds:
+            (folder / f"{os.getpid()}.ready").touch()
+        seconds.append(elapsed)
+
+    saving = asyncio.create_task(
+        save_for_ever(url, acknowledged, tasks=tasks, ids=ids, on_error=failed, on_saved=saved)
+    )
+    while not (folder / STOP).exists() and not saving.done():
+        await asyncio.sleep(0.02)
+    saving.cancel()
+    await asyncio.wait({saving})
+    if not saving.cancelled():
+        saving.result()
+    (folder / f"{os.getpid()}.json").write_text(json.dumps({"errors": errors, "seconds": seconds}))
+
+
+async def until_saving(folder: Path, processes: int) -> None:
+    """Wait until each of several processes has saved something, but not for ever: what did not come is missed later."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SECONDS_TO_BEGIN):
+            while len(list(folder.glob("*.ready"))) < processes:
+                await asyncio.sleep(0.01)
+
+
+def met(folder: Path) -> Met:
+    """What those met with who saved until they were stopped."""
+    found = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+    return Met(
+        processes=len(found),
+        errors=[error for one in found for error in one["errors"]],
+        seconds=sorted(seconds for one in found for seconds in one["seconds"]),
+        fewest=min((len(one["seconds"]) for one in found), default=0),
+    )
 
 
 @dataclass

@@ -1,16 +1,13 @@
 """Many processes save into one database at the same time, some of it under the same ids."""
 
 import asyncio
-import contextlib
 import itertools
-import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from tests.faults.crew import append, join, start
-from tests.faults.load import Acknowledged, audit, save_for_ever, state_of
+from tests.faults.load import STOP, Acknowledged, audit, met, save_until_stopped, state_of, until_saving
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import (
     CheckpointAlreadyClaimedError,
@@ -31,8 +28,7 @@ _LEASE_SECONDS = 60.0
 """Longer than this takes: a lease that is lost is an error."""
 
 
-_SECONDS_TO_BEGIN = 20.0
-"""By then all of them have saved something."""
+_ERRORS = "errors"
 
 
 async def check(place: Place, effort: Effort) -> Verdict:
@@ -54,73 +50,41 @@ async def _write(place: Place, number: int, seconds: float, verdict: Verdict) ->
     folder = place.folder / f"writers-{number}"
     folder.mkdir()
     processes = [start(write, place.url, place.folder, folder) for _ in range(number)]
-    counted = place.folder / "counted"
-    with contextlib.suppress(TimeoutError):  # what did not come is missed below
-        async with asyncio.timeout(_SECONDS_TO_BEGIN):
-            while len(list(folder.glob("*.ready"))) < number or not counted.exists():
-                await asyncio.sleep(0.01)
+    await until_saving(folder, number)
     await asyncio.sleep(seconds)
-    (folder / "stop").touch()
+    (folder / STOP).touch()
     codes = [await join(one) for one in processes]
     verdict.require(not any(codes), f"writers ended with exit codes {codes}")
-    found = [json.loads(file.read_text()) for file in folder.glob("*.json")]
-    verdict.require(len(found) == number, f"only {len(found)} of {number} writers told what they did")
-    verdict.broken += [error for one in found for error in one["errors"]][:5]
-    times = sorted(one for each in found for one in each["seconds"])
-    verdict.require(times, "nothing was saved")
-    if times:
-        verdict.require(min(len(one["seconds"]) for one in found), "one writer never got its turn")
-        verdict.figures[f"saves of {number}"] = len(times)
-        verdict.figures[f"p99 ms of {number}"] = _milliseconds(times[int(len(times) * 0.99)])
-        verdict.figures[f"max ms of {number}"] = _milliseconds(times[-1])
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f}"
+    found = met(folder)
+    verdict.require(found.processes == number, f"only {found.processes} of {number} writers told what they did")
+    verdict.require(found.fewest, "one writer never got its turn")
+    if (folder / _ERRORS).exists():
+        found.errors += (folder / _ERRORS).read_text().splitlines()
+    verdict.broken += [f"an error surfaced: {error}" for error in found.errors[:5]]
+    if found.seconds:
+        verdict.figures[f"saves of {number}"] = len(found.seconds)
+        verdict.figures[f"p99 ms of {number}"] = found.milliseconds(0.99)
+        verdict.figures[f"max ms of {number}"] = found.milliseconds(1)
 
 
 async def write(url: str, shared: Path, folder: Path) -> None:
-    """What each process does, until the folder holds a file `stop`.
+    """What each process does, until it is stopped.
 
     Args:
         url: The database.
         shared: Where all write down what was acknowledged to them.
         folder: Where this round's processes tell what they have met with.
     """
-    errors: list[str] = []
-    seconds: list[float] = []
-
-    def failed(error: CheckpointStoreError) -> None:
-        errors.append(f"an error surfaced: {type(error).__name__}: {error}")
-
-    def saved(elapsed: float) -> None:
-        if not seconds:
-            (folder / f"{os.getpid()}.ready").touch()
-        seconds.append(elapsed)
-
-    stopping = asyncio.Event()
-    saving = save_for_ever(url, Acknowledged(shared / "acknowledged"), tasks=_SAVERS, on_error=failed, on_saved=saved)
     async with SQLAlchemyCheckpointStore(url) as store, asyncio.TaskGroup() as group:
+        group.create_task(save_until_stopped(url, Acknowledged(shared / "acknowledged"), folder, tasks=_SAVERS))
         for place in range(_COUNTING):
-            group.create_task(_count(store, shared / "counted", place, stopping, failed))
-        savers = group.create_task(saving)
-        while not (folder / "stop").exists() and not savers.done():
-            await asyncio.sleep(0.02)
-        stopping.set()
-        savers.cancel()
-    (folder / f"{os.getpid()}.json").write_text(json.dumps({"errors": errors, "seconds": seconds}))
+            group.create_task(_count(store, shared / "counted", folder, place))
 
 
-async def _count(
-    store: SQLAlchemyCheckpointStore,
-    counted: Path,
-    place: int,
-    stopping: asyncio.Event,
-    failed: Callable[[CheckpointStoreError], None],
-) -> None:
+async def _count(store: SQLAlchemyCheckpointStore, counted: Path, folder: Path, place: int) -> None:
     """Continue one run after the other by one number, in competition with everybody else."""
     for number, counter in enumerate(itertools.cycle(_COUNTERS)):
-        if stopping.is_set():
+        if (folder / STOP).exists():
             return
         [head] = await store.list_checkpoints(run_id=counter, heads_only=True, limit=1)
         owner = f"{os.getpid()}-{place}-{number}"
@@ -133,7 +97,7 @@ async def _count(
         except CheckpointAlreadyClaimedError:
             await asyncio.sleep(0.005)
         except CheckpointStoreError as error:
-            failed(error)
+            append(folder / _ERRORS, f"{type(error).__name__}: {error}")
 
 
 async def _compare_counts(store: SQLAlchemyCheckpointStore, counted: Path, verdict: Verdict) -> None:
