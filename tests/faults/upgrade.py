@@ -1,6 +1,7 @@
 """Many processes upgrade one database at once, and some are killed while they do, at every step in turn."""
 
 import asyncio
+import random
 import signal
 import traceback
 from collections.abc import AsyncIterator
@@ -17,6 +18,9 @@ from workflows_mcp.persistence.schema import SchemaManager
 __all__ = ["ROW"]
 
 _PROCESSES = 8
+_LATEST_SECONDS = 0.2
+"""How much later than the first ones some begin: while those are at it, or have just done it."""
+
 _ROWS = 350
 """In a guide's database: more than are moved at a time."""
 
@@ -24,12 +28,12 @@ _ROWS = 350
 async def check(place: Place, effort: Effort) -> Verdict:
     """Race, then kill, then do both; the database is whole at every moment."""
     verdict = Verdict({"races": 0, "processes": 0, "kills": 0, "failures": 0})
-    harness = _Harness(place, verdict)
+    chance = effort.chance()
+    harness = _Harness(place, verdict, chance)
     for number in range(effort.of(12, 2)):
         await harness.race(has_rows=bool(number % 2), kills={})
     steps = await harness.count_steps()
     verdict.require(steps > 20, f"an upgrade has only {steps} steps that it can be killed at")
-    chance = effort.chance()
     for step in range(1, steps + 1) if not effort.is_quick else chance.sample(range(1, steps + 1), 4):
         await harness.kill_at(step)
     for number in range(effort.of(8, 1)):
@@ -44,11 +48,13 @@ class _Harness:
     Args:
         place: Where.
         verdict: Takes what is found.
+        chance: Decides who comes late.
     """
 
-    def __init__(self, place: Place, verdict: Verdict) -> None:
+    def __init__(self, place: Place, verdict: Verdict, chance: random.Random) -> None:
         self._place = place
         self._verdict = verdict
+        self._chance = chance
         self._number = 0
 
     @asynccontextmanager
@@ -79,7 +85,10 @@ class _Harness:
             errors = self._place.folder / f"errors-{self._number}"
             gate = self._place.folder / f"gate-{self._number}"
             gate.mkdir()
-            processes = [start(upgrade, url, kills.get(one, 0), errors, gate) for one in range(_PROCESSES)]
+            delays = [self._chance.choice((0.0, self._chance.uniform(0, _LATEST_SECONDS))) for _ in range(_PROCESSES)]
+            processes = [
+                start(upgrade, url, kills.get(one, 0), errors, gate, delay) for one, delay in enumerate(delays)
+            ]
             while len(list(gate.iterdir())) < _PROCESSES and not any(one.exitcode for one in processes):
                 await asyncio.sleep(0.001)
             (gate / OPEN).touch()

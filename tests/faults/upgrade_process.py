@@ -17,7 +17,7 @@ OPEN = "open"
 """The file that opens a gate."""
 
 
-async def upgrade(url: str, last_step: int, told: Path, gate: Path | None = None) -> None:
+async def upgrade(url: str, last_step: int, told: Path, gate: Path | None = None, delay: float = 0.0) -> None:
     """Upgrade a database, or be killed on the way.
 
     Args:
@@ -26,6 +26,7 @@ async def upgrade(url: str, last_step: int, told: Path, gate: Path | None = None
             of them are written down.
         told: A file for what went wrong, or for the steps.
         gate: A folder where each process says that it is ready, and then waits until it is open.
+        delay: How many seconds it waits then.
     """
     steps = 0
 
@@ -43,6 +44,7 @@ async def upgrade(url: str, last_step: int, told: Path, gate: Path | None = None
         (gate / str(os.getpid())).touch()
         while not (gate / OPEN).exists():
             await asyncio.sleep(0.001)
+        await asyncio.sleep(delay)
     try:
         await upgrade_schema(url)
     except Exception:
