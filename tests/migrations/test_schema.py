@@ -185,6 +185,19 @@ async def test_eight_processes_adopt_one_guide_database_at_once(empty_url: str, 
     assert len(await open_store(empty_url).list_checkpoints()) == 500
 
 
+async def test_an_upgrade_waits_for_a_writer_of_a_file_that_it_turns_to_wal(sqlite_path: Path) -> None:
+    """As of one that was a guide's until a moment ago. SQLite itself does not, whatever its timeout."""
+    url = str(sqlite_path)
+    await upgrade_schema(url)
+    await raw.execute(url, "PRAGMA journal_mode = DELETE")
+    async with raw.locked(url):
+        upgrading = asyncio.create_task(upgrade_schema(url))
+        done, _ = await asyncio.wait({upgrading}, timeout=0.3)
+        assert not done
+    await upgrading
+    assert await raw.fetch(url, "PRAGMA journal_mode") == [("wal",)]
+
+
 async def test_tasks_of_one_process_upgrade_at_once(empty_url: str) -> None:
     """Alembic's own state is global; they wait for one another."""
     await asyncio.gather(*(upgrade_schema(empty_url) for _ in range(4)))

@@ -236,7 +236,7 @@ class SQLiteDialect(Dialect):
                 connection.exec_driver_sql(f"BEGIN {mode}")
 
     def _turn_to_wal(self, cursor: DBAPICursor, seconds: float) -> None:
-        """Turn the file to WAL, again for so long as another process is at it: SQLite waits for none here."""
+        """Turn the file to WAL, again for so long as another process writes: SQLite waits for none here, only for readers."""
         deadline = time.monotonic() + seconds
         while True:
             try:
