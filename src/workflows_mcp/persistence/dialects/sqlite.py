@@ -236,7 +236,7 @@ class SQLiteDialect(Dialect):
                 connection.exec_driver_sql(f"BEGIN {mode}")
 
     def _turn_to_wal(self, cursor: DBAPICursor, seconds: float) -> None:
-        """Turn the file to WAL, again for so long as another process writes: SQLite waits for none here, only for readers."""
+        """Turn the file to WAL, again for so long as another process writes: SQLite waits for readers only."""
         deadline = time.monotonic() + seconds
         while True:
             try:
