@@ -30,13 +30,13 @@ async def check(place: Place, effort: Effort) -> Verdict:
     verdict = Verdict({"races": 0, "processes": 0, "kills": 0, "failures": 0})
     chance = effort.chance()
     harness = _Harness(place, verdict, chance)
-    for number in range(effort.of(12, 2)):
+    for number in range(effort.of(10, 2)):
         await harness.race(has_rows=bool(number % 2), kills={})
     steps = await harness.count_steps()
     verdict.require(steps > 20, f"an upgrade has only {steps} steps that it can be killed at")
     for step in range(1, steps + 1) if not effort.is_quick else chance.sample(range(1, steps + 1), 4):
         await harness.kill_at(step)
-    for number in range(effort.of(8, 1)):
+    for number in range(effort.of(6, 1)):
         victims = {place: chance.randint(1, steps) for place in range(_PROCESSES // 2)}
         await harness.race(has_rows=bool(number % 2), kills=victims)
     return verdict
