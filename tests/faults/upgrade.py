@@ -34,7 +34,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
         await harness.race(has_rows=bool(number % 2), kills={})
     steps = await harness.count_steps()
     verdict.require(steps > 20, f"an upgrade has only {steps} steps that it can be killed at")
-    for step in range(1, steps + 1) if not effort.is_quick else chance.sample(range(1, steps + 1), 4):
+    for step in range(1, steps + 1) if not effort.is_quick else chance.sample(range(1, steps + 1), 3):
         await harness.kill_at(step)
     for number in range(effort.of(6, 1)):
         victims = {place: chance.randint(1, steps) for place in range(_PROCESSES // 2)}
