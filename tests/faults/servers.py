@@ -58,6 +58,10 @@ class Server:
 
     async def start(self) -> float:
         """Start it, and wait until it takes connections; when that was, in the event loop's time."""
+        self._launch()
+        return await self._until_up()
+
+    def _launch(self) -> None:
         options = [f"--{name}={value}" for name, value in self._settings.items()]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -68,7 +72,6 @@ class Server:
                 user=_system_user(),
                 cwd=self._folder,
             )
-        return await self._until_up()
 
     async def _until_up(self) -> float:
         loop = asyncio.get_running_loop()

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode
+from urllib.parse import SplitResult, parse_qs, unquote
 
 import asyncpg
 from sqlalchemy import (
@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     text,
 )
+from sqlalchemy.connectors.asyncio import AsyncAdapt_Error
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -42,6 +43,7 @@ from workflows_mcp.persistence.dialects.base import (
     RowsDroppedError,
 )
 from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection
+from workflows_mcp.persistence.dialects.postgresql_hosts import connect, urls_of_hosts
 from workflows_mcp.persistence.dialects.postgresql_saving import (
     Saving,
     arrays_of,
@@ -117,7 +119,7 @@ class PostgreSQLDialect(Dialect):
         options.setdefault("application_name", "workflows-mcp")
         timeout = options.pop("connect_timeout", None)
         self._connect_timeout = None if timeout is None else _positive_seconds("connect_timeout", timeout)
-        self._dsn = url._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)).geturl()
+        self._urls = urls_of_hosts(url, options)
         self.description = _describe(url, options)
         self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(_without_password(url))}"
 
@@ -126,9 +128,9 @@ class PostgreSQLDialect(Dialect):
         deadline = settings.deadline_seconds
         connect_args: dict[str, Any] = {
             "async_creator_fn": functools.partial(
-                asyncpg.connect,
-                self._dsn,
-                timeout=self._connect_timeout or deadline,
+                connect,
+                self._urls,
+                self._connect_timeout or deadline,
                 # Without it, a call to a frozen server cannot be ended in time: its cancellation waits for an answer.
                 command_timeout=None if patient else deadline,
                 server_settings=_server_settings(settings, patient=patient),
@@ -239,13 +241,24 @@ class PostgreSQLDialect(Dialect):
 
     def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`; by SQLSTATE, and by type where the server said nothing."""
-        where = self.description
         cause = _root(error)
         state = getattr(cause, "sqlstate", None)
         if isinstance(state, str):
             return self._explain_state(state)
+        found = self._explain_silence(cause)
+        if found is None and isinstance(error, DBAPIError):
+            return Failure(CheckpointStoreError(f"{self.description} refused a statement ({type(cause).__name__})"))
+        return found
+
+    def _explain_silence(self, cause: BaseException) -> Failure | None:
+        where = self.description
         if isinstance(cause, asyncpg.exceptions.ClientConfigurationError | ValueError):
             return Failure(StoreConfigurationError(f"the URL of {where} holds a setting that the driver refuses"))
+        if isinstance(cause, asyncpg.exceptions.TargetServerAttributeNotMatched):
+            return Failure(
+                StoreUnavailableError(f"no host of {where} is of the kind that target_session_attrs names; try again"),
+                retriable=True,
+            )
         if isinstance(cause, OSError | TimeoutError):
             reason = getattr(cause, "strerror", None) or "timed out"
             return Failure(
@@ -254,8 +267,6 @@ class PostgreSQLDialect(Dialect):
             )
         if isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError):
             return Failure(StoreUnavailableError(f"the connection to {where} was lost; try again"), retriable=True)
-        if isinstance(error, DBAPIError):
-            return Failure(CheckpointStoreError(f"{where} refused a statement ({type(cause).__name__})"))
         return None
 
     def _explain_state(self, state: str) -> Failure:
@@ -335,5 +346,8 @@ def _without_password(url: SplitResult) -> str:
 def _root(error: BaseException) -> BaseException:
     """The driver's own error beneath SQLAlchemy's."""
     if isinstance(error, DBAPIError) and error.orig is not None:
-        return error.orig.__cause__ or error.orig
+        error = error.orig
+    # SQLAlchemy's stand-in for it, which comes bare when a connection is opened outside of its engine's own calls.
+    if isinstance(error, AsyncAdapt_Error) and error.__cause__ is not None:
+        return error.__cause__
     return error
