@@ -87,17 +87,19 @@ class HeldConnection(ABC):
 
     Attributes:
         is_usable: False when a call failed and what it left behind is unknown: to be abandoned.
+        may_still_write: Whether it is not usable, and a statement that writes may be carried out even after that.
     """
 
     def __init__(self) -> None:
         self.is_usable = True
+        self.may_still_write = False
 
     @abstractmethod
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """Insert or replace some rows, all that their fences let pass or none, durably.
 
-        However it ends, no row is written after that, unless the call was cancelled. What was written is in the
-        database that the URL names; if it is not, that is an error.
+        However it ends, no row is written after that, unless the call was cancelled or this connection
+        `may_still_write`. What was written is in the database that the URL names; if it is not, that is an error.
 
         Args:
             rows: No id stands twice among them, be it a row's own or that of the one it follows.
@@ -129,6 +131,9 @@ class HeldConnection(ABC):
     @abstractmethod
     async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """The same for a statement that returns what it changed; all of its rows."""
+
+    async def end(self, lost: "HeldConnection") -> None:  # noqa: B027 - for those that need it
+        """See to it that a connection which was abandoned writes nothing any more; of the same kind as this one."""
 
     @abstractmethod
     def abandon(self) -> asyncio.Future[Any] | None:

@@ -42,7 +42,7 @@ from workflows_mcp.persistence.dialects.base import (
     Row,
     RowsDroppedError,
 )
-from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection
+from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection, hold
 from workflows_mcp.persistence.dialects.postgresql_hosts import connect, urls_of_hosts
 from workflows_mcp.persistence.dialects.postgresql_saving import (
     Saving,
@@ -222,6 +222,7 @@ class PostgreSQLDialect(Dialect):
             # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
             # the setting on to others, and nothing is prepared there.
             await driver.execute(_BY_INDEX)
+            return await hold(driver, Saving(saving), settings.deadline_seconds)
         return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
 
     def database_bytes(self) -> Executable:
