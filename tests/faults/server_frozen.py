@@ -119,7 +119,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
         for name in ("saved", "next", "free", "leased", "head"):
             await store.delete_checkpoint(name)
         (await audit(store, acknowledged)).tell(verdict)
-        rounds = effort.of(10, 1)
+        rounds = effort.of(3, 1)
         overwritten = 0
         for _ in range(rounds):
             overwritten += await _freeze_saver(server, settings, times)

@@ -329,9 +329,12 @@ class Database:
         if self._is_checked:
             return
         await connection.run_sync(self._check, self.dialect)
-        weakness = None if self._owns_engine else await self.dialect.find_weakness(connection)
+        # A connection of our own is set up so that it has none, but through PgBouncer, which does not let us.
+        is_ours = self._owns_engine and not self.settings.pgbouncer
+        weakness = None if is_ours else await self.dialect.find_weakness(connection)
         if weakness is not None and not self._is_checked:
-            _log.warning("the engine that was passed in for %s: %s", self.description, weakness)
+            what = "PgBouncer's way to" if self._owns_engine else "the engine that was passed in for"
+            _log.warning("%s %s: %s", what, self.description, weakness)
         self._is_checked = True
 
     def _refuse_misuse(self) -> None:

@@ -158,7 +158,12 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         return await self._database.change(query) > 0
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """See `CheckpointStore.delete_checkpoint`."""
+        """See `CheckpointStore.delete_checkpoint`.
+
+        When the connection was lost during the call, and it was repeated, it may have been this very call that deleted
+        what is then found to be absent. The same goes for the numbers that `delete_run`, `cleanup_expired` and
+        `trim_per_workflow` return.
+        """
         statement = statements.remove(check_name("checkpoint_id", checkpoint_id))
         return await self._database.change(statement) > 0
 

@@ -74,6 +74,10 @@ Without these ways to join, it fetches what a batch names row by row, and so loc
 hash, the rows of a small table came, and were locked, as they lay there.
 """
 
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+"""Acknowledged means durable, whatever a database's or a user's default is. What waits for less than a standby, or for
+more, stays as somebody has chosen it."""
+
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
 
@@ -221,7 +225,7 @@ class PostgreSQLDialect(Dialect):
             # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
             # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
             # the setting on to others, and nothing is prepared there.
-            await driver.execute(_BY_INDEX)
+            await driver.execute(f"{_BY_INDEX}; {_DURABLE}")
             return await hold(driver, Saving(saving), settings.deadline_seconds)
         return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
 
@@ -232,9 +236,9 @@ class PostgreSQLDialect(Dialect):
     async def find_weakness(self, connection: AsyncConnection) -> str | None:
         """See `Dialect.find_weakness`."""
         level = (await connection.execute(text("SELECT current_setting('synchronous_commit')"))).scalar_one()
-        return (
-            "synchronous_commit is off, so that a crash may lose acknowledged checkpoints" if level == "off" else None
-        )
+        if level != "off":
+            return None
+        return "synchronous_commit is off, so that a crash may lose acknowledged checkpoints"
 
     def vacuum_statements(self) -> Iterable[str]:
         """Make the space of deleted rows usable again and refresh statistics."""
