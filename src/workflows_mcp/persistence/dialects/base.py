@@ -23,6 +23,7 @@ __all__ = [
     "HeldConnection",
     "Row",
     "RowsDroppedError",
+    "RowsLockedError",
     "are_fenced",
     "fenced",
 ]
@@ -55,6 +56,20 @@ class RowsDroppedError(CheckpointStoreError):
 
     Callers get an error that names their own checkpoint instead: which row it was is found when each is saved alone.
     """
+
+
+class RowsLockedError(Exception):
+    """A statement was taken back, since somebody else has locked rows for longer than it is good to wait for.
+
+    Not for callers: the writer lets others go on, and tries again.
+
+    Attributes:
+        ids: Of the rows.
+    """
+
+    def __init__(self, ids: Collection[str] = ()) -> None:
+        super().__init__("somebody else has locked rows")
+        self.ids = frozenset(ids)
 
 
 class Compiled(NamedTuple):
@@ -106,6 +121,9 @@ class HeldConnection(ABC):
 
         Returns:
             The ids of the rows that were written.
+
+        Raises:
+            RowsLockedError: It would have waited for somebody else's locks on these rows, and wrote none.
         """
 
     def begin_save(self, row: Row, then: Then[Collection[str]]) -> bool:  # noqa: ARG002 - for those who can
@@ -126,7 +144,11 @@ class HeldConnection(ABC):
 
     @abstractmethod
     async def change(self, sql: str, values: Sequence[Any]) -> int:
-        """Run one statement that writes, durably; returns how many rows it changed."""
+        """Run one statement that writes, durably; returns how many rows it changed.
+
+        Raises:
+            RowsLockedError: It would have waited for somebody else's locks, and changed nothing.
+        """
 
     @abstractmethod
     async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
@@ -249,11 +271,14 @@ class Dialect(ABC):
         """What that parameter is given."""
 
     @abstractmethod
-    async def hold(self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings) -> HeldConnection:
+    async def hold(
+        self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings, *, is_shared: bool = False
+    ) -> HeldConnection:
         """Open a connection that is held; it takes up no place in the engine's pool.
 
         Args:
             engine: What `create_engine` made of the settings.
             saving: What the statements of `saving` compile to.
             settings: Whose deadline is also that of a statement.
+            is_shared: Whether others wait behind one that waits for a lock, where that is on a row alone.
         """

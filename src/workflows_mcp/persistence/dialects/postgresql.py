@@ -52,6 +52,7 @@ from workflows_mcp.persistence.dialects.postgresql_saving import (
     save_many_fenced,
     save_one,
     save_one_fenced,
+    those_locked,
 )
 from workflows_mcp.settings import Settings
 
@@ -77,6 +78,10 @@ hash, the rows of a small table came, and were locked, as they lay there.
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 """Acknowledged means durable, whatever a database's or a user's default is. What waits for less than a standby, or for
 more, stays as somebody has chosen it."""
+
+_LOCK_SECONDS = 0.1
+"""How long a commit waits for a row that somebody else has locked, before the other rows go on without it. Other
+savers' commits, which lock rows too, are over sooner."""
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
@@ -191,6 +196,7 @@ class PostgreSQLDialect(Dialect):
             "many": save_many(table, place),
             "one_fenced": save_one_fenced(table, place),
             "many_fenced": save_many_fenced(table, place),
+            "those_locked": those_locked(table),
         }
 
     async def save(
@@ -216,18 +222,23 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.any_value`."""
         return list(values)
 
-    async def hold(self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings) -> HeldConnection:
+    async def hold(
+        self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings, *, is_shared: bool = False
+    ) -> HeldConnection:
         """See `Dialect.hold`."""
         made = await engine.raw_connection()
         driver = cast("asyncpg.Connection", made.driver_connection)
         made.detach()
-        if not settings.pgbouncer:
-            # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
-            # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
-            # the setting on to others, and nothing is prepared there.
-            await driver.execute(f"{_BY_INDEX}; {_DURABLE}")
-            return await hold(driver, Saving(saving), settings.deadline_seconds)
-        return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
+        if settings.pgbouncer:
+            return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
+        # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
+        # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
+        # the settings on to others, and nothing is prepared there.
+        await driver.execute(f"{_BY_INDEX}; {_DURABLE}")
+        if is_shared:
+            patience = min(_LOCK_SECONDS, settings.deadline_seconds)
+            await driver.execute(f"SET lock_timeout = {round(patience * 1000)}")
+        return await hold(driver, Saving(saving), settings.deadline_seconds, is_shared=is_shared)
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""

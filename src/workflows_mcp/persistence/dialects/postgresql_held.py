@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from workflows_mcp.persistence.dialects.base import HeldConnection, Row
+from workflows_mcp.persistence.dialects.base import FencedRow, HeldConnection, Row, RowsLockedError
 from workflows_mcp.persistence.dialects.postgresql_saving import Saving
 
 __all__ = ["HeldPostgreSQLConnection", "hold"]
@@ -30,13 +30,15 @@ _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AN
 """A user may end processes of their own. With its start a process's id means this one, on this server, alone."""
 
 
-async def hold(connection: asyncpg.Connection, saving: Saving, patience: float) -> "HeldPostgreSQLConnection":
+async def hold(
+    connection: asyncpg.Connection, saving: Saving, patience: float, *, is_shared: bool
+) -> "HeldPostgreSQLConnection":
     """Take a connection whose process at the server can be found by others."""
     process: Sequence[Any] | None = None
     with contextlib.suppress(asyncpg.SyntaxOrAccessError):  # of a server that only resembles PostgreSQL
         for found in await connection.fetch(_WHO):
             process = tuple(found)
-    return HeldPostgreSQLConnection(connection, saving, patience, process)
+    return HeldPostgreSQLConnection(connection, saving, patience, process, is_shared=is_shared)
 
 
 class HeldPostgreSQLConnection(HeldConnection):
@@ -50,12 +52,20 @@ class HeldPostgreSQLConnection(HeldConnection):
         saving: Chooses the statements that save.
         patience: After how many seconds the server ends a statement by itself.
         process: See there.
+        is_shared: See `Dialect.hold`.
     """
 
     def __init__(
-        self, connection: asyncpg.Connection, saving: Saving, patience: float, process: Sequence[Any] | None = None
+        self,
+        connection: asyncpg.Connection,
+        saving: Saving,
+        patience: float,
+        process: Sequence[Any] | None = None,
+        *,
+        is_shared: bool = False,
     ) -> None:
         super().__init__()
+        self._is_shared = is_shared
         self.process = process
         self._saving = saving
         self._connection = connection
@@ -66,7 +76,18 @@ class HeldPostgreSQLConnection(HeldConnection):
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """See `HeldConnection.save`."""
         sql, values = self._saving.of(rows)
-        written = await self._write(self._connection.fetch, sql, values)
+        try:
+            written = await self._write(self._connection.fetch, sql, values)
+        except asyncpg.LockNotAvailableError:
+            if not self._is_shared:
+                raise
+            ids = {row[0] for row in rows} | {row[1] for row in rows if type(row) is FencedRow and row[1] is not None}
+            locked = {
+                row[0] for row in await self._call(self._connection.fetch, self._saving.those_locked, [list(ids)])
+            }
+            if not locked:  # any more; or it is the whole table
+                raise
+            raise RowsLockedError(locked) from None
         return {row[0] for row in written}
 
     async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
@@ -84,12 +105,20 @@ class HeldPostgreSQLConnection(HeldConnection):
 
     async def change(self, sql: str, values: Sequence[Any]) -> int:
         """See `HeldConnection.change`. The server's answer ends with the number of rows, as in `DELETE 5`."""
-        answer = await self._write(self._connection.execute, sql, values)
+        answer = await self._change(self._connection.execute, sql, values)
         return int(answer.rpartition(" ")[2])
 
     async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """See `HeldConnection.fetch_changed`."""
-        return cast("Sequence[Row]", await self._write(self._connection.fetch, sql, values))
+        return cast("Sequence[Row]", await self._change(self._connection.fetch, sql, values))
+
+    async def _change(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
+        try:
+            return await self._write(method, sql, values)
+        except asyncpg.LockNotAvailableError:
+            if not self._is_shared:
+                raise
+            raise RowsLockedError from None
 
     async def _write(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
         """Call, and leave no statement that may still be carried out: later ones must not be overwritten by it.
