@@ -242,7 +242,7 @@ async def test_a_server_that_is_not_there_is_unavailable(url: str) -> None:
         ("postgresql://u@/d?host=a:1&host=b:2", ["postgresql://u@/d?host=a%3A1", "postgresql://u@/d?host=b%3A2"]),
         ("postgresql://a,b/d?port=1,2", ["postgresql://a/d?port=1", "postgresql://b/d?port=2"]),
         ("postgresql://[::1]:1,b/d?port=3", ["postgresql://[::1]:1/d?port=3", "postgresql://b/d?port=3"]),
-        ("postgresql:///d?host=/run/pg", ["postgresql:/d?host=/run/pg"]),
+        ("postgresql:///d?host=/run/pg", ["postgresql:/d?host=%2Frun%2Fpg"]),
         (
             "postgresql://a,b/d?target_session_attrs=prefer-standby",
             ["postgresql://a,b/d?target_session_attrs=prefer-standby"],
