@@ -702,6 +702,47 @@ async def test_other_work_on_a_row_that_somebody_has_locked_holds_up_no_save(
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
+async def test_the_last_of_what_is_done_to_an_id_stays_whoever_locks_what(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """Saves and deletions of some ids, of which some callers leave, while somebody locks one row after the other."""
+    store = open_store()
+    chance = random.Random(5)
+    names = [f"{n}" for n in range(6)]
+    await save_all(store, [make_state(name, context={"version": 0}) for name in names])
+
+    async def lock_for_ever() -> None:
+        while True:
+            async with locked(database_url, row_lock(chance.choice(names))):
+                await asyncio.sleep(chance.uniform(0, 0.3))
+
+    locking = asyncio.create_task(lock_for_ever())
+    last: dict[str, int | None] = {}
+    calls: list[asyncio.Task[Any]] = []
+    for version in range(1, 400):
+        name = chance.choice(names)
+        last[name] = None if chance.random() < 0.1 else version
+        change = (
+            store.delete_checkpoint(name)
+            if last[name] is None
+            else store.save_checkpoint(make_state(name, context={"version": version}))
+        )
+        calls.append(asyncio.create_task(change))
+        await asyncio.sleep(chance.uniform(0, 0.01))
+        if chance.random() < 0.1:
+            calls[-1].cancel()
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    locking.cancel()
+    await asyncio.wait({locking})
+    assert not [one for one in found if isinstance(one, Exception)]
+    await store.close()
+    async with SQLAlchemyCheckpointStore(database_url) as another:
+        for name, expected in last.items():
+            loaded = await another.load_checkpoint(name)
+            assert (None if loaded is None else loaded.context["version"]) == expected, name
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
 async def test_a_server_that_became_read_only_is_left(open_store: OpenStore) -> None:
     """As after a failover: the save is made over a new connection, which finds the new primary."""
     store = open_store(deadline_seconds=2)

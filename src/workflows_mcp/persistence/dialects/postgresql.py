@@ -234,11 +234,15 @@ class PostgreSQLDialect(Dialect):
         # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
         # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
         # the settings on to others, and nothing is prepared there.
-        await driver.execute(f"{_BY_INDEX}; {_DURABLE}")
+        wanted = [_BY_INDEX, _DURABLE]
         if is_shared:
-            patience = min(_LOCK_SECONDS, settings.deadline_seconds)
-            await driver.execute(f"SET lock_timeout = {round(patience * 1000)}")
-        return await hold(driver, Saving(saving), settings.deadline_seconds, is_shared=is_shared)
+            wanted.append(f"SET lock_timeout = {round(min(_LOCK_SECONDS, settings.deadline_seconds) * 1000)}")
+        try:
+            await driver.execute("; ".join(wanted))
+            return await hold(driver, Saving(saving), settings.deadline_seconds, is_shared=is_shared)
+        except BaseException:
+            driver.terminate()  # the pool does not know it any more
+            raise
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""
