@@ -31,7 +31,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
         await acknowledged.grown(0)
         crashes = effort.of(12, 2)
         for number in range(crashes):
-            await asyncio.sleep(chance.uniform(0.1, effort.of(1.5, 0.2)))
+            await asyncio.sleep(chance.uniform(0.1, effort.of(1.0, 0.2)))
             await server.crash()
             # Every other time for longer than the savers' calls wait, who then are told.
             share = chance.uniform(0, 0.4) if number % 2 else chance.uniform(1.1, 1.6)
