@@ -6,6 +6,7 @@ straight to the driver. Long queries, and all calls to an engine of somebody els
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
@@ -80,7 +81,9 @@ class Database:
         self._check = check
         self._is_checked = False
         self._saving_sql = {name: self.compiler.statement(one) for name, one in statements.saving(self.dialect).items()}
-        self._saving, self._reading = Line(self._hold, self._misuse), Line(self._hold, self._misuse)
+        self._saving, self._reading = (
+            Line(functools.partial(self._hold, is_shared=is_shared), self._misuse) for is_shared in (True, False)
+        )
         self._retry = Retry(self._explain, self._too_late)
         self._payloads = statements.payloads(self.dialect)
         self._reader = Reader(
@@ -94,6 +97,7 @@ class Database:
             self._begin_commit,
             deadline_seconds=self.settings.deadline_seconds,
             too_late=self._too_late,
+            locked=self._locked,
             refused=self._refused,
         )
         self._reads = 0
@@ -162,8 +166,12 @@ class Database:
 
         return await self.run(work)
 
-    async def change(self, query: Query) -> int:
+    async def change(self, query: Query, *, keys: Collection[str] | None = None) -> int:
         """Run one statement that writes, in its turn among the saves; returns how many rows it changed.
+
+        Args:
+            query: The statement.
+            keys: See `Writer.run`.
 
         Raises:
             CheckpointStoreError: The error, in the project's terms.
@@ -171,20 +179,25 @@ class Database:
         self._refuse_misuse()
         if self._owns_engine:
             sql, values = self.compiler.query(query)
-            return await self._writer.run(lambda deadline: self._write(deadline, lambda held: held.change(sql, values)))
+            return await self._writer.run(
+                lambda deadline: self._write(deadline, lambda held: held.change(sql, values)), keys
+            )
 
         async def work(connection: AsyncConnection) -> int:
             sql, values = self.compiler.query(query)
             return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
 
-        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)))
+        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)), keys)
 
-    async def fetch_changed(self, make: Callable[[bool], Query]) -> Sequence[Sequence[Any]]:
+    async def fetch_changed(
+        self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None
+    ) -> Sequence[Sequence[Any]]:
         """Run one statement that writes, in its turn among the saves; returns the rows that it returns.
 
         Args:
             make: Makes the statement when its turn has come. It is told whether an earlier one may have been carried
                 out though nobody knows, since the connection was lost.
+            keys: See `Writer.run`.
 
         Raises:
             CheckpointStoreError: The error, in the project's terms.
@@ -205,8 +218,8 @@ class Database:
             return (await connection.exec_driver_sql(sql, tuple(values))).all()
 
         if self._owns_engine:
-            return await self._writer.run(lambda deadline: self._write(deadline, attempt))
-        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)))
+            return await self._writer.run(lambda deadline: self._write(deadline, attempt), keys)
+        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)), keys)
 
     async def run(self, work: Work[T]) -> T:
         """Do some work on a connection within the deadline.
@@ -317,21 +330,24 @@ class Database:
             await self._check_once(connection)
             return await work(connection)
 
-    async def _hold(self) -> HeldConnection:
+    async def _hold(self, *, is_shared: bool) -> HeldConnection:
         """Open a connection of our own, made by SQLAlchemy, but not the pool's any more."""
         if not self._is_checked:
             async with self.engine.connect() as connection:
                 await self._check_once(connection)
-        return await self.dialect.hold(self.engine, self._saving_sql, self.settings)
+        return await self.dialect.hold(self.engine, self._saving_sql, self.settings, is_shared=is_shared)
 
     async def _check_once(self, connection: AsyncConnection) -> None:
         """Look at the database before it is first used, on the same connection and within the same deadline."""
         if self._is_checked:
             return
         await connection.run_sync(self._check, self.dialect)
-        weakness = None if self._owns_engine else await self.dialect.find_weakness(connection)
+        # A connection of our own is set up so that it has none, but through PgBouncer, which does not let us.
+        is_ours = self._owns_engine and not self.settings.pgbouncer
+        weakness = None if is_ours else await self.dialect.find_weakness(connection)
         if weakness is not None and not self._is_checked:
-            _log.warning("the engine that was passed in for %s: %s", self.description, weakness)
+            what = "PgBouncer's way to" if self._owns_engine else "the engine that was passed in for"
+            _log.warning("%s %s: %s", what, self.description, weakness)
         self._is_checked = True
 
     def _refuse_misuse(self) -> None:
@@ -363,6 +379,9 @@ class Database:
         return StoreUnavailableError(
             f"{self.description} did not answer within {self.settings.deadline_seconds:g} s; try again"
         )
+
+    def _locked(self) -> StoreUnavailableError:
+        return StoreUnavailableError(f"somebody holds a lock in {self.description} for too long; try again")
 
     def _refused(self, checkpoint_id: str, fence: Fence | None) -> CheckpointStoreError:
         if fence is not None:

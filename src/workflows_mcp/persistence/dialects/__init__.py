@@ -17,6 +17,7 @@ from workflows_mcp.persistence.dialects.base import (
     HeldConnection,
     Row,
     RowsDroppedError,
+    RowsLockedError,
     are_fenced,
     fenced,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "HeldConnection",
     "Row",
     "RowsDroppedError",
+    "RowsLockedError",
     "Then",
     "are_fenced",
     "dialect_for",

@@ -23,6 +23,7 @@ __all__ = [
     "HeldConnection",
     "Row",
     "RowsDroppedError",
+    "RowsLockedError",
     "are_fenced",
     "fenced",
 ]
@@ -57,6 +58,20 @@ class RowsDroppedError(CheckpointStoreError):
     """
 
 
+class RowsLockedError(Exception):
+    """A statement was taken back, since somebody else has locked rows for longer than it is good to wait for.
+
+    Not for callers: the writer lets others go on, and tries again.
+
+    Attributes:
+        ids: Of the rows.
+    """
+
+    def __init__(self, ids: Collection[str] = ()) -> None:
+        super().__init__("somebody else has locked rows")
+        self.ids = frozenset(ids)
+
+
 class Compiled(NamedTuple):
     """A statement as the driver takes it, and the names of its parameters in their order."""
 
@@ -87,23 +102,28 @@ class HeldConnection(ABC):
 
     Attributes:
         is_usable: False when a call failed and what it left behind is unknown: to be abandoned.
+        may_still_write: Whether it is not usable, and a statement that writes may be carried out even after that.
     """
 
     def __init__(self) -> None:
         self.is_usable = True
+        self.may_still_write = False
 
     @abstractmethod
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """Insert or replace some rows, all that their fences let pass or none, durably.
 
-        However it ends, no row is written after that, unless the call was cancelled. What was written is in the
-        database that the URL names; if it is not, that is an error.
+        However it ends, no row is written after that, unless the call was cancelled or this connection
+        `may_still_write`. What was written is in the database that the URL names; if it is not, that is an error.
 
         Args:
             rows: No id stands twice among them, be it a row's own or that of the one it follows.
 
         Returns:
             The ids of the rows that were written.
+
+        Raises:
+            RowsLockedError: It would have waited for somebody else's locks on these rows, and wrote none.
         """
 
     def begin_save(self, row: Row, then: Then[Collection[str]]) -> bool:  # noqa: ARG002 - for those who can
@@ -124,11 +144,18 @@ class HeldConnection(ABC):
 
     @abstractmethod
     async def change(self, sql: str, values: Sequence[Any]) -> int:
-        """Run one statement that writes, durably; returns how many rows it changed."""
+        """Run one statement that writes, durably; returns how many rows it changed.
+
+        Raises:
+            RowsLockedError: It would have waited for somebody else's locks, and changed nothing.
+        """
 
     @abstractmethod
     async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """The same for a statement that returns what it changed; all of its rows."""
+
+    async def end(self, lost: "HeldConnection") -> None:  # noqa: B027 - for those that need it
+        """See to it that a connection which was abandoned writes nothing any more; of the same kind as this one."""
 
     @abstractmethod
     def abandon(self) -> asyncio.Future[Any] | None:
@@ -244,11 +271,14 @@ class Dialect(ABC):
         """What that parameter is given."""
 
     @abstractmethod
-    async def hold(self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings) -> HeldConnection:
+    async def hold(
+        self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings, *, is_shared: bool = False
+    ) -> HeldConnection:
         """Open a connection that is held; it takes up no place in the engine's pool.
 
         Args:
             engine: What `create_engine` made of the settings.
             saving: What the statements of `saving` compile to.
             settings: Whose deadline is also that of a statement.
+            is_shared: Whether others wait behind one that waits for a lock, where that is on a row alone.
         """

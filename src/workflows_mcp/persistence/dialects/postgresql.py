@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode
+from urllib.parse import SplitResult, parse_qs, unquote
 
 import asyncpg
 from sqlalchemy import (
@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     text,
 )
+from sqlalchemy.connectors.asyncio import AsyncAdapt_Error
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -41,7 +42,8 @@ from workflows_mcp.persistence.dialects.base import (
     Row,
     RowsDroppedError,
 )
-from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection
+from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection, hold
+from workflows_mcp.persistence.dialects.postgresql_hosts import connect, urls_of_hosts
 from workflows_mcp.persistence.dialects.postgresql_saving import (
     Saving,
     arrays_of,
@@ -50,6 +52,7 @@ from workflows_mcp.persistence.dialects.postgresql_saving import (
     save_many_fenced,
     save_one,
     save_one_fenced,
+    those_locked,
 )
 from workflows_mcp.settings import Settings
 
@@ -71,6 +74,14 @@ _BY_INDEX = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mer
 Without these ways to join, it fetches what a batch names row by row, and so locks it in the batch's order; joined by
 hash, the rows of a small table came, and were locked, as they lay there.
 """
+
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+"""Acknowledged means durable, whatever a database's or a user's default is. What waits for less than a standby, or for
+more, stays as somebody has chosen it."""
+
+_LOCK_SECONDS = 0.1
+"""How long a commit waits for a row that somebody else has locked, before the other rows go on without it. Other
+savers' commits, which lock rows too, are over sooner."""
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
@@ -117,7 +128,7 @@ class PostgreSQLDialect(Dialect):
         options.setdefault("application_name", "workflows-mcp")
         timeout = options.pop("connect_timeout", None)
         self._connect_timeout = None if timeout is None else _positive_seconds("connect_timeout", timeout)
-        self._dsn = url._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)).geturl()
+        self._urls = urls_of_hosts(url, options)
         self.description = _describe(url, options)
         self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(_without_password(url))}"
 
@@ -126,9 +137,9 @@ class PostgreSQLDialect(Dialect):
         deadline = settings.deadline_seconds
         connect_args: dict[str, Any] = {
             "async_creator_fn": functools.partial(
-                asyncpg.connect,
-                self._dsn,
-                timeout=self._connect_timeout or deadline,
+                connect,
+                self._urls,
+                self._connect_timeout or deadline,
                 # Without it, a call to a frozen server cannot be ended in time: its cancellation waits for an answer.
                 command_timeout=None if patient else deadline,
                 server_settings=_server_settings(settings, patient=patient),
@@ -185,6 +196,7 @@ class PostgreSQLDialect(Dialect):
             "many": save_many(table, place),
             "one_fenced": save_one_fenced(table, place),
             "many_fenced": save_many_fenced(table, place),
+            "those_locked": those_locked(table),
         }
 
     async def save(
@@ -210,17 +222,27 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.any_value`."""
         return list(values)
 
-    async def hold(self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings) -> HeldConnection:
+    async def hold(
+        self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings, *, is_shared: bool = False
+    ) -> HeldConnection:
         """See `Dialect.hold`."""
         made = await engine.raw_connection()
         driver = cast("asyncpg.Connection", made.driver_connection)
         made.detach()
-        if not settings.pgbouncer:
-            # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
-            # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
-            # the setting on to others, and nothing is prepared there.
-            await driver.execute(_BY_INDEX)
-        return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
+        if settings.pgbouncer:
+            return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
+        # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
+        # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
+        # the settings on to others, and nothing is prepared there.
+        wanted = [_BY_INDEX, _DURABLE]
+        if is_shared:
+            wanted.append(f"SET lock_timeout = {round(min(_LOCK_SECONDS, settings.deadline_seconds) * 1000)}")
+        try:
+            await driver.execute("; ".join(wanted))
+            return await hold(driver, Saving(saving), settings.deadline_seconds, is_shared=is_shared)
+        except BaseException:
+            driver.terminate()  # the pool does not know it any more
+            raise
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""
@@ -229,9 +251,9 @@ class PostgreSQLDialect(Dialect):
     async def find_weakness(self, connection: AsyncConnection) -> str | None:
         """See `Dialect.find_weakness`."""
         level = (await connection.execute(text("SELECT current_setting('synchronous_commit')"))).scalar_one()
-        return (
-            "synchronous_commit is off, so that a crash may lose acknowledged checkpoints" if level == "off" else None
-        )
+        if level != "off":
+            return None
+        return "synchronous_commit is off, so that a crash may lose acknowledged checkpoints"
 
     def vacuum_statements(self) -> Iterable[str]:
         """Make the space of deleted rows usable again and refresh statistics."""
@@ -239,7 +261,6 @@ class PostgreSQLDialect(Dialect):
 
     def explain(self, error: Exception) -> Failure | None:  # noqa: PLR0911 - a case after the other
         """See `Dialect.explain`; by SQLSTATE, and by type where the server said nothing."""
-        where = self.description
         cause = _root(error)
         if isinstance(cause, asyncpg.exceptions.InvalidCachedStatementError):
             # Somebody has changed the table's columns. SQLAlchemy now forgets the statements that it had prepared, on
@@ -251,8 +272,20 @@ class PostgreSQLDialect(Dialect):
         state = getattr(cause, "sqlstate", None)
         if isinstance(state, str):
             return self._explain_state(state)
+        found = self._explain_silence(cause)
+        if found is None and isinstance(error, DBAPIError):
+            return Failure(CheckpointStoreError(f"{self.description} refused a statement ({type(cause).__name__})"))
+        return found
+
+    def _explain_silence(self, cause: BaseException) -> Failure | None:
+        where = self.description
         if isinstance(cause, asyncpg.exceptions.ClientConfigurationError | ValueError):
             return Failure(StoreConfigurationError(f"the URL of {where} holds a setting that the driver refuses"))
+        if isinstance(cause, asyncpg.exceptions.TargetServerAttributeNotMatched):
+            return Failure(
+                StoreUnavailableError(f"no host of {where} is of the kind that target_session_attrs names; try again"),
+                retriable=True,
+            )
         if isinstance(cause, OSError | TimeoutError):
             reason = getattr(cause, "strerror", None) or "timed out"
             return Failure(
@@ -261,8 +294,6 @@ class PostgreSQLDialect(Dialect):
             )
         if isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError):
             return Failure(StoreUnavailableError(f"the connection to {where} was lost; try again"), retriable=True)
-        if isinstance(error, DBAPIError):
-            return Failure(CheckpointStoreError(f"{where} refused a statement ({type(cause).__name__})"))
         return None
 
     def _explain_state(self, state: str) -> Failure:
@@ -342,5 +373,8 @@ def _without_password(url: SplitResult) -> str:
 def _root(error: BaseException) -> BaseException:
     """The driver's own error beneath SQLAlchemy's."""
     if isinstance(error, DBAPIError) and error.orig is not None:
-        return error.orig.__cause__ or error.orig
+        error = error.orig
+    # SQLAlchemy's stand-in for it, which comes bare when a connection is opened outside of its engine's own calls.
+    if isinstance(error, AsyncAdapt_Error) and error.__cause__ is not None:
+        return error.__cause__
     return error

@@ -160,6 +160,8 @@ class SQLiteDialect(Dialect):
         engine: AsyncEngine,  # noqa: ARG002 - its connections are aiosqlite's
         saving: Mapping[str, Compiled],
         settings: Settings,
+        *,
+        is_shared: bool = False,  # noqa: ARG002 - it knows no locks on rows
     ) -> HeldConnection:
         """See `Dialect.hold`."""
         blocking = create_engine(self._url("sqlite"), **self._options(_BUSY_SECONDS), poolclass=NullPool)
