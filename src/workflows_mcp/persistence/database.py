@@ -21,6 +21,7 @@ from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, Then, dialect_for
+from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.retry import Retry
@@ -46,7 +47,7 @@ def describe_database(url: str) -> str:
     return dialect_for(url).description
 
 
-class Database:
+class Database(Inherited):
     """An engine, and calls to it that end in time with a result or an error of this project.
 
     Attributes:
@@ -100,6 +101,8 @@ class Database:
         self._no_reads = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._is_inherited = False
+        keep_from_children(self)
 
     @property
     def description(self) -> str:
@@ -115,7 +118,7 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         await self._writer.save(encode)
 
     async def load(self, checkpoint_id: str) -> Sequence[Any] | None:
@@ -145,7 +148,7 @@ class Database:
 
     async def _read(self, call: Callable[[], Awaitable[T]]) -> T:
         """Read in the caller's own task: a held connection is let go of at once when the caller gives up."""
-        self._refuse_misuse()
+        self.refuse_misuse()
         self._reads += 1
         try:
             return await call()
@@ -168,7 +171,7 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         if self._owns_engine:
             sql, values = self.compiler.query(query)
             return await self._writer.run(lambda deadline: self._write(deadline, lambda held: held.change(sql, values)))
@@ -189,7 +192,7 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         first: HeldConnection | AsyncConnection | None = None
 
         async def attempt(held: HeldConnection) -> Sequence[Sequence[Any]]:
@@ -218,7 +221,7 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         deadline = self.settings.deadline_seconds
         until = asyncio.get_running_loop().time() + deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
@@ -231,7 +234,7 @@ class Database:
 
     async def run_patiently(self, work: Work[T]) -> T:
         """Do some work, once and without a deadline, on a connection made for it, outside a transaction."""
-        self._refuse_misuse()
+        self.refuse_misuse()
         engine = self.engine
         if self._owns_engine:
             engine = self.dialect.create_engine(self.settings, patient=True)
@@ -240,7 +243,10 @@ class Database:
             async with engine.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await self._check_once(connection)
-                return await work(connection)
+                whereabouts = await self.dialect.whereabouts(connection)
+                done = await work(connection)
+                self.dialect.require_there(whereabouts)
+                return done
         except Exception as error:
             failure = self._explain(error)
             if failure is None:
@@ -256,6 +262,8 @@ class Database:
         Takes at most the deadline, and a moment: connections that a frozen server does not let go of are left behind.
         """
         self._closed = True
+        if self._is_inherited:
+            return  # its connections are the parent's
         loop = asyncio.get_running_loop()
         if self._loop not in {None, loop}:
             await self._leave()
@@ -313,9 +321,14 @@ class Database:
         return await self._retry.until(deadline, lambda: self._saving.call(work), is_cut_short=False)
 
     async def _work(self, work: Work[T]) -> T:
-        async with self.engine.begin() as connection:
-            await self._check_once(connection)
-            return await work(connection)
+        async with self.engine.connect() as connection:
+            async with connection.begin():
+                await self._check_once(connection)
+                whereabouts = await self.dialect.whereabouts(connection)
+                done = await work(connection)
+            # After the commit, and before the connection is given back: it may be the last one.
+            self.dialect.require_there(whereabouts)
+            return done
 
     async def _hold(self) -> HeldConnection:
         """Open a connection of our own, made by SQLAlchemy, but not the pool's any more."""
@@ -334,7 +347,18 @@ class Database:
             _log.warning("the engine that was passed in for %s: %s", self.description, weakness)
         self._is_checked = True
 
-    def _refuse_misuse(self) -> None:
+    def was_inherited(self) -> list[object]:
+        """See `Inherited`. Engine, event loop and tasks are kept with it, and none of them is used any more."""
+        self._is_inherited = True
+        return []
+
+    def refuse_misuse(self) -> None:
+        """Raise an error when the store is closed, or used where it was not opened."""
+        if self._is_inherited:
+            raise StoreConfigurationError(
+                f"the store of {self.description} was opened in the process that this one was forked from; open one "
+                "in each process"
+            )
         if self._closed:
             raise self._misuse()
         loop = asyncio.get_running_loop()

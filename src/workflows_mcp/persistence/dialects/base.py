@@ -185,6 +185,13 @@ class Dialect(ABC):
     async def find_weakness(self, connection: AsyncConnection) -> str | None:
         """Say what makes a commit on this connection less than durable; None: nothing does."""
 
+    async def whereabouts(self, connection: AsyncConnection) -> object:  # noqa: ARG002 - for files
+        """What a connection, in a transaction, reads and writes, where that can be taken away under it."""
+        return None
+
+    def require_there(self, whereabouts: object) -> None:  # noqa: B027 - nothing can be taken away by default
+        """Raise an error when that is not what the URL names any more."""
+
     @abstractmethod
     def vacuum_statements(self) -> Iterable[str]:
         """What gives space back and refreshes the planner's statistics, to be run outside a transaction."""

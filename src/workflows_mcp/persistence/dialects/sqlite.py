@@ -1,7 +1,6 @@
 """SQLite through aiosqlite and, where that counts, a thread of our own."""
 
 import json
-import os
 import random
 import shlex
 import sqlite3
@@ -39,7 +38,6 @@ from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import (
     CheckpointStoreError,
-    SchemaOutOfDateError,
     StoreConfigurationError,
     StoreFullError,
     StoreUnavailableError,
@@ -52,6 +50,7 @@ from workflows_mcp.persistence.dialects.base import (
     Row,
     are_fenced,
 )
+from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
 from workflows_mcp.persistence.dialects.sqlite_held import HeldSQLiteConnection
 from workflows_mcp.persistence.dialects.sqlite_saving import (
     ASKED,
@@ -106,6 +105,11 @@ _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
 
 _SYNCHRONOUS_FULL = 2
 
+_OPENED = "workflows_sqlite_opened"
+"""Where a pool's connection keeps what it has opened."""
+
+_FILE_NAME = "SELECT file FROM pragma_database_list WHERE name = 'main'"
+
 _WANTS_WAL = """
     SELECT (SELECT journal_mode FROM pragma_journal_mode()) <> 'wal'
        AND (NOT EXISTS (SELECT 1 FROM sqlite_schema)
@@ -123,11 +127,9 @@ class SQLiteDialect(Dialect):
     seconds_between_deletions = 0.025
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = str(path)
         self.description = f"SQLite database {str(path)!r}"
-        self._identity: tuple[int, int] | None = None
         self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(str(path))}"
+        self._file = SQLiteFile(path, description=self.description, upgrade_command=self.upgrade_command)
 
     def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
         """See `Dialect.create_engine`. The file must exist: opening never creates one."""
@@ -151,31 +153,30 @@ class SQLiteDialect(Dialect):
         blocking = create_engine(self._url("sqlite"), **self._options(_BUSY_SECONDS), poolclass=NullPool)
         self._listen(blocking, settings)
 
-        def connect() -> sqlite3.Connection:
+        def connect() -> tuple[sqlite3.Connection, Opened]:
             made = blocking.raw_connection()
-            driver = cast("sqlite3.Connection", made.driver_connection)
+            driver, opened = cast("sqlite3.Connection", made.driver_connection), made.info[_OPENED]
             made.detach()
-            return driver
+            return driver, opened
 
-        held = HeldSQLiteConnection(
-            connect,
-            SavingRows(saving),
-            require_same_file=self._require_same_file,
-            patience=settings.deadline_seconds,
-        )
+        held = HeldSQLiteConnection(connect, self._file, SavingRows(saving), patience=settings.deadline_seconds)
         await held.open()
         return held
 
     def _url(self, driver: str) -> URL:
         # A file: URI, for mode=rw: a database that vanished must be an error, not a new, empty one.
-        return URL.create(driver, database="file:" + quote(str(self.path)), query={"mode": "rw", "uri": "true"})
+        return URL.create(driver, database="file:" + quote(str(self._file.path)), query={"mode": "rw", "uri": "true"})
 
     def _options(self, busy_seconds: float) -> dict[str, Any]:
         """What all engines have in common."""
         return {
             "isolation_level": "AUTOCOMMIT",
             "hide_parameters": True,
-            "connect_args": {"timeout": busy_seconds, "cached_statements": CACHED_STATEMENTS},
+            "connect_args": {
+                "timeout": busy_seconds,
+                "cached_statements": CACHED_STATEMENTS,
+                "factory": self._file.connect,
+            },
         }
 
     def _listen(self, engine: Engine, settings: Settings, *, patient: bool = False) -> None:
@@ -192,10 +193,10 @@ class SQLiteDialect(Dialect):
 
         @event.listens_for(engine, "do_connect")
         def require_file(*_arguments: object) -> None:
-            self._require_file()
+            self._file.require()
 
         @event.listens_for(engine, "connect")
-        def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
             cursor = connection.cursor()
             try:
                 # Lets a file give back space in steps. Works only before the first page is written, or at a VACUUM.
@@ -205,8 +206,12 @@ class SQLiteDialect(Dialect):
                 cursor.execute(_WANTS_WAL, (VERSION_TABLE,))
                 if cursor.fetchall() == [(1,)]:
                     self._turn_to_wal(cursor, _PATIENT_WAL_SECONDS if patient else 0.0)
+                    # Opens the -wal file, which is then looked at.
+                    cursor.execute(_WANTS_WAL, (VERSION_TABLE,))
+                    cursor.fetchall()
                 for pragma in pragmas:
                     cursor.execute(pragma)
+                entry.info[_OPENED] = self._file.opened()
             except BaseException:
                 connection.close()
                 raise
@@ -232,57 +237,25 @@ class SQLiteDialect(Dialect):
             else:
                 return
 
-    def _require_file(self) -> None:
-        """Raise an error that says what to do when there is no such file."""
-        if self.path.is_file():
-            if self._identity is None:
-                self._identity = self._identify()
-            return
-        if self.path.exists():
-            raise StoreConfigurationError(f"{str(self.path)!r} is not a file; name a SQLite database file")
-        self._require_folder()
-        raise SchemaOutOfDateError(f"there is no {self.description} yet; create it with: {self.upgrade_command}")
-
-    def _require_same_file(self) -> None:
-        """Raise an error when the file was deleted or replaced: SQLite goes on writing into the one that is gone."""
-        if self._identity is not None and self._identify() != self._identity:
-            raise StoreConfigurationError(
-                f"{self.description} was deleted or replaced while it was open, and what this call wrote is not in the "
-                "file of that name now; open the store again"
-            )
-
-    def _identify(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self._file)  # noqa: PTH116 - half the time that pathlib takes, at every save
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
-    def _require_folder(self) -> None:
-        if not self.path.parent.is_dir():
-            raise StoreConfigurationError(
-                f"there is no folder {str(self.path.parent)!r} for {self.description}; create it first"
-            )
-
     def create_database(self) -> bool:
-        """Create an empty file that only its owner may read; SQLite gives its -wal file the same mode."""
-        self._require_folder()
-        try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError:
-            return False
-        except OSError as error:
-            reason = error.strerror
-        else:
-            return True
-        raise StoreConfigurationError(f"{self.description} cannot be created: {reason}")
+        """See `Dialect.create_database`."""
+        return self._file.create()
 
     def is_new(self) -> bool:
-        """Whether the file is missing or empty."""
-        try:
-            return not self.path.exists() or (self.path.is_file() and self.path.stat().st_size == 0)
-        except OSError:
-            return False  # what is wrong with it is found, and said, when it is used
+        """See `Dialect.is_new`."""
+        return self._file.is_new()
+
+    async def whereabouts(self, connection: AsyncConnection) -> Opened:
+        """See `Dialect.whereabouts`. Connections of our own were looked at when they were opened."""
+        info = connection.sync_connection.info  # type: ignore[union-attr] # it is open
+        if _OPENED not in info:
+            name = (await connection.exec_driver_sql(_FILE_NAME)).scalar_one()
+            info[_OPENED] = look_at(name)
+        return cast("Opened", info[_OPENED])
+
+    def require_there(self, whereabouts: object) -> None:
+        """See `Dialect.require_there`."""
+        self._file.require_same(cast("Opened", whereabouts))
 
     async def prepare_schema_change(self, connection: AsyncConnection) -> None:
         """Keep what refers to the table by its name: rows with foreign keys, and views, while it is made anew."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, cast
 
 from workflows_mcp.persistence.dialects.base import HeldConnection, Row
+from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile
 from workflows_mcp.persistence.dialects.thread import CallThread, Then
 from workflows_mcp.persistence.dialects.watch import Watch
 
@@ -22,24 +23,24 @@ class HeldSQLiteConnection(HeldConnection):
     """Each call is one trip to the connection's thread and back. A write that is given up is carried out all the same.
 
     Args:
-        connect: Opens the connection; called in the thread, as all that follows.
+        connect: Opens the connection, and says what it has opened; called in the thread, as all that follows.
+        file: Raises an error when what is written goes into a file that nobody will see, or is read from one.
         saving: Saves some rows; the ids that were written.
-        require_same_file: Raises an error when what is written goes into a file that nobody will see.
         patience: After how many seconds a query is given up.
     """
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
+        connect: Callable[[], tuple[sqlite3.Connection, Opened]],
+        file: SQLiteFile,
         saving: Callable[[sqlite3.Connection, Sequence[Row]], Collection[str]],
         *,
-        require_same_file: Callable[[], None],
         patience: float,
     ) -> None:
         super().__init__()
         self._saving = saving
         self._connect = connect
-        self._require_same_file = require_same_file
+        self._file = file
         self._patience = patience
         self._thread = CallThread("workflows-mcp-sqlite")
         self._watch = Watch(self._give_up)
@@ -70,7 +71,9 @@ class HeldSQLiteConnection(HeldConnection):
         """See `HeldConnection.fetch`."""
 
         def work() -> Sequence[Row]:
-            return self._connection.execute(sql, values).fetchall()
+            rows = self._connection.execute(sql, values).fetchall()
+            self._look()
+            return rows
 
         future = self._thread.call(work, can_be_dropped=True)
         self._watch.add(future, future.get_loop().time() + self._patience)
@@ -115,7 +118,8 @@ class HeldSQLiteConnection(HeldConnection):
         return cast("sqlite3.Connection", self._opened)
 
     def _open(self) -> None:
-        self._opened = self._connect()
+        self._opened, self._files = self._connect()
+        self._look = self._file.looking(self._files)
 
     def _close(self) -> None:
         if self._opened is not None:
@@ -130,7 +134,7 @@ class HeldSQLiteConnection(HeldConnection):
             done = work()
         finally:
             self.is_usable = self.is_usable and not self._connection.in_transaction
-        self._require_same_file()
+        self._file.require_same(self._files)
         return done
 
     def _save(self, rows: Sequence[Row]) -> Collection[str]:
