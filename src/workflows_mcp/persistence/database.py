@@ -277,9 +277,10 @@ class Database(Inherited):
         await self.calls.end(end - loop.time())
         self._reader.close()
         if self._owns_engine:
-            closing = [self._saving.close(), self._reading.close(), self.engine.dispose()]
-            tasks = [self.calls.start(one) for one in closing]
-            await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
+            # Alone and last: on SQLite the last one puts the -wal file into the database, if the others are closed then.
+            for closing in ([self._reading.close(), self.engine.dispose()], [self._saving.close()]):
+                tasks = [self.calls.start(one) for one in closing]
+                await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
 
     async def _leave(self) -> None:
         """Close what can be closed from another event loop than the one that used it; there nobody waits any more."""
@@ -322,10 +323,15 @@ class Database(Inherited):
 
     async def _work(self, work: Work[T]) -> T:
         async with self.engine.connect() as connection:
-            async with connection.begin():
-                await self._check_once(connection)
-                whereabouts = await self.dialect.whereabouts(connection)
-                done = await work(connection)
+            driver = (await connection.get_raw_connection()).driver_connection
+            try:
+                async with connection.begin():
+                    await self._check_once(connection)
+                    whereabouts = await self.dialect.whereabouts(connection)
+                    done = await work(connection)
+            except asyncio.CancelledError:
+                self.dialect.interrupt(driver)
+                raise
             # After the commit, and before the connection is given back: it may be the last one.
             self.dialect.require_there(whereabouts)
             return done

@@ -192,6 +192,13 @@ class Dialect(ABC):
     def require_there(self, whereabouts: object) -> None:  # noqa: B027 - nothing can be taken away by default
         """Raise an error when that is not what the URL names any more."""
 
+    def interrupt(self, driver: object) -> None:  # noqa: B027 - a cancelled call has ended its statement by default
+        """End a statement that nobody waits for any more, where that does not end with its call.
+
+        Args:
+            driver: The driver's connection, which may be closed.
+        """
+
     @abstractmethod
     def vacuum_statements(self) -> Iterable[str]:
         """What gives space back and refreshes the planner's statistics, to be run outside a transaction."""

@@ -112,10 +112,10 @@ _FILE_NAME = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 
 _WANTS_WAL = """
     SELECT (SELECT journal_mode FROM pragma_journal_mode()) <> 'wal'
-       AND (NOT EXISTS (SELECT 1 FROM sqlite_schema)
+       AND (? AND NOT EXISTS (SELECT 1 FROM sqlite_schema)
             OR EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?))
 """
-"""Whether a file is to be turned to WAL: it is not yet, and it is empty or has our schema."""
+"""Whether a file is to be turned to WAL: it is not yet, and it has our schema, or is empty and about to get it."""
 
 _RETRIABLE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
@@ -199,15 +199,17 @@ class SQLiteDialect(Dialect):
         def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
             cursor = connection.cursor()
             try:
-                # Lets a file give back space in steps. Works only before the first page is written, or at a VACUUM.
-                cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                if patient:
+                    # Lets a file give back space in steps. Works only before the first page is written, which this does
+                    # in an empty file, or at a VACUUM.
+                    cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 # Asked for only where needed: setting it takes a lock, and 234 of 320 that just set it were BUSY.
                 # And only in a file that is new or ours: nothing may change in one that is going to be refused.
-                cursor.execute(_WANTS_WAL, (VERSION_TABLE,))
+                cursor.execute(_WANTS_WAL, (patient, VERSION_TABLE))
                 if cursor.fetchall() == [(1,)]:
                     self._turn_to_wal(cursor, _PATIENT_WAL_SECONDS if patient else 0.0)
                     # Opens the -wal file, which is then looked at.
-                    cursor.execute(_WANTS_WAL, (VERSION_TABLE,))
+                    cursor.execute(_WANTS_WAL, (patient, VERSION_TABLE))
                     cursor.fetchall()
                 for pragma in pragmas:
                     cursor.execute(pragma)
@@ -256,6 +258,11 @@ class SQLiteDialect(Dialect):
     def require_there(self, whereabouts: object) -> None:
         """See `Dialect.require_there`."""
         self._file.require_same(cast("Opened", whereabouts))
+
+    def interrupt(self, driver: object) -> None:
+        """See `Dialect.interrupt`. In a damaged file a query may walk in circles, and keep a process alive."""
+        with suppress(ValueError, sqlite3.ProgrammingError):  # it is closed
+            cast("aiosqlite.Connection", driver)._conn.interrupt()  # noqa: SLF001 - the public way is a coroutine
 
     async def prepare_schema_change(self, connection: AsyncConnection) -> None:
         """Keep what refers to the table by its name: rows with foreign keys, and views, while it is made anew."""

@@ -1,6 +1,7 @@
 """A SQLite connection that is kept for saving or for brief queries, with a thread of its own."""
 
 import asyncio
+import contextlib
 import functools
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
@@ -109,6 +110,9 @@ class HeldSQLiteConnection(HeldConnection):
 
     def _give_up(self) -> TimeoutError:
         self.is_usable = False  # the thread is stuck, and whoever comes next would be, too
+        if self._opened is not None:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
+                self._opened.interrupt()  # a query that walks in circles ends; what waits for the disk does not
         return TimeoutError()
 
     # What follows runs in the thread.
