@@ -237,7 +237,9 @@ async def _is_swapped_under_load(path: Path, seconds: float, verdict: Verdict) -
 
     async with _store(path, engine=False) as store:
         savers = [asyncio.create_task(save(store, f"s{one}")) for one in range(6)]
-        await asyncio.sleep(0.005 + seconds)
+        while not acknowledged:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(seconds)
         await asyncio.to_thread(swap)
         ends = await asyncio.wait_for(asyncio.gather(*savers, return_exceptions=True), 5)
     verdict.require(acknowledged, "nothing was acknowledged before a swap")

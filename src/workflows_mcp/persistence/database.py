@@ -277,7 +277,7 @@ class Database(Inherited):
         await self.calls.end(end - loop.time())
         self._reader.close()
         if self._owns_engine:
-            # Alone and last: on SQLite the last one puts the -wal file into the database, if the others are closed then.
+            # The writer alone and last: on SQLite whoever is last puts the -wal file into the database.
             for closing in ([self._reading.close(), self.engine.dispose()], [self._saving.close()]):
                 tasks = [self.calls.start(one) for one in closing]
                 await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
