@@ -24,13 +24,14 @@ _IDS = 40
 """How many ids are saved, again and again."""
 
 _LARGE = 300_000
-"""The size of some states, which are compressed in threads."""
+_LARGE_IDS = 3
+"""The size of some states, which are compressed in threads, and how many ids they have."""
 
 _AT_ONCE = 24
 """How many callers there are at a time."""
 
-_LONGEST_SECONDS = 0.03
-"""Until a caller is cancelled."""
+_LONGEST_SECONDS = (0.0, 0.002, 0.01, 0.03, 0.3)
+"""Until a caller is cancelled, at the most: one of these."""
 
 
 async def check(place: Place, effort: Effort) -> Verdict:
@@ -41,17 +42,21 @@ async def check(place: Place, effort: Effort) -> Verdict:
     threads = await threads_left(0)
     descriptors = _descriptors()
     backends = await _backends(place)
-    async with _engine(place) as engine:
-        async with SQLAlchemyCheckpointStore(place.url) as store, SQLAlchemyCheckpointStore(engine) as on_theirs:
-            tasks = len(asyncio.all_tasks())
-            for one, times in ((store, effort.of(1200, 90)), (on_theirs, effort.of(300, 30))):
-                storm = _Storm(one, acknowledged, effort.chance(), verdict)
-                await storm.rage(times)
-                await storm.must_work_again()
-                (await audit(one, acknowledged)).tell(verdict)
-            await _leaks(len(asyncio.all_tasks()) - tasks, "tasks", verdict)
-            await _leaks(_checked_out(engine), "checked-out connections of an engine passed in", verdict)
-            await _leaks(_checked_out(store._database.engine), "checked-out connections", verdict)  # noqa: SLF001 - nothing public tells
+    numbers = dict.fromkeys(range(_IDS), 0)
+    async with (
+        _engine(place) as engine,
+        SQLAlchemyCheckpointStore(place.url) as store,
+        SQLAlchemyCheckpointStore(engine) as on_theirs,
+    ):
+        tasks = len(asyncio.all_tasks())
+        for one, times in ((store, effort.of(1200, 90)), (on_theirs, effort.of(300, 30))):
+            storm = _Storm(one, acknowledged, numbers, effort.chance(), verdict)
+            await storm.rage(times)
+            await storm.must_work_again()
+            (await audit(one, acknowledged)).tell(verdict)
+        await _leaks(len(asyncio.all_tasks()) - tasks, "tasks", verdict)
+        await _leaks(_checked_out(engine), "checked-out connections of an engine passed in", verdict)
+        await _leaks(_checked_out(store._database.engine), "checked-out connections", verdict)
     await asyncio.sleep(0)
     gc.collect()
     await _leaks(await threads_left(threads), "threads", verdict)
@@ -67,6 +72,7 @@ class _Storm:
     Args:
         store: Any.
         acknowledged: Takes what was told to be durable.
+        numbers: How often each id was saved so far.
         chance: Decides.
         verdict: Takes what is broken.
     """
@@ -75,6 +81,7 @@ class _Storm:
         self,
         store: SQLAlchemyCheckpointStore,
         acknowledged: Acknowledged,
+        numbers: dict[int, int],
         chance: random.Random,
         verdict: Verdict,
     ) -> None:
@@ -82,7 +89,7 @@ class _Storm:
         self._acknowledged = acknowledged
         self._chance = chance
         self._verdict = verdict
-        self._numbers = dict.fromkeys(range(_IDS), 0)
+        self._numbers = numbers
         self._owner = 0
         self._calls: list[Callable[[], Awaitable[object]]] = [
             *[self._save] * 8,
@@ -93,7 +100,7 @@ class _Storm:
             self._delete,
             self._pin,
             lambda: store.list_checkpoints(limit=30),
-            lambda: store.list_checkpoints(),
+            store.list_checkpoints,
             store.get_stats,
             self._iterate,
             lambda: store.cleanup_expired(1e8),
@@ -112,7 +119,7 @@ class _Storm:
                 call = self._chance.choice(self._calls)
                 cancel = self._chance.choice(self._cancels)
                 try:
-                    is_cancelled = await cancel(call, self._chance.uniform(0, _LONGEST_SECONDS))
+                    is_cancelled = await cancel(call, self._chance.uniform(0, self._chance.choice(_LONGEST_SECONDS)))
                 except (CheckpointStoreError, ExceptionGroup) as error:
                     self._verdict.broken.append(f"a call raised {error!r}")
                 else:
@@ -123,6 +130,8 @@ class _Storm:
 
     async def must_work_again(self) -> None:
         """All goes on as if nothing had been, and what was abandoned does not come later."""
+        for number in range(_LARGE_IDS):
+            await asyncio.wait_for(self._store.delete_checkpoint(f"large-{number}"), 5)
         for number in self._numbers:
             await asyncio.wait_for(self._save_one(number), 5)
         for number, version in self._numbers.items():
@@ -143,7 +152,7 @@ class _Storm:
     async def _save_large(self) -> None:
         state = state_of("large", 1)
         large = replace(state, context={**state.context, "much": self._chance.randbytes(_LARGE // 2).hex()})
-        await self._store.save_checkpoint(replace(large, checkpoint_id=f"large-{self._chance.randrange(3)}"))
+        await self._store.save_checkpoint(replace(large, checkpoint_id=f"large-{self._chance.randrange(_LARGE_IDS)}"))
         await self._store.load_checkpoint("large-0")
 
     async def _load(self) -> None:
@@ -159,7 +168,7 @@ class _Storm:
         name, owner = f"run-{self._owner}", f"owner-{self._owner}"
         await self._store.save_checkpoint(state_of(name, 0), owner=owner, lease_seconds=60)
         for number in range(3):
-            followed, name = name, f"run-{self._owner}-{number}"
+            followed, name = name, f"{owner}-{number}"
             await self._store.save_checkpoint(state_of(name, 0), follows=followed, owner=owner, lease_seconds=60)
             await self._store.renew_lease(name, owner, 60)
         await self._store.release_claim(name, owner)
@@ -173,13 +182,15 @@ class _Storm:
 
     async def _delete(self) -> None:
         self._owner += 1
-        await self._store.save_checkpoint(state_of(f"gone-{self._owner}", 0))
-        await self._store.delete_checkpoint(f"gone-{self._owner}")
+        name = f"gone-{self._owner}"
+        await self._store.save_checkpoint(state_of(name, 0))
+        await self._store.delete_checkpoint(name)
 
     async def _pin(self) -> None:
         self._owner += 1
-        await self._store.save_checkpoint(state_of(f"pinned-{self._owner}", 0))
-        await self._store.pin_checkpoint(f"pinned-{self._owner}")
+        name = f"pinned-{self._owner}"
+        await self._store.save_checkpoint(state_of(name, 0))
+        await self._store.pin_checkpoint(name)
 
     async def _iterate(self) -> None:
         async with contextlib.aclosing(self._store.iter_checkpoints()) as states:  # type: ignore[type-var] # a generator

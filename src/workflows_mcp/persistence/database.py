@@ -7,7 +7,7 @@ straight to the driver. Long queries, and all calls to an engine of somebody els
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -233,8 +233,21 @@ class Database(Inherited):
         return call.result()
 
     async def run_patiently(self, work: Work[T]) -> T:
-        """Do some work, once and without a deadline, on a connection made for it, outside a transaction."""
+        """Do some work, once and without a deadline, on a connection made for it, outside a transaction.
+
+        It is cut short when the caller is cancelled.
+        """
         self.refuse_misuse()
+        # A task of its own: letting go of a connection is cut short, and left undone, where cancellation is repeated.
+        call = self.calls.start(self._work_patiently(work))
+        try:
+            await asyncio.wait({call})
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        return call.result()
+
+    async def _work_patiently(self, work: Work[T]) -> T:
         engine = self.engine
         if self._owns_engine:
             engine = self.dialect.create_engine(self.settings, patient=True)
@@ -242,9 +255,10 @@ class Database(Inherited):
         try:
             async with engine.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
-                await self._check_once(connection)
-                whereabouts = await self.dialect.whereabouts(connection)
-                done = await work(connection)
+                async with self._interrupted_if_cancelled(connection):
+                    await self._check_once(connection)
+                    whereabouts = await self.dialect.whereabouts(connection)
+                    done = await work(connection)
                 self.dialect.require_there(whereabouts)
                 return done
         except Exception as error:
@@ -323,18 +337,22 @@ class Database(Inherited):
 
     async def _work(self, work: Work[T]) -> T:
         async with self.engine.connect() as connection:
-            driver = (await connection.get_raw_connection()).driver_connection
-            try:
-                async with connection.begin():
-                    await self._check_once(connection)
-                    whereabouts = await self.dialect.whereabouts(connection)
-                    done = await work(connection)
-            except asyncio.CancelledError:
-                self.dialect.interrupt(driver)
-                raise
+            async with self._interrupted_if_cancelled(connection), connection.begin():
+                await self._check_once(connection)
+                whereabouts = await self.dialect.whereabouts(connection)
+                done = await work(connection)
             # After the commit, and before the connection is given back: it may be the last one.
             self.dialect.require_there(whereabouts)
             return done
+
+    @contextlib.asynccontextmanager
+    async def _interrupted_if_cancelled(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        driver = (await connection.get_raw_connection()).driver_connection
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.dialect.interrupt(driver)
+            raise
 
     async def _hold(self) -> HeldConnection:
         """Open a connection of our own, made by SQLAlchemy, but not the pool's any more."""
