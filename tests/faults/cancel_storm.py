@@ -13,7 +13,7 @@ import anyio
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from tests.faults.leftovers import threads_left
+from tests.faults.leftovers import count_threads, threads_left
 from tests.faults.load import Acknowledged, audit, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, upgrade_schema
@@ -39,7 +39,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     verdict = Verdict({"cancelled": 0, "ended before": 0, "leaks": 0})
     await upgrade_schema(place.url)
     acknowledged = Acknowledged(place.folder / "acknowledged")
-    threads = await threads_left(0)
+    threads = count_threads()
     descriptors = _descriptors()
     backends = await _backends(place)
     numbers = dict.fromkeys(range(_IDS), 0)

@@ -5,7 +5,6 @@ import contextlib
 import os
 import random
 import shutil
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.faults.calls import READS, WRITES, make_ready
 from tests.faults.crew import append, join, start
-from tests.faults.leftovers import threads_left
+from tests.faults.leftovers import count_threads, threads_left
 from tests.faults.load import state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import (
@@ -52,7 +51,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     verdict = Verdict(
         {"refused calls": 0, "swaps under load": 0, "acked to a dead inode": 0, "damaged files": 0, "damage found": 0}
     )
-    threads = threading.active_count()
+    threads = count_threads()
     place.folder.chmod(0o755)  # somebody else must get as far as the file
     template = place.folder / "template.db"
     await upgrade_schema(str(template))

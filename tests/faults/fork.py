@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.faults.calls import READS, WRITES, make_ready
 from tests.faults.crew import append, join, start
-from tests.faults.leftovers import threads_left
+from tests.faults.leftovers import count_threads, threads_left
 from tests.faults.load import Acknowledged, audit, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import SQLAlchemyCheckpointStore, StoreConfigurationError, upgrade_schema
@@ -35,7 +35,7 @@ _FORKS = multiprocessing.get_context("fork")
 async def check(place: Place, effort: Effort) -> Verdict:
     """Fork beside saves under way, in several ways, and ask children and parent what they can still do."""
     verdict = Verdict({"forks": 0, "refused in children": 0, "worst refusal s": 0.0, "worst parent's call s": 0.0})
-    threads = await threads_left(0)
+    threads = count_threads()
     await upgrade_schema(place.url)
     acknowledged = Acknowledged(place.folder / "acknowledged")
     async with SQLAlchemyCheckpointStore(place.url) as store:
@@ -188,7 +188,7 @@ def _worst(verdict: Verdict, figure: str, seconds: float) -> None:
 
 
 _PROGRAM = """\
-import asyncio, os, sys
+import asyncio, gc, os, sys, warnings
 from tests.faults.load import state_of
 from workflows_mcp import SQLAlchemyCheckpointStore
 
@@ -205,7 +205,11 @@ async def save():
 loop.run_until_complete(save())
 pid = os.fork()
 if pid == 0:
-    sys.exit(0)  # all that the interpreter clears away at its end, the parent's event loop included
+    # All that the interpreter clears away at its end, the parent's event loop included, which nobody has closed here.
+    warnings.simplefilter("ignore")
+    del store, loop
+    gc.collect()
+    sys.exit(0)
 assert os.waitpid(pid, 0)[1] == 0, "the child failed"
 for _ in range(5):
     loop.run_until_complete(save())

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.faults.calls import READS, WRITES, make_ready
 from tests.faults.crew import join, start
-from tests.faults.leftovers import threads_left
+from tests.faults.leftovers import count_threads, threads_left
 from tests.faults.load import state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import SQLAlchemyCheckpointStore, StoreUnavailableError, upgrade_schema
@@ -29,7 +29,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     deadline = effort.of(2.0, 0.5)
     held = effort.of(10.0, 1.2)
     verdict.figures["s held"] = held
-    threads = await threads_left(0)
+    threads = count_threads()
     for whose in ("own", "theirs"):
         url = str(place.folder / f"{whose}.db")
         await upgrade_schema(url)

@@ -46,6 +46,7 @@ class HeldSQLiteConnection(HeldConnection):
         self._thread = CallThread("workflows-mcp-sqlite")
         self._watch = Watch(self._give_up)
         self._opened: sqlite3.Connection | None = None
+        self._is_reading = False
         self._closing: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
@@ -72,7 +73,11 @@ class HeldSQLiteConnection(HeldConnection):
         """See `HeldConnection.fetch`."""
 
         def work() -> Sequence[Row]:
-            rows = self._connection.execute(sql, values).fetchall()
+            self._is_reading = True
+            try:
+                rows = self._connection.execute(sql, values).fetchall()
+            finally:
+                self._is_reading = False
             self._look()
             return rows
 
@@ -101,6 +106,7 @@ class HeldSQLiteConnection(HeldConnection):
         self.is_usable = False
         if self._closing is None:
             self._closing = self._thread.call(self._close)
+            self._interrupt()
             self._thread.stop()  # the watch goes on: others may wait for the thread, too
         return self._closing
 
@@ -110,10 +116,14 @@ class HeldSQLiteConnection(HeldConnection):
 
     def _give_up(self) -> TimeoutError:
         self.is_usable = False  # the thread is stuck, and whoever comes next would be, too
-        if self._opened is not None:
-            with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
-                self._opened.interrupt()  # a query that walks in circles ends; what waits for the disk does not
+        self._interrupt()
         return TimeoutError()
+
+    def _interrupt(self) -> None:
+        """End a query that nobody waits for, in circles in a damaged file perhaps. A write is carried out."""
+        if self._opened is not None and self._is_reading:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
+                self._opened.interrupt()
 
     # What follows runs in the thread.
 
