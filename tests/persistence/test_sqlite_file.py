@@ -1,8 +1,10 @@
 """What happens to a SQLite file while it is open is noticed; a forked process keeps off it."""
 
 import asyncio
+import contextlib
 import os
 import shutil
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -112,6 +114,23 @@ async def test_a_query_that_nobody_waits_for_any_more_ends(path: Path) -> None:
             with pytest.raises(StoreUnavailableError):
                 await fetch(endless)
     assert await threads_left(before) == 0
+
+
+async def test_a_deletion_that_was_given_up_is_not_carried_out_later(path: Path) -> None:
+    """On a caller's engine in AUTOCOMMIT the driver waits for a lock by itself, and for longer than the caller."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", isolation_level="AUTOCOMMIT")
+    try:
+        async with SQLAlchemyCheckpointStore(engine, settings=Settings(deadline_seconds=0.3)) as store:
+            await store.save_checkpoint(make_state())
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as locker:
+                locker.execute("BEGIN IMMEDIATE")
+                with pytest.raises(StoreUnavailableError):
+                    await store.delete_checkpoint("checkpoint")
+                locker.execute("ROLLBACK")
+            await store.save_checkpoint(make_state("another"))  # comes after it
+            assert await store.load_checkpoint("checkpoint") is not None
+    finally:
+        await engine.dispose()
 
 
 async def test_a_renewal_in_another_event_loop_waits_for_none_of_this_one(open_store: OpenStore) -> None:

@@ -178,7 +178,8 @@ class Database(Inherited):
 
         async def work(connection: AsyncConnection) -> int:
             sql, values = self.compiler.query(query)
-            return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
+            async with self.dialect.transaction(connection):
+                return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
 
         return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)))
 
@@ -205,7 +206,8 @@ class Database(Inherited):
             nonlocal first
             first = first or connection  # of somebody else's engine: each attempt has one of its own
             sql, values = self.compiler.query(make(connection is not first))
-            return (await connection.exec_driver_sql(sql, tuple(values))).all()
+            async with self.dialect.transaction(connection):
+                return (await connection.exec_driver_sql(sql, tuple(values))).all()
 
         if self._owns_engine:
             return await self._writer.run(lambda deadline: self._write(deadline, attempt))

@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -240,6 +240,14 @@ class Dialect(ABC):
             saving: What the statements of `saving` compile to.
             rows: What to save.
         """
+
+    def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those who need one
+        """A transaction in which a statement that writes is never carried out after its call was given up.
+
+        Args:
+            connection: Anybody's; one that it has begun is the one.
+        """
+        return nullcontext()
 
     @abstractmethod
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:

@@ -6,7 +6,7 @@ import shlex
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -315,6 +315,10 @@ class SQLiteDialect(Dialect):
                 ordered = [fences.ordered(row) for row in passing]
                 require_all((await connection.exec_driver_sql(fences.inserting, ordered)).rowcount, passing)
             return {row[0] for row in passing}
+
+    def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+        """See `Dialect.transaction`. Outside of one, what waits for a lock writes when that is free."""
+        return _transaction(connection)
 
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """See `Dialect.rows_of`: a JSON array of arrays."""
