@@ -49,6 +49,12 @@ QUICK = Settings(deadline_seconds=0.5)
         ("file:x.db", "plain path"),
         ("sqlite:///file:x.db?mode=memory&uri=true", "no \\?options"),
         ("sqlite:///x.db?mode=ro", "no \\?options"),
+        ("sqlite:///x.db?uri=true&nolock=1", "no \\?options"),
+        ("sqlite:///x.db%3Fmode=ro", "%-encoding"),
+        ("sqlite:///file%3Ax.db%3Fnolock%3D1", "%-encoding"),
+        ("sqlite:////srv/a/%2e%2e/b.db", "%-encoding"),
+        ("sqlite:////srv/a/../b.db", "no '\\.\\.'"),
+        ("sqlite+aiosqlite:///../b.db", "no '\\.\\.'"),
         ("sqlite://relative.db", "three slashes"),
         ("a\0b", "U\\+0000"),
         ("postgresql://user:hunter2@host/db?sslmod=require", "unknown key 'sslmod'"),
@@ -86,6 +92,10 @@ def test_a_bad_url_is_refused_before_anything_happens(url: str, message: str) ->
         ("~/x.db", "~/x.db"),
         ("what?.db", "what?.db"),
         ("100%.db", "100%.db"),
+        ("a%20b.db", "a%20b.db"),
+        ("../x.db", "../x.db"),
+        ("sqlite:///what..db", "what..db"),
+        ("sqlite:///100%.db", "100%.db"),
     ],
 )
 def test_what_has_no_scheme_is_a_path(url: str, path: str) -> None:
@@ -427,6 +437,14 @@ async def test_an_engine_for_a_database_in_memory_is_refused(url: str) -> None:
     with pytest.raises(StoreConfigurationError, match="in memory is not supported"):
         SQLAlchemyCheckpointStore(engine)
     await engine.dispose()
+
+
+@pytest.mark.parametrize("trick", ["nolock=1", "immutable=1", "vfs=unix-none", "mode=rw&nolock=1"])
+async def test_an_engine_without_locks_is_refused(trick: str) -> None:
+    """Two of them would damage the file."""
+    for url in (f"sqlite+aiosqlite:///file:x.db?uri=true&{trick}", f"sqlite+aiosqlite:///file:x.db%3F{trick}?uri=true"):
+        with pytest.raises(StoreConfigurationError, match="own locks"):
+            SQLAlchemyCheckpointStore(create_async_engine(url))
 
 
 async def test_a_closed_store_says_so(database_url: str) -> None:

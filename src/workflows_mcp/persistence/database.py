@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -22,6 +22,7 @@ from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, Then, dialect_for
+from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.retry import Retry
@@ -47,7 +48,7 @@ def describe_database(url: str) -> str:
     return dialect_for(url).description
 
 
-class Database:
+class Database(Inherited):
     """An engine, and calls to it that end in time with a result or an error of this project.
 
     Attributes:
@@ -104,6 +105,8 @@ class Database:
         self._no_reads = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._is_inherited = False
+        keep_from_children(self)
 
     @property
     def description(self) -> str:
@@ -119,7 +122,7 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         await self._writer.save(encode)
 
     async def load(self, checkpoint_id: str) -> Sequence[Any] | None:
@@ -149,7 +152,7 @@ class Database:
 
     async def _read(self, call: Callable[[], Awaitable[T]]) -> T:
         """Read in the caller's own task: a held connection is let go of at once when the caller gives up."""
-        self._refuse_misuse()
+        self.refuse_misuse()
         self._reads += 1
         try:
             return await call()
@@ -176,7 +179,7 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         if self._owns_engine:
             sql, values = self.compiler.query(query)
             return await self._writer.run(
@@ -185,7 +188,8 @@ class Database:
 
         async def work(connection: AsyncConnection) -> int:
             sql, values = self.compiler.query(query)
-            return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
+            async with self.dialect.transaction(connection):
+                return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
 
         return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)), keys)
 
@@ -202,7 +206,7 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         first: HeldConnection | AsyncConnection | None = None
 
         async def attempt(held: HeldConnection) -> Sequence[Sequence[Any]]:
@@ -215,7 +219,8 @@ class Database:
             nonlocal first
             first = first or connection  # of somebody else's engine: each attempt has one of its own
             sql, values = self.compiler.query(make(connection is not first))
-            return (await connection.exec_driver_sql(sql, tuple(values))).all()
+            async with self.dialect.transaction(connection):
+                return (await connection.exec_driver_sql(sql, tuple(values))).all()
 
         if self._owns_engine:
             return await self._writer.run(lambda deadline: self._write(deadline, attempt), keys)
@@ -231,7 +236,7 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         deadline = self.settings.deadline_seconds
         until = asyncio.get_running_loop().time() + deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
@@ -243,8 +248,21 @@ class Database:
         return call.result()
 
     async def run_patiently(self, work: Work[T]) -> T:
-        """Do some work, once and without a deadline, on a connection made for it, outside a transaction."""
-        self._refuse_misuse()
+        """Do some work, once and without a deadline, on a connection made for it, outside a transaction.
+
+        It is cut short when the caller is cancelled.
+        """
+        self.refuse_misuse()
+        # A task of its own: letting go of a connection is cut short, and left undone, where cancellation is repeated.
+        call = self.calls.start(self._work_patiently(work))
+        try:
+            await asyncio.wait({call})
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        return call.result()
+
+    async def _work_patiently(self, work: Work[T]) -> T:
         engine = self.engine
         if self._owns_engine:
             engine = self.dialect.create_engine(self.settings, patient=True)
@@ -252,8 +270,12 @@ class Database:
         try:
             async with engine.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
-                await self._check_once(connection)
-                return await work(connection)
+                async with self._interrupted_if_cancelled(connection):
+                    await self._check_once(connection)
+                    whereabouts = await self.dialect.whereabouts(connection)
+                    done = await work(connection)
+                self.dialect.require_there(whereabouts)
+                return done
         except Exception as error:
             failure = self._explain(error)
             if failure is None:
@@ -269,6 +291,8 @@ class Database:
         Takes at most the deadline, and a moment: connections that a frozen server does not let go of are left behind.
         """
         self._closed = True
+        if self._is_inherited:
+            return  # its connections are the parent's
         loop = asyncio.get_running_loop()
         if self._loop not in {None, loop}:
             await self._leave()
@@ -282,9 +306,10 @@ class Database:
         await self.calls.end(end - loop.time())
         self._reader.close()
         if self._owns_engine:
-            closing = [self._saving.close(), self._reading.close(), self.engine.dispose()]
-            tasks = [self.calls.start(one) for one in closing]
-            await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
+            # The writer alone and last: on SQLite whoever is last puts the -wal file into the database.
+            for closing in ([self._reading.close(), self.engine.dispose()], [self._saving.close()]):
+                tasks = [self.calls.start(one) for one in closing]
+                await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
 
     async def _leave(self) -> None:
         """Close what can be closed from another event loop than the one that used it; there nobody waits any more."""
@@ -326,9 +351,23 @@ class Database:
         return await self._retry.until(deadline, lambda: self._saving.call(work), is_cut_short=False)
 
     async def _work(self, work: Work[T]) -> T:
-        async with self.engine.begin() as connection:
-            await self._check_once(connection)
-            return await work(connection)
+        async with self.engine.connect() as connection:
+            async with self._interrupted_if_cancelled(connection), connection.begin():
+                await self._check_once(connection)
+                whereabouts = await self.dialect.whereabouts(connection)
+                done = await work(connection)
+            # After the commit, and before the connection is given back: it may be the last one.
+            self.dialect.require_there(whereabouts)
+            return done
+
+    @contextlib.asynccontextmanager
+    async def _interrupted_if_cancelled(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        driver = (await connection.get_raw_connection()).driver_connection
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.dialect.interrupt(driver)
+            raise
 
     async def _hold(self, *, is_shared: bool) -> HeldConnection:
         """Open a connection of our own, made by SQLAlchemy, but not the pool's any more."""
@@ -350,7 +389,18 @@ class Database:
             _log.warning("%s %s: %s", what, self.description, weakness)
         self._is_checked = True
 
-    def _refuse_misuse(self) -> None:
+    def was_inherited(self) -> list[object]:
+        """See `Inherited`. Engine, event loop and tasks are kept with it, and none of them is used any more."""
+        self._is_inherited = True
+        return []
+
+    def refuse_misuse(self) -> None:
+        """Raise an error when the store is closed, or used where it was not opened."""
+        if self._is_inherited:
+            raise StoreConfigurationError(
+                f"the store of {self.description} was opened in the process that this one was forked from; open one "
+                "in each process"
+            )
         if self._closed:
             raise self._misuse()
         loop = asyncio.get_running_loop()

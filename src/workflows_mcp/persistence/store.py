@@ -137,6 +137,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:
         """See `CheckpointStore.renew_lease`. Those that are asked for at once are one commit."""
         check_name("checkpoint_id", checkpoint_id)
+        self._database.refuse_misuse()  # before it waits for others, of another event loop perhaps
         if not await self._renewals.renew(checkpoint_id, owner, check_lease(owner, lease_seconds)):
             raise lease_lost(checkpoint_id)
 

@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -212,6 +212,20 @@ class Dialect(ABC):
     async def find_weakness(self, connection: AsyncConnection) -> str | None:
         """Say what makes a commit on this connection less than durable; None: nothing does."""
 
+    async def whereabouts(self, connection: AsyncConnection) -> object:  # noqa: ARG002 - for files
+        """What a connection, in a transaction, reads and writes, where that can be taken away under it."""
+        return None
+
+    def require_there(self, whereabouts: object) -> None:  # noqa: B027 - nothing can be taken away by default
+        """Raise an error when that is not what the URL names any more."""
+
+    def interrupt(self, driver: object) -> None:  # noqa: B027 - a cancelled call has ended its statement by default
+        """End a statement that nobody waits for any more, where that does not end with its call.
+
+        Args:
+            driver: The driver's connection, which may be closed.
+        """
+
     @abstractmethod
     def vacuum_statements(self) -> Iterable[str]:
         """What gives space back and refreshes the planner's statistics, to be run outside a transaction."""
@@ -253,6 +267,14 @@ class Dialect(ABC):
             saving: What the statements of `saving` compile to.
             rows: What to save.
         """
+
+    def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those who need one
+        """A transaction in which a statement that writes is never carried out after its call was given up.
+
+        Args:
+            connection: Anybody's; one that it has begun is the one.
+        """
+        return nullcontext()
 
     @abstractmethod
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
