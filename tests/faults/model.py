@@ -1,0 +1,459 @@
+"""All operations, in whatever order, on the three stores side by side: they agree, always."""
+
+import asyncio
+import dataclasses
+import itertools
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from tests.faults.row import Effort, Place, Row, Verdict
+from workflows_mcp import (
+    CheckpointMetadata,
+    CheckpointState,
+    CheckpointStats,
+    CheckpointStatus,
+    CheckpointStore,
+    CheckpointStoreError,
+    InMemoryCheckpointStore,
+    SQLAlchemyCheckpointStore,
+    upgrade_schema,
+)
+from workflows_mcp.testing import make_state
+
+__all__ = ["ROW", "Model", "Stores", "run_model"]
+
+T = TypeVar("T")
+
+_NAMES = ("memory", "sqlite", "postgresql")
+
+_MOMENT, _LONGER = 0.001, 0.004
+"""A lease that has run out, and a time after which it has, in seconds."""
+
+_LONG_LEASES = (5_000.0, 50_000.0)
+"""They never run out meanwhile, and differ by more than any run of this takes."""
+
+_STEPS = 50
+_MOST_VACUUMS = 1
+_MOST_REOPENINGS = 2
+
+_BEGAN = float(int(time.time()))
+_TIMES = tuple(_BEGAN + 1000.0 * step for step in (-3, -2, -1, 0, 100))
+_AGES = (0.0, 500.0, 1500.0, 2500.0)
+"""No checkpoint comes of one of these ages while this runs: which store looks first does not matter."""
+
+_IDS = st.sampled_from(("a", "B", "c'%", "ä", "\uffff", "\U0001f600", "a\u0301"))
+_OWNERS = st.sampled_from(("me", "you"))
+_RUNS = st.sampled_from(("r", "R"))
+_WORKFLOWS = st.sampled_from(("w", "W"))
+_STATUSES = st.sampled_from(tuple(CheckpointStatus))
+_CONTEXTS = st.sampled_from(({}, {"b": 1.5, "a": ["ü\0", -0.0, True, None]}, {"text": "long " * 2_000}))
+_LEASES = st.sampled_from((None, _MOMENT, *_LONG_LEASES))
+_FIELDS = st.fixed_dictionaries(
+    {
+        "workflow_name": _WORKFLOWS,
+        "created_at": st.sampled_from(_TIMES),
+        "run_id": st.none() | _RUNS,
+        "status": _STATUSES,
+        "context": _CONTEXTS,
+    }
+)
+_FILTERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "workflow_name": _WORKFLOWS | st.just(""),
+        "run_id": _RUNS,
+        "status": _STATUSES | st.just("unknown"),
+        "is_paused": st.booleans(),
+        "heads_only": st.booleans(),
+        "created_after": st.sampled_from(_TIMES),
+        "created_before": st.sampled_from(_TIMES),
+    },
+)
+
+
+class Stores:
+    """The three of them, with empty databases.
+
+    Args:
+        urls: Of the databases at head, by name.
+
+    Attributes:
+        done: How often each operation was done.
+        raised: How often each kind of error was raised.
+        examples: How often all began anew.
+    """
+
+    def __init__(self, urls: dict[str, str]) -> None:
+        self._urls = urls
+        self._runner = asyncio.Runner()
+        self.stores: dict[str, CheckpointStore] = {}
+        self.done: Counter[str] = Counter()
+        self.raised: Counter[str] = Counter()
+        self.examples = 0
+        self._open()
+
+    def _open(self) -> None:
+        self.stores |= {name: SQLAlchemyCheckpointStore(url) for name, url in self._urls.items()}
+
+    @classmethod
+    @contextmanager
+    def opened(cls, urls: dict[str, str]) -> Iterator["Stores"]:
+        """Open all, and close them in the end."""
+        stores = cls(urls)
+        try:
+            yield stores
+        finally:
+            stores.run(stores._close())
+            stores._runner.close()
+
+    async def _close(self) -> None:
+        for name in self._urls:
+            await self.stores[name].close()
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Wait for something on the one event loop of all stores."""
+
+        async def wait() -> T:
+            return await work
+
+        return self._runner.run(wait())
+
+    def clear(self) -> None:
+        """Delete all that there is."""
+        self.examples += 1
+        self.stores["memory"] = InMemoryCheckpointStore()
+
+        async def clear(store: CheckpointStore) -> None:
+            for one in await store.list_checkpoints():
+                await store.delete_checkpoint(one.checkpoint_id)
+
+        self.run(_all(clear(self.stores[name]) for name in self._urls))
+
+    def reopen(self) -> None:
+        """Close those that have a database, and open them again."""
+        self.done["close and reopen"] += 1
+        self.run(self._close())
+        self._open()
+
+    def ask(self, name: str, call: Callable[[CheckpointStore], Awaitable[object]], *, wait: bool = False) -> object:
+        """Ask all of them the same, and compare what they say.
+
+        Args:
+            name: The operation.
+            call: Does it.
+            wait: Whether to let leases run out afterwards.
+
+        Returns:
+            What all of them said.
+
+        Raises:
+            AssertionError: They do not say the same.
+        """
+        self.done[name] += 1
+        found = dict(zip(_NAMES, self.run(_all(_said(call(self.stores[one])) for one in _NAMES)), strict=True))
+        if wait:
+            self.run(asyncio.sleep(_LONGER))
+        said = found["memory"]
+        if isinstance(said, _Raised):
+            self.raised[said.kind] += 1
+        unlike = {one: what for one, what in found.items() if what != said}
+        assert not unlike, f"{name}: memory says {said}, but " + ", but ".join(f"{k} {v}" for k, v in unlike.items())
+        return said
+
+
+async def _all(calls: Iterator[Awaitable[T]]) -> list[T]:
+    return list(await asyncio.gather(*calls))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Raised:
+    """An error, without what differs from one moment to the next."""
+
+    kind: str
+    text: str
+
+
+async def _said(call: Awaitable[object]) -> object:
+    try:
+        return _comparable(await call)
+    except (CheckpointStoreError, ValueError) as error:
+        return _Raised(type(error).__name__, re.sub(r" until [-0-9]+ [0-9:]+ UTC", " until then", str(error)))
+
+
+def _comparable(value: object) -> object:
+    """The same without what is a store's own: how it encodes, how large its file is, the very moment of a lease."""
+    if isinstance(value, list):
+        return [_comparable(one) for one in value]
+    if isinstance(value, CheckpointMetadata):
+        ends = value.lease_expires_at
+        coarse = None if ends is None else float(round((ends - _BEGAN) / 1000))
+        return dataclasses.replace(value, lease_expires_at=coarse, stored_bytes=0, encoding="")
+    if isinstance(value, CheckpointStats):
+        return dataclasses.replace(value, stored_bytes=0, database_bytes=0)
+    if isinstance(value, CheckpointState):
+        return repr(value)  # which tells True from 1 and 0.0 from -0.0, as comparing does not
+    return value
+
+
+class Model(RuleBasedStateMachine):
+    """What may be done with a store; see `CheckpointStore`."""
+
+    stores: Stores
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Callable[[CheckpointStore], Awaitable[object]] | None = None
+        self.vacuums = self.reopenings = 0
+
+    @initialize()
+    def begin(self) -> None:
+        """With nothing."""
+        self.stores.clear()
+
+    def _save(self, name: str, checkpoint_id: str, fields: dict[str, Any], **options: Any) -> None:
+        asks = "b" if fields["status"] is CheckpointStatus.PAUSED else None
+        state = make_state(checkpoint_id, **fields, paused_block_id=asks, pause_prompt=asks and "why\0?")
+
+        async def save(store: CheckpointStore) -> object:
+            return await store.save_checkpoint(state, **options)
+
+        self.last = save
+        self.stores.ask(name, save, wait=options.get("lease_seconds") == _MOMENT)
+
+    @rule(checkpoint_id=_IDS, fields=_FIELDS, max_bytes=st.sampled_from((None, None, 5_000)))
+    def save(self, checkpoint_id: str, fields: dict[str, Any], max_bytes: int | None) -> None:
+        """Without a lease; some are too large."""
+        self._save("save", checkpoint_id, fields, max_bytes=max_bytes)
+
+    @rule(checkpoint_id=_IDS, fields=_FIELDS, owner=st.none() | _OWNERS, lease=_LEASES)
+    def save_as_owner(self, checkpoint_id: str, fields: dict[str, Any], owner: str | None, lease: float | None) -> None:
+        """With a lease, or without one any more."""
+        self._save("save with an owner", checkpoint_id, fields, owner=owner, lease_seconds=lease)
+
+    @rule(checkpoint_id=_IDS, previous=_IDS, fields=_FIELDS, owner=st.none() | _OWNERS, lease=_LEASES)
+    def follow(
+        self, checkpoint_id: str, previous: str, fields: dict[str, Any], owner: str | None, lease: float | None
+    ) -> None:
+        """Whatever is there, or not; itself, too."""
+        options = {"follows": previous, "owner": owner, "lease_seconds": lease if owner else None}
+        self._save("save that follows", checkpoint_id, fields, **options)
+
+    @rule(fields=_FIELDS, owner=_OWNERS, ids=st.permutations(("a", "B", "ä")), lease=st.sampled_from(_LONG_LEASES))
+    def run(self, fields: dict[str, Any], owner: str, ids: list[str], lease: float) -> None:
+        """A checkpoint and two that follow it, one after the other, as a run has them."""
+        options = {"owner": owner, "lease_seconds": lease}
+        self._save("save with an owner", ids[0], fields, **options)
+        for previous, checkpoint_id in itertools.pairwise(ids):
+            self._save("save that follows", checkpoint_id, fields, follows=previous, **options)
+
+    @precondition(lambda self: self.last is not None)
+    @rule()
+    def save_again(self) -> None:
+        """Just what was saved last, as a caller who was told nothing would."""
+        assert self.last is not None
+        self.stores.ask("repeated save", self.last, wait=True)
+
+    @rule(checkpoint_id=_IDS)
+    def load(self, checkpoint_id: str) -> None:
+        """One that is there or not."""
+        self.stores.ask("load", lambda store: store.load_checkpoint(checkpoint_id))
+
+    @rule(filters=_FILTERS, limit=st.none() | st.integers(0, 3))
+    def list(self, filters: dict[str, Any], limit: int | None) -> None:
+        """Some, or as many as there are."""
+        self.stores.ask("list", lambda store: store.list_checkpoints(**filters, limit=limit))
+
+    @rule(filters=_FILTERS, limit=st.integers(1, 3), is_text=st.booleans())
+    def list_pages(self, filters: dict[str, Any], limit: int, is_text: bool) -> None:  # noqa: FBT001 - drawn by name
+        """Page by page, to the end."""
+
+        async def pages(store: CheckpointStore) -> object:
+            found: list[CheckpointMetadata] = []
+            while page := await store.list_checkpoints(
+                **filters, limit=limit, before=(found[-1].cursor if is_text else found[-1]) if found else None
+            ):
+                found += page
+            assert found == await store.list_checkpoints(**filters)
+            return found
+
+        self.stores.ask("list in pages", pages)
+
+    @rule(filters=_FILTERS)
+    def iterate(self, filters: dict[str, Any]) -> None:
+        """All states that pass a filter."""
+
+        async def states(store: CheckpointStore) -> object:
+            return [state async for state in store.iter_checkpoints(**filters)]
+
+        self.stores.ask("iterate", states)
+
+    @rule(checkpoint_id=_IDS)
+    def delete(self, checkpoint_id: str) -> None:
+        """Whatever it is."""
+        self.stores.ask("delete", lambda store: store.delete_checkpoint(checkpoint_id))
+
+    @rule(run_id=_RUNS)
+    def delete_run(self, run_id: str) -> None:
+        """With all that it has."""
+        self.stores.ask("delete a run", lambda store: store.delete_run(run_id))
+
+    @rule(age=st.sampled_from((*_AGES, -1.0)), keep_paused=st.booleans())
+    def clean_up(self, age: float, keep_paused: bool) -> None:  # noqa: FBT001 - drawn by name
+        """By age; leases that have just ended ended before."""
+        self.stores.run(asyncio.sleep(_LONGER))
+        self.stores.ask("cleanup", lambda store: store.cleanup_expired(age, keep_paused=keep_paused))
+
+    @rule(most=st.integers(0, 3), keep_paused=st.booleans())
+    def trim(self, most: int, keep_paused: bool) -> None:  # noqa: FBT001 - drawn by name
+        """By number."""
+        self.stores.ask("trim", lambda store: store.trim_per_workflow(most, keep_paused=keep_paused))
+
+    @rule(checkpoint_id=_IDS, pinned=st.booleans())
+    def pin(self, checkpoint_id: str, pinned: bool) -> None:  # noqa: FBT001 - drawn by name
+        """Or not any more."""
+        self.stores.ask("pin", lambda store: store.pin_checkpoint(checkpoint_id, pinned))
+
+    @rule(checkpoint_id=_IDS, owner=_OWNERS, lease=st.sampled_from((_MOMENT, *_LONG_LEASES)))
+    def claim(self, checkpoint_id: str, owner: str, lease: float) -> None:
+        """For a moment, or for long."""
+        self.stores.ask(
+            "claim", lambda store: store.claim_checkpoint(checkpoint_id, owner, lease), wait=lease == _MOMENT
+        )
+
+    @rule(checkpoint_id=_IDS, owner=_OWNERS, lease=st.sampled_from((_MOMENT, *_LONG_LEASES)))
+    def renew(self, checkpoint_id: str, owner: str, lease: float) -> None:
+        """For longer or shorter than it was."""
+        self.stores.ask("renew", lambda store: store.renew_lease(checkpoint_id, owner, lease), wait=lease == _MOMENT)
+
+    @rule(checkpoint_id=_IDS, owner=_OWNERS)
+    def release(self, checkpoint_id: str, owner: str) -> None:
+        """The time goes on until the next one: who was abandoned first is then clear."""
+        self.stores.ask("release", lambda store: store.release_claim(checkpoint_id, owner), wait=True)
+
+    @rule(limit=st.none() | st.integers(0, 3))
+    def list_abandoned(self, limit: int | None) -> None:
+        """In their order."""
+        self.stores.ask("list abandoned", lambda store: store.list_abandoned(limit))
+
+    @rule()
+    def stats(self) -> None:
+        """All that is counted."""
+        self.stores.ask("stats", lambda store: store.get_stats())
+
+    @precondition(lambda self: self.vacuums < _MOST_VACUUMS)
+    @rule()
+    def vacuum(self) -> None:
+        """Changes nothing."""
+        self.vacuums += 1
+        self.stores.ask("vacuum", lambda store: store.vacuum())
+
+    @precondition(lambda self: self.reopenings < _MOST_REOPENINGS)
+    @rule()
+    def reopen(self) -> None:
+        """Another process would see the same."""
+        self.reopenings += 1
+        self.stores.reopen()
+
+    def teardown(self) -> None:
+        """In the end all that can be seen is the same."""
+
+        async def everything(store: CheckpointStore) -> object:
+            listed = await store.list_checkpoints()
+            return [
+                listed,
+                [await store.load_checkpoint(one.checkpoint_id) for one in listed],
+                [state async for state in store.iter_checkpoints()],
+                await store.list_checkpoints(heads_only=True),
+                await store.list_abandoned(),
+                await store.get_stats(),
+            ]
+
+        self.stores.ask("compare all", everything)
+
+
+_KINDS = (
+    *("save", "save with an owner", "save that follows", "repeated save", "load", "list", "list in pages", "iterate"),
+    *("delete", "delete a run", "cleanup", "trim", "pin", "claim", "renew", "release", "list abandoned", "stats"),
+    *("vacuum", "close and reopen", "compare all"),
+)
+_ERRORS = (
+    *("CheckpointAlreadyClaimedError", "CheckpointNotFoundError", "CheckpointTooLargeError", "LeaseLostError"),
+    "ValueError",
+)
+
+
+def run_model(stores: Stores, *, examples: int, chance: int) -> str | None:
+    """Try so many examples; what they do not agree on, and the shortest way there. None: nothing.
+
+    Args:
+        stores: Are compared.
+        examples: How many.
+        chance: Decides what is tried.
+    """
+    options = settings(
+        max_examples=examples,
+        stateful_step_count=_STEPS,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    machine = seed(chance)(type("Model", (Model,), {"stores": stores}))
+    try:
+        run_state_machine_as_test(machine, settings=options)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
+        notes: list[str] = getattr(error, "__notes__", [])
+        return "\n".join([f"{type(error).__name__}: {error}", *notes])
+    return None
+
+
+async def check(place: Place, effort: Effort) -> Verdict:
+    """Do whatever can be done, and compare what the stores say."""
+    urls = {"sqlite": str(place.folder / "model.db"), "postgresql": place.url}
+    for url in urls.values():
+        await upgrade_schema(url)
+    verdict = Verdict()
+
+    def work() -> None:
+        with Stores.opened(urls) as stores:
+            found = run_model(stores, examples=effort.of(210, 12), chance=effort.seed)
+            steps = stores.done.total()
+            fewest = min(_KINDS, key=lambda kind: stores.done[kind])
+            verdict.figures.update(
+                {
+                    "steps": f"{steps:,}",
+                    "examples": stores.examples,
+                    "kinds of operation": sum(stores.done[kind] > 0 for kind in _KINDS),
+                    "of the rarest": f"{stores.done[fewest]} ({fewest})",
+                    "refused": f"{stores.raised.total():,}",
+                    "disagreements": int(found is not None),
+                }
+            )
+            if found is not None:
+                verdict.broken.append(found)
+                return
+            verdict.require(steps >= effort.of(10_000, 500), f"{steps} steps are too few")
+            for kind in _KINDS:
+                verdict.require(stores.done[kind], f"nothing of this kind was done: {kind}")
+            for error in _ERRORS:
+                verdict.require(stores.raised[error], f"no store ever raised {error}")
+
+    await asyncio.to_thread(work)
+    return verdict
+
+
+ROW = Row(
+    fault="model check",
+    promise="The store in memory, SQLite and PostgreSQL agree on every result and every error, always.",
+    check=check,
+    databases=("all",),
+)
