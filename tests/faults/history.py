@@ -253,8 +253,11 @@ class _Client:
         then = self.chance.random()
         if then < 0.4:
             operation = self.recorder.begin("release", job, number)
-            if await self._try(_boxed(self.store.release_claim(job, token))) is not None:
-                self.recorder.end(operation)
+            try:
+                if await self._try(_boxed(self.store.release_claim(job, token))) is not None:
+                    self.recorder.end(operation)
+            except LeaseLostError:  # it was followed by now, or there is another winner, who will be found
+                self.recorder.end(operation, "failed")
         elif then < 0.9:
             await self._follow(job, token)
 
