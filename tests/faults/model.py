@@ -193,7 +193,7 @@ class Stores:
             self.raised[said.kind] += 1
         if all(one == said for one in found.values()):
             return
-        steps = [*self._steps, *(f"  {one}: {_brief(what)}" for one, what in found.items())]
+        steps = [*self._steps, *(f"  {one}: {_brief(what, _MOST_SHOWN)}" for one, what in found.items())]
         if self.disagreement is None or len(steps) < len(self.disagreement):
             self.disagreement = steps
         self._found_at = min(self._found_at, time.monotonic())
@@ -204,9 +204,9 @@ class EnoughError(KeyboardInterrupt):
     """Ends the search: nothing else does once a way to a disagreement is being shortened, for minutes."""
 
 
-def _brief(value: object) -> str:
+def _brief(value: object, most: int = 60) -> str:
     text = repr(value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 async def _all(calls: Iterator[Awaitable[T]]) -> list[T]:
