@@ -38,9 +38,10 @@ from workflows_mcp.testing import make_state
 __all__ = ["ROW"]
 
 _LEASE_SECONDS = 0.6
-_BLOCKS = 8
+_BLOCKS = 6
+_RUNS_AT_ONCE = 3
 _JUMPS = (0.0, -HOUR, TEN_YEARS)
-_LONGEST_WAIT = 25.0
+_LONGEST_WAIT = 40.0
 _SECONDS_TO_STOP = 10.0
 
 SetClocks = Callable[[float], Awaitable[None]]
@@ -164,9 +165,8 @@ async def _keep_needed(
         for process, database in ((TEN_YEARS, 0.0), (TEN_YEARS, TEN_YEARS), (0.0, TEN_YEARS), (-HOUR, 0.0), (0.0, 0.0)):
             clock.set(process)
             await set_database(database)
-            for _ in range(2):
-                await retention.run_once()
-                await asyncio.sleep(0.06)
+            await retention.run_once()
+            await asyncio.sleep(0.06)
     left = {one.checkpoint_id for one in await store.list_checkpoints()}
     deleted, lost = before - len(left), needed - left
     wrong = []
@@ -199,7 +199,7 @@ async def _heads_at(store: CheckpointStore, *, wave: int) -> int:
 async def step(context: BlockContext, journal: str) -> None:
     """A block that writes down when it begins."""
     append(Path(journal) / context.run_id, f"began {time.monotonic_ns()} {context.block_id.removeprefix('b')}")
-    await asyncio.sleep(random.uniform(0.01, 0.06))
+    await asyncio.sleep(random.uniform(0.03, 0.15))
 
 
 def _steps(journal: Path) -> str:
@@ -226,11 +226,17 @@ async def work(url: str, clock: Path, journal: Path, stop: Path, run_ids: list[s
         at_work.discard(run_id)
 
     config = CheckpointConfig(auto_cleanup=False)
-    at_work = set(run_ids)
+    at_work, new = set(run_ids), list(run_ids)
     async with SQLAlchemyCheckpointStore(url) as store, asyncio.TaskGroup() as group:
         executor = WorkflowExecutor(store, config, on_event=note, lease_seconds=_LEASE_SECONDS)
-        for one in run_ids:
-            group.create_task(attempt(one, executor.execute_workflow(_steps(journal), run_id=one)))
+
+        async def begin() -> None:
+            while new:
+                one = new.pop()
+                await attempt(one, executor.execute_workflow(_steps(journal), run_id=one))
+
+        for _ in range(_RUNS_AT_ONCE):
+            group.create_task(begin())
         while not stop.exists():
             for run_id in {one.run_id or "" for one in await store.list_abandoned()} - at_work:
                 at_work.add(run_id)
@@ -254,11 +260,11 @@ async def _take_over(
     jumps = 0
     while await _ended(store, names) < runs and time.monotonic() < until:
         await asyncio.sleep(0.05)
-        if jumps < runs * 2:  # then all clocks are right again, and whatever is left has to end
+        if jumps < runs * 5:  # then all clocks are right again, and whatever is left has to end
             # Each time further ahead than before: then no lease outlasts it.
             ahead = (0.0, -HOUR, TEN_YEARS + jumps * HOUR)
             chance.choice(clocks).set(chance.choice(ahead))
-            await set_database(chance.choice(ahead))
+            await set_database(chance.choice(ahead[1:]))
             jumps += 1
         else:
             for clock in clocks:
@@ -328,12 +334,12 @@ async def check(place: Place, effort: Effort) -> Verdict:
         for is_memory in (True, False):  # the store in memory beside each: it goes by the process's clock alone
             opened = InMemoryCheckpointStore() if is_memory else SQLAlchemyCheckpointStore(place.url)
             async with opened as store:
-                count, wrong = await _keep_order(store, clock, chance, effort.of(100, 10))
+                count, wrong = await _keep_order(store, clock, chance, effort.of(100, 6))
                 checkpoints, broken = checkpoints + count, broken + wrong
-                count, lost, wrong = await _keep_needed(store, clock, set_database, effort.of(50, 5))
+                count, lost, wrong = await _keep_needed(store, clock, set_database, effort.of(50, 4))
                 deleted, wrong_deletes, broken = deleted + count, wrong_deletes + lost, broken + wrong
         async with SQLAlchemyCheckpointStore(place.url) as store:
-            takeovers, doubles, wrong = await _take_over(place, store, set_database, chance, effort.of(60, 9))
+            takeovers, doubles, wrong = await _take_over(place, store, set_database, chance, effort.of(90, 9))
     verdict = Verdict(
         {
             "checkpoints in order": checkpoints,
