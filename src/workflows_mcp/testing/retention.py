@@ -212,7 +212,7 @@ class RetentionContract:
         assert await store.cleanup_expired(0) == 1
 
     async def test_no_age_makes_an_end_of_an_abandoned_run(self, store: CheckpointStore) -> None:
-        """A clock that jumps ahead makes all runs look abandoned long ago. Their history goes, and so does their end."""
+        """A clock that jumps ahead makes all runs look abandoned long ago. Their history goes, and so do ends."""
         for n, ends in enumerate(("released", "ran out")):
             await store.save_checkpoint(make_state(f"{n}", created_at=1.0), owner="me", lease_seconds=60)
             seconds = MOMENT if ends == "ran out" else 60
