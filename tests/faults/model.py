@@ -1,54 +1,39 @@
 """All operations, in whatever order, on the three stores side by side: they agree, always."""
 
 import asyncio
-import dataclasses
 import itertools
-import math
-import re
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import MappingProxyType
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.faults.row import Effort, Place, Row, Verdict
+from tests.faults.side_by_side import LONGER, MOMENT, EnoughError, Stores
 from workflows_mcp import (
     CheckpointMetadata,
-    CheckpointState,
-    CheckpointStats,
     CheckpointStatus,
     CheckpointStore,
-    CheckpointStoreError,
-    InMemoryCheckpointStore,
-    SQLAlchemyCheckpointStore,
     upgrade_schema,
 )
 from workflows_mcp.testing import make_state
 
-__all__ = ["ROW", "Model", "Stores", "run_model"]
+__all__ = ["ROW", "Model", "run_model"]
 
-T = TypeVar("T")
-
-_NAMES = ("memory", "sqlite", "postgresql")
-
-_MOMENT, _LONGER = 0.001, 0.004
-"""A lease that has run out, and a time after which it has, in seconds."""
 
 _LONG_LEASES = (5_000.0, 50_000.0)
 """They never run out meanwhile, and differ by more than any run of this takes."""
 
 _STEPS = 50
-_MOST_SHOWN = 3_000
 _MOST_VACUUMS = 1
 _MOST_REOPENINGS = 2
 
-_BEGAN = float(int(time.time()))
-_TIMES = tuple(_BEGAN + 1000.0 * step for step in (-3, -2, -1, 0, 100))
+_TIMES = (-3000.0, -2000.0, -1000.0, 0.0, 100_000.0)
+"""When checkpoints are created, in seconds after all of this began."""
+
+_TIMED = ("created_at", "created_after", "created_before")
+
 _AGES = (0.0, 500.0, 1500.0, 2500.0)
 """No checkpoint comes of one of these ages while this runs: which store looks first does not matter."""
 
@@ -58,7 +43,7 @@ _RUNS = st.sampled_from(("r", "R"))
 _WORKFLOWS = st.sampled_from(("w", "W"))
 _STATUSES = st.sampled_from(tuple(CheckpointStatus))
 _CONTEXTS = st.sampled_from(({}, {"b": 1.5, "a": ["ü\0", -0.0, True, None]}, {"text": "long " * 2_000}))
-_LEASES = st.sampled_from((None, _MOMENT, *_LONG_LEASES))
+_LEASES = st.sampled_from((None, MOMENT, *_LONG_LEASES))
 _FIELDS = st.fixed_dictionaries(
     {
         "workflow_name": _WORKFLOWS,
@@ -82,167 +67,6 @@ _FILTERS = st.fixed_dictionaries(
 )
 
 
-class Stores:
-    """The three of them, with empty databases; see `opened`.
-
-    Attributes:
-        done: How often each operation was done.
-        raised: How often each kind of error was raised.
-        examples: How often all began anew.
-        disagreement: The shortest way that was found to one, and what they say; None: there was none.
-    """
-
-    def __init__(self, urls: dict[str, str], seconds_to_shorten: float) -> None:
-        self._urls = urls
-        self._runner = asyncio.Runner()
-        self.stores: dict[str, CheckpointStore] = {}
-        self.done: Counter[str] = Counter()
-        self.raised: Counter[str] = Counter()
-        self.examples = 0
-        self.disagreement: list[str] | None = None
-        self._steps: list[str] = []
-        self._seconds_to_shorten = seconds_to_shorten
-        self._found_at = math.inf
-        self._open()
-
-    def _open(self) -> None:
-        self.stores |= {name: SQLAlchemyCheckpointStore(url) for name, url in self._urls.items()}
-
-    @classmethod
-    @contextmanager
-    def opened(cls, urls: dict[str, str], *, seconds_to_shorten: float) -> Iterator["Stores"]:
-        """Open all, and close them in the end.
-
-        Args:
-            urls: Of the databases at head, by name.
-            seconds_to_shorten: For how long to look for a shorter way to a disagreement.
-        """
-        stores = cls(urls, seconds_to_shorten)
-        try:
-            yield stores
-        finally:
-            stores.run(stores._close())
-            stores._runner.close()
-
-    async def _close(self) -> None:
-        for name in self._urls:
-            await self.stores[name].close()
-
-    def run(self, work: Awaitable[T]) -> T:
-        """Wait for something on the one event loop of all stores."""
-
-        async def wait() -> T:
-            return await work
-
-        return self._runner.run(wait())
-
-    def clear(self) -> None:
-        """Delete all that there is.
-
-        Raises:
-            EnoughError: A disagreement was found, and it is time to end.
-        """
-        if time.monotonic() > self._found_at + self._seconds_to_shorten:
-            raise EnoughError
-        self.examples += 1
-        self._steps = []
-        self.stores["memory"] = InMemoryCheckpointStore()
-
-        async def clear(store: CheckpointStore) -> None:
-            for one in await store.list_checkpoints():
-                await store.delete_checkpoint(one.checkpoint_id)
-
-        self.run(_all(clear(self.stores[name]) for name in self._urls))
-
-    def reopen(self) -> None:
-        """Close those that have a database, and open them again."""
-        self._note("close and reopen")
-        self.run(self._close())
-        self._open()
-
-    def _note(self, name: str, arguments: Mapping[str, object] = MappingProxyType({})) -> None:
-        self.done[name] += 1
-        shown = ", ".join(f"{one}={_brief(value)}" for one, value in arguments.items() if value is not None)
-        self._steps.append(f"{name}({shown})")
-
-    def ask(
-        self,
-        name: str,
-        call: Callable[[CheckpointStore], Awaitable[object]],
-        arguments: Mapping[str, object] = MappingProxyType({}),
-        *,
-        wait: bool = False,
-    ) -> None:
-        """Ask all of them the same, and compare what they say.
-
-        Args:
-            name: The operation.
-            call: Does it.
-            arguments: With what, to be shown.
-            wait: Whether to let leases run out afterwards.
-
-        Raises:
-            AssertionError: They do not say the same.
-        """
-        self._note(name, arguments)
-        found = dict(zip(_NAMES, self.run(_all(_said(call(self.stores[one])) for one in _NAMES)), strict=True))
-        if wait:
-            self.run(asyncio.sleep(_LONGER))
-        said = found["memory"]
-        if isinstance(said, _Raised):
-            self.raised[said.kind] += 1
-        if all(one == said for one in found.values()):
-            return
-        steps = [*self._steps, *(f"  {one}: {_brief(what, _MOST_SHOWN)}" for one, what in found.items())]
-        if self.disagreement is None or len(steps) < len(self.disagreement):
-            self.disagreement = steps
-        self._found_at = min(self._found_at, time.monotonic())
-        raise AssertionError(name)
-
-
-class EnoughError(KeyboardInterrupt):
-    """Ends the search: nothing else does once a way to a disagreement is being shortened, for minutes."""
-
-
-def _brief(value: object, most: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}…"
-
-
-async def _all(calls: Iterator[Awaitable[T]]) -> list[T]:
-    return list(await asyncio.gather(*calls))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Raised:
-    """An error, without what differs from one moment to the next."""
-
-    kind: str
-    text: str
-
-
-async def _said(call: Awaitable[object]) -> object:
-    try:
-        return _comparable(await call)
-    except (CheckpointStoreError, ValueError) as error:
-        return _Raised(type(error).__name__, re.sub(r" until [-0-9]+ [0-9:]+ UTC", " until then", str(error)))
-
-
-def _comparable(value: object) -> object:
-    """The same without what is a store's own: how it encodes, how large its file is, the very moment of a lease."""
-    if isinstance(value, list):
-        return [_comparable(one) for one in value]
-    if isinstance(value, CheckpointMetadata):
-        ends = value.lease_expires_at
-        coarse = None if ends is None else float(round((ends - _BEGAN) / 1000))
-        return dataclasses.replace(value, lease_expires_at=coarse, stored_bytes=0, encoding="")
-    if isinstance(value, CheckpointStats):
-        return dataclasses.replace(value, stored_bytes=0, database_bytes=0)
-    if isinstance(value, CheckpointState):
-        return repr(value)  # which tells True from 1 and 0.0 from -0.0, as comparing does not
-    return value
-
-
 class Model(RuleBasedStateMachine):
     """What may be done with a store; see `CheckpointStore`."""
 
@@ -258,6 +82,11 @@ class Model(RuleBasedStateMachine):
         """With nothing."""
         self.stores.clear()
 
+    def _timed(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Values with their times in Unix seconds."""
+        began = self.stores.began
+        return {name: value + began if name in _TIMED else value for name, value in values.items()}
+
     def _save(self, name: str, checkpoint_id: str, fields: dict[str, Any], **options: Any) -> None:
         asks = "b" if fields["status"] is CheckpointStatus.PAUSED else None
         state = make_state(checkpoint_id, **fields, paused_block_id=asks, pause_prompt=asks and "why\0?")
@@ -267,7 +96,8 @@ class Model(RuleBasedStateMachine):
 
         self.last = save
         shown = {"checkpoint_id": checkpoint_id, **fields, **options}
-        self.stores.ask(name, save, shown, wait=options.get("lease_seconds") == _MOMENT)
+        fields = self._timed(fields)
+        self.stores.ask(name, save, shown, wait=options.get("lease_seconds") == MOMENT)
 
     @rule(checkpoint_id=_IDS, fields=_FIELDS, max_bytes=st.sampled_from((None, None, 5_000)))
     def save(self, checkpoint_id: str, fields: dict[str, Any], max_bytes: int | None) -> None:
@@ -310,21 +140,21 @@ class Model(RuleBasedStateMachine):
     @rule(filters=_FILTERS, limit=st.none() | st.integers(0, 3))
     def list(self, filters: dict[str, Any], limit: int | None) -> None:
         """Some, or as many as there are."""
-        self.stores.ask(
-            "list", lambda store: store.list_checkpoints(**filters, limit=limit), {**filters, "limit": limit}
-        )
+        timed, shown = self._timed(filters), {**filters, "limit": limit}
+        self.stores.ask("list", lambda store: store.list_checkpoints(**timed, limit=limit), shown)
 
     @rule(filters=_FILTERS, limit=st.integers(1, 3), is_text=st.booleans())
     def list_pages(self, filters: dict[str, Any], limit: int, is_text: bool) -> None:  # noqa: FBT001 - drawn by name
         """Page by page, to the end."""
+        timed = self._timed(filters)
 
         async def pages(store: CheckpointStore) -> object:
             found: list[CheckpointMetadata] = []
             while page := await store.list_checkpoints(
-                **filters, limit=limit, before=(found[-1].cursor if is_text else found[-1]) if found else None
+                **timed, limit=limit, before=(found[-1].cursor if is_text else found[-1]) if found else None
             ):
                 found += page
-            assert found == await store.list_checkpoints(**filters)
+            assert found == await store.list_checkpoints(**timed)
             return found
 
         self.stores.ask("list in pages", pages, {**filters, "limit": limit})
@@ -332,9 +162,10 @@ class Model(RuleBasedStateMachine):
     @rule(filters=_FILTERS)
     def iterate(self, filters: dict[str, Any]) -> None:
         """All states that pass a filter."""
+        timed = self._timed(filters)
 
         async def states(store: CheckpointStore) -> object:
-            return [state async for state in store.iter_checkpoints(**filters)]
+            return [state async for state in store.iter_checkpoints(**timed)]
 
         self.stores.ask("iterate", states, filters)
 
@@ -353,7 +184,7 @@ class Model(RuleBasedStateMachine):
     @rule(age=st.sampled_from((*_AGES, -1.0)), keep_paused=st.booleans())
     def clean_up(self, age: float, keep_paused: bool) -> None:  # noqa: FBT001 - drawn by name
         """By age; leases that have just ended ended before."""
-        self.stores.run(asyncio.sleep(_LONGER))
+        self.stores.run(asyncio.sleep(LONGER))
         shown = {"age": age, "keep_paused": keep_paused}
         self.stores.ask("cleanup", lambda store: store.cleanup_expired(age, keep_paused=keep_paused), shown)
 
@@ -369,20 +200,20 @@ class Model(RuleBasedStateMachine):
         shown = {"checkpoint_id": checkpoint_id, "pinned": pinned}
         self.stores.ask("pin", lambda store: store.pin_checkpoint(checkpoint_id, pinned), shown)
 
-    @rule(checkpoint_id=_IDS, owner=_OWNERS, lease=st.sampled_from((_MOMENT, *_LONG_LEASES)))
+    @rule(checkpoint_id=_IDS, owner=_OWNERS, lease=st.sampled_from((MOMENT, *_LONG_LEASES)))
     def claim(self, checkpoint_id: str, owner: str, lease: float) -> None:
         """For a moment, or for long."""
         shown = {"checkpoint_id": checkpoint_id, "owner": owner, "lease": lease}
-        is_brief = lease == _MOMENT
+        is_brief = lease == MOMENT
         self.stores.ask(
             "claim", lambda store: store.claim_checkpoint(checkpoint_id, owner, lease), shown, wait=is_brief
         )
 
-    @rule(checkpoint_id=_IDS, owner=_OWNERS, lease=st.sampled_from((_MOMENT, *_LONG_LEASES)))
+    @rule(checkpoint_id=_IDS, owner=_OWNERS, lease=st.sampled_from((MOMENT, *_LONG_LEASES)))
     def renew(self, checkpoint_id: str, owner: str, lease: float) -> None:
         """For longer or shorter than it was."""
         shown = {"checkpoint_id": checkpoint_id, "owner": owner, "lease": lease}
-        is_brief = lease == _MOMENT
+        is_brief = lease == MOMENT
         self.stores.ask("renew", lambda store: store.renew_lease(checkpoint_id, owner, lease), shown, wait=is_brief)
 
     @rule(checkpoint_id=_IDS, owner=_OWNERS)
@@ -478,7 +309,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
 
     def work() -> None:
         with Stores.opened(urls, seconds_to_shorten=effort.of(60.0, 10.0)) as stores:
-            found = run_model(stores, examples=effort.of(210, 12), chance=effort.seed)
+            found = run_model(stores, examples=effort.of(210, 10), chance=effort.seed)
             steps = stores.done.total()
             fewest = min(_KINDS, key=lambda kind: stores.done[kind])
             verdict.figures.update(
@@ -494,7 +325,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
             if found is not None:
                 verdict.broken.append(found)
                 return
-            verdict.require(steps >= effort.of(10_000, 500), f"{steps} steps are too few")
+            verdict.require(steps >= effort.of(10_000, 300), f"{steps} steps are too few")
             for kind in _KINDS:
                 verdict.require(stores.done[kind], f"nothing of this kind was done: {kind}")
             for error in _ERRORS:
