@@ -46,14 +46,14 @@ class Doomed(NamedTuple):
     def condition_within(self) -> ColumnElement[bool]:
         """The same for those whose places are known to be within its bound."""
         kinds = {
-            "expired": _HAS_NO_YOUNG_LEASE,
+            "expired": _IS_LONG_OVER,
             "superfluous": and_(C.workflow_name == bindparam("workflow_name"), _IS_OVER),
         }
         return and_(kinds[self.kind], _is_no_exception(keep_paused=self.keep_paused))
 
 
 def expired(cutoff: float, max_age_seconds: float, *, keep_paused: bool) -> Doomed:
-    """Checkpoints that are older than a Unix time, their leases older than an age, and not to be kept."""
+    """Checkpoints that are older than a Unix time, whose leases ended longer ago than an age, and not to be kept."""
     return Doomed("expired", keep_paused, {"cutoff": cutoff}, {"max_age_seconds": max_age_seconds})
 
 
@@ -62,21 +62,18 @@ def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -
     return Doomed("superfluous", keep_paused, place_values("kept", last_kept), {"workflow_name": workflow_name})
 
 
-# The lease of what is history has ended with that, whatever its columns say.
+def _is_over(lease_ended: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether nobody works on a checkpoint, nor did until a lease ended, so that somebody may take it up.
 
-_HAS_NO_YOUNG_LEASE = or_(
-    C.superseded == true(),
-    C.lease_expires_at.is_(None),
-    C.lease_expires_at < time_now() - bindparam("max_age_seconds", type_=Double),
-)
-"""Whether a checkpoint was never leased, or its lease ended longer ago than an age of at least 0."""
+    The lease of what is history has ended with that, whatever its columns say. That of a run which was under way says
+    no more than that the run can be recovered: by a clock that jumped ahead, it ended years ago.
+    """
+    is_end = and_(C.status != CheckpointStatus.RUNNING.value, lease_ended)
+    return or_(C.superseded == true(), C.lease_expires_at.is_(None), is_end)
 
-_IS_OVER = or_(
-    C.superseded == true(),
-    C.lease_expires_at.is_(None),
-    and_(C.status != CheckpointStatus.RUNNING.value, C.lease_expires_at <= time_now()),
-)
-"""Whether nobody works on a checkpoint, nor did until a lease ended, so that somebody may take it up."""
+
+_IS_OVER = _is_over(C.lease_expires_at <= time_now())
+_IS_LONG_OVER = _is_over(C.lease_expires_at < time_now() - bindparam("max_age_seconds", type_=Double))
 
 
 def _is_no_exception(*, keep_paused: bool) -> ColumnElement[bool]:
