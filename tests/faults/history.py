@@ -8,7 +8,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from tests.faults.clients import Plan, Recorder, number_of, state_of, use_for_ever
-from tests.faults.consistency import Operation, find_violations
+from tests.faults.consistency import Kind, Operation, find_violations
 from tests.faults.crew import join, start
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import (
@@ -114,7 +114,7 @@ async def _look(store: CheckpointStore, operations: list[Operation]) -> list[Ope
     return found
 
 
-def _judge(operations: list[Operation], verdict: Verdict, rare: tuple[str, ...]) -> None:
+def _judge(operations: list[Operation], verdict: Verdict, rare: tuple[Kind, ...]) -> None:
     kinds = Counter(one.kind for one in operations)
     violations = list(find_violations(operations))
     unknown = sum(not one.is_known for one in operations)
