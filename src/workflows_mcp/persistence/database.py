@@ -332,6 +332,9 @@ class Database:
         weakness = None if self._owns_engine else await self.dialect.find_weakness(connection)
         if weakness is not None and not self._is_checked:
             _log.warning("the engine that was passed in for %s: %s", self.description, weakness)
+        if self._owns_engine and not self._is_checked:
+            for level, notice in self.dialect.start_up_notices():
+                _log.log(level, "%s: %s", self.description, notice)
         self._is_checked = True
 
     def _refuse_misuse(self) -> None:
