@@ -117,7 +117,7 @@ async def database_url(
         yield "memory://"
         return
     if database == "sqlite":
-        yield shutil.copyfile(sqlite_template, str(tmp_path / "head.db"))
+        yield shutil.copy(sqlite_template, str(tmp_path / "head.db"))  # with its mode
         return
     async for url in _fresh_database(postgres_server, template=postgres_template):
         yield url

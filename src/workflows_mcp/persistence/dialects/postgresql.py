@@ -250,13 +250,13 @@ class PostgreSQLDialect(Dialect):
         else:
             return
         tell_of_refusing_pooler(report)
-        await self._examine(settings.model_copy(update={"pgbouncer": True}), report, look)
+        await self._examine(settings.model_copy(update={"pgbouncer": True}), report, look, has_refused=True)
 
-    async def _examine(self, settings: Settings, report: Report, look: Look) -> None:
+    async def _examine(self, settings: Settings, report: Report, look: Look, *, has_refused: bool = False) -> None:
         engine = self.create_engine(settings)
         try:
             async with engine.connect() as connection:
-                await look_at_server(connection, report, look, settings)
+                await look_at_server(connection, report, look, settings, has_refused=has_refused)
         finally:
             await engine.dispose()
 

@@ -83,8 +83,18 @@ class _Facts:
     bytes: int
 
 
-async def look_at_server(connection: AsyncConnection, report: Report, look: Look, settings: Settings) -> None:
-    """Look at everything over one connection. See `Dialect.examine`."""
+async def look_at_server(
+    connection: AsyncConnection, report: Report, look: Look, settings: Settings, *, has_refused: bool = False
+) -> None:
+    """Look at everything over one connection. See `Dialect.examine`.
+
+    Args:
+        connection: Of an engine made of the settings.
+        report: Where to tell.
+        look: Looks at what is the same in every database.
+        settings: What the database would be used with.
+        has_refused: Whether a pooler was found already, and reported, since it refused other settings.
+    """
     milliseconds = await _round_trip(connection)
     found = f"in {milliseconds:.1f} ms (median of {_ROUND_TRIPS} round trips)"
     if milliseconds > _SLOW_MILLISECONDS:
@@ -101,7 +111,8 @@ async def look_at_server(connection: AsyncConnection, report: Report, look: Look
     report.ok(
         "size", f"{facts.bytes / 2**20:,.1f} MiB, all tables of the database; its disk's free space cannot be asked"
     )
-    await _look_for_pooler(connection, report, settings)
+    if not has_refused:
+        await _look_for_pooler(connection, report, settings)
     await _look_at_clock(connection, report)
     await connection.run_sync(look, report)
 
@@ -144,7 +155,8 @@ def _look_at_role(facts: _Facts, report: Report) -> None:
         report.problem(
             "takes writes",
             "no: default_transaction_read_only is on",
-            f"ALTER DATABASE {_quoted(facts.name)} RESET default_transaction_read_only, or that of the role",
+            "SET default_transaction_read_only = off; ALTER DATABASE "
+            f"{_quoted(facts.name)} RESET default_transaction_read_only, or that of the role or the server",
         )
     else:
         report.ok("takes writes", "yes: it is no standby, and not read-only")
