@@ -5,6 +5,7 @@ whatever connection, as POSIX has it.
 """
 
 import logging
+import shlex
 import shutil
 import sqlite3
 import stat
@@ -94,7 +95,9 @@ class SQLiteHealth:
 
     def __init__(self, path: Path, create_command: str, settings: Settings, report: Report) -> None:
         self.path = path
-        self._create_command = create_command
+        # The folder in the user's data directory, that command creates too.
+        self._has_default_path = settings.uses_default_path and path == settings.default_path
+        self._create_command = "workflows-mcp db upgrade" if self._has_default_path else create_command
         self._settings = settings
         self._report = report
         self._wal = Path(f"{path}-wal")
@@ -166,7 +169,7 @@ class SQLiteHealth:
         try:
             found = path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            if path.parent.is_dir():
+            if path.parent.is_dir() or self._has_default_path:
                 report.problem("file", "it does not exist", f"create it: {self._create_command}")
             else:
                 report.problem("file", f"there is no folder {str(path.parent)!r}", "create it first")
@@ -182,7 +185,7 @@ class SQLiteHealth:
                 "links",
                 f"the file has {found.st_nlink} names (hard links), of which each would get a -wal file of its own, so "
                 "that what is saved by one name is missing by the other",
-                f"keep one name; find the others: find / -xdev -samefile {str(path)!r}",
+                f"keep one name; find the others: find / -xdev -samefile {shlex.quote(str(path))}",
             )
         else:
             report.ok("links", "the file has one name")
@@ -194,7 +197,7 @@ class SQLiteHealth:
         modes = {file: stat.S_IMODE(file.stat().st_mode) for file in files}
         open_ones = [file for file, mode in modes.items() if mode & 0o077]
         shown = f"{modes[self.path]:04o}"
-        advice = f"chmod 600 {' '.join(repr(str(file)) for file in open_ones)}"
+        advice = shlex.join(["chmod", "600", *map(str, open_ones)])
         if any(mode & 0o007 for mode in modes.values()):
             self._report.problem("mode", f"{shown}: anybody on this machine may read or change what is stored", advice)
         elif open_ones:
@@ -204,7 +207,9 @@ class SQLiteHealth:
         folder = self.path.resolve().parent
         mode = folder.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            self._report.problem("folder", "anybody on this machine may replace the file", f"chmod o-w {str(folder)!r}")
+            self._report.problem(
+                "folder", "anybody on this machine may replace the file", shlex.join(["chmod", "o-w", str(folder)])
+            )
 
     def _look_at_durability(self, *, is_wal: bool) -> None:
         if is_wal:
