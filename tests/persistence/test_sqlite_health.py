@@ -295,7 +295,7 @@ async def test_a_network_file_system_is_a_problem_and_a_warning_for_each_store(
     """Logged once, when a store first uses the file; the age of SQLite is no warning."""
     caplog.set_level(logging.INFO, "workflows_mcp")
     mounts = f"27 1 254:0 / / rw - ext4 /dev/vda rw\n28 27 0:9 / {path.parent} rw - nfs4 server:/x rw,vers=4.2\n"
-    monkeypatch.setattr(sqlite_health, "read_mounts", lambda: mounts)
+    monkeypatch.setattr(file_system, "read_mounts", lambda: mounts)
     assert problems(await examined(str(path))) == {"file system"}
     store = open_network_store(str(path))
     for number in range(3):

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Mount", "mount_of", "read_mounts"]
+__all__ = ["Mount", "mount_of", "mount_under", "read_mounts"]
 
 _NETWORK = frozenset({
     "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "davfs2", "fhgfs", "gfs", "gfs2", "glusterfs",
@@ -71,3 +71,8 @@ def mount_of(path: Path, mounts: str) -> Mount | None:
         if resolved.is_relative_to(folder) and (found is None or len(folder) >= len(found.folder)):
             found = Mount(folder, kinds[0])
     return found
+
+
+def mount_under(path: Path) -> Mount | None:
+    """The mount that a file lies on here and now; None where the kernel does not tell."""
+    return mount_of(path, read_mounts())

@@ -5,10 +5,7 @@ whatever connection, as POSIX has it.
 """
 
 import logging
-import shlex
-import shutil
 import sqlite3
-import stat
 import subprocess
 import sys
 import time
@@ -23,21 +20,17 @@ from sqlalchemy.engine import URL
 
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import Look
-from workflows_mcp.persistence.dialects.file_system import mount_of, read_mounts
+from workflows_mcp.persistence.dialects.file_system import mount_under
+from workflows_mcp.persistence.dialects.sqlite_place import look_at_disk, look_at_modes, look_for_file, shown_bytes
 from workflows_mcp.persistence.dialects.sqlite_processes import users_of
 from workflows_mcp.settings import Settings
 
 __all__ = ["SQLiteHealth", "has_reset_bug", "start_up_notices"]
 
-_MEBIBYTE = 2**20
-
-_LEAST_FREE_BYTES = 16 * _MEBIBYTE
-_LITTLE_FREE_BYTES = 256 * _MEBIBYTE
-
-_LARGE_WAL_BYTES = 128 * _MEBIBYTE
+_LARGE_WAL_BYTES = 128 * 2**20
 """Twice of what a -wal file is cut to when it is next begun anew."""
 
-_MANY_FREE_BYTES = 64 * _MEBIBYTE
+_MANY_FREE_BYTES = 64 * 2**20
 
 _QUICK_CHECK_SECONDS = 5.0
 
@@ -56,8 +49,6 @@ _READ_HEADER = "import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read
 _RESET_FIXED = ((3, 44, 6), (3, 45, 0)), ((3, 50, 7), (3, 51, 0)), ((3, 51, 3), (4, 0, 0))
 """Versions of SQLite, from and below, that do not spoil a file when it is written to and checkpointed at one moment."""
 
-_NETWORK_ADVICE = "move it to a local disk, or use PostgreSQL: https://sqlite.org/wal.html"
-
 
 def has_reset_bug(version: tuple[int, int, int]) -> bool:
     """Whether a version of SQLite has the WAL-reset bug, https://sqlite.org/wal.html#walresetbug."""
@@ -66,7 +57,7 @@ def has_reset_bug(version: tuple[int, int, int]) -> bool:
 
 def start_up_notices(path: Path) -> Iterable[tuple[int, str]]:
     """What to log when a store first uses a file: see `Dialect.start_up_notices`."""
-    mount = mount_of(path, read_mounts())
+    mount = mount_under(path)
     if mount is not None and mount.is_shared:
         notice = (
             f"it lies on a network or shared file system ({mount.kind}), where its locks cannot be relied on, so that "
@@ -105,8 +96,8 @@ class SQLiteHealth:
     def examine(self, look: Look, *, deep: bool) -> None:
         """Look at everything. See `Dialect.examine`."""
         self._look_at_version()
-        self._look_at_place()
-        if not self._look_at_file():
+        look_at_disk(self.path, self._report)
+        if not look_for_file(self.path, self._create_command, self._report, has_folder=self._has_default_path):
             return
         header = self._read_header()
         if not header:
@@ -115,7 +106,7 @@ class SQLiteHealth:
         if not header.startswith(_MAGIC):
             self._report.problem("file", "it is no SQLite database at all", "check the path")
             return
-        self._look_at_modes()
+        look_at_modes(self.path, self._report)
         is_wal = header[-1] == _WAL_VERSION
         self._look_at_durability(is_wal=is_wal)
         self._look_inside(look, is_wal=is_wal, deep=deep)
@@ -134,82 +125,6 @@ class SQLiteHealth:
             )
         else:
             self._report.ok("SQLite", version)
-
-    def _look_at_place(self) -> None:
-        mounts = read_mounts()
-        mount = mount_of(self.path, mounts)
-        if mount is None:
-            self._report.notice(
-                "file system", "its type cannot be told on this system", f"if it is a network's, {_NETWORK_ADVICE}"
-            )
-        elif mount.is_shared:
-            self._report.problem(
-                "file system",
-                f"{mount.kind}, on {mount.folder}: a network or shared file system, where locks cannot be relied on; "
-                "processes on several machines may damage the file",
-                _NETWORK_ADVICE,
-            )
-        else:
-            self._report.ok("file system", f"{mount.kind}, on {mount.folder}")
-        try:
-            free = shutil.disk_usage(self.path.parent).free
-        except OSError:
-            return  # there is no such folder, which is said of the file
-        found, more = f"{_size(free)} free", "make room; a full disk makes every save fail"
-        if free < _LEAST_FREE_BYTES:
-            self._report.problem("space", found, more)
-        elif free < _LITTLE_FREE_BYTES:
-            self._report.notice("space", found, more)
-        else:
-            self._report.ok("space", found)
-
-    def _look_at_file(self) -> bool:
-        """Whether there is a file to look into."""
-        report, path = self._report, self.path
-        try:
-            found = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            if path.parent.is_dir() or self._has_default_path:
-                report.problem("file", "it does not exist", f"create it: {self._create_command}")
-            else:
-                report.problem("file", f"there is no folder {str(path.parent)!r}", "create it first")
-            return False
-        except OSError as error:
-            report.problem("file", f"it cannot be looked at: {error.strerror}", "check the path and its permissions")
-            return False
-        if not stat.S_ISREG(found.st_mode):
-            report.problem("file", "it is not a file", "name a SQLite database file")
-            return False
-        if found.st_nlink > 1:
-            report.problem(
-                "links",
-                f"the file has {found.st_nlink} names (hard links), of which each would get a -wal file of its own, so "
-                "that what is saved by one name is missing by the other",
-                f"keep one name; find the others: find / -xdev -samefile {shlex.quote(str(path))}",
-            )
-        else:
-            report.ok("links", "the file has one name")
-        return True
-
-    def _look_at_modes(self) -> None:
-        """Who may read the file, those beside it, and replace it in its folder."""
-        files = [file for file in (self.path, self._wal, Path(f"{self.path}-shm")) if file.exists()]
-        modes = {file: stat.S_IMODE(file.stat().st_mode) for file in files}
-        open_ones = [file for file, mode in modes.items() if mode & 0o077]
-        shown = f"{modes[self.path]:04o}"
-        advice = shlex.join(["chmod", "600", *map(str, open_ones)])
-        if any(mode & 0o007 for mode in modes.values()):
-            self._report.problem("mode", f"{shown}: anybody on this machine may read or change what is stored", advice)
-        elif open_ones:
-            self._report.notice("mode", f"{shown}: its group may read or change what is stored", advice)
-        else:
-            self._report.ok("mode", f"{shown}: nobody but its owner reads it")
-        folder = self.path.resolve().parent
-        mode = folder.stat().st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            self._report.problem(
-                "folder", "anybody on this machine may replace the file", shlex.join(["chmod", "o-w", str(folder)])
-            )
 
     def _look_at_durability(self, *, is_wal: bool) -> None:
         if is_wal:
@@ -291,7 +206,8 @@ class SQLiteHealth:
             for name in ("page_count", "page_size", "freelist_count", "auto_vacuum")
         )
         ways = {0: "none", 1: "full", 2: "incremental"}
-        found = f"{_size(pages * size)}, of which {_size(free * size)} free; auto_vacuum {ways.get(vacuum, vacuum)}"
+        whole, unused = shown_bytes(pages * size), shown_bytes(free * size)
+        found = f"{whole}, of which {unused} free; auto_vacuum {ways.get(vacuum, vacuum)}"
         if free * size > max(_MANY_FREE_BYTES, pages * size // 2):
             report.notice("size", found, "give the free pages back: await store.vacuum(), which takes the write lock")
         else:
@@ -328,11 +244,11 @@ class SQLiteHealth:
         if size > _LARGE_WAL_BYTES:
             self._report.notice(
                 "-wal file",
-                f"{_size(size)}: something has been reading for so long that it could not be begun anew",
+                f"{shown_bytes(size)}: something has been reading for so long that it could not be begun anew",
                 "look for a process that keeps a transaction open",
             )
         else:
-            self._report.ok("-wal file", _size(size))
+            self._report.ok("-wal file", shown_bytes(size))
 
     def _look_at_users(self) -> None:
         users = users_of(self.path)
@@ -349,10 +265,3 @@ class SQLiteHealth:
             )
         else:
             self._report.ok("used by", found)
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count:,} bytes"
