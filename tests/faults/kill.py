@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,17 +102,18 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "WORKFLOWS_LEASE_SECONDS": str(_LEASE_SECONDS)}
 
 
-async def kill_one(url: str, target: Path, moment: float, report: Report) -> float:
+async def kill_one(url: str, target: Path, moment: float, report: Report, *, from_wave: int = 0) -> float:
     """One round: start a worker, kill it, recover the run, answer, compare.
 
     Args:
         url: A database at head.
         target: The folder that the workflow looks at.
-        moment: Seconds between the first checkpoint and the kill.
+        moment: Seconds between the checkpoint from which time counts and the kill.
         report: Takes what is found.
+        from_wave: That checkpoint is the first one after so many waves.
 
     Returns:
-        How many seconds the worker had worked from its first checkpoint on.
+        How many seconds the worker had worked from that checkpoint on.
     """
     report.rounds += 1
     run_id = f"round-{report.rounds}"
@@ -127,8 +129,8 @@ async def kill_one(url: str, target: Path, moment: float, report: Report) -> flo
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        while await newest(store, run_id) is None:
-            assert worker.returncode is None, "the worker ended before its first checkpoint"
+        while (head := await newest(store, run_id)) is None or head.current_wave_index < from_wave:
+            assert worker.returncode is None, "the worker ended before that checkpoint"
             await asyncio.sleep(0.01)
         started = time.perf_counter()
         with contextlib.suppress(TimeoutError):
@@ -177,18 +179,34 @@ def _commands() -> list[str]:
     return commands
 
 
+async def kill_soon(url: str, wave: int) -> Report:
+    """Kill one worker, a moment after it has finished so many waves."""
+    await upgrade_schema(url)
+    report = Report()
+    with _target() as target:
+        await kill_one(url, target, 0.05, report, from_wave=wave)
+    return report
+
+
+@contextlib.contextmanager
+def _target() -> Iterator[Path]:
+    """A folder with sources that the workflow looks at."""
+    folder = Path(tempfile.mkdtemp())
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    yield folder
+    shutil.rmtree(folder)
+
+
 async def kill_many(url: str, rounds: int, *, seed: int) -> Report:
     """Kill a worker at random moments, spread over how long the workflow takes; prints each round."""
     await upgrade_schema(url)
     report = Report()
     chance = random.Random(seed)
-    folder = Path(tempfile.mkdtemp())
-    target = Path(shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))).parent
-    whole = await kill_one(url, target, 60.0, Report(rounds=10_000))  # not killed: tells how long it takes
-    for _ in range(rounds):
-        await kill_one(url, target, chance.uniform(0, whole), report)
-        print(f"  {report}", file=sys.stderr, flush=True)
-    shutil.rmtree(folder)
+    with _target() as target:
+        whole = await kill_one(url, target, 60.0, Report(rounds=10_000))  # not killed: tells how long it takes
+        for _ in range(rounds):
+            await kill_one(url, target, chance.uniform(0, whole), report)
+            print(f"  {report}", file=sys.stderr, flush=True)
     return report
 
 
