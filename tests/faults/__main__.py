@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from tests.faults.report import Found, print_report, save_report
+from tests.faults.report import WIDTH, Found, print_report, save_report
 from tests.faults.row import Effort, Row
 from tests.faults.rows import ROWS, row_named
 from tests.faults.running import open_servers, run_row
@@ -52,7 +52,7 @@ def faults(
         return 1
     found = _provoke(rows, database, Effort(is_quick=quick, seed=seed), told)
     command = shlex.join(["python3", "run.py", "faults", *sys.argv[1:]])
-    print_report(found, Console(highlight=False, markup=False))
+    print_report(found, Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH))
     if save is not None:
         save_report(save, found, command, datetime.now(UTC).isoformat(timespec="minutes"))
     missing = [need for row in rows for need in row.missing]

@@ -7,9 +7,8 @@ import asyncio
 import logging
 import multiprocessing
 import os
-import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -24,7 +23,7 @@ import workflows_mcp.engine.executor
 import workflows_mcp.persistence.schema
 import workflows_mcp.persistence.store
 
-__all__ = ["Journal", "Start", "append", "join", "print_table", "report_warnings", "start"]
+__all__ = ["Journal", "Start", "append", "join", "report_warnings", "start"]
 
 # Named, so that nobody takes the imports for unused.
 PRELOADED = (alembic.command, alembic.config, sqlalchemy.dialects, workflows_mcp.engine, workflows_mcp.persistence)
@@ -118,15 +117,3 @@ def report_warnings(file: Path) -> None:
     handler = logging.FileHandler(file)
     handler.setLevel(logging.WARNING)
     logging.getLogger().addHandler(handler)
-
-
-def print_table(figures: Mapping[str, Mapping[str, object]]) -> None:
-    """Print figures by name, with a column for each database."""
-    rows = [["", *figures]]
-    for name in next(iter(figures.values())):
-        rows += [[name, *(str(column[name]) for column in figures.values())]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        print(first.strip().ljust(widths[0]), *rest, sep="  ")
-    sys.stdout.flush()

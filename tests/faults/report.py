@@ -1,7 +1,7 @@
 """What was found, as a table on the screen and in a document."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,10 @@ from rich.table import Table
 from benchmarks.machine import describe_machine, describe_versions
 from tests.faults.row import Row, Verdict
 
-__all__ = ["Found", "print_report", "save_report", "with_table"]
+__all__ = ["WIDTH", "Found", "print_report", "save_report", "with_table"]
+
+WIDTH = 140
+"""Columns of a table that nobody looks at on a terminal."""
 
 _BEGIN, _END = "<!-- faults -->", "<!-- /faults -->"
 
@@ -45,7 +48,7 @@ def print_report(found: Sequence[Found], console: Console) -> None:
     console.print(table)
     seconds = sum(one.verdict.seconds for one in found)
     broken = [one for one in found if one.verdict.broken]
-    console.print(f"{len(found)} of {len(found)} rows in {seconds / 60:.1f} min, {len(broken)} broken")
+    console.print(f"{len(found)} in {seconds / 60:.1f} min, {len(broken)} broken")
     for one in broken:
         for line in one.verdict.broken:
             console.print(f"{one.row.fault} ({one.database}): {line}")
@@ -68,11 +71,16 @@ def with_table(text: str, found: Sequence[Found], command: str, date: str) -> st
         raise ValueError(f"the document lacks {_BEGIN} and {_END}")
     about = {**describe_machine(Path(tempfile.gettempdir())), **describe_versions()}
     about = {name: value for name, value in about.items() if value != "-"}
+    promises = {one.row.fault: one.row.promise for one in found}
     lines = [
+        *_markdown(("fault", "what holds"), promises.items()),
         f"`{command}`, {date}: " + ", ".join(f"{name} {value}" for name, value in about.items()) + ".",
         "",
-        f"| {' | '.join(_HEADINGS)} |",
-        "|" + "---|" * len(_HEADINGS),
-        *(f"| {' | '.join(one.cells)} |" for one in found),
+        *_markdown(_HEADINGS, (one.cells for one in found)),
     ]
-    return f"{before}{begin}\n{chr(10).join(lines)}\n{end}{after}"
+    return f"{before}{begin}\n{chr(10).join(lines)}{end}{after}"
+
+
+def _markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""]

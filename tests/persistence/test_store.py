@@ -104,6 +104,16 @@ async def test_a_locked_database_is_waited_for_until_the_deadline(open_store: Op
     assert len(await store.list_checkpoints()) == 1
 
 
+async def test_a_reader_may_come_while_somebody_else_writes(sqlite_template: Path, tmp_path: Path) -> None:
+    """Nothing that is said to a new connection to a SQLite file asks for the lock."""
+    state, path = make_state(), shutil.copyfile(sqlite_template, str(tmp_path / "head.db"))
+    async with SQLAlchemyCheckpointStore(path) as store:
+        await store.save_checkpoint(state)
+    async with raw.locked(path), SQLAlchemyCheckpointStore(path, settings=Settings(deadline_seconds=0.5)) as store:
+        assert len(await store.list_checkpoints()) == 1
+        assert_same(await store.load_checkpoint(state.checkpoint_id), state)
+
+
 async def test_a_lock_that_ends_in_time_is_not_noticed(open_store: OpenStore, database_url: str) -> None:
     """Saves wait their turn."""
     store = open_store()
@@ -148,6 +158,25 @@ async def test_lost_connections_are_replaced(postgres_url: str) -> None:
         assert all(await asyncio.gather(*(store.load_checkpoint(f"{n}") for n in range(10))))
         await asyncio.gather(*(store.save_checkpoint(make_state(f"{n}")) for n in range(10, 20)))
         assert len(await store.list_checkpoints()) == 20
+
+
+async def test_a_table_that_others_change_under_prepared_statements_is_no_error(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """The first statement after the change fails on PostgreSQL, and is repeated; on all connections of the pool."""
+    store = open_store(pool_size=4)
+    await store.save_checkpoint(make_state())
+
+    async def use() -> list[object]:
+        calls = [store.list_checkpoints() for _ in range(8)]
+        return [*await asyncio.gather(*calls), await store.load_checkpoint(make_state().checkpoint_id)]
+
+    for _ in range(3):
+        before = await use()
+    if raw.is_postgres(database_url):
+        await raw.execute(database_url, "ALTER TABLE checkpoints ALTER COLUMN pause_prompt TYPE varchar(99)")
+    await raw.execute(database_url, "ALTER TABLE checkpoints ADD COLUMN more text")
+    assert await use() == before
 
 
 async def test_a_cancelled_save_still_finishes_and_leaks_nothing(open_store: OpenStore, database_url: str) -> None:

@@ -1,6 +1,7 @@
 """The schema's revisions: which one a database is at, and how it gets to another one."""
 
 import asyncio
+import functools
 import io
 import threading
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ from workflows_mcp.errors import (
     StoreConfigurationError,
 )
 from workflows_mcp.persistence.dialects import Dialect, dialect_for
+from workflows_mcp.persistence.dialects.thread import CallThread
 from workflows_mcp.persistence.models import VERSION_TABLE, CheckpointRecord
 from workflows_mcp.settings import Settings, load_settings
 
@@ -148,12 +150,16 @@ class SchemaManager:
 
         There it may wait for another thread that does the same, whatever loop the caller is in.
         """
+        # A daemon's: it may wait for a lock, and an interrupted program ends all the same. Nothing is left half done.
+        thread = CallThread("workflows-mcp-schema")
         try:
-            return await asyncio.to_thread(self._run, work)
+            return await thread.call(functools.partial(self._run, work))
         except Exception as error:
             failure = None if isinstance(error, CheckpointStoreError) else self._dialect.explain(error)
             if failure is None:
                 raise
+        finally:
+            thread.stop()
         # Raised here, outside the handler, so that no chained driver error can show a row.
         raise failure.error
 

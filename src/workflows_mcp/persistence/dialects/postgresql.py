@@ -264,10 +264,17 @@ class PostgreSQLDialect(Dialect):
         """Make the space of deleted rows usable again and refresh statistics."""
         return ("VACUUM (ANALYZE) checkpoints",)
 
-    def explain(self, error: Exception) -> Failure | None:
+    def explain(self, error: Exception) -> Failure | None:  # noqa: PLR0911 - a case after the other
         """See `Dialect.explain`; by SQLSTATE, and by type where the server said nothing."""
         where = self.description
         cause = _root(error)
+        if isinstance(cause, asyncpg.exceptions.InvalidCachedStatementError):
+            # Somebody has changed the table's columns. SQLAlchemy now forgets the statements that it had prepared, on
+            # all connections, and so the second attempt succeeds.
+            changed = StoreUnavailableError(
+                f"the checkpoints table of {where} was changed by another process; try again"
+            )
+            return Failure(changed, retriable=True, most_repeats=1)
         state = getattr(cause, "sqlstate", None)
         if isinstance(state, str):
             return self._explain_state(state)

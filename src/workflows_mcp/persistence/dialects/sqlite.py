@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import random
 import shlex
@@ -77,12 +78,17 @@ if TYPE_CHECKING:
 
 __all__ = ["SQLiteDialect"]
 
+_log = logging.getLogger(__name__)
+
 _BUSY_SECONDS = 0.1
 """How long the driver waits for a lock. Short, since it blocks the driver's thread, which no deadline can
 interrupt (a deadline of 1 s ended after 8 s with a timeout of 8 s); the store tries again instead."""
 
 _PATIENT_BUSY_SECONDS = 600.0
 """The same for schema changes, which have no deadline and wait for their turn."""
+
+_SECONDS_UNTIL_TOLD = 2.0
+"""After so many of them, whoever waits is told so."""
 
 _PATIENT_WAL_SECONDS = 30.0
 """How long they try to turn a file to WAL that others have just opened, each in a thread of its own."""
@@ -202,8 +208,11 @@ class SQLiteDialect(Dialect):
         def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
             cursor = connection.cursor()
             try:
-                # Lets a file give back space in steps. Works only before the first page is written, or at a VACUUM.
-                cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                cursor.execute("PRAGMA page_count")
+                if cursor.fetchall() == [(0,)]:
+                    # Lets a file give back space in steps. Works only before the first page is written, and takes the
+                    # write lock even where it changes nothing.
+                    cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 # Asked for only where needed: setting it takes a lock, and 234 of 320 that just set it were BUSY.
                 # And only in a file that is new or ours: nothing may change in one that is going to be refused.
                 cursor.execute(_WANTS_WAL, (VERSION_TABLE,))
@@ -298,6 +307,7 @@ class SQLiteDialect(Dialect):
     def schema_change(self, connection: Connection) -> Iterator[None]:
         """Take the write lock at once. Begun before Alembic looks, it is left alone and spans all revisions."""
         connection.rollback()  # ends what a query has begun
+        self._wait_for_lock(connection)
         connection.execution_options(**{_BEGIN: "IMMEDIATE"})
         with connection.begin():
             before = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
@@ -309,6 +319,23 @@ class SQLiteDialect(Dialect):
                     f"the change would leave {len(broken)} rows of {tables} without the checkpoint that they refer to; "
                     "nothing was changed"
                 )
+
+    def _wait_for_lock(self, connection: Connection) -> None:
+        """Tell who waits for how long it may take that somebody else writes."""
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_SECONDS_UNTIL_TOLD * 1000:.0f}")
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except DBAPIError as error:
+            failure = self.explain(error)
+            if failure is None or not failure.retriable:
+                raise
+            _log.warning("%s is locked by another process: waiting for it, for up to ten minutes", self.description)
+        else:
+            connection.exec_driver_sql("ROLLBACK")
+        finally:
+            connection.rollback()
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_PATIENT_BUSY_SECONDS * 1000:.0f}")
+            connection.rollback()
 
     def saving(self, table: Table, place: Mapping[str, ColumnElement[Any]]) -> Mapping[str, Executable]:
         """See `Dialect.saving`; the statements are in `sqlite_saving.py`."""

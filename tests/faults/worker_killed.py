@@ -1,30 +1,22 @@
-"""Kills a worker at random moments of the demo's workflow, recovers the run, and looks for work done twice.
+"""Kills a worker at random moments of the demo's workflow, recovers the run, and looks for work done twice."""
 
-The quick version runs with the tests; the long one on both databases, at 20 moments each:
-`python3 run.py python -m tests.faults.kill --rounds 20`.
-"""
-
-import argparse
 import asyncio
 import contextlib
-import functools
 import json
 import os
-import random
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.faults.databases import add_option, on_each
+from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
 from workflows_mcp.engine.checkpoint import CheckpointStatus
 
@@ -55,12 +47,21 @@ class Report:
     ran_twice: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
-    def __str__(self) -> str:
-        waves = ", ".join(f"{wave}: {count}" for wave, count in sorted(self.waves.items()))
-        return (
-            f"{self.rounds} rounds, {self.killed} killed before the end (at wave {waves}), {self.blocks_saved} blocks "
-            f"done in checkpoints, {len(self.ran_twice)} ran twice, {len(self.failures)} runs did not complete"
+    def verdict(self) -> Verdict:
+        """All of it."""
+        verdict = Verdict(
+            {
+                "rounds": self.rounds,
+                "killed before the end": self.killed,
+                "at waves": "/".join(str(self.waves[wave]) for wave in range(max(self.waves, default=0) + 1)),
+                "blocks done": self.blocks_saved,
+                "done twice": len(self.ran_twice),
+                "not completed": len(self.failures),
+            },
+            [*self.ran_twice, *self.failures],
         )
+        verdict.require(self.blocks_saved, "no checkpoint held a block as done")
+        return verdict
 
 
 def journaled(folder: Path, journal: Path) -> Path:
@@ -102,18 +103,17 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "WORKFLOWS_LEASE_SECONDS": str(_LEASE_SECONDS)}
 
 
-async def kill_one(url: str, target: Path, moment: float, report: Report, *, from_wave: int = 0) -> float:
+async def kill_one(url: str, target: Path, moment: float, report: Report) -> float:
     """One round: start a worker, kill it, recover the run, answer, compare.
 
     Args:
         url: A database at head.
         target: The folder that the workflow looks at.
-        moment: Seconds between the checkpoint from which time counts and the kill.
+        moment: Seconds between the first checkpoint and the kill.
         report: Takes what is found.
-        from_wave: That checkpoint is the first one after so many waves.
 
     Returns:
-        How many seconds the worker had worked from that checkpoint on.
+        How many seconds the worker had worked from its first checkpoint on.
     """
     report.rounds += 1
     run_id = f"round-{report.rounds}"
@@ -129,8 +129,8 @@ async def kill_one(url: str, target: Path, moment: float, report: Report, *, fro
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        while (head := await newest(store, run_id)) is None or head.current_wave_index < from_wave:
-            assert worker.returncode is None, "the worker ended before that checkpoint"
+        while await newest(store, run_id) is None:
+            assert worker.returncode is None, "the worker ended before its first checkpoint"
             await asyncio.sleep(0.01)
         started = time.perf_counter()
         with contextlib.suppress(TimeoutError):
@@ -179,49 +179,20 @@ def _commands() -> list[str]:
     return commands
 
 
-async def kill_soon(url: str, wave: int) -> Report:
-    """Kill one worker, a moment after it has finished so many waves."""
-    await upgrade_schema(url)
+async def check(place: Place, effort: Effort) -> Verdict:
+    """Kill a worker at random moments, spread over how long the workflow takes."""
+    await upgrade_schema(place.url)
     report = Report()
-    with _target() as target:
-        await kill_one(url, target, 0.05, report, from_wave=wave)
-    return report
+    chance = effort.chance()
+    target = Path(shutil.copytree(ROOT / "src", place.folder / "src", ignore=shutil.ignore_patterns("__pycache__")))
+    whole = await kill_one(place.url, target.parent, 60.0, Report(rounds=10_000))  # not killed: tells how long it takes
+    for _ in range(effort.of(8, 1)):
+        await kill_one(place.url, target.parent, chance.uniform(0, whole), report)
+    return report.verdict()
 
 
-@contextlib.contextmanager
-def _target() -> Iterator[Path]:
-    """A folder with sources that the workflow looks at."""
-    folder = Path(tempfile.mkdtemp())
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-async def kill_many(url: str, rounds: int, *, seed: int) -> Report:
-    """Kill a worker at random moments, spread over how long the workflow takes; prints each round."""
-    await upgrade_schema(url)
-    report = Report()
-    chance = random.Random(seed)
-    with _target() as target:
-        whole = await kill_one(url, target, 60.0, Report(rounds=10_000))  # not killed: tells how long it takes
-        for _ in range(rounds):
-            await kill_one(url, target, chance.uniform(0, whole), report)
-            print(f"  {report}", file=sys.stderr, flush=True)
-    return report
-
-
-def main() -> int:
-    """Run the long version; 0 when nothing was lost or done twice."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=7)
-    add_option(parser)
-    given = parser.parse_args()
-    reports = on_each(given.database, functools.partial(kill_many, rounds=given.rounds, seed=given.seed))
-    for name, report in reports.items():
-        print(f"{name}: {report}", flush=True)
-    return 1 if any(report.ran_twice or report.failures for report in reports.values()) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+ROW = Row(
+    fault="worker of the demo killed",
+    promise="`recover` goes on with the run, and no block that a checkpoint holds as done runs twice.",
+    check=check,
+)

@@ -1,0 +1,101 @@
+"""However a harness ends, it is a verdict, and nothing of it is left."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.report import Found, save_report
+from tests.faults.row import Check, Effort, Place, Row, Verdict
+from tests.faults.running import run_row
+
+QUICK = Effort(is_quick=True)
+
+
+async def find(_place: Place, effort: Effort) -> Verdict:
+    """A promise is broken, and one is kept."""
+    verdict = Verdict({"lost": effort.of(2, 1)})
+    verdict.require(not verdict.figures["lost"], "one is lost")
+    verdict.require(verdict.figures, "there are figures")
+    return verdict
+
+
+async def fail(_place: Place, _effort: Effort) -> Verdict:
+    """An error that nobody expected."""
+    raise LookupError("nothing is there")
+
+
+async def hang(place: Place, _effort: Effort) -> Verdict:
+    """Neither this process nor its child ever ends, and no event loop can do anything about it."""
+    child = subprocess.Popen(["sleep", "600"])  # noqa: ASYNC220 - its event loop is to be blocked
+    (place.folder / "child").write_text(str(child.pid))
+    time.sleep(600)  # noqa: ASYNC251 - that is the point
+    return Verdict()
+
+
+async def crash(_place: Place, _effort: Effort) -> Verdict:
+    """The process is gone."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(600)
+    return Verdict()
+
+
+def run(check: Check, folder: Path, seconds: float = 60.0) -> Verdict:
+    """What is found by a harness that has so many seconds."""
+    row = Row("a fault", "a promise", check, seconds=seconds * 4)
+    return run_row(row, Place("sqlite", str(folder / "checkpoints.db"), folder), QUICK)
+
+
+def test_what_is_found_comes_back(tmp_path: Path) -> None:
+    """Figures, broken promises, and how long it took."""
+    verdict = run(find, tmp_path)
+    assert verdict.figures == {"lost": 1}
+    assert verdict.broken == ["one is lost"]
+    assert verdict.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("check", "what"), [(fail, "LookupError: nothing is there"), (crash, "its process ended with exit code -9")]
+)
+def test_an_error_and_a_crash_are_broken_promises(check: Check, what: str, tmp_path: Path) -> None:
+    """And not the end of the whole table."""
+    [line] = run(check, tmp_path).broken
+    assert what in line
+
+
+def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    """Its time is over, and so are its children."""
+    began = time.monotonic()
+    assert run(hang, tmp_path, seconds=1.5).broken == ["it hung: nothing was found within 1.5 s"]
+    assert time.monotonic() - began < 20
+    child = int((tmp_path / "child").read_text())
+    while is_alive(child):
+        assert time.monotonic() - began < 20, "a child was left behind"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process still runs; one that nobody has waited for does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_table_in_a_document_is_replaced(tmp_path: Path) -> None:
+    """And nothing else in it; a document without a place for one is refused."""
+    document = tmp_path / "document.md"
+    document.write_text("before\n<!-- faults -->\nold\n<!-- /faults -->\nafter\n")
+    found = [Found(Row("a fault", "a promise", find), "sqlite", Verdict({"lost": 0, "torn": 1}, ["torn"], 1.6))]
+    save_report(document, found, "python3 run.py faults", "2026-11-27")
+    text = document.read_text()
+    assert text.startswith("before\n<!-- faults -->\n| fault | what holds |\n| --- | --- |\n| a fault | a promise |\n")
+    assert "\n`python3 run.py faults`, 2026-11-27: " in text
+    assert text.endswith("| a fault | SQLite | lost 0, torn 1 | broken | 2 |\n<!-- /faults -->\nafter\n")
+    document.write_text("nothing")
+    with pytest.raises(ValueError, match="lacks"):
+        save_report(document, found, "python3 run.py faults", "2026-11-27")
