@@ -387,6 +387,9 @@ class Database(Inherited):
         if weakness is not None and not self._is_checked:
             what = "PgBouncer's way to" if self._owns_engine else "the engine that was passed in for"
             _log.warning("%s %s: %s", what, self.description, weakness)
+        if self._owns_engine and not self._is_checked:
+            for level, notice in self.dialect.start_up_notices():
+                _log.log(level, "%s: %s", self.description, notice)
         self._is_checked = True
 
     def was_inherited(self) -> list[object]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 
@@ -21,6 +22,7 @@ __all__ = [
     "Failure",
     "FencedRow",
     "HeldConnection",
+    "Look",
     "Row",
     "RowsDroppedError",
     "RowsLockedError",
@@ -30,6 +32,9 @@ __all__ = [
 
 Row: TypeAlias = tuple[Any, ...]
 """A value for each column of a table or a query, in their order."""
+
+Look: TypeAlias = Callable[[Connection, Report], None]
+"""Looks at something over a connection, and reports on it."""
 
 
 class FencedRow(Row):
@@ -225,6 +230,24 @@ class Dialect(ABC):
         Args:
             driver: The driver's connection, which may be closed.
         """
+
+    @abstractmethod
+    async def examine(self, settings: Settings, report: Report, look: Look, *, deep: bool) -> None:
+        """Report what is to be known of the database, without changing anything in it or beside it.
+
+        Args:
+            settings: What it would be used with; no answer is waited for longer than their deadline.
+            report: Where to tell; what has been told stays when an error is raised.
+            look: Looks at what is the same in every database; called when one can be read at all.
+            deep: Whether to read all that is stored, however long it takes.
+
+        Raises:
+            Exception: The driver's own, to be explained; nothing more can be found out.
+        """
+
+    def start_up_notices(self) -> Iterable[tuple[int, str]]:
+        """What to log when a store first uses the database: a level of `logging`, and a text."""
+        return ()
 
     @abstractmethod
     def vacuum_statements(self) -> Iterable[str]:

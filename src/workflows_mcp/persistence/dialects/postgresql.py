@@ -34,13 +34,20 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
+from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import (
     Compiled,
     Dialect,
     Failure,
     HeldConnection,
+    Look,
     Row,
     RowsDroppedError,
+)
+from workflows_mcp.persistence.dialects.postgresql_health import (
+    POOLER_REFUSED,
+    look_at_server,
+    tell_of_refusing_pooler,
 )
 from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection, hold
 from workflows_mcp.persistence.dialects.postgresql_hosts import connect, urls_of_hosts
@@ -254,6 +261,26 @@ class PostgreSQLDialect(Dialect):
         if level != "off":
             return None
         return "synchronous_commit is off, so that a crash may lose acknowledged checkpoints"
+
+    async def examine(self, settings: Settings, report: Report, look: Look, *, deep: bool) -> None:  # noqa: ARG002 - pages are read by the server alone
+        """See `Dialect.examine`; the questions are in `postgresql_health.py`."""
+        try:
+            await self._examine(settings, report, look)
+        except Exception as error:
+            if settings.pgbouncer or getattr(_root(error), "sqlstate", None) != POOLER_REFUSED:
+                raise
+        else:
+            return
+        tell_of_refusing_pooler(report)
+        await self._examine(settings.model_copy(update={"pgbouncer": True}), report, look, has_refused=True)
+
+    async def _examine(self, settings: Settings, report: Report, look: Look, *, has_refused: bool = False) -> None:
+        engine = self.create_engine(settings)
+        try:
+            async with engine.connect() as connection:
+                await look_at_server(connection, report, look, settings, has_refused=has_refused)
+        finally:
+            await engine.dispose()
 
     def vacuum_statements(self) -> Iterable[str]:
         """Make the space of deleted rows usable again and refresh statistics."""

@@ -1,5 +1,6 @@
 """SQLite through aiosqlite and, where that counts, a thread of our own."""
 
+import asyncio
 import json
 import logging
 import random
@@ -43,15 +44,18 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
+from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import (
     Compiled,
     Dialect,
     Failure,
     HeldConnection,
+    Look,
     Row,
     are_fenced,
 )
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
+from workflows_mcp.persistence.dialects.sqlite_health import SQLiteHealth, start_up_notices
 from workflows_mcp.persistence.dialects.sqlite_held import HeldSQLiteConnection
 from workflows_mcp.persistence.dialects.sqlite_saving import (
     ASKED,
@@ -385,6 +389,15 @@ class SQLiteDialect(Dialect):
         if level < _SYNCHRONOUS_FULL:
             return "PRAGMA synchronous is below FULL, so that a power cut may lose acknowledged checkpoints"
         return None
+
+    async def examine(self, settings: Settings, report: Report, look: Look, *, deep: bool) -> None:
+        """See `Dialect.examine`; what is looked at is in `sqlite_health.py`."""
+        health = SQLiteHealth(self._file.path, self.upgrade_command, settings, report)
+        await asyncio.to_thread(health.examine, look, deep=deep)
+
+    def start_up_notices(self) -> Iterable[tuple[int, str]]:
+        """See `Dialect.start_up_notices`."""
+        return start_up_notices(self._file.path)
 
     def vacuum_statements(self) -> Iterable[str]:
         """Rewrite the file so that it can give back space, refresh statistics, and empty the -wal file."""
