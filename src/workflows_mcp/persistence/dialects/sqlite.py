@@ -196,6 +196,8 @@ class SQLiteDialect(Dialect):
 
         @event.listens_for(engine, "connect")
         def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+            # Somebody's text may be no UTF-8, which would make every listing fail that it is in.
+            getattr(connection, "driver_connection", connection).text_factory = _text_of
             cursor = connection.cursor()
             try:
                 # Lets a file give back space in steps. Works only before the first page is written, or at a VACUUM.
@@ -393,6 +395,11 @@ class SQLiteDialect(Dialect):
         name = getattr(cause, "sqlite_errorname", type(cause).__name__)
         kind, meaning = _MEANINGS.get(code, (CheckpointStoreError, "refused a statement"))
         return Failure(kind(f"{self.description} {meaning} ({name})"), retriable=code in _RETRIABLE)
+
+
+def _text_of(raw: bytes) -> str:
+    """Text of a file; bytes that are no UTF-8 become lone surrogates, from which they can be told again."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 @asynccontextmanager
