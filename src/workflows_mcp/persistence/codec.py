@@ -120,15 +120,17 @@ def _unpack(frame: bytes, checkpoint_id: str) -> bytes | bytearray:
     decompressor = zstd.ZstdDecompressor()
     plain: bytes | bytearray = b""
     rest = frame
+    is_over = False
     with contextlib.suppress(zstd.ZstdError):
-        while not decompressor.eof and len(plain) <= MAX_STATE_BYTES:
+        while not is_over and len(plain) <= MAX_STATE_BYTES:
             part = decompressor.decompress(rest, max_length=min(_STEP_BYTES, MAX_STATE_BYTES + 1 - len(plain)))
+            is_over = decompressor.eof
             if plain:
                 plain += part
             else:
-                plain = part if decompressor.eof else bytearray(part)  # which grows without being copied
+                plain = part if is_over else bytearray(part)  # which grows without being copied
             rest = b""
-            if not part and decompressor.needs_input:
+            if not is_over and not part and decompressor.needs_input:
                 raise damaged(checkpoint_id, "it is cut off")
         if len(plain) > MAX_STATE_BYTES:
             raise damaged(checkpoint_id, f"it unpacks to more than {MAX_STATE_BYTES:,} bytes")
