@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from tests.faults.injections import CURSORS, INJECTIONS, MARK, NUMBER, NUMBERS, WRONG
 from tests.faults.load import state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import CheckpointStore, InMemoryCheckpointStore, SQLAlchemyCheckpointStore, upgrade_schema
@@ -22,105 +23,6 @@ from workflows_mcp.persistence.dialects.sqlite_held import HeldSQLiteConnection
 __all__ = ["ROW"]
 
 T = TypeVar("T")
-
-_MARK = "zqx7"
-"""Is in everything that is sent as a value, and so must be in no statement."""
-
-_NUMBER = 777_712_345
-
-_INJECTIONS = [
-    "{}' OR '1'='1",
-    "{}'; DROP TABLE checkpoints; --",
-    '{}"; DROP TABLE checkpoints; --',
-    "{}') OR 1=1 --",
-    "{}\\' OR 1=1 --",
-    "{}' UNION SELECT * FROM checkpoints --",
-    "{}'; DELETE FROM checkpoints; SELECT '",
-    "{}'/**/OR/**/1=1#",
-    "{}%",
-    "_{}",
-    "{}' OR checkpoint_id LIKE '%",
-    "{}' AND pg_sleep(5) --",
-    "{}'||(SELECT current_user)||'",
-    "$1{}",
-    ":name{}",
-    "?{}",
-    "%s{}",
-    "%({})s",
-    "{}$$; DROP TABLE checkpoints; $$",
-    "{}; ATTACH DATABASE '/tmp/x' AS x",
-    "{}', load_extension('x'), '",
-    '{}"]',
-    '{}", "x"], ["',
-    "{}\\u0022]",
-    "{}\\",
-    "{}\n--",
-    "{}\u02bc OR 1=1",
-    "{}\uff07 OR 1=1",
-    "{}'::text; COPY x",
-    "{}\x1a",
-    "{}' COLLATE NOCASE",
-    "{}" + "'" * 200,
-    "{{{}}}",
-    "{}\u202e' --",
-    "{}🙂' OR ''='",
-]
-
-
-_TIME = 1_800_000_009.0
-
-_CURSORS: list[Any] = [
-    "",
-    ",",
-    "1",
-    "1,",
-    ",a",
-    "nan,a",
-    "inf,a",
-    "-inf,a",
-    "1e999,a",
-    "-1e999,a",
-    "0x10,a",
-    "1_8e8,a",
-    "\uff11,a",
-    f" {_TIME} ,a",
-    f"{_TIME}",
-    f"{_TIME},",
-    f"{_TIME},\0",
-    f"{_TIME},\ud800",
-    f"{_TIME},a,b",
-    f"{_TIME},%",
-    f"{_TIME},'",
-    "1" * 400 + ",a",
-    f"{_TIME}," + "x" * 1_000_000,
-    b"1,a",
-    1,
-    1.5,
-    ["1", "a"],
-    ("1", "a"),
-    {},
-    object,
-    True,
-]
-"""Forged, cut off, and of wrong types."""
-
-_NUMBERS: list[Any] = [
-    -1,
-    2**63,
-    2**64,
-    -(2**63),
-    1.5,
-    True,
-    "1",
-    b"1",
-    [1],
-    float("nan"),
-    float("inf"),
-    10**400,
-    object,
-]
-
-_WRONG: list[Any] = [b"x", "\0", 7, ["x"], {"x": 1}, "\ud800", "x" * 513, True, object]
 
 
 async def check(place: Place, effort: Effort) -> Verdict:
@@ -141,15 +43,15 @@ async def check(place: Place, effort: Effort) -> Verdict:
                 event.listen(of_owned.sync_engine, "before_cursor_execute", _noting(statements))
                 trial = _Trial(memory, [owned, given_one], verdict)
                 await trial.fill()
-                for text in _INJECTIONS[:: effort.of(1, 12)]:
-                    await trial.ask(text.format(_MARK))
-                await trial.ask_nonsense(_WRONG[: effort.of(len(_WRONG), 1)])
+                for text in INJECTIONS[:: effort.of(1, 12)]:
+                    await trial.ask(text.format(MARK))
+                await trial.ask_nonsense(WRONG[: effort.of(len(WRONG), 1)])
                 loop = asyncio.get_running_loop()
                 await asyncio.to_thread(_search, trial, loop, effort)
                 await trial.compare_all()
     finally:
         await engine.dispose()
-    marked = {one for one in statements if _MARK in one or str(_NUMBER) in one}
+    marked = {one for one in statements if MARK in one or str(NUMBER) in one}
     for one in list(marked)[:3]:
         verdict.broken.append(f"a value stands in a statement: {one:.300}")
     verdict.figures.update(
@@ -228,18 +130,10 @@ class _Trial:
 
     async def fill(self) -> None:
         """Save checkpoints that bear such names, and others that must not be found by them."""
-        for number, text in enumerate(_INJECTIONS):
-            name = text.format(_MARK)
-            changes: dict[str, Any]
-            changes: dict[str, Any]
-            for changes in (
-                {"workflow_name": name},
-                {"checkpoint_id": name, "run_id": name},
-                {"run_id": "r", "workflow_name": f"{_MARK}"},
-            ):
-                state = dataclasses.replace(
-                    state_of(f"{number}-{len(changes)}-{next(iter(changes))}", number), **changes
-                )
+        for number, text in enumerate(INJECTIONS):
+            name = text.format(MARK)
+            for kind, changes in enumerate(_kinds(name)):
+                state = dataclasses.replace(state_of(f"{number}-{kind}", number), **changes)
                 for store in (self._memory, self._stores[0]):
                     await store.save_checkpoint(state)
 
@@ -257,8 +151,8 @@ class _Trial:
         """Put a text wherever a value can be given. Nothing is changed by it, since no checkpoint bears that name."""
         for name in ("workflow_name", "run_id", "status"):
             await self._list(**{name: text})
-            await self._list(**{name: text}, limit=_NUMBER, created_after=_NUMBER + 0.5, heads_only=True)
-        for cursor in (text, f"{_NUMBER}.5,{text}", f"1.8e9,{text}", f"{text},1", f"1800000003.0,{text}"):
+            await self._list(**{name: text}, limit=NUMBER, created_after=NUMBER + 0.5, heads_only=True)
+        for cursor in (text, f"{NUMBER}.5,{text}", f"1.8e9,{text}", f"{text},1", f"1800000003.0,{text}"):
             await self._list(before=cursor)
             await self._list(before=cursor, limit=5, run_id="r")
         for count in ("limit", "created_after", "created_before", "is_paused", "heads_only"):
@@ -267,19 +161,19 @@ class _Trial:
         await self.both("loads", lambda store: _together(store, text))
         await self.both("iterate", lambda store: _streamed(store, workflow_name=text))
         await self.both("iterate", lambda store: _streamed(store, run_id=text))
-        absent = f"{text}{_MARK}absent" if isinstance(text, str) else text
-        await self.both("claim", lambda store: store.claim_checkpoint(absent, text, _NUMBER))
-        await self.both("renew", lambda store: store.renew_lease(absent, text, _NUMBER))
-        await self.both("renew", lambda store: store.renew_lease(text, text, _NUMBER))
+        absent = f"{text}{MARK}absent" if isinstance(text, str) else text
+        await self.both("claim", lambda store: store.claim_checkpoint(absent, text, NUMBER))
+        await self.both("renew", lambda store: store.renew_lease(absent, text, NUMBER))
+        await self.both("renew", lambda store: store.renew_lease(text, text, NUMBER))
         await self.both("release", lambda store: store.release_claim(absent, text))
         await self.both("pin", lambda store: store.pin_checkpoint(absent))
         await self.both("pin", lambda store: store.pin_checkpoint("absent", text))
         await self.both("delete", lambda store: store.delete_checkpoint(absent))
         await self.both("delete", lambda store: store.delete_run(absent))
-        state = state_of(f"{_MARK}new", 1)
+        state = state_of(f"{MARK}new", 1)
         await self.both("follow", lambda store: store.save_checkpoint(state, follows=absent, owner=text))
         await self.both("abandoned", lambda store: store.list_abandoned(text))
-        wrong: Any = text if isinstance(text, str) else _NUMBER
+        wrong: Any = text if isinstance(text, str) else NUMBER
         await self.both("trim", lambda store: store.trim_per_workflow(wrong))
         await self.both("expire", lambda store: store.cleanup_expired(wrong))
 
@@ -288,10 +182,10 @@ class _Trial:
 
     async def ask_nonsense(self, wrong: list[Any]) -> None:
         """Cursors that were forged or cut off, and values of wrong types."""
-        for cursor in _CURSORS:
+        for cursor in CURSORS:
             await self._list(before=cursor)
             await self._list(before=cursor, limit=3)
-        for number in _NUMBERS:
+        for number in NUMBERS:
             for name in ("limit", "created_after", "created_before"):
                 await self._list(**{name: number})
             await self.both("abandoned", functools.partial(_abandoned, limit=number))
@@ -302,6 +196,11 @@ class _Trial:
         """Nothing has been changed by all this."""
         await self.both("all in the end", lambda store: _ids(store, {}))
         await self.both("all states", _streamed)
+
+
+def _kinds(name: str) -> list[dict[str, Any]]:
+    """In what ways a checkpoint bears a name; the last one bears another."""
+    return [{"workflow_name": name}, {"checkpoint_id": name, "run_id": name}, {"run_id": "r", "workflow_name": MARK}]
 
 
 async def _outcome(call: Awaitable[Any]) -> Any:
@@ -323,7 +222,7 @@ async def _id_of(load: Awaitable[Any]) -> Any:
 
 async def _together(store: CheckpointStore, text: Any) -> Any:
     """Loads that share a trip."""
-    ids = [text, f"{text}'", "0-1-workflow_name", f'{text}","0-2-run_id', "[]", '["0-1-workflow_name"]']
+    ids = [text, f"{text}'", "0-0", f'{text}","0-2', "[]", '["0-0"]']
     loaded = await asyncio.gather(*map(store.load_checkpoint, ids), return_exceptions=True)
     return [
         str(one) if isinstance(one, BaseException) else None if one is None else one.checkpoint_id for one in loaded
@@ -351,7 +250,7 @@ def _search(trial: _Trial, loop: asyncio.AbstractEventLoop, effort: Effort) -> N
     )  # fmt: skip
     @given(st.text(st.characters(), max_size=40) | st.text("'\"\\;-%_$?:[]{}()\n\0 ", max_size=20))
     def texts(text: str) -> None:
-        wait(trial.ask(f"{_MARK}{text}"))
+        wait(trial.ask(f"{MARK}{text}"))
 
     texts()
 

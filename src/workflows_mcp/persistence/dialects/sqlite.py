@@ -45,6 +45,7 @@ from workflows_mcp.errors import (
     StoreUnavailableError,
 )
 from workflows_mcp.persistence.dialects.base import (
+    ENGINE_LOG,
     Compiled,
     Dialect,
     Failure,
@@ -175,6 +176,7 @@ class SQLiteDialect(Dialect):
         return {
             "isolation_level": "AUTOCOMMIT",
             "hide_parameters": True,
+            "logging_name": ENGINE_LOG,
             "connect_args": {"timeout": busy_seconds, "cached_statements": CACHED_STATEMENTS},
         }
 
