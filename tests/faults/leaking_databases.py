@@ -52,10 +52,8 @@ async def _no_table_in_the_file_any_more(scene: Scene) -> None:
         await scene.store.save_checkpoint(scene.state("refused"))
 
 
-_UNIQUE = [
-    "CREATE UNIQUE INDEX u ON checkpoints (pause_prompt) "
-    "WHERE checkpoint_id IN ('new', 'refused', 'refused-0', 'refused-1', 'refused-2')"
-]
+_IDS = "'new', 'refused', 'refused-0', 'refused-1', 'refused-2'"
+_UNIQUE = [f"CREATE UNIQUE INDEX u ON checkpoints (pause_prompt) WHERE checkpoint_id IN ({_IDS})"]
 
 
 @raises(CheckpointStoreError)

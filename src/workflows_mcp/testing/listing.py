@@ -136,6 +136,8 @@ class ListingContract:
             {"before": "no cursor"},
             {"before": "nan,id"},
             {"before": "1.0,"},
+            {"before": "1.0,a\0"},
+            {"before": "1.0,\ud800"},
             {"before": 7},
             {"status": "sleeping"},
             {"run_id": ""},
