@@ -58,7 +58,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
         more = _peak() - before
         verdict.figures["peak MB more"] = more >> 20
         verdict.require(more < _MOST_BYTES, f"{more:,} bytes of memory were taken")
-        await trial.attempt(lambda _: trial.command_lines(effort.of(24, 1)), store)
+        await trial.attempt(lambda _: trial.command_lines(effort.of(12, 1)), store)
         await trial.attempt(trial.retain, store)
         await trial.attempt(trial.delete_all, store)
     verdict.figures.update(errors=trial.typed, crashes=trial.crashes)
