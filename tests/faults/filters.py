@@ -245,7 +245,7 @@ def _search(trial: _Trial, loop: asyncio.AbstractEventLoop, effort: Effort) -> N
 
     @seed(effort.seed)
     @settings(
-        max_examples=effort.of(250, 4), deadline=None, database=None, phases=[Phase.generate],
+        max_examples=effort.of(120, 4), deadline=None, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(st.text(st.characters(), max_size=40) | st.text("'\"\\;-%_$?:[]{}()\n\0 ", max_size=20))

@@ -360,21 +360,21 @@ def _search(trial: _Trial, wait: Callable[[Coroutine[Any, Any, None]], None], ef
         )  # fmt: skip
         return lambda test: seed(effort.seed)(chosen(test))  # type: ignore[type-var] # typed for tests
 
-    @of(effort.of(2_000, 100))
+    @of(effort.of(1_500, 100))
     @given(_VALUES)
     def values(value: object) -> None:
         nonlocal tried
         tried += 1
         wait(trial.one(value, {}))
 
-    @of(effort.of(1_500, 60))
+    @of(effort.of(1_000, 60))
     @given(_FIELDS)
     def fields(given: dict[str, Any]) -> None:
         nonlocal tried
         tried += len(given)
         wait(trial.one(1, given))
 
-    @of(effort.of(350, 12))
+    @of(effort.of(220, 12))
     @given(_NAMES, _NAMES, _NAMES)
     def names(first: object, second: object, third: object) -> None:
         nonlocal tried

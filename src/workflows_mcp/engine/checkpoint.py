@@ -91,7 +91,7 @@ class CheckpointState:
     status: CheckpointStatus = CheckpointStatus.RUNNING
 
     def __post_init__(self) -> None:
-        if type(self.created_at) is not float or not math.isfinite(self.created_at):
+        if type(self.created_at) is not float or not math.isfinite(self.created_at) or not self.created_at:
             object.__setattr__(self, "created_at", _finite_seconds(self.created_at))
         status = self.status
         if type(status) is not CheckpointStatus:
@@ -155,7 +155,7 @@ def _finite_seconds(value: object) -> float:
         seconds = math.inf
     if not math.isfinite(seconds):
         raise ValueError("created_at must be finite")
-    return seconds
+    return seconds or 0.0  # not -0.0, which SQLite keeps as 0.0
 
 
 _NOT_IN_CURSOR = re.compile("[\0\ud800-\udfff]")

@@ -136,9 +136,8 @@ class CheckpointFilter:
     created_before: float | None = None
 
     def __post_init__(self) -> None:
-        if (
-            self.workflow_name is not None and self.workflow_name != ""
-        ):  # "" is a name like another, which a table of another origin may hold
+        # "" is a name like another, which a table of another origin may hold.
+        if self.workflow_name is not None and (type(self.workflow_name) is not str or self.workflow_name):
             check_name("workflow_name", self.workflow_name)
         if self.run_id is not None:
             check_name("run_id", self.run_id)

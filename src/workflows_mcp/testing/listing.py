@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import math
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -141,7 +142,9 @@ class ListingContract:
             {"before": 7},
             {"status": "sleeping"},
             {"run_id": ""},
+            {"run_id": mock.ANY},
             {"workflow_name": "a\0"},
+            {"workflow_name": mock.ANY},
             {"created_after": math.nan},
             {"created_before": "yesterday"},
             {"created_after": 10**400},
