@@ -13,7 +13,10 @@ import pytest
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 NOT_RUN = {
     "git clone https://github.com/workflows-mcp/workflows-mcp && cd workflows-mcp": "tests/packaging, .ci/run",

@@ -5,11 +5,24 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Double, Executable, and_, bindparam, delete, false, or_, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    Executable,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    false,
+    or_,
+    select,
+    true,
+)
 
 from workflows_mcp.engine.checkpoint import CheckpointStatus
 from workflows_mcp.engine.filters import Position
-from workflows_mcp.persistence.dialects.types import time_now
+from workflows_mcp.persistence.dialects.types import stored, stored_value, time_now
 from workflows_mcp.persistence.models import CheckpointRecord
 from workflows_mcp.persistence.statements import LIMIT, Query, its_place, place, place_values
 
@@ -47,7 +60,7 @@ class Doomed(NamedTuple):
         """The same for those whose places are known to be within its bound."""
         kinds = {
             "expired": _IS_LONG_OVER,
-            "superfluous": and_(C.workflow_name == bindparam("workflow_name"), _IS_OVER),
+            "superfluous": and_(_IS_OF_WORKFLOW, _IS_OVER),
         }
         return and_(kinds[self.kind], _is_no_exception(keep_paused=self.keep_paused))
 
@@ -59,7 +72,14 @@ def expired(cutoff: float, max_age_seconds: float, *, keep_paused: bool) -> Doom
 
 def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -> Doomed:
     """Checkpoints of a workflow that are older than the last one to keep."""
-    return Doomed("superfluous", keep_paused, place_values("kept", last_kept), {"workflow_name": workflow_name})
+    return Doomed("superfluous", keep_paused, place_values("kept", last_kept), _workflow(workflow_name))
+
+
+_IS_OF_WORKFLOW = C.workflow_name == stored(bindparam("workflow_name", type_=Text))
+
+
+def _workflow(name: str) -> Mapping[str, Any]:
+    return {"workflow_name": stored_value(name)}
 
 
 def _is_over(lease_ended: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -84,23 +104,23 @@ def _is_no_exception(*, keep_paused: bool) -> ColumnElement[bool]:
 
 def next_workflow(after: str | None) -> Query:
     """The first workflow's name behind another one's, by an index: a step, however many checkpoints there are."""
-    return Query(_FIRST_WORKFLOW) if after is None else Query(_NEXT_WORKFLOW, {"after": after})
+    return Query(_FIRST_WORKFLOW) if after is None else Query(_NEXT_WORKFLOW, {"after": stored_value(after)})
 
 
 _FIRST_WORKFLOW = select(C.workflow_name).order_by(C.workflow_name).limit(1)
-_NEXT_WORKFLOW = _FIRST_WORKFLOW.where(C.workflow_name > bindparam("after"))
+_NEXT_WORKFLOW = _FIRST_WORKFLOW.where(C.workflow_name > stored(bindparam("after", type_=Text)))
 
 
 def slot(workflow_name: str, number: int, *, keep_paused: bool) -> Query:
     """The place of a workflow's n-th newest checkpoint that uses up a slot, counted from 1."""
-    return Query(_slot(keep_paused), {"workflow_name": workflow_name, "offset": number - 1})
+    return Query(_slot(keep_paused), {**_workflow(workflow_name), "offset": number - 1})
 
 
 @cache
 def _slot(keep_paused: bool) -> Executable:  # noqa: FBT001 - a part of the statement's shape
     return (
         select(C.created_at, C.checkpoint_id)
-        .where(C.workflow_name == bindparam("workflow_name"), _IS_OVER, _is_no_exception(keep_paused=keep_paused))
+        .where(_IS_OF_WORKFLOW, _IS_OVER, _is_no_exception(keep_paused=keep_paused))
         .order_by(C.created_at.desc(), C.checkpoint_id.desc())
         .offset(bindparam("offset", type_=BigInteger))
         .limit(1)

@@ -1,6 +1,7 @@
 """What the store needs of a database, and each database does in its own way."""
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
@@ -17,6 +18,7 @@ from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 
 __all__ = [
+    "ENGINE_LOG",
     "Compiled",
     "Dialect",
     "Failure",
@@ -29,6 +31,12 @@ __all__ = [
     "are_fenced",
     "fenced",
 ]
+
+ENGINE_LOG = "workflows-mcp"
+"""How SQLAlchemy names our own engines in its log."""
+
+# At DEBUG, SQLAlchemy logs the rows that it fetches, whatever `hide_parameters` says, and they hold states and prompts.
+logging.getLogger(f"sqlalchemy.engine.Engine.{ENGINE_LOG}").addFilter(lambda record: record.levelno > logging.DEBUG)
 
 Row: TypeAlias = tuple[Any, ...]
 """A value for each column of a table or a query, in their order."""

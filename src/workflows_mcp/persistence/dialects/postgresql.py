@@ -36,6 +36,7 @@ from workflows_mcp.errors import (
 )
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import (
+    ENGINE_LOG,
     Compiled,
     Dialect,
     Failure,
@@ -166,6 +167,7 @@ class PostgreSQLDialect(Dialect):
             # A round trip less for each use of a connection: in AUTOCOMMIT nothing is left to roll back.
             skip_autocommit_rollback=True,
             hide_parameters=True,
+            logging_name=ENGINE_LOG,
             connect_args=connect_args,
             **pooling,
         )

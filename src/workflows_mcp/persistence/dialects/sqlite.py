@@ -46,6 +46,7 @@ from workflows_mcp.errors import (
 )
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import (
+    ENGINE_LOG,
     Compiled,
     Dialect,
     Failure,
@@ -189,6 +190,7 @@ class SQLiteDialect(Dialect):
         return {
             "isolation_level": "AUTOCOMMIT",
             "hide_parameters": True,
+            "logging_name": ENGINE_LOG,
             "connect_args": {
                 "timeout": busy_seconds,
                 "cached_statements": CACHED_STATEMENTS,
@@ -214,6 +216,8 @@ class SQLiteDialect(Dialect):
 
         @event.listens_for(engine, "connect")
         def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+            # Somebody's text may be no UTF-8, which would make every listing fail that it is in.
+            getattr(connection, "driver_connection", connection).text_factory = _text_of
             cursor = connection.cursor()
             try:
                 if patient:
@@ -424,6 +428,11 @@ class SQLiteDialect(Dialect):
         name = getattr(cause, "sqlite_errorname", type(cause).__name__)
         kind, meaning = _MEANINGS.get(code, (CheckpointStoreError, "refused a statement"))
         return Failure(kind(f"{self.description} {meaning} ({name})"), retriable=code in _RETRIABLE)
+
+
+def _text_of(raw: bytes) -> str:
+    """Text of a file; bytes that are no UTF-8 become lone surrogates, from which they can be told again."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 @asynccontextmanager
