@@ -104,7 +104,7 @@ async def look_at_server(
     facts = _Facts(*(await connection.execute(_FACTS)).one())
     _look_at_version(facts, report)
     _look_at_role(facts, report)
-    _look_at_durability(facts, report)
+    _look_at_durability(facts, report, settings)
     _look_at_encoding(facts, report)
     _look_at_timeouts(facts, report, settings)
     _look_at_connections(facts, report, settings)
@@ -162,15 +162,17 @@ def _look_at_role(facts: _Facts, report: Report) -> None:
         report.ok("takes writes", "yes: it is no standby, and not read-only")
 
 
-def _look_at_durability(facts: _Facts, report: Report) -> None:
+def _look_at_durability(facts: _Facts, report: Report, settings: Settings) -> None:
     commit = facts.synchronous_commit
     name = _quoted(facts.name)
     if commit == "off":
-        report.problem(
-            "synchronous_commit",
-            "off: a crash of the server loses the last acknowledged checkpoints",
-            f"ALTER DATABASE {name} SET synchronous_commit = on, or that of the role or the server",
-        )
+        advice = f"ALTER DATABASE {name} SET synchronous_commit = on, or that of the role or the server"
+        if settings.pgbouncer:
+            loss = "off, also for what is saved through PgBouncer: a crash loses the last acknowledged checkpoints"
+            report.problem("synchronous_commit", loss, advice)
+        else:
+            kept = "off: a store saves with on all the same, but not on an engine that is passed in"
+            report.notice("synchronous_commit", kept, advice)
     elif facts.has_synchronous_standbys and commit in {"local", "remote_write"}:
         report.notice(
             "synchronous_commit",
