@@ -346,7 +346,10 @@ def _stats(path: str, saving: str, states: Sequence[CheckpointState], rows: int)
 
 
 def report(rows: int) -> str:
-    """All parts as text, a line each."""
+    """All parts as text, a line each; an error when one of them took no time at all."""
     with tempfile.TemporaryDirectory() as folder:
         found = probe(Path(folder), rows)
+    nothing = [title for title, value, _ in found if value <= 0]
+    if nothing:
+        raise RuntimeError(f"nothing was measured: {', '.join(nothing)}")
     return "".join(f"{title:<60} {value:>10,.1f} {unit}\n" for title, value, unit in found)

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -28,6 +29,9 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 _END_SECONDS = 15
+
+_PROCESSES: SpawnContext | ForkServerContext = multiprocessing.get_context("spawn")
+"""How workers are started. A measured one begins with nothing, so that its memory and its caches are its own."""
 
 
 class WorkerError(Exception):
@@ -75,9 +79,8 @@ class Worker:
 
     def __init__(self, spec: ContenderSpec) -> None:
         self.spec = spec
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, spec), name=f"bench-{spec.name}", daemon=True)
+        self._pipe, other = _PROCESSES.Pipe()
+        self._process = _PROCESSES.Process(target=_serve, args=(other, spec), name=f"bench-{spec.name}", daemon=True)
         self._process.start()
         other.close()
 

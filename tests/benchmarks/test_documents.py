@@ -1,8 +1,5 @@
 """What the documents say about speed is what a result file says."""
 
-from pathlib import Path
-
-from benchmarks.probe import probe
 from benchmarks.report import text_report, with_targets
 from benchmarks.results import read_results
 from tests.test_documents import ROOT
@@ -26,12 +23,3 @@ def test_the_report_is_that_of_the_results() -> None:
         results = read_results(path)
         assert path.with_name("results.txt").read_text() == text_report(results)
         assert not results.is_quick
-
-
-def test_the_probe_measures_every_part(tmp_path: Path) -> None:
-    """All of them take time, and one statement for many rows is there to be compared."""
-    found = probe(tmp_path, rows=10_000)
-    titles = [title for title, _, _ in found]
-    assert len(set(titles)) == len(titles) >= 12
-    assert all(value > 0 for _, value, _ in found)
-    assert "a row of 64 in one INSERT" in titles

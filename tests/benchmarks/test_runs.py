@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import measure
+from benchmarks import measure, process
 from benchmarks.__main__ import bench
 from benchmarks.contenders import OURS, ContenderSpec, contenders_of
 from benchmarks.databases import SQLiteDatabases
@@ -22,6 +22,7 @@ from benchmarks.scale import grow
 from benchmarks.states import SIZES, Shape
 from benchmarks.targets import TARGETS, FigureTarget, RatioTarget, check_targets
 from benchmarks.workloads import WAVES, Plan, workload_named
+from tests.faults import crew
 
 PLAN = Plan(
     turns=2,
@@ -37,6 +38,12 @@ PLAN = Plan(
     settle=False,
 )
 SPECS = [spec for spec in contenders_of("sqlite") if spec.name in (OURS, "guide", "sqlite3")]
+
+
+@pytest.fixture(autouse=True)
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that need not import everything anew: what they do counts here, and not how fast they do it."""
+    monkeypatch.setattr(process, "_PROCESSES", crew._PROCESSES)
 
 
 def told() -> Progress:

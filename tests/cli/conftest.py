@@ -158,5 +158,5 @@ def waiting_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Wo
 def waiting(waiting_template: tuple[Path, WorkflowResult], tmp_path: Path) -> WorkflowResult:
     """A run that waits for its answer, in `runs.db` in the command's folder."""
     path, result = waiting_template
-    shutil.copyfile(path, tmp_path / "runs.db")
+    shutil.copy(path, tmp_path / "runs.db")  # with its mode
     return result

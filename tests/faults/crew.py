@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import alembic.command
+import alembic.config
 import sqlalchemy.dialects.postgresql.asyncpg
 import sqlalchemy.dialects.sqlite.aiosqlite
 
@@ -25,7 +26,7 @@ import workflows_mcp.persistence.store
 __all__ = ["Journal", "Start", "append", "join", "report_warnings", "start"]
 
 # Named, so that nobody takes the imports for unused.
-PRELOADED = (alembic.command, sqlalchemy.dialects, workflows_mcp.engine, workflows_mcp.persistence)
+PRELOADED = (alembic.command, alembic.config, sqlalchemy.dialects, workflows_mcp.engine, workflows_mcp.persistence)
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([__name__])

@@ -86,6 +86,21 @@ class Acknowledged:
         """Write down that a save was acknowledged."""
         append(self.file, f"{checkpoint_id} {number}")
 
+    @property
+    def size(self) -> int:
+        """How much has been written down, in bytes."""
+        return self.file.stat().st_size if self.file.exists() else 0
+
+    async def grown(self, size: int, *, seconds: float = 20.0) -> None:
+        """Wait until there is more than so much.
+
+        Raises:
+            TimeoutError: It has not come in time.
+        """
+        async with asyncio.timeout(seconds):
+            while self.size <= size:
+                await asyncio.sleep(0.001)
+
     def __iter__(self) -> Iterator[tuple[str, int]]:
         for line in self.file.read_text().splitlines() if self.file.exists() else ():
             checkpoint_id, number = line.split()

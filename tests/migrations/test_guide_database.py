@@ -20,7 +20,8 @@ from workflows_mcp import (
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.testing import assert_same, make_state
 
-ROWS = 10_000
+ROWS = 2_050
+"""More than twenty of the batches that rows are moved in, the last of them not full."""
 
 GUIDE_COLUMNS = (
     "checkpoint_id TEXT PRIMARY KEY, workflow_name TEXT, created_at REAL, is_paused BOOLEAN, checkpoint_data TEXT"
@@ -88,7 +89,7 @@ async def assert_rows_load(store: SQLAlchemyCheckpointStore, rows: raw.Rows) -> 
         assert state.run_id is None
 
 
-async def test_ten_thousand_rows_go_up_down_and_up_again(empty_url: str, open_store: OpenStore) -> None:
+async def test_thousands_of_rows_go_up_down_and_up_again(empty_url: str, open_store: OpenStore) -> None:
     """In place, none lost, none changed."""
     await raw.make_guide_database(empty_url, guide_rows(ROWS))
     before = await raw.contents(empty_url)

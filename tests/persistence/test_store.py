@@ -11,6 +11,7 @@ import time
 import traceback
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import Connection
@@ -220,6 +221,33 @@ async def test_every_connection_commits_to_the_disk(open_store: OpenStore, datab
         for connection in (one, two):
             assert (await connection.exec_driver_sql(query)).scalar_one() in {"on", 2}
             assert await store._database.dialect.find_weakness(connection) is None
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+@pytest.mark.parametrize(("default", "expected"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")])
+async def test_a_server_whose_default_is_not_durable_is_told_to_be(
+    open_store: OpenStore, database_url: str, default: str, expected: str
+) -> None:
+    """For saves alone; any other choice stays as it is."""
+    name = urlsplit(database_url).path.lstrip("/")
+    await raw.execute(database_url, f"ALTER DATABASE {name} SET synchronous_commit = {default}")
+    store = open_store()
+    await store.save_checkpoint(make_state())
+    held = store._database._saving.held
+    assert held is not None
+    assert [tuple(row) for row in await held.fetch("SHOW synchronous_commit", ())] == [(expected,)]
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_what_cannot_be_told_to_be_durable_is_warned_of(
+    open_store: OpenStore, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Through PgBouncer a setting would be handed on to others."""
+    name = urlsplit(database_url).path.lstrip("/")
+    await raw.execute(database_url, f"ALTER DATABASE {name} SET synchronous_commit = off")
+    await open_store(pgbouncer=True).list_checkpoints()
+    [warning] = [record.getMessage() for record in caplog.records if "acknowledged" in record.getMessage()]
+    assert warning.startswith("PgBouncer's way to PostgreSQL database")
 
 
 @pytest.mark.parametrize("what", ["deleted", "replaced"])

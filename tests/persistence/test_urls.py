@@ -1,11 +1,13 @@
 """What names a database, and what does not: each bad name is an error that says what to do and shows no password."""
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import event
@@ -22,6 +24,7 @@ from workflows_mcp import (
 )
 from workflows_mcp.persistence.database import describe_database
 from workflows_mcp.persistence.dialects import dialect_for
+from workflows_mcp.persistence.dialects.postgresql_hosts import urls_of_hosts
 from workflows_mcp.settings import Settings, load_settings
 from workflows_mcp.testing import assert_same, make_state
 
@@ -46,6 +49,12 @@ QUICK = Settings(deadline_seconds=0.5)
         ("file:x.db", "plain path"),
         ("sqlite:///file:x.db?mode=memory&uri=true", "no \\?options"),
         ("sqlite:///x.db?mode=ro", "no \\?options"),
+        ("sqlite:///x.db?uri=true&nolock=1", "no \\?options"),
+        ("sqlite:///x.db%3Fmode=ro", "%-encoding"),
+        ("sqlite:///file%3Ax.db%3Fnolock%3D1", "%-encoding"),
+        ("sqlite:////srv/a/%2e%2e/b.db", "%-encoding"),
+        ("sqlite:////srv/a/../b.db", "no '\\.\\.'"),
+        ("sqlite+aiosqlite:///../b.db", "no '\\.\\.'"),
         ("sqlite://relative.db", "three slashes"),
         ("a\0b", "U\\+0000"),
         ("postgresql://user:hunter2@host/db?sslmod=require", "unknown key 'sslmod'"),
@@ -83,6 +92,10 @@ def test_a_bad_url_is_refused_before_anything_happens(url: str, message: str) ->
         ("~/x.db", "~/x.db"),
         ("what?.db", "what?.db"),
         ("100%.db", "100%.db"),
+        ("a%20b.db", "a%20b.db"),
+        ("../x.db", "../x.db"),
+        ("sqlite:///what..db", "what..db"),
+        ("sqlite:///100%.db", "100%.db"),
     ],
 )
 def test_what_has_no_scheme_is_a_path(url: str, path: str) -> None:
@@ -232,6 +245,59 @@ async def test_a_server_that_is_not_there_is_unavailable(url: str) -> None:
         await upgrade_schema(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://u:p@a:1,b/d?user=x", ["postgresql://u:p@a:1/d?user=x", "postgresql://u:p@b/d?user=x"]),
+        ("postgresql://u@/d?host=a:1&host=b:2", ["postgresql://u@/d?host=a%3A1", "postgresql://u@/d?host=b%3A2"]),
+        ("postgresql://a,b/d?port=1,2", ["postgresql://a/d?port=1", "postgresql://b/d?port=2"]),
+        ("postgresql://[::1]:1,b/d?port=3", ["postgresql://[::1]:1/d?port=3", "postgresql://b/d?port=3"]),
+        ("postgresql:///d?host=/run/pg", ["postgresql:/d?host=%2Frun%2Fpg"]),
+        (
+            "postgresql://a,b/d?target_session_attrs=prefer-standby",
+            ["postgresql://a,b/d?target_session_attrs=prefer-standby"],
+        ),
+    ],
+)
+def test_each_host_of_a_cluster_has_a_url_of_its_own(url: str, expected: list[str]) -> None:
+    """With all that the cluster's URL says; only where hosts are compared the driver is given all of them."""
+    parts = urlsplit(url)
+    options = {key: ",".join(values) for key, values in parse_qs(parts.query).items()}
+    assert urls_of_hosts(parts, options) == expected
+
+
+async def test_a_host_that_does_not_answer_leaves_time_for_the_next(postgres_url: str) -> None:
+    """Frozen, or gone without a word: it takes connections, and says nothing."""
+    await upgrade_schema(postgres_url)
+    heard = 0
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        heard += 1
+        while await reader.read(1):
+            pass
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        login, at, hosts = urlsplit(postgres_url).netloc.rpartition("@")
+        url = postgres_url.replace("host=", f"host=127.0.0.1:{port},")
+        if hosts:
+            url = urlsplit(postgres_url)._replace(netloc=f"{login}{at}127.0.0.1:{port},{hosts}").geturl()
+        async with SQLAlchemyCheckpointStore(url, settings=Settings(deadline_seconds=2)) as store:
+            await store.save_checkpoint(make_state())
+    assert heard
+
+
+async def test_a_cluster_without_the_kind_of_host_that_is_wanted_is_unavailable(postgres_url: str) -> None:
+    """It may have one shortly: the error says what was looked for."""
+    url = postgres_url + "&target_session_attrs=standby"
+    async with SQLAlchemyCheckpointStore(url, settings=QUICK) as store:
+        for call in (store.save_checkpoint(make_state()), store.list_checkpoints(), store.load_checkpoint("x")):
+            with pytest.raises(StoreUnavailableError, match="target_session_attrs"):
+                await call
+
+
 async def test_a_database_that_is_not_there_is_a_configuration_error(postgres_url: str) -> None:
     """The server answered: trying again would not help."""
     url = postgres_url.replace("/test_", "/absent_")
@@ -371,6 +437,14 @@ async def test_an_engine_for_a_database_in_memory_is_refused(url: str) -> None:
     with pytest.raises(StoreConfigurationError, match="in memory is not supported"):
         SQLAlchemyCheckpointStore(engine)
     await engine.dispose()
+
+
+@pytest.mark.parametrize("trick", ["nolock=1", "immutable=1", "vfs=unix-none", "mode=rw&nolock=1"])
+async def test_an_engine_without_locks_is_refused(trick: str) -> None:
+    """Two of them would damage the file."""
+    for url in (f"sqlite+aiosqlite:///file:x.db?uri=true&{trick}", f"sqlite+aiosqlite:///file:x.db%3F{trick}?uri=true"):
+        with pytest.raises(StoreConfigurationError, match="own locks"):
+            SQLAlchemyCheckpointStore(create_async_engine(url))
 
 
 async def test_a_closed_store_says_so(database_url: str) -> None:

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -607,38 +607,130 @@ async def test_on_an_engine_of_somebody_elses_a_row_fails_alone_too(database_url
         await engine.dispose()
 
 
+@contextlib.asynccontextmanager
+async def locked(url: str, lock: str) -> AsyncIterator[None]:
+    """Somebody else's transaction that has locked something."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"BEGIN; {lock}")
+        yield
+    finally:
+        await connection.close()
+
+
+def row_lock(name: str) -> str:
+    """What locks a checkpoint's row."""
+    return f"SELECT 1 FROM checkpoints WHERE checkpoint_id = '{name}' FOR UPDATE"
+
+
 @pytest.mark.parametrize("database", ["postgresql"])
+@pytest.mark.parametrize("lock", [row_lock("a"), "LOCK TABLE checkpoints"])
 async def test_a_save_that_was_given_up_is_over_before_a_later_one_begins(
+    open_store: OpenStore, database_url: str, lock: str
+) -> None:
+    """Whatever it waited for, it cannot come back to life."""
+    store = open_store(deadline_seconds=0.5)
+    await store.save_checkpoint(make_state("a", context={"version": 0}))
+    async with locked(database_url, lock):
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            await store.save_checkpoint(make_state("a", context={"version": 1}))
+        assert time.monotonic() - began < 0.75
+    await store.save_checkpoint(make_state("a", context={"version": 2}))
+    await asyncio.sleep(0.3)
+    loaded = await store.load_checkpoint("a")
+    assert loaded is not None
+    assert loaded.context == {"version": 2}
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_row_that_somebody_has_locked_holds_up_its_own_id_alone(
     open_store: OpenStore, database_url: str
 ) -> None:
-    """A statement that waits for somebody's row is cancelled at the server, too, and cannot come back to life."""
-    store = open_store(deadline_seconds=1)
-    for name in ("a", "x", "z"):
+    """Others are saved, deleted and renewed meanwhile; what concerns the row comes after it, in its order."""
+    store = open_store()
+    for name in ("a", "b", "c"):
         await store.save_checkpoint(make_state(name, context={"version": 0}))
-    row = await asyncpg.connect(database_url)
-    other = await asyncpg.connect(database_url)
-    try:
-        for connection, name in ((row, "a"), (other, "z")):
-            await connection.execute("BEGIN")
-            await connection.execute("SELECT 1 FROM checkpoints WHERE checkpoint_id = $1 FOR UPDATE", name)
-        # The lane is busy for most of the deadline, so that the batch behind begins late and would end later still.
-        busy = asyncio.create_task(store.save_checkpoint(make_state("z")))
-        await until(lambda: writer_of(store)._in_flight)
-        old = [make_state("a", context={"version": 1}), make_state("x", context={"version": 1})]
-        late = asyncio.create_task(save_all(store, old))
-        await asyncio.sleep(0.7)
-        await other.execute("COMMIT")
-        await busy
-        assert [type(result) for result in await late] == [StoreUnavailableError] * 2
-        await store.save_checkpoint(make_state("x", context={"version": 2}))
-        await row.execute("COMMIT")
-        await asyncio.sleep(0.3)
-        loaded = await store.load_checkpoint("x")
-        assert loaded is not None
-        assert loaded.context == {"version": 2}
-    finally:
-        await row.close()
-        await other.close()
+    await store.claim_checkpoint("c", "owner")
+    async with locked(database_url, row_lock("a")):
+        began = time.monotonic()
+        held_up = [
+            asyncio.create_task(store.save_checkpoint(make_state("a", context={"version": 1}))),
+            asyncio.create_task(store.save_checkpoint(make_state("next"), follows="a")),
+            asyncio.create_task(store.save_checkpoint(make_state("a", context={"version": 2}))),
+            asyncio.create_task(store.pin_checkpoint("a")),
+        ]
+        names = [f"{n}" for n in range(100)]
+        assert await save_all(store, [make_state(name) for name in names]) == names
+        await store.renew_lease("c", "owner")
+        assert await store.delete_checkpoint("b")
+        assert await store.cleanup_expired(1e9) == 0
+        for n in range(10):
+            await store.save_checkpoint(make_state("alone", context={"version": n}))
+        assert time.monotonic() - began < 5
+        assert not any(task.done() for task in held_up)
+    assert await asyncio.gather(*held_up) == ["a", "next", "a", True]
+    loaded = await store.load_checkpoint("a")
+    assert loaded is not None
+    assert loaded.context == {"version": 2}
+    [head] = [one for one in await store.list_checkpoints() if one.checkpoint_id == "a"]
+    assert head.superseded
+    assert head.pinned
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_other_work_on_a_row_that_somebody_has_locked_holds_up_no_save(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """Nor is it forgotten."""
+    store = open_store()
+    states = [make_state(name) for name in ("a", "b", "c")]
+    await save_all(store, states)
+    await store.claim_checkpoint("b", "owner")
+    async with locked(database_url, "SELECT 1 FROM checkpoints FOR UPDATE"):
+        held_up = [
+            asyncio.create_task(store.delete_checkpoint("a")),
+            asyncio.create_task(store.renew_lease("b", "owner")),
+            asyncio.create_task(store.claim_checkpoint("c", "owner")),
+        ]
+        began = time.monotonic()
+        for n in range(10):
+            await store.save_checkpoint(make_state(f"{n}"))
+        assert time.monotonic() - began < 5
+        assert not any(task.done() for task in held_up)
+    assert await asyncio.gather(*held_up) == [True, None, states[2]]
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_the_last_of_what_is_done_to_an_id_stays_whoever_locks_what(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """Saves and deletions of some ids, of which some callers leave, while somebody locks half of them."""
+    store = open_store()
+    chance = random.Random(5)
+    for round_ in range(8):
+        await save_all(store, [make_state(f"{n}") for n in range(6)])
+        last: dict[str, int | None] = {}
+        calls: list[asyncio.Task[Any]] = []
+        async with locked(database_url, "SELECT 1 FROM checkpoints WHERE checkpoint_id < '3' FOR UPDATE"):
+            for version in range(25):
+                name = f"{chance.randrange(6)}"
+                last[name] = None if chance.random() < 0.1 else version
+                change = (
+                    store.delete_checkpoint(name)
+                    if last[name] is None
+                    else store.save_checkpoint(make_state(name, context={"version": version}))
+                )
+                calls.append(asyncio.create_task(change))
+                await asyncio.sleep(chance.uniform(0, 0.04))
+                if chance.random() < 0.1:
+                    calls[-1].cancel()
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert not [one for one in found if isinstance(one, Exception)]
+        await until(lambda: writer_of(store)._lane is None)
+        for name, expected in last.items():
+            loaded = await store.load_checkpoint(name)
+            assert (None if loaded is None else loaded.context["version"]) == expected, (round_, name)
 
 
 @pytest.mark.parametrize("database", ["postgresql"])

@@ -4,6 +4,7 @@ from cyclopts import App
 
 from workflows_mcp.cli import checkpoints, db, run_page, runs, workflows
 from workflows_mcp.cli.demo import demo
+from workflows_mcp.cli.doctor import doctor
 from workflows_mcp.cli.recover import recover
 from workflows_mcp.cli.resume import resume
 from workflows_mcp.cli.run import run
@@ -24,6 +25,7 @@ def build_app() -> App:
     app.command(run, name="run")
     app.command(resume, name="resume")
     app.command(recover, name="recover")
+    app.command(doctor, name="doctor")
 
     library = App(name="workflows", help="Look at workflows, and check them.")
     library.command(workflows.list_command, name="list")

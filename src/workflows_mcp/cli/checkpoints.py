@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from workflows_mcp.cli.database import open_store
-from workflows_mcp.cli.failures import CommandError, UsageError
+from workflows_mcp.cli.failures import CommandError, UsageError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, print_json
 
@@ -90,17 +90,21 @@ async def show_command(
     if state is None or metadata is None:
         listing = command_line("checkpoints", "list", options=options)
         raise CommandError(f"there is no checkpoint {checkpoint_id!r}; those that there are: {listing}")
-    about, value = dataclasses.asdict(metadata), dataclasses.asdict(state)
-    if options.json:
-        print_json({"metadata": about, "state": value})
-        return 0
+    try:
+        about, value = dataclasses.asdict(metadata), dataclasses.asdict(state)
+        if options.json:
+            print_json({"metadata": about, "state": value})
+            return 0
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+    except RecursionError:
+        raise CommandError(f"the state of checkpoint {checkpoint_id!r} is nested too deeply to be shown") from None
     out = Page(sys.stdout)
     about["created_at"] = when(metadata.created_at)
     width = max(map(len, about))
     for name, known in about.items():
-        out.line(f"{name:<{width}}  {'-' if known is None else known}")
+        out.line(f"{name:<{width}}  {'-' if known is None else one_line(str(known))}")
     out.heading("state")
-    out.line(json.dumps(value, ensure_ascii=False, indent=2))
+    out.line(text)
     return 0
 
 
@@ -113,7 +117,7 @@ def show_checkpoints(page: Page, checkpoints: "list[CheckpointMetadata]", *, of_
         of_one_run: Whether workflow and run are known, and left out.
     """
     columns = ["created", "status", "waves done", "bytes", "checkpoint"]
-    rows = [[when(one.created_at), *_in_short(one), one.checkpoint_id] for one in checkpoints]
+    rows = [[when(one.created_at), *_in_short(one), str(one.checkpoint_id)] for one in checkpoints]
     if not of_one_run:
         columns[4:4] = ["workflow", "run"]
         for row, one in zip(rows, checkpoints, strict=True):
@@ -122,14 +126,14 @@ def show_checkpoints(page: Page, checkpoints: "list[CheckpointMetadata]", *, of_
 
 
 def _in_short(checkpoint: "CheckpointMetadata") -> tuple[str, str, str]:
-    return checkpoint.status.value, str(checkpoint.current_wave_index), str(checkpoint.full_bytes)
+    return str(checkpoint.status), str(checkpoint.current_wave_index), str(checkpoint.full_bytes)
 
 
 def when(seconds: float) -> str:
     """A Unix time as a date and time in the local zone; the number itself where there is no such date."""
     try:
         return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError, OSError):
+    except (OverflowError, ValueError, OSError, TypeError):  # of the last kind is what no store has written
         return repr(seconds)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import sys
@@ -29,10 +30,23 @@ def is_terminal(stream: TextIO) -> bool:
 def print_json(value: object) -> None:
     """Print one JSON value on stdout."""
     as_ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    text = json.dumps(value, ensure_ascii=as_ascii, indent=2)
+    try:
+        text = json.dumps(value, ensure_ascii=as_ascii, indent=2, allow_nan=False)
+    except (ValueError, TypeError):
+        text = json.dumps(_as_json(value), ensure_ascii=as_ascii, indent=2)
     if sys.stdout.isatty():
         text = _CONTROL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     sys.stdout.write(f"{text}\n")
+
+
+def _as_json(value: object) -> object:
+    """The same with text in place of what a row that no store has written may hold, and JSON cannot."""
+    if isinstance(value, dict):
+        return {key: _as_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(one) for one in value]
+    is_fit = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_fit else repr(value)
 
 
 def say(line: str) -> None:

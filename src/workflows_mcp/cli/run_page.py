@@ -66,7 +66,7 @@ async def show_command(
         out.line(flaw)
     out.heading("checkpoints")
     rows_of = [
-        [age(time.time() - one.created_at), one.status.value, str(one.current_wave_index), one.checkpoint_id]
+        [age(time.time() - one.created_at), str(one.status), str(one.current_wave_index), one.checkpoint_id]
         for one in found
     ]
     out.table(["age", "status", "waves done", "checkpoint"], rows_of)
@@ -139,7 +139,7 @@ def _what_can_be_done(run: "RunSummary", found: "list[CheckpointMetadata]", opti
             add("go on with it, should its process be gone", "recover", run.run_id)
     if run.status in {"paused", "running"}:
         add("end it", "runs", "cancel", run.run_id)
-    forkable = next((one.checkpoint_id for one in found if one.status.value != "completed"), None)
+    forkable = next((one.checkpoint_id for one in found if one.status != "completed"), None)
     if forkable is not None:
         again = {"failure": "try again what failed, as a new run"}.get(run.status, "begin a new run where this one was")
         add(again, "runs", "fork", forkable)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,7 +91,7 @@ class CheckpointState:
     status: CheckpointStatus = CheckpointStatus.RUNNING
 
     def __post_init__(self) -> None:
-        if type(self.created_at) is not float or not math.isfinite(self.created_at):
+        if type(self.created_at) is not float or not math.isfinite(self.created_at) or not self.created_at:
             object.__setattr__(self, "created_at", _finite_seconds(self.created_at))
         status = self.status
         if type(status) is not CheckpointStatus:
@@ -154,7 +155,13 @@ def _finite_seconds(value: object) -> float:
         seconds = math.inf
     if not math.isfinite(seconds):
         raise ValueError("created_at must be finite")
-    return seconds
+    return seconds or 0.0  # not -0.0, which SQLite keeps as 0.0
+
+
+_NOT_IN_CURSOR = re.compile("[\0\ud800-\udfff]")
+"""What may be in an id of a table of another origin, and in no text for a database."""
+
+_LAST_TEXT = "\U0010ffff"
 
 
 @dataclass(frozen=True)
@@ -200,8 +207,19 @@ class CheckpointMetadata:
 
     @property
     def cursor(self) -> str:
-        """This checkpoint's place in the order of a listing, as text for `before`."""
-        return f"{self.created_at!r},{self.checkpoint_id}"
+        """This checkpoint's place in the order of a listing, as text for `before`.
+
+        Of a row that no store has written it may be a place shortly behind.
+        """
+        seconds, checkpoint_id = self.created_at, self.checkpoint_id
+        if type(seconds) is not float or math.isnan(seconds):
+            seconds = math.inf  # what is no number comes first in a listing, in all databases
+        if type(checkpoint_id) is not str:
+            checkpoint_id = _LAST_TEXT  # SQLite has bytes before all text, in a listing
+        readable = _NOT_IN_CURSOR.split(checkpoint_id, maxsplit=1)[0]
+        if not readable:
+            return f"{math.nextafter(seconds, -math.inf)!r},{_LAST_TEXT}"
+        return f"{seconds!r},{readable}"
 
 
 @dataclass(frozen=True)

@@ -295,8 +295,9 @@ class CheckpointStore(ABC):
     async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
         """Delete the checkpoints that were created longer ago than this; returns how many.
 
-        Pinned and leased ones are kept. The age of a head that was leased counts from the end of its lease, so that
-        there is time to recover an abandoned run.
+        Pinned and leased ones are kept, and so are the heads of abandoned runs (see `list_abandoned`), whatever their
+        age: a clock that jumps ahead makes every run look abandoned long ago. Such a run ends by being recovered,
+        cancelled or deleted. The age of any other head that was leased counts from the end of its lease.
 
         Args:
             max_age_seconds: Age in seconds, at least 0.
@@ -308,7 +309,7 @@ class CheckpointStore(ABC):
         """Delete all but the newest checkpoints of each workflow; returns how many.
 
         Pinned ones, leased ones and the heads of abandoned runs (see `list_abandoned`) are kept besides and use up no
-        slot; of the latter, only their age makes an end (`cleanup_expired`).
+        slot.
 
         Args:
             max_per_workflow: How many to keep of each workflow, at least 1.

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -17,6 +16,7 @@ from workflows_mcp.engine.events import EventCallback
 from workflows_mcp.engine.filters import check_name
 from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.frame import Frame
+from workflows_mcp.engine.lease import Moment
 from workflows_mcp.engine.leases import check_lease
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.engine.nested import NestedWorkflows
@@ -431,7 +431,7 @@ class WorkflowExecutor:
     async def _claim_and_go(self, state: CheckpointState, progress: Progress, step: Step) -> WorkflowResult:
         """Go on from a checkpoint in this task, if it can be claimed."""
         owner, store = new_id(), self.checkpoint_store
-        asked_at = time.time()
+        asked_at = Moment.now()
         claimed: CheckpointState | None = None
         try:
             claimed = await store.claim_checkpoint(state.checkpoint_id, owner, self._lease_seconds)
@@ -457,7 +457,7 @@ class WorkflowExecutor:
             await asyncio.to_thread(remove_scratch_folder, progress.run_id)
         return result
 
-    def _make_run(self, progress: Progress, owner: str, claimed_at: float | None = None) -> Run:
+    def _make_run(self, progress: Progress, owner: str, claimed_at: Moment | None = None) -> Run:
         self._secrets.values()  # they are read anew; one that is not fit to be one is an error before anything runs
         run = Run(
             progress,

@@ -45,6 +45,15 @@ def check_name(what: str, value: object) -> str:
     return value
 
 
+def _is_text(text: str) -> bool:
+    """Whether every database can be given it as text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
 def check_columns(state: CheckpointState) -> None:
     """Check the values that a store keeps in columns of their own.
 
@@ -127,9 +136,8 @@ class CheckpointFilter:
     created_before: float | None = None
 
     def __post_init__(self) -> None:
-        if (
-            self.workflow_name is not None and self.workflow_name != ""
-        ):  # "" is a name like another, which a table of another origin may hold
+        # "" is a name like another, which a table of another origin may hold.
+        if self.workflow_name is not None and (type(self.workflow_name) is not str or self.workflow_name):
             check_name("workflow_name", self.workflow_name)
         if self.run_id is not None:
             check_name("run_id", self.run_id)
@@ -178,6 +186,6 @@ def position_before(before: CheckpointMetadata | str | None) -> Position | None:
         except ValueError:
             place = math.nan
         # Not checked as a time and an id to be saved: tables of another origin hold others, and list them.
-        if comma and checkpoint_id and not math.isnan(place):
+        if comma and checkpoint_id and not math.isnan(place) and _is_text(checkpoint_id):
             return place, checkpoint_id
     raise ValueError("before must be the last metadata of the previous page, or its cursor")

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Self
 
 from workflows_mcp.errors import CheckpointStoreError, LeaseLostError
 
-__all__ = ["Heartbeat"]
+__all__ = ["Heartbeat", "Moment"]
 
 _log = logging.getLogger(__name__)
 
@@ -17,6 +17,23 @@ _BEATS_PER_LEASE = 3
 
 _BEATS_AFTER_FAILURE = 10
 """The same once a renewal has failed for a reason that may pass."""
+
+
+class Moment(NamedTuple):
+    """A time by both clocks of the machine.
+
+    Attributes:
+        wall: In Unix seconds; somebody may set this clock.
+        steady: In seconds since whenever; this clock may stand still while the machine is asleep.
+    """
+
+    wall: float
+    steady: float
+
+    @classmethod
+    def now(cls) -> Self:
+        """This one."""
+        return cls(time.time(), time.monotonic())
 
 
 class Heartbeat:
@@ -34,7 +51,7 @@ class Heartbeat:
         self._renew = renew
         self._lost = lost
         self._seconds = lease_seconds
-        self._end = math.inf
+        self._asked_at: Moment | None = None
         self._due = 0.0  # by the event loop's clock
         self._is_stopped = False
         self._timer: asyncio.TimerHandle | None = None
@@ -42,16 +59,23 @@ class Heartbeat:
 
     @property
     def may_be_over(self) -> bool:
-        """Whether the lease may have run out, say because the process was stopped, or its machine asleep."""
-        return time.time() >= self._end
+        """Whether the lease may have run out, say because the process was stopped, its machine asleep, or a clock set.
 
-    def beat(self, asked_at: float) -> None:
+        A clock that was set back tells nothing, and the other one not whether the machine was asleep.
+        """
+        if self._asked_at is None:
+            return False
+        now = Moment.now()
+        by_wall, by_steady = now.wall - self._asked_at.wall, now.steady - self._asked_at.steady
+        return by_wall < 0 or max(by_wall, by_steady) >= self._seconds
+
+    def beat(self, asked_at: Moment) -> None:
         """Note that the lease was taken or renewed.
 
         Args:
-            asked_at: When that was asked for, in Unix seconds: by the time that it is heard of, it may be over again.
+            asked_at: When that was asked for: by the time that it is heard of, it may be over again.
         """
-        self._end = asked_at + self._seconds
+        self._asked_at = asked_at
         if not self._is_stopped:
             self._wait(self._seconds / _BEATS_PER_LEASE)
 
@@ -62,7 +86,7 @@ class Heartbeat:
             LeaseLostError: It is lost.
             CheckpointStoreError: It could not be renewed.
         """
-        asked_at = time.time()
+        asked_at = Moment.now()
         await self._renew()
         self.beat(asked_at)
 

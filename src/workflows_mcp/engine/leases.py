@@ -3,6 +3,7 @@
 Everything here is the same on all stores.
 """
 
+import contextlib
 import time
 from typing import NamedTuple
 
@@ -106,7 +107,8 @@ def already_claimed(
         )
     until = ""
     if lease_expires_at is not None:
-        until = time.strftime(" until %Y-%m-%d %H:%M:%S UTC", time.gmtime(min(lease_expires_at, _LAST_SECOND)))
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # as no store has written it
+            until = time.strftime(" until %Y-%m-%d %H:%M:%S UTC", time.gmtime(min(lease_expires_at, _LAST_SECOND)))
     return CheckpointAlreadyClaimedError(
         f"checkpoint {checkpoint_id!r} is claimed by somebody else{until}, longer if they renew it: leave it to them, "
         "or try again when that lease has run out"

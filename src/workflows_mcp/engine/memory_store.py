@@ -223,8 +223,7 @@ class InMemoryCheckpointStore(CheckpointStore):
         check_count("max_per_workflow", max_per_workflow, at_least=1)
         excess: list[CheckpointMetadata] = []
         seen: Counter[str] = Counter()
-        removable = [one for one in self._removable(time.time(), keep_paused=keep_paused) if not _is_recoverable(one)]
-        for metadata in sorted(removable, key=position_of, reverse=True):
+        for metadata in sorted(self._removable(time.time(), keep_paused=keep_paused), key=position_of, reverse=True):
             seen[metadata.workflow_name] += 1
             if seen[metadata.workflow_name] > max_per_workflow:
                 excess.append(metadata)
@@ -258,6 +257,7 @@ class InMemoryCheckpointStore(CheckpointStore):
             for one in self._listed()
             if not (keep_paused and one.is_paused)
             and not one.pinned
+            and not _is_recoverable(one)
             and (one.lease_expires_at is None or one.lease_expires_at <= now)
         ]
 

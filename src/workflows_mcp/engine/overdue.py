@@ -43,7 +43,7 @@ class OverdueQuestions:
     async def _end_of(self, checkpoint_id: str) -> float:
         try:
             state = await self._store.load_checkpoint(checkpoint_id)
-        except CheckpointDecodeError:
+        except (CheckpointDecodeError, ValueError):  # the latter: a table of another origin has such an id
             return math.inf
         end = None if state is None else (state.pause_metadata or {}).get("expires_at")
         return float(end) if isinstance(end, int | float) else math.inf

@@ -1,5 +1,6 @@
 """What a run has come to."""
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -107,7 +108,9 @@ class RunSummary:
             status=RESULT_STATUSES.get(head.status, "running"),
             wave=head.current_wave_index,
             checkpoint_id=head.checkpoint_id,
-            updated_at=head.created_at,
+            updated_at=head.created_at
+            if type(head.created_at) is float
+            else math.inf,  # not for a row that no store wrote
             prompt=head.pause_prompt,
             lease_expires_at=head.lease_expires_at,
             parent_checkpoint_id=head.parent_checkpoint_id,

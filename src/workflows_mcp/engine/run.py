@@ -13,7 +13,7 @@ from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.events import CheckpointSaved, Event, EventCallback, RunEnded, RunPaused, RunStarted, send
 from workflows_mcp.engine.expressions import ExpressionError
 from workflows_mcp.engine.frame import Frame
-from workflows_mcp.engine.lease import Heartbeat
+from workflows_mcp.engine.lease import Heartbeat, Moment
 from workflows_mcp.engine.outputs import evaluate_outputs
 from workflows_mcp.engine.progress import Progress, Question
 from workflows_mcp.engine.result import WorkflowResult
@@ -46,7 +46,7 @@ class Run:
         lease_seconds: How long after the end of its process others may take the run over.
         secrets: What its blocks may read, and its checkpoints must not hold.
         on_event: Is told what happens.
-        claimed_at: When that lease was asked for, in Unix seconds; None: there is no checkpoint yet.
+        claimed_at: When that lease was asked for; None: there is no checkpoint yet.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Run:
         lease_seconds: float,
         secrets: Secrets,
         on_event: EventCallback | None,
-        claimed_at: float | None = None,
+        claimed_at: Moment | None = None,
     ) -> None:
         self._progress = progress
         self._store = store
@@ -255,7 +255,7 @@ class Run:
             if state is None:
                 self._next_save = None
                 state = progress.to_state(CheckpointStatus.RUNNING)
-            asked_at = time.time()
+            asked_at = Moment.now()
             try:
                 await self._write(state)
             except asyncio.CancelledError:
@@ -283,7 +283,7 @@ class Run:
             max_bytes=self._config.max_checkpoint_bytes,
         )
 
-    def _note_saved(self, state: CheckpointState, asked_at: float) -> None:
+    def _note_saved(self, state: CheckpointState, asked_at: Moment) -> None:
         progress = self._progress
         progress.saved_at = state.created_at
         progress.checkpoint_id = state.checkpoint_id

@@ -198,7 +198,7 @@ def sealed_with(base: dict[str, Any], key: str, value: Any) -> dict[str, Any]:  
     return made
 
 
-def decode_state(data: bytes, checkpoint_id: str) -> CheckpointState:
+def decode_state(data: bytes | bytearray, checkpoint_id: str) -> CheckpointState:
     """The state that `encode_state` made these bytes of.
 
     Args:
@@ -268,7 +268,7 @@ def damaged(checkpoint_id: str, why: str) -> CheckpointDecodeError:
     )
 
 
-def _parsed(data: bytes) -> Any:  # noqa: ANN401 - any JSON
+def _parsed(data: bytes | bytearray) -> Any:  # noqa: ANN401 - any JSON
     """What JSON bytes say; None when they are no JSON."""
     try:
         return orjson.loads(data)

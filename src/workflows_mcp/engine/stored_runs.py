@@ -1,6 +1,6 @@
 """What a store knows of runs: they are their checkpoints."""
 
-from workflows_mcp.engine.checkpoint import CheckpointState
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.filters import check_count
 from workflows_mcp.engine.result import ResultStatus, RunSummary, status_of
@@ -69,14 +69,14 @@ class StoredRuns:
         check_count("limit", limit, at_least=0)
         wanted = status_of(status)
         runs: list[RunSummary] = []
-        cursor = before.cursor if isinstance(before, RunSummary) else before
+        last: CheckpointMetadata | str | None = before.cursor if isinstance(before, RunSummary) else before
         while len(runs) < limit:
             size = limit - len(runs)
             page = await self._store.list_checkpoints(
-                workflow_name, status=wanted, heads_only=True, limit=size, before=cursor
+                workflow_name, status=wanted, heads_only=True, limit=size, before=last
             )
             runs.extend(RunSummary.of(head) for head in page if head.run_id is not None)
             if len(page) < size:
                 break
-            cursor = page[-1].cursor
+            last = page[-1]
         return runs

@@ -39,6 +39,12 @@ _LEVEL = 1
 
 _CHECKSUM_BYTES = 4
 
+_LONGEST_SHOWN = 40
+"""Of an unknown encoding's name, so many characters are shown."""
+
+_STEP_BYTES = 16 * 2**20
+"""How much is unpacked at a time: what turns out to be too large has by then been in memory once, and not twice."""
+
 _WORTH_COMPRESSING = 2048
 """Plain JSON below this many bytes is stored as it is: half a kilobyte saved is not worth the time of a load."""
 
@@ -92,6 +98,9 @@ def decode_payload(
     Raises:
         CheckpointDecodeError: The payload is damaged, or newer than this version.
     """
+    # SQLite holds any type in any column.
+    if type(data) is not bytes:
+        raise damaged(checkpoint_id, f"it is not bytes, but {type(data).__name__}")
     if encoding == GUIDE_JSON:
         return _decode_guide_json(data, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at)
     checksum, body = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
@@ -101,20 +110,34 @@ def decode_payload(
         return decode_state(_unpack(body, checkpoint_id), checkpoint_id)
     if encoding == JSON:
         return decode_state(body, checkpoint_id)
-    raise damaged(checkpoint_id, f"its encoding {encoding!r} is unknown to this version of workflows-mcp")
+    raise damaged(
+        checkpoint_id, f"its encoding {encoding[:_LONGEST_SHOWN]!r} is unknown to this version of workflows-mcp"
+    )
 
 
-def _unpack(frame: bytes, checkpoint_id: str) -> bytes:
+def _unpack(frame: bytes, checkpoint_id: str) -> bytes | bytearray:
     """The content of a frame; at most `MAX_STATE_BYTES`, so that a small frame cannot fill the memory."""
     decompressor = zstd.ZstdDecompressor()
-    plain: bytes | None = None
+    plain: bytes | bytearray = b""
+    rest = frame
+    is_over = False
     with contextlib.suppress(zstd.ZstdError):
-        plain = decompressor.decompress(frame, max_length=MAX_STATE_BYTES)
-    if plain is None:
-        raise damaged(checkpoint_id, "it is no zstd frame")
-    if not decompressor.eof:
-        raise damaged(checkpoint_id, f"it is cut off, or unpacks to more than {MAX_STATE_BYTES:,} bytes")
-    return plain
+        while not is_over and len(plain) <= MAX_STATE_BYTES:
+            part = decompressor.decompress(rest, max_length=min(_STEP_BYTES, MAX_STATE_BYTES + 1 - len(plain)))
+            is_over = decompressor.eof
+            if plain:
+                plain += part
+            else:
+                plain = part if is_over else bytearray(part)  # which grows without being copied
+            rest = b""
+            if not is_over and not part and decompressor.needs_input:
+                raise damaged(checkpoint_id, "it is cut off")
+        if len(plain) > MAX_STATE_BYTES:
+            raise damaged(checkpoint_id, f"it unpacks to more than {MAX_STATE_BYTES:,} bytes")
+        if decompressor.unused_data:
+            raise damaged(checkpoint_id, "something follows its zstd frame")
+        return plain
+    raise damaged(checkpoint_id, "it is no zstd frame")
 
 
 def _decode_guide_json(data: bytes, *, checkpoint_id: str, workflow_name: str, created_at: float) -> CheckpointState:

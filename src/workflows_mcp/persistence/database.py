@@ -6,8 +6,9 @@ straight to the driver. Long queries, and all calls to an engine of somebody els
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -21,6 +22,7 @@ from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, Then, dialect_for
+from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.retry import Retry
@@ -46,7 +48,7 @@ def describe_database(url: str) -> str:
     return dialect_for(url).description
 
 
-class Database:
+class Database(Inherited):
     """An engine, and calls to it that end in time with a result or an error of this project.
 
     Attributes:
@@ -80,7 +82,9 @@ class Database:
         self._check = check
         self._is_checked = False
         self._saving_sql = {name: self.compiler.statement(one) for name, one in statements.saving(self.dialect).items()}
-        self._saving, self._reading = Line(self._hold, self._misuse), Line(self._hold, self._misuse)
+        self._saving, self._reading = (
+            Line(functools.partial(self._hold, is_shared=is_shared), self._misuse) for is_shared in (True, False)
+        )
         self._retry = Retry(self._explain, self._too_late)
         self._payloads = statements.payloads(self.dialect)
         self._reader = Reader(
@@ -94,12 +98,15 @@ class Database:
             self._begin_commit,
             deadline_seconds=self.settings.deadline_seconds,
             too_late=self._too_late,
+            locked=self._locked,
             refused=self._refused,
         )
         self._reads = 0
         self._no_reads = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._is_inherited = False
+        keep_from_children(self)
 
     @property
     def description(self) -> str:
@@ -115,7 +122,7 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         await self._writer.save(encode)
 
     async def load(self, checkpoint_id: str) -> Sequence[Any] | None:
@@ -145,7 +152,7 @@ class Database:
 
     async def _read(self, call: Callable[[], Awaitable[T]]) -> T:
         """Read in the caller's own task: a held connection is let go of at once when the caller gives up."""
-        self._refuse_misuse()
+        self.refuse_misuse()
         self._reads += 1
         try:
             return await call()
@@ -162,34 +169,44 @@ class Database:
 
         return await self.run(work)
 
-    async def change(self, query: Query) -> int:
+    async def change(self, query: Query, *, keys: Collection[str] | None = None) -> int:
         """Run one statement that writes, in its turn among the saves; returns how many rows it changed.
+
+        Args:
+            query: The statement.
+            keys: See `Writer.run`.
 
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         if self._owns_engine:
             sql, values = self.compiler.query(query)
-            return await self._writer.run(lambda deadline: self._write(deadline, lambda held: held.change(sql, values)))
+            return await self._writer.run(
+                lambda deadline: self._write(deadline, lambda held: held.change(sql, values)), keys
+            )
 
         async def work(connection: AsyncConnection) -> int:
             sql, values = self.compiler.query(query)
-            return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
+            async with self.dialect.transaction(connection):
+                return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
 
-        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)))
+        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)), keys)
 
-    async def fetch_changed(self, make: Callable[[bool], Query]) -> Sequence[Sequence[Any]]:
+    async def fetch_changed(
+        self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None
+    ) -> Sequence[Sequence[Any]]:
         """Run one statement that writes, in its turn among the saves; returns the rows that it returns.
 
         Args:
             make: Makes the statement when its turn has come. It is told whether an earlier one may have been carried
                 out though nobody knows, since the connection was lost.
+            keys: See `Writer.run`.
 
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         first: HeldConnection | AsyncConnection | None = None
 
         async def attempt(held: HeldConnection) -> Sequence[Sequence[Any]]:
@@ -202,11 +219,12 @@ class Database:
             nonlocal first
             first = first or connection  # of somebody else's engine: each attempt has one of its own
             sql, values = self.compiler.query(make(connection is not first))
-            return (await connection.exec_driver_sql(sql, tuple(values))).all()
+            async with self.dialect.transaction(connection):
+                return (await connection.exec_driver_sql(sql, tuple(values))).all()
 
         if self._owns_engine:
-            return await self._writer.run(lambda deadline: self._write(deadline, attempt))
-        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)))
+            return await self._writer.run(lambda deadline: self._write(deadline, attempt), keys)
+        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)), keys)
 
     async def run(self, work: Work[T]) -> T:
         """Do some work on a connection within the deadline.
@@ -218,7 +236,7 @@ class Database:
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self._refuse_misuse()
+        self.refuse_misuse()
         deadline = self.settings.deadline_seconds
         until = asyncio.get_running_loop().time() + deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
@@ -230,8 +248,21 @@ class Database:
         return call.result()
 
     async def run_patiently(self, work: Work[T]) -> T:
-        """Do some work, once and without a deadline, on a connection made for it, outside a transaction."""
-        self._refuse_misuse()
+        """Do some work, once and without a deadline, on a connection made for it, outside a transaction.
+
+        It is cut short when the caller is cancelled.
+        """
+        self.refuse_misuse()
+        # A task of its own: letting go of a connection is cut short, and left undone, where cancellation is repeated.
+        call = self.calls.start(self._work_patiently(work))
+        try:
+            await asyncio.wait({call})
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        return call.result()
+
+    async def _work_patiently(self, work: Work[T]) -> T:
         engine = self.engine
         if self._owns_engine:
             engine = self.dialect.create_engine(self.settings, patient=True)
@@ -239,8 +270,12 @@ class Database:
         try:
             async with engine.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
-                await self._check_once(connection)
-                return await work(connection)
+                async with self._interrupted_if_cancelled(connection):
+                    await self._check_once(connection)
+                    whereabouts = await self.dialect.whereabouts(connection)
+                    done = await work(connection)
+                self.dialect.require_there(whereabouts)
+                return done
         except Exception as error:
             failure = self._explain(error)
             if failure is None:
@@ -256,6 +291,8 @@ class Database:
         Takes at most the deadline, and a moment: connections that a frozen server does not let go of are left behind.
         """
         self._closed = True
+        if self._is_inherited:
+            return  # its connections are the parent's
         loop = asyncio.get_running_loop()
         if self._loop not in {None, loop}:
             await self._leave()
@@ -269,9 +306,10 @@ class Database:
         await self.calls.end(end - loop.time())
         self._reader.close()
         if self._owns_engine:
-            closing = [self._saving.close(), self._reading.close(), self.engine.dispose()]
-            tasks = [self.calls.start(one) for one in closing]
-            await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
+            # The writer alone and last: on SQLite whoever is last puts the -wal file into the database.
+            for closing in ([self._reading.close(), self.engine.dispose()], [self._saving.close()]):
+                tasks = [self.calls.start(one) for one in closing]
+                await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
 
     async def _leave(self) -> None:
         """Close what can be closed from another event loop than the one that used it; there nobody waits any more."""
@@ -313,28 +351,59 @@ class Database:
         return await self._retry.until(deadline, lambda: self._saving.call(work), is_cut_short=False)
 
     async def _work(self, work: Work[T]) -> T:
-        async with self.engine.begin() as connection:
-            await self._check_once(connection)
-            return await work(connection)
+        async with self.engine.connect() as connection:
+            async with self._interrupted_if_cancelled(connection), connection.begin():
+                await self._check_once(connection)
+                whereabouts = await self.dialect.whereabouts(connection)
+                done = await work(connection)
+            # After the commit, and before the connection is given back: it may be the last one.
+            self.dialect.require_there(whereabouts)
+            return done
 
-    async def _hold(self) -> HeldConnection:
+    @contextlib.asynccontextmanager
+    async def _interrupted_if_cancelled(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        driver = (await connection.get_raw_connection()).driver_connection
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.dialect.interrupt(driver)
+            raise
+
+    async def _hold(self, *, is_shared: bool) -> HeldConnection:
         """Open a connection of our own, made by SQLAlchemy, but not the pool's any more."""
         if not self._is_checked:
             async with self.engine.connect() as connection:
                 await self._check_once(connection)
-        return await self.dialect.hold(self.engine, self._saving_sql, self.settings)
+        return await self.dialect.hold(self.engine, self._saving_sql, self.settings, is_shared=is_shared)
 
     async def _check_once(self, connection: AsyncConnection) -> None:
         """Look at the database before it is first used, on the same connection and within the same deadline."""
         if self._is_checked:
             return
         await connection.run_sync(self._check, self.dialect)
-        weakness = None if self._owns_engine else await self.dialect.find_weakness(connection)
+        # A connection of our own is set up so that it has none, but through PgBouncer, which does not let us.
+        is_ours = self._owns_engine and not self.settings.pgbouncer
+        weakness = None if is_ours else await self.dialect.find_weakness(connection)
         if weakness is not None and not self._is_checked:
-            _log.warning("the engine that was passed in for %s: %s", self.description, weakness)
+            what = "PgBouncer's way to" if self._owns_engine else "the engine that was passed in for"
+            _log.warning("%s %s: %s", what, self.description, weakness)
+        if self._owns_engine and not self._is_checked:
+            for level, notice in self.dialect.start_up_notices():
+                _log.log(level, "%s: %s", self.description, notice)
         self._is_checked = True
 
-    def _refuse_misuse(self) -> None:
+    def was_inherited(self) -> list[object]:
+        """See `Inherited`. Engine, event loop and tasks are kept with it, and none of them is used any more."""
+        self._is_inherited = True
+        return []
+
+    def refuse_misuse(self) -> None:
+        """Raise an error when the store is closed, or used where it was not opened."""
+        if self._is_inherited:
+            raise StoreConfigurationError(
+                f"the store of {self.description} was opened in the process that this one was forked from; open one "
+                "in each process"
+            )
         if self._closed:
             raise self._misuse()
         loop = asyncio.get_running_loop()
@@ -363,6 +432,9 @@ class Database:
         return StoreUnavailableError(
             f"{self.description} did not answer within {self.settings.deadline_seconds:g} s; try again"
         )
+
+    def _locked(self) -> StoreUnavailableError:
+        return StoreUnavailableError(f"somebody holds a lock in {self.description} for too long; try again")
 
     def _refused(self, checkpoint_id: str, fence: Fence | None) -> CheckpointStoreError:
         if fence is not None:

@@ -33,6 +33,7 @@ class Line:
         self._is_closed = False
         self._held: HeldConnection | None = None
         self._opening: asyncio.Task[HeldConnection] | None = None
+        self._lost: list[HeldConnection] = []
         self._leaving: set[asyncio.Future[Any]] = set()
 
     @property
@@ -49,19 +50,33 @@ class Line:
             if not held.is_usable and held is self._held:
                 self._held = None
                 self._abandon(held)
+                if held.may_still_write:
+                    self._lost.append(held)
 
     async def _open(self) -> HeldConnection:
         if self._is_closed:
             raise self._closed()
         # A task of its own: who gives up waiting leaves a connection that is being opened to the others.
         if self._opening is None:
-            self._opening = asyncio.create_task(self._connect())
+            self._opening = asyncio.create_task(self._connect_anew())
             self._opening.add_done_callback(self._take)
         opening = self._opening
         await asyncio.wait({opening})
         if opening.cancelled():
             raise self._closed()
         return opening.result()
+
+    async def _connect_anew(self) -> HeldConnection:
+        """Open a connection; before it is used, those before it are made to write nothing any more."""
+        held = await self._connect()
+        try:
+            while self._lost:
+                await held.end(self._lost[0])
+                del self._lost[0]
+        except BaseException:
+            self._abandon(held)
+            raise
+        return held
 
     def _take(self, opening: asyncio.Task[HeldConnection]) -> None:
         """Keep a connection that was opened, whether or not anybody still waits for it."""

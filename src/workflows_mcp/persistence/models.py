@@ -1,6 +1,6 @@
 """The checkpoints table as SQLAlchemy sees it. Alembic revisions own it; nothing here creates it."""
 
-from sqlalchemy import Boolean, Double, Index, Integer, LargeBinary, MetaData, Text
+from sqlalchemy import Boolean, Double, Index, Integer, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from workflows_mcp.persistence.dialects.types import (
@@ -9,6 +9,7 @@ from workflows_mcp.persistence.dialects.types import (
     VERSION_TABLE,
     WAITING,
     CheckpointId,
+    Payload,
     rows_where,
     store_payload_uncompressed,
 )
@@ -52,7 +53,7 @@ class CheckpointRecord(Base):
     full_bytes: Mapped[int] = mapped_column(Integer)
     stored_bytes: Mapped[int] = mapped_column(Integer)
     encoding: Mapped[str] = mapped_column(Text)
-    payload: Mapped[bytes] = mapped_column(LargeBinary)
+    payload: Mapped[bytes] = mapped_column(Payload)
 
     # All ascending: both databases walk an index backwards for "newest first".
     __table_args__ = (

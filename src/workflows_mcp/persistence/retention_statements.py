@@ -5,11 +5,24 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Double, Executable, and_, bindparam, delete, false, or_, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    Executable,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    false,
+    or_,
+    select,
+    true,
+)
 
 from workflows_mcp.engine.checkpoint import CheckpointStatus
 from workflows_mcp.engine.filters import Position
-from workflows_mcp.persistence.dialects.types import time_now
+from workflows_mcp.persistence.dialects.types import stored, stored_value, time_now
 from workflows_mcp.persistence.models import CheckpointRecord
 from workflows_mcp.persistence.statements import LIMIT, Query, its_place, place, place_values
 
@@ -46,37 +59,41 @@ class Doomed(NamedTuple):
     def condition_within(self) -> ColumnElement[bool]:
         """The same for those whose places are known to be within its bound."""
         kinds = {
-            "expired": _HAS_NO_YOUNG_LEASE,
-            "superfluous": and_(C.workflow_name == bindparam("workflow_name"), _IS_OVER),
+            "expired": _IS_LONG_OVER,
+            "superfluous": and_(_IS_OF_WORKFLOW, _IS_OVER),
         }
         return and_(kinds[self.kind], _is_no_exception(keep_paused=self.keep_paused))
 
 
 def expired(cutoff: float, max_age_seconds: float, *, keep_paused: bool) -> Doomed:
-    """Checkpoints that are older than a Unix time, their leases older than an age, and not to be kept."""
+    """Checkpoints that are older than a Unix time, whose leases ended longer ago than an age, and not to be kept."""
     return Doomed("expired", keep_paused, {"cutoff": cutoff}, {"max_age_seconds": max_age_seconds})
 
 
 def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -> Doomed:
     """Checkpoints of a workflow that are older than the last one to keep."""
-    return Doomed("superfluous", keep_paused, place_values("kept", last_kept), {"workflow_name": workflow_name})
+    return Doomed("superfluous", keep_paused, place_values("kept", last_kept), _workflow(workflow_name))
 
 
-# The lease of what is history has ended with that, whatever its columns say.
+_IS_OF_WORKFLOW = C.workflow_name == stored(bindparam("workflow_name", type_=Text))
 
-_HAS_NO_YOUNG_LEASE = or_(
-    C.superseded == true(),
-    C.lease_expires_at.is_(None),
-    C.lease_expires_at < time_now() - bindparam("max_age_seconds", type_=Double),
-)
-"""Whether a checkpoint was never leased, or its lease ended longer ago than an age of at least 0."""
 
-_IS_OVER = or_(
-    C.superseded == true(),
-    C.lease_expires_at.is_(None),
-    and_(C.status != CheckpointStatus.RUNNING.value, C.lease_expires_at <= time_now()),
-)
-"""Whether nobody works on a checkpoint, nor did until a lease ended, so that somebody may take it up."""
+def _workflow(name: str) -> Mapping[str, Any]:
+    return {"workflow_name": stored_value(name)}
+
+
+def _is_over(lease_ended: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether nobody works on a checkpoint, nor did until a lease ended, so that somebody may take it up.
+
+    The lease of what is history has ended with that, whatever its columns say. That of a run which was under way says
+    no more than that the run can be recovered: by a clock that jumped ahead, it ended years ago.
+    """
+    is_end = and_(C.status != CheckpointStatus.RUNNING.value, lease_ended)
+    return or_(C.superseded == true(), C.lease_expires_at.is_(None), is_end)
+
+
+_IS_OVER = _is_over(C.lease_expires_at <= time_now())
+_IS_LONG_OVER = _is_over(C.lease_expires_at < time_now() - bindparam("max_age_seconds", type_=Double))
 
 
 def _is_no_exception(*, keep_paused: bool) -> ColumnElement[bool]:
@@ -87,23 +104,23 @@ def _is_no_exception(*, keep_paused: bool) -> ColumnElement[bool]:
 
 def next_workflow(after: str | None) -> Query:
     """The first workflow's name behind another one's, by an index: a step, however many checkpoints there are."""
-    return Query(_FIRST_WORKFLOW) if after is None else Query(_NEXT_WORKFLOW, {"after": after})
+    return Query(_FIRST_WORKFLOW) if after is None else Query(_NEXT_WORKFLOW, {"after": stored_value(after)})
 
 
 _FIRST_WORKFLOW = select(C.workflow_name).order_by(C.workflow_name).limit(1)
-_NEXT_WORKFLOW = _FIRST_WORKFLOW.where(C.workflow_name > bindparam("after"))
+_NEXT_WORKFLOW = _FIRST_WORKFLOW.where(C.workflow_name > stored(bindparam("after", type_=Text)))
 
 
 def slot(workflow_name: str, number: int, *, keep_paused: bool) -> Query:
     """The place of a workflow's n-th newest checkpoint that uses up a slot, counted from 1."""
-    return Query(_slot(keep_paused), {"workflow_name": workflow_name, "offset": number - 1})
+    return Query(_slot(keep_paused), {**_workflow(workflow_name), "offset": number - 1})
 
 
 @cache
 def _slot(keep_paused: bool) -> Executable:  # noqa: FBT001 - a part of the statement's shape
     return (
         select(C.created_at, C.checkpoint_id)
-        .where(C.workflow_name == bindparam("workflow_name"), _IS_OVER, _is_no_exception(keep_paused=keep_paused))
+        .where(_IS_OF_WORKFLOW, _IS_OVER, _is_no_exception(keep_paused=keep_paused))
         .order_by(C.created_at.desc(), C.checkpoint_id.desc())
         .offset(bindparam("offset", type_=BigInteger))
         .limit(1)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Executable,
+    LargeBinary,
     Table,
     Text,
     bindparam,
@@ -34,6 +35,7 @@ from sqlalchemy.sql.expression import literal_column, tuple_
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointStatus
 from workflows_mcp.engine.filters import CheckpointFilter, Position
 from workflows_mcp.persistence.dialects import Dialect
+from workflows_mcp.persistence.dialects.types import stored, stored_value
 from workflows_mcp.persistence.models import CheckpointRecord
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "is_indexed",
     "its_place",
     "listing",
+    "odd_payload",
     "payload",
     "payloads",
     "place",
@@ -88,8 +91,8 @@ _STATS = union_all(
         literal(0).label("paused"),
         cast(None, Double).label("oldest"),
         cast(None, Double).label("newest"),
-        literal(0).label("full_bytes"),
-        literal(0).label("stored_bytes"),
+        literal(0.0).label("full_bytes"),
+        literal(0.0).label("stored_bytes"),
     ).group_by(C.workflow_name),
     select(
         cast(None, Text),
@@ -97,8 +100,9 @@ _STATS = union_all(
         func.count().filter(C.is_paused == true()),
         func.min(C.created_at),
         func.max(C.created_at),
-        func.coalesce(func.sum(C.full_bytes), 0),
-        func.coalesce(func.sum(C.stored_bytes), 0),
+        # As doubles, exact up to 2**53: SQLite fails when a sum of integers is larger than one of them can be.
+        func.coalesce(func.sum(cast(C.full_bytes, Double)), 0.0),
+        func.coalesce(func.sum(cast(C.stored_bytes, Double)), 0.0),
     ),
 )
 """Counts by workflow, and a row without a name for all together: one statement, so that they agree.
@@ -122,6 +126,11 @@ def payload(checkpoint_id: str) -> Query:
     return Query(_PAYLOAD, {"checkpoint_id": checkpoint_id})
 
 
+def odd_payload(checkpoint_id: str) -> Query:
+    """The same of one whose id no store would have taken."""
+    return Query(_ODD_PAYLOAD, {"checkpoint_id": stored_value(checkpoint_id)})
+
+
 def payloads(dialect: Dialect) -> Executable:
     """The same columns of some checkpoints, in no order.
 
@@ -141,6 +150,7 @@ PAYLOAD_COLUMNS = (
 
 _PAYLOADS = select(*PAYLOAD_COLUMNS)
 _PAYLOAD = _PAYLOADS.where(C.checkpoint_id == bindparam("checkpoint_id"))
+_ODD_PAYLOAD = _PAYLOADS.where(C.checkpoint_id == stored(bindparam("checkpoint_id", type_=Text)))
 
 
 def stats() -> Query:
@@ -169,7 +179,8 @@ def listing(wanted: CheckpointFilter, *, limit: int | None, before: Position | N
     }
     given = {name: value for name, value in values.items() if value is not None}
     is_running = None if wanted.status is None else wanted.status == CheckpointStatus.RUNNING
-    return Query(_listing(frozenset(given), wanted.is_paused, wanted.heads_only, is_running), given)
+    is_bytes = before is not None and isinstance(before[1], bytes)
+    return Query(_listing(frozenset(given), wanted.is_paused, wanted.heads_only, is_running, is_bytes), given)
 
 
 def is_indexed(wanted: CheckpointFilter) -> bool:
@@ -191,6 +202,7 @@ def _listing(
     is_paused: bool | None,  # noqa: FBT001 - each is a part of the statement's shape
     heads_only: bool,  # noqa: FBT001
     is_running: bool | None,  # noqa: FBT001
+    is_bytes: bool,  # noqa: FBT001
 ) -> Executable:
     conditions: dict[str, ColumnElement[bool]] = {
         "workflow_name": C.workflow_name == bindparam("workflow_name"),
@@ -198,7 +210,7 @@ def _listing(
         "status": C.status == bindparam("status"),
         "created_after": C.created_at >= bindparam("created_after"),
         "created_before": C.created_at < bindparam("created_before"),
-        "before_time": its_place < place("before"),
+        "before_time": its_place < (_place_of_bytes("before") if is_bytes else place("before")),
     }
     statement = select(*(getattr(C, name) for name in METADATA_FIELDS)).where(
         *(condition for name, condition in conditions.items() if name in given)
@@ -220,9 +232,14 @@ LIMIT = bindparam("limit", type_=BigInteger)
 
 def place(name: str) -> ColumnElement[Any]:
     """A place in the order as two parameters."""
-    return tuple_(bindparam(f"{name}_time", type_=Double), bindparam(f"{name}_id", type_=Text))
+    return tuple_(bindparam(f"{name}_time", type_=Double), stored(bindparam(f"{name}_id", type_=Text)))
+
+
+def _place_of_bytes(name: str) -> ColumnElement[Any]:
+    """The same when the id is bytes, which SQLite tells from text."""
+    return tuple_(bindparam(f"{name}_time", type_=Double), bindparam(f"{name}_id", type_=LargeBinary))
 
 
 def place_values(name: str, position: Position | None) -> dict[str, Any]:
     """The values of those parameters."""
-    return {} if position is None else {f"{name}_time": position[0], f"{name}_id": position[1]}
+    return {} if position is None else {f"{name}_time": position[0], f"{name}_id": stored_value(position[1])}

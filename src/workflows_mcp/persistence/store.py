@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-import itertools
+import math
 import operator
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from workflows_mcp.engine.checkpoint import STATUSES, CheckpointMetadata, CheckpointState, CheckpointStats
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats
 from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore, OnDamaged, columns_of
 from workflows_mcp.engine.filters import (
     CheckpointFilter,
@@ -31,7 +31,7 @@ from workflows_mcp.engine.leases import (
     lease_lost,
     not_found,
 )
-from workflows_mcp.engine.state_json import encode_state
+from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
 from workflows_mcp.persistence import lease_statements, retention_statements, statements
 from workflows_mcp.persistence.codec import decode_payload, pack
@@ -39,8 +39,9 @@ from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Row, fenced
 from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retention_statements import Doomed
+from workflows_mcp.persistence.rows import first_within, is_odd, metadata_of, position_in, shown_text
 from workflows_mcp.persistence.schema import check_schema
-from workflows_mcp.persistence.statements import METADATA_FIELDS, Query
+from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
 
@@ -54,10 +55,6 @@ _ITER_BYTES = 8 * 2**20
 """What `iter_checkpoints` holds at a time: metadata of so many rows, and about so many bytes of payload."""
 
 _VALUES = operator.itemgetter(*statements.SAVED)
-
-_STATUS, _SUPERSEDED, _LEASE = map(METADATA_FIELDS.index, ("status", "superseded", "lease_expires_at"))
-_TRUTHS = [METADATA_FIELDS.index(name) for name in ("is_paused", "superseded", "pinned")]
-"""Columns that a driver may give as 0 or 1."""
 
 
 class SQLAlchemyCheckpointStore(CheckpointStore):
@@ -78,7 +75,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     def __init__(self, url_or_engine: str | AsyncEngine, *, settings: Settings | None = None) -> None:
         self._database = database = Database(url_or_engine, settings, check=check_schema)
         renewal = lease_statements.renewing(database.dialect)
-        self._renewals = Renewals(database.fetch_changed, renewal, database.calls.start)
+        # A lease is longer or not when a save waits for a lock; to the save it is all the same.
+        renew = functools.partial(database.fetch_changed, keys=())
+        self._renewals = Renewals(renew, renewal, database.calls.start)
 
     async def save_checkpoint(
         self,
@@ -110,12 +109,13 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
         database = self._database
         release = lease_statements.release(checkpoint_id, owner)
+        own = (checkpoint_id,)
         # What to go back to if it turns out to be damaged: claiming it does not tell what was there before.
         before = await database.fetch(lease_statements.holder(checkpoint_id))
         try:
-            rows = await database.fetch_changed(claim)
+            rows = await database.fetch_changed(claim, keys=own)
         except asyncio.CancelledError:
-            database.calls.start_quietly(database.change(release))
+            database.calls.start_quietly(database.change(release, keys=own))
             raise
         if not rows:
             found = await database.fetch(lease_statements.holder(checkpoint_id))
@@ -128,19 +128,20 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         except CheckpointDecodeError:
             ended_at = before[0][1] if before else None
             with suppress(CheckpointStoreError):  # the damage is what the caller must hear of
-                await database.change(lease_statements.undo_claim(checkpoint_id, owner, ended_at))
+                await database.change(lease_statements.undo_claim(checkpoint_id, owner, ended_at), keys=own)
             raise
 
     async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:
         """See `CheckpointStore.renew_lease`. Those that are asked for at once are one commit."""
         check_name("checkpoint_id", checkpoint_id)
+        self._database.refuse_misuse()  # before it waits for others, of another event loop perhaps
         if not await self._renewals.renew(checkpoint_id, owner, check_lease(owner, lease_seconds)):
             raise lease_lost(checkpoint_id)
 
     async def release_claim(self, checkpoint_id: str, owner: str) -> None:
         """See `CheckpointStore.release_claim`."""
         query = lease_statements.release(check_name("checkpoint_id", checkpoint_id), check_name("owner", owner))
-        if not await self._database.change(query):
+        if not await self._database.change(query, keys=(checkpoint_id,)):
             raise lease_lost(checkpoint_id)
 
     async def list_abandoned(self, limit: int | None = None) -> list[CheckpointMetadata]:
@@ -150,17 +151,22 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         query = lease_statements.abandoned(limit)
         is_brief = limit is not None and limit <= _ITER_PAGE
         rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
-        return [_metadata(row) for row in rows]
+        return [metadata_of(row) for row in rows]
 
     async def pin_checkpoint(self, checkpoint_id: str, pinned: bool = True) -> bool:  # noqa: FBT001, FBT002 - as the contract has it
         """See `CheckpointStore.pin_checkpoint`."""
         query = lease_statements.pin(check_name("checkpoint_id", checkpoint_id), pinned=check_flag("pinned", pinned))
-        return await self._database.change(query) > 0
+        return await self._database.change(query, keys=(checkpoint_id,)) > 0
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """See `CheckpointStore.delete_checkpoint`."""
+        """See `CheckpointStore.delete_checkpoint`.
+
+        When the connection was lost during the call, and it was repeated, it may have been this very call that deleted
+        what is then found to be absent. The same goes for the numbers that `delete_run`, `cleanup_expired` and
+        `trim_per_workflow` return.
+        """
         statement = statements.remove(check_name("checkpoint_id", checkpoint_id))
-        return await self._database.change(statement) > 0
+        return await self._database.change(statement, keys=(checkpoint_id,)) > 0
 
     async def delete_run(self, run_id: str) -> int:
         """See `CheckpointStore.delete_run`. Goes in batches, each with a deadline of its own."""
@@ -171,7 +177,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             while rows := await database.fetch(
                 retention_statements.newest_of_run(run_id, heads_only=heads_only, limit=pace.rows)
             ):
-                last = _position(_first_within(rows, _DELETE_BYTES)[-1])
+                last = position_in(first_within(rows, _DELETE_BYTES)[-1])
                 with pace.measure():
                     total += await database.change(
                         retention_statements.remove_newest_of_run(run_id, last, heads_only=heads_only)
@@ -193,9 +199,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         rows = await database.fetch(retention_statements.next_workflow(None))
         while rows:
             [[name]] = rows
+            if not isinstance(name, str):
+                break  # bytes, which no store has written, and SQLite sorts behind all text
             last_kept = await database.fetch(retention_statements.slot(name, max_per_workflow, keep_paused=keep_paused))
             if last_kept:
-                place = _position(last_kept[0])
+                place = position_in(last_kept[0])
                 superfluous = retention_statements.superfluous(name, place, keep_paused=keep_paused)
                 total += await self._remove(superfluous, pace)
             rows = await database.fetch(retention_statements.next_workflow(name))
@@ -211,7 +219,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
         rows, size = await database.run(work)
         [everything] = (row for row in rows if row.workflow_name is None)
-        workflows = {row.workflow_name: row.total for row in rows if row.workflow_name is not None}
+        workflows = {shown_text(row.workflow_name): row.total for row in rows if row.workflow_name is not None}
         return CheckpointStats(
             total_checkpoints=everything.total,
             paused_checkpoints=everything.paused,
@@ -219,8 +227,8 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             workflows=dict(sorted(workflows.items())),
             oldest_checkpoint=everything.oldest,
             newest_checkpoint=everything.newest,
-            full_bytes=everything.full_bytes,
-            stored_bytes=everything.stored_bytes,
+            full_bytes=_whole(everything.full_bytes),
+            stored_bytes=_whole(everything.stored_bytes),
             database_bytes=size,
         )
 
@@ -244,7 +252,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         query = statements.listing(wanted, limit=limit, before=before)
         is_brief = limit is not None and limit <= _ITER_PAGE and statements.is_indexed(wanted)
         rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
-        return [_metadata(row) for row in rows]
+        return [metadata_of(row) for row in rows]
 
     async def _iterate(self, wanted: CheckpointFilter, on_damaged: OnDamaged | None) -> AsyncIterator[CheckpointState]:
         """Holds no connection between two pages, and the payloads of a part of a page at a time."""
@@ -252,12 +260,12 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         while True:
             page = await self._list(wanted, limit=_ITER_PAGE, before=last)
             for chunk in _chunks(page):
-                rows = {row[0]: row for row in await self._database.load_many([one.checkpoint_id for one in chunk])}
+                rows = await self._payloads_of(chunk)
                 for metadata in chunk:
-                    if metadata.checkpoint_id not in rows:
+                    if metadata.checkpoint_id not in rows and not is_odd(metadata.checkpoint_id):
                         continue
                     try:
-                        state = _state(rows[metadata.checkpoint_id])
+                        state = _state(rows.get(metadata.checkpoint_id) or _not_found(metadata))
                     except CheckpointDecodeError as error:
                         if on_damaged is None:
                             raise
@@ -268,16 +276,32 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
                 return
             last = position_of(page[-1])
 
+    async def _payloads_of(self, listed: Sequence[CheckpointMetadata]) -> dict[str, Sequence[Any]]:
+        """What loading some checkpoints needs, by their ids, as far as it is found."""
+        wanted = [one.checkpoint_id for one in listed]
+        odd = [one for one in wanted if is_odd(one)]
+        rows = (
+            [*await self._database.load_many([one for one in wanted if one not in odd])]
+            if len(odd) < len(wanted)
+            else []
+        )
+        for one in odd:
+            rows += await self._database.fetch_long(statements.odd_payload(one))
+        return {row[0]: row for row in rows}
+
     async def _remove(self, doomed: Doomed, pace: "_Pace") -> int:
         """Delete what meets a condition, batch by batch, so that saves get their turn in between."""
         database = self._database
         total = 0
         last: Position | None = None
         while rows := await database.fetch(retention_statements.oldest(doomed, after=last, limit=pace.rows)):
-            rows = _first_within(rows, _DELETE_BYTES)
-            first, last = _position(rows[0]), _position(rows[-1])
+            rows = first_within(rows, _DELETE_BYTES)
+            first, before, last = position_in(rows[0]), last, position_in(rows[-1])
+            if last == before:
+                break  # an id that is no text, which no store has written, is not behind itself
             with pace.measure():
-                total += await database.change(retention_statements.remove_range(doomed, first, last))
+                # About none that anybody has in mind: a save that waits for a lock may come before or after.
+                total += await database.change(retention_statements.remove_range(doomed, first, last), keys=())
             await asyncio.sleep(database.dialect.seconds_between_deletions)
         return total
 
@@ -321,22 +345,6 @@ def create_checkpoint_store(url: str | None = None, *, settings: Settings | None
     return InMemoryCheckpointStore() if url == MEMORY_URL else SQLAlchemyCheckpointStore(url, settings=settings)
 
 
-def _metadata(row: Sequence[Any]) -> CheckpointMetadata:
-    fields = list(row)
-    if fields[_SUPERSEDED]:
-        fields[_LEASE] = None  # its lease ended when it was followed
-    for index in _TRUTHS:
-        fields[index] = bool(fields[index])
-    # A status that this version does not know is listed as it is: no row makes a listing fail.
-    fields[_STATUS] = STATUSES.get(fields[_STATUS], fields[_STATUS])
-    return CheckpointMetadata(*fields)
-
-
-def _position(row: Sequence[Any]) -> Position:
-    created_at, checkpoint_id, *_ = row
-    return created_at, checkpoint_id
-
-
 def _draft(state: CheckpointState, max_bytes: int | None, fence: Fence | None) -> Draft:
     """A row that lacks its payload yet; nothing of it refers to the state any more."""
     plain = encode_state(state, max_bytes=max_bytes)
@@ -354,15 +362,20 @@ def _row(columns: dict[str, Any], plain: bytes, fence: Fence | None) -> Row:
 
 def _state(row: Sequence[Any]) -> CheckpointState:
     checkpoint_id, workflow_name, created_at, encoding, payload = row
+    if type(created_at) is int:
+        created_at = float(created_at)  # SQLite's RETURNING gives a REAL that is a whole number as an INTEGER
     return decode_payload(
         encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
     )
 
 
-def _first_within(rows: Sequence[Sequence[Any]], most_bytes: int) -> Sequence[Sequence[Any]]:
-    """The first rows whose payloads, by the last column, have about so many bytes together; at least one."""
-    sizes = itertools.accumulate(row[-1] for row in rows)
-    return rows[: max(1, sum(size <= most_bytes for size in sizes))]
+def _not_found(metadata: CheckpointMetadata) -> Sequence[Any]:
+    raise damaged(shown_text(metadata.checkpoint_id), "its id is no text, so that it cannot be loaded by it")
+
+
+def _whole(size: float) -> int:
+    """A sum of sizes, whatever they were."""
+    return int(size) if math.isfinite(size) else 0
 
 
 def _chunks(page: list[CheckpointMetadata]) -> Iterator[list[CheckpointMetadata]]:
@@ -374,6 +387,6 @@ def _chunks(page: list[CheckpointMetadata]) -> Iterator[list[CheckpointMetadata]
             yield chunk
             chunk, size = [], 0
         chunk.append(metadata)
-        size += metadata.full_bytes
+        size += max(metadata.full_bytes, 0)
     if chunk:
         yield chunk

@@ -1,7 +1,7 @@
 """What waits in the writer's queue."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, NamedTuple
 
 from workflows_mcp.engine.leases import Fence
@@ -29,12 +29,28 @@ class Draft(NamedTuple):
     fence: Fence | None = None
 
 
-class Write:
+class _Waiting:
+    """What is common to all that waits.
+
+    Attributes:
+        pause: For how many seconds it was left out last; 0: it has met no lock of somebody else's.
+        left_out_until: In the event loop's time.
+    """
+
+    __slots__ = ("left_out_until", "pause")
+
+    def __init__(self) -> None:
+        self.pause = 0.0
+        self.left_out_until = 0.0
+
+
+class Write(_Waiting):
     """A row that waits to be committed, empty until it is finished, and the caller who waits for it."""
 
     __slots__ = ("deadline", "done", "fence", "follows", "key", "row", "size")
 
     def __init__(self, draft: Draft, done: "asyncio.Future[None]", deadline: float) -> None:
+        super().__init__()
         self.row: Row = ()
         self.key = draft.key
         self.fence = draft.fence
@@ -44,12 +60,24 @@ class Write:
         self.deadline = deadline
 
 
-class Job:
-    """Work of another kind that keeps its place among the writes."""
+class Job(_Waiting):
+    """Work of another kind that keeps its place among the writes.
 
-    __slots__ = ("deadline", "done", "size", "work")
+    Attributes:
+        keys: The ids that it is about; None: it may be about any.
+    """
 
-    def __init__(self, work: Callable[[float], Awaitable[Any]], done: "asyncio.Future[Any]", deadline: float) -> None:
+    __slots__ = ("deadline", "done", "keys", "size", "work")
+
+    def __init__(
+        self,
+        work: Callable[[float], Awaitable[Any]],
+        done: "asyncio.Future[Any]",
+        deadline: float,
+        keys: Collection[str] | None,
+    ) -> None:
+        super().__init__()
+        self.keys = None if keys is None else frozenset(keys)
         self.work = work
         self.done = done
         self.deadline = deadline

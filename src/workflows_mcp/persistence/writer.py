@@ -8,6 +8,9 @@ never committed together.
 A row that comes when nothing else is under way is committed without the lane's task, which would take the event
 loop two more turns; whatever goes wrong then is the lane's to deal with.
 
+A row that somebody else has locked is left out for a moment, again and again until its deadline, and others pass it:
+none of its id, nor any work that may be about it.
+
 Large rows are finished in threads: neither the event loop nor the lane waits while one is compressed.
 """
 
@@ -22,7 +25,7 @@ from typing import TypeVar
 
 from workflows_mcp.engine.leases import Fence
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError
-from workflows_mcp.persistence.dialects import Row, RowsDroppedError, Then
+from workflows_mcp.persistence.dialects import Row, RowsDroppedError, RowsLockedError, Then
 from workflows_mcp.persistence.dialects.watch import Watch, fail
 from workflows_mcp.persistence.waiting import ROW_BYTES, Draft, Job, Write
 
@@ -49,6 +52,10 @@ _MOST_THREADS = 4
 _MOST_BYTES = 32 * 2**20
 """What is accepted and not committed yet. Past it a save waits, before its state is encoded."""
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.4
+"""For how many seconds what has met somebody's lock is left out; twice as long every time. Each try costs the lane the
+time that a commit waits for a lock."""
+
 _LOOK_AHEAD = 1024
 """How many rows may stay behind in the queue while a batch is put together."""
 
@@ -72,6 +79,7 @@ class Writer:
             or an error; False: it cannot.
         deadline_seconds: How long a call takes at the most.
         too_late: The error for a call that takes longer.
+        locked: The error for one that had met locks of somebody else's all the time.
         refused: The error for a row that was not written though its commit succeeded, by its id and the fence that
             may have kept it; None: no fence has.
     """
@@ -83,12 +91,14 @@ class Writer:
         *,
         deadline_seconds: float,
         too_late: Callable[[], CheckpointStoreError],
+        locked: Callable[[], CheckpointStoreError],
         refused: Callable[[str, Fence | None], CheckpointStoreError],
     ) -> None:
         self._commit = commit
         self._begin_commit = begin
         self._deadline_seconds = deadline_seconds
         self._too_late = too_late
+        self._locked = locked
         self._refused = refused
         self._queue: deque[Write | Job] = deque()
         self._in_flight: Sequence[Write | Job] = ()
@@ -124,18 +134,19 @@ class Writer:
                 self._accept(write)
         await write.done
 
-    async def run(self, work: Callable[[float], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[float], Awaitable[T]], keys: Collection[str] | None = None) -> T:
         """Do other work when all that came before is done, and before anything that comes after.
 
         Args:
             work: Called with the deadline, by which it must have ended.
+            keys: The ids that it is about, if it may pass what waits for somebody's lock on others; None: it may not.
 
         Raises:
             CheckpointStoreError: What the work raised, or it was too late to begin.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        job = Job(work, done, loop.time() + self._deadline_seconds)
+        job = Job(work, done, loop.time() + self._deadline_seconds, keys)
         if self._outside:
             await self._wait_outside(lambda: job, job.deadline)
         else:
@@ -279,37 +290,50 @@ class Writer:
         A row that follows another has the id of that one, too. Two that share an id must come one after the other: what
         the second may do depends on what became of the first.
 
-        Nothing, when all that waits is late or unfinished. What its caller may be told has failed does not begin.
+        Nothing, when all that waits is late, unfinished or left out. What its caller may be told has failed does not
+        begin.
         """
-        self._drop_late(asyncio.get_running_loop().time())
-        if not self._queue:
-            return []
+        now = asyncio.get_running_loop().time()
         callers = self._last_rows + len(self._queue)
         most_rows = min(max((callers + 1) // 2, _FEWEST_ROWS), _BATCH_ROWS)
-        first = self._queue.popleft()
-        if isinstance(first, Job):
-            return [first]
         batch: list[Write] = []
-        behind: list[Write] = []
+        behind: list[Write | Job] = []
         keys: set[str] = set()
+        keys_behind: set[str] = set()
         room = {False: _BATCH_BYTES, True: _BATCH_BYTES}  # by whether a row is large
-        item: Write | Job | None = first
-        while item is not None:
+        is_passable = True  # all that is behind has met a lock, or waits for what has
+        while self._queue and len(batch) < most_rows and len(behind) < _LOOK_AHEAD:
+            item = self._queue.popleft()
+            if item.deadline <= now:
+                self._count(-item.size)
+                self._give_up([item])
+                continue
             if isinstance(item, Job):
-                self._queue.appendleft(item)
-                break
+                may_pass = not behind or (is_passable and item.keys is not None)
+                is_free = item.left_out_until <= now and may_pass and keys_behind.isdisjoint(item.keys or ())
+                if is_free and not batch:
+                    self._queue.extendleft(reversed(behind))
+                    return [item]
+                if is_free or item.keys is None or not is_passable:
+                    self._queue.appendleft(item)
+                    break
+                behind.append(item)
+                keys |= item.keys
+                keys_behind |= item.keys
+                continue
             is_large = item.size >= _LARGE
             is_first = item.key not in keys and item.follows not in keys
-            if item.row and is_first and (item.size <= room[is_large] or not batch):
+            is_ready = item.row and is_first and item.left_out_until <= now
+            if is_ready and (item.size <= room[is_large] or not batch):
                 batch.append(item)
                 room[is_large] -= item.size
             else:
                 behind.append(item)
+                keys_behind.update((item.key, item.follows or item.key))
+                is_passable = is_passable and bool(item.row)
             keys.add(item.key)  # also of one that stays behind: none of its id may pass it
             if item.follows is not None:
                 keys.add(item.follows)
-            is_full = len(batch) >= most_rows or len(behind) >= _LOOK_AHEAD
-            item = self._queue.popleft() if self._queue and not is_full else None
         self._queue.extendleft(reversed(behind))
         return batch
 
@@ -321,15 +345,14 @@ class Writer:
         """
         try:
             written = await self._commit([item.row for item in batch], batch[-1].deadline)
+        except RowsLockedError as error:
+            if others := self._without(batch, error.ids):
+                await self._write(others, is_final=is_final)
+            return
         except Exception as error:  # noqa: BLE001 - it is the callers'
             failure = error
         else:
-            refused = [] if is_final else [one for one in batch if one.fence is not None and one.key not in written]
-            for item in batch:
-                if item not in refused:
-                    self._acknowledge(item, written)
-            if refused:
-                await self._write(refused, is_final=True)
+            await self._tell(batch, written, is_final=is_final)
             return
         if len(batch) == 1 and isinstance(failure, RowsDroppedError):
             failure = self._refused(batch[0].key, None)  # its fence has let it pass
@@ -340,6 +363,15 @@ class Writer:
         half = len(batch) // 2
         await self._write(batch[:half], is_final=is_final)
         await self._write(batch[half:], is_final=is_final)
+
+    async def _tell(self, batch: Sequence[Write], written: Collection[str], *, is_final: bool) -> None:
+        """Tell the callers of a batch that was committed, but for those whose rows are tried once more."""
+        refused = [] if is_final else [one for one in batch if one.fence is not None and one.key not in written]
+        for item in batch:
+            if item not in refused:
+                self._acknowledge(item, written)
+        if refused:
+            await self._write(refused, is_final=True)
 
     def _acknowledge(self, write: Write, written: Collection[str]) -> None:
         """Tell the caller of a row whose commit succeeded whether it was written."""
@@ -353,22 +385,33 @@ class Writer:
     async def _do(self, job: Job) -> None:
         try:
             result = await job.work(job.deadline)
+        except RowsLockedError:
+            self._leave_out([job])
         except Exception as error:  # noqa: BLE001 - it is the caller's
             fail(job.done, error)
         else:
             if not job.done.done():
                 job.done.set_result(result)
 
-    def _drop_late(self, now: float) -> None:
-        """Give up what has waited too long in the queue, which is in the order of deadlines as in that of arrival."""
-        while self._queue and self._queue[0].deadline <= now:
-            late = self._queue.popleft()
-            self._count(-late.size)
-            self._give_up([late])
+    def _without(self, batch: Sequence[Write], ids: Collection[str]) -> Sequence[Write]:
+        """What is left of a batch when the rows that are locked are left out of it."""
+        locked = [item for item in batch if item.key in ids or item.follows in ids] or batch
+        self._leave_out(locked)
+        return [item for item in batch if item not in locked]
+
+    def _leave_out(self, items: Sequence[Write | Job]) -> None:
+        """Put items that met somebody's lock back to the front of the queue, not to be tried for a moment."""
+        loop = asyncio.get_running_loop()
+        for item in items:
+            item.pause = min(item.pause * 2 or _FIRST_PAUSE, _LONGEST_PAUSE)
+            item.left_out_until = min(loop.time() + item.pause, item.deadline)
+            loop.call_at(item.left_out_until, self._has_changed.set)
+        self._queue.extendleft(reversed(items))
+        self._count(sum(item.size for item in items))
 
     def _give_up(self, items: Iterable[Write | Job]) -> None:
         for item in items:
-            fail(item.done, self._too_late())
+            fail(item.done, self._locked() if item.pause else self._too_late())
 
 
 def _may_be_one_rows_fault(error: Exception) -> bool:

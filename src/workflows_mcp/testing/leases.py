@@ -13,7 +13,7 @@ from workflows_mcp.errors import CheckpointAlreadyClaimedError, CheckpointNotFou
 from workflows_mcp.testing.following import metadata_of, raised
 from workflows_mcp.testing.values import BAD_NAMES, assert_same, make_state
 
-__all__ = ["LeaseContract", "run_out"]
+__all__ = ["MOMENT", "LeaseContract", "run_out"]
 
 MOMENT = 0.005
 """A lease that has run out after `run_out`; in seconds."""

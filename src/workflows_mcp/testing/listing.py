@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import math
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -136,10 +137,14 @@ class ListingContract:
             {"before": "no cursor"},
             {"before": "nan,id"},
             {"before": "1.0,"},
+            {"before": "1.0,a\0"},
+            {"before": "1.0,\ud800"},
             {"before": 7},
             {"status": "sleeping"},
             {"run_id": ""},
+            {"run_id": mock.ANY},
             {"workflow_name": "a\0"},
+            {"workflow_name": mock.ANY},
             {"created_after": math.nan},
             {"created_before": "yesterday"},
             {"created_after": 10**400},

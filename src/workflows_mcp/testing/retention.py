@@ -9,7 +9,7 @@ import pytest
 
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.errors import LeaseLostError
-from workflows_mcp.testing.leases import run_out
+from workflows_mcp.testing.leases import MOMENT, run_out
 from workflows_mcp.testing.values import (
     make_state,
 )
@@ -200,16 +200,31 @@ class RetentionContract:
         }
 
     async def test_the_age_of_what_was_leased_counts_from_the_end_of_the_lease(self, store: CheckpointStore) -> None:
-        """So that there is time to recover it."""
-        await store.save_checkpoint(make_state("abandoned", created_at=1.0), owner="me", lease_seconds=60)
-        await store.release_claim("abandoned", "me")
+        """Not from when it was saved; of an end that was saved without a lease, from then."""
+        await store.save_checkpoint(make_state("held", created_at=1.0, status="failed"), owner="me", lease_seconds=60)
+        await store.release_claim("held", "me")
         await store.save_checkpoint(make_state("ended", created_at=1.0, status="failed"), owner="me", lease_seconds=60)
         await store.save_checkpoint(make_state("ended", created_at=1.0, status="failed"), owner="me")
         await store.save_checkpoint(make_state("plain", created_at=1.0))
         assert await store.cleanup_expired(60) == 2
-        assert [one.checkpoint_id for one in await store.list_checkpoints()] == ["abandoned"]
+        assert [one.checkpoint_id for one in await store.list_checkpoints()] == ["held"]
         await run_out()
         assert await store.cleanup_expired(0) == 1
+
+    async def test_no_age_makes_an_end_of_an_abandoned_run(self, store: CheckpointStore) -> None:
+        """A clock that jumps ahead makes all runs look abandoned long ago. Their history goes, and so do ends."""
+        for n, ends in enumerate(("released", "ran out")):
+            await store.save_checkpoint(make_state(f"{n}", created_at=1.0), owner="me", lease_seconds=60)
+            seconds = MOMENT if ends == "ran out" else 60
+            state = make_state(ends, created_at=2.0)
+            await store.save_checkpoint(state, follows=f"{n}", owner="me", lease_seconds=seconds)
+        await store.release_claim("released", "me")
+        await run_out()
+        assert await store.cleanup_expired(0, keep_paused=False) == 2
+        assert {one.checkpoint_id for one in await store.list_abandoned()} == {"released", "ran out"}
+        await store.save_checkpoint(make_state("end", created_at=3.0, status="cancelled"), follows="ran out")
+        assert await store.cleanup_expired(0) == 2
+        assert [one.checkpoint_id for one in await store.list_checkpoints()] == ["released"]
 
     async def test_trim_leaves_abandoned_runs_to_be_recovered(self, store: CheckpointStore) -> None:
         """Their heads are kept besides; of other heads, and of history, the newest are kept."""

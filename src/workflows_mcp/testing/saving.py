@@ -47,6 +47,15 @@ class SavingContract:
         assert await store.save_checkpoint(state) == "all"
         assert_same(await store.load_checkpoint("all"), state)
 
+    async def test_minus_zero_is_no_time_of_its_own(self, store: CheckpointStore) -> None:
+        """It is 0.0, in the state as in every listing: a database may not keep its sign."""
+        state = make_state(created_at=-0.0)
+        await store.save_checkpoint(state)
+        [listed] = await store.list_checkpoints()
+        loaded = await store.load_checkpoint(state.checkpoint_id)
+        assert loaded is not None
+        assert [str(one.created_at) for one in (state, listed, loaded)] == ["0.0"] * 3
+
     async def test_an_absent_checkpoint_is_none(self, store: CheckpointStore) -> None:
         """Nothing under this id: None, not an error."""
         assert await store.load_checkpoint("absent") is None

@@ -17,6 +17,7 @@ from workflows_mcp.persistence.dialects.base import (
     HeldConnection,
     Row,
     RowsDroppedError,
+    RowsLockedError,
     are_fenced,
     fenced,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "HeldConnection",
     "Row",
     "RowsDroppedError",
+    "RowsLockedError",
     "Then",
     "are_fenced",
     "dialect_for",
@@ -42,6 +44,11 @@ _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+._-]*)://")
 _HOST = re.compile(r"(?:[^\s:@/\[\]]*|\[[0-9A-Fa-f:.%\w]+\])(?::(?P<port>\d{0,5}))?")
 _LARGEST_PORT = 65535
 _KEY = re.compile(r"[A-Za-z_]+")
+
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+
+_UNSAFE_KEYS = frozenset({"immutable", "nolock", "vfs"})
+"""Options of a SQLite URI with which it no longer looks after its locks."""
 
 _KNOWN = "a file's path, sqlite:///path, postgresql://user@host/database or memory://"
 
@@ -105,6 +112,12 @@ def _dialect_of_engine(engine: AsyncEngine) -> Dialect:
                 "an engine for a SQLite database in memory is not supported: its one connection is shared, so that "
                 "anybody's rollback takes acknowledged checkpoints along; use InMemoryCheckpointStore, or name a file"
             )
+        keys = set(engine.url.query) | {pair.partition("=")[0] for pair in database.partition("?")[2].split("&")}
+        if unsafe := sorted(keys & _UNSAFE_KEYS):
+            raise StoreConfigurationError(
+                f"an engine with {', '.join(unsafe)} in its SQLite URL is not supported: without SQLite's own locks "
+                "programs that write at the same time damage the file"
+            )
         return _sqlite(Path(database))
     if name == "postgresql":
         return _postgresql(urlsplit(f"postgresql://{engine.url.host or ''}/{quote(database or '')}"))
@@ -147,6 +160,15 @@ def _path_of(rest: str) -> Path:
         )
     if "?" in path:
         raise StoreConfigurationError("a SQLite URL takes no ?options; the settings are in docs/settings.md")
+    if _ENCODED.search(path):
+        raise StoreConfigurationError(
+            "a SQLite URL takes no %-encoding, since some read it decoded and some as it stands; name the file as it is"
+        )
+    if ".." in path.split("/"):
+        raise StoreConfigurationError(
+            "a SQLite URL takes no '..', lest it lead out of a folder that it seems to be in; name the file without, "
+            "or by its plain path"
+        )
     return _checked_path(path)
 
 

@@ -1,9 +1,10 @@
 """What the store needs of a database, and each database does in its own way."""
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -12,23 +13,36 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 
 __all__ = [
+    "ENGINE_LOG",
     "Compiled",
     "Dialect",
     "Failure",
     "FencedRow",
     "HeldConnection",
+    "Look",
     "Row",
     "RowsDroppedError",
+    "RowsLockedError",
     "are_fenced",
     "fenced",
 ]
 
+ENGINE_LOG = "workflows-mcp"
+"""How SQLAlchemy names our own engines in its log."""
+
+# At DEBUG, SQLAlchemy logs the rows that it fetches, whatever `hide_parameters` says, and they hold states and prompts.
+logging.getLogger(f"sqlalchemy.engine.Engine.{ENGINE_LOG}").addFilter(lambda record: record.levelno > logging.DEBUG)
+
 Row: TypeAlias = tuple[Any, ...]
 """A value for each column of a table or a query, in their order."""
+
+Look: TypeAlias = Callable[[Connection, Report], None]
+"""Looks at something over a connection, and reports on it."""
 
 
 class FencedRow(Row):
@@ -55,6 +69,20 @@ class RowsDroppedError(CheckpointStoreError):
 
     Callers get an error that names their own checkpoint instead: which row it was is found when each is saved alone.
     """
+
+
+class RowsLockedError(Exception):
+    """A statement was taken back, since somebody else has locked rows for longer than it is good to wait for.
+
+    Not for callers: the writer lets others go on, and tries again.
+
+    Attributes:
+        ids: Of the rows.
+    """
+
+    def __init__(self, ids: Collection[str] = ()) -> None:
+        super().__init__("somebody else has locked rows")
+        self.ids = frozenset(ids)
 
 
 class Compiled(NamedTuple):
@@ -87,23 +115,28 @@ class HeldConnection(ABC):
 
     Attributes:
         is_usable: False when a call failed and what it left behind is unknown: to be abandoned.
+        may_still_write: Whether it is not usable, and a statement that writes may be carried out even after that.
     """
 
     def __init__(self) -> None:
         self.is_usable = True
+        self.may_still_write = False
 
     @abstractmethod
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """Insert or replace some rows, all that their fences let pass or none, durably.
 
-        However it ends, no row is written after that, unless the call was cancelled. What was written is in the
-        database that the URL names; if it is not, that is an error.
+        However it ends, no row is written after that, unless the call was cancelled or this connection
+        `may_still_write`. What was written is in the database that the URL names; if it is not, that is an error.
 
         Args:
             rows: No id stands twice among them, be it a row's own or that of the one it follows.
 
         Returns:
             The ids of the rows that were written.
+
+        Raises:
+            RowsLockedError: It would have waited for somebody else's locks on these rows, and wrote none.
         """
 
     def begin_save(self, row: Row, then: Then[Collection[str]]) -> bool:  # noqa: ARG002 - for those who can
@@ -124,11 +157,18 @@ class HeldConnection(ABC):
 
     @abstractmethod
     async def change(self, sql: str, values: Sequence[Any]) -> int:
-        """Run one statement that writes, durably; returns how many rows it changed."""
+        """Run one statement that writes, durably; returns how many rows it changed.
+
+        Raises:
+            RowsLockedError: It would have waited for somebody else's locks, and changed nothing.
+        """
 
     @abstractmethod
     async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """The same for a statement that returns what it changed; all of its rows."""
+
+    async def end(self, lost: "HeldConnection") -> None:  # noqa: B027 - for those that need it
+        """See to it that a connection which was abandoned writes nothing any more; of the same kind as this one."""
 
     @abstractmethod
     def abandon(self) -> asyncio.Future[Any] | None:
@@ -185,6 +225,38 @@ class Dialect(ABC):
     async def find_weakness(self, connection: AsyncConnection) -> str | None:
         """Say what makes a commit on this connection less than durable; None: nothing does."""
 
+    async def whereabouts(self, connection: AsyncConnection) -> object:  # noqa: ARG002 - for files
+        """What a connection, in a transaction, reads and writes, where that can be taken away under it."""
+        return None
+
+    def require_there(self, whereabouts: object) -> None:  # noqa: B027 - nothing can be taken away by default
+        """Raise an error when that is not what the URL names any more."""
+
+    def interrupt(self, driver: object) -> None:  # noqa: B027 - a cancelled call has ended its statement by default
+        """End a statement that nobody waits for any more, where that does not end with its call.
+
+        Args:
+            driver: The driver's connection, which may be closed.
+        """
+
+    @abstractmethod
+    async def examine(self, settings: Settings, report: Report, look: Look, *, deep: bool) -> None:
+        """Report what is to be known of the database, without changing anything in it or beside it.
+
+        Args:
+            settings: What it would be used with; no answer is waited for longer than their deadline.
+            report: Where to tell; what has been told stays when an error is raised.
+            look: Looks at what is the same in every database; called when one can be read at all.
+            deep: Whether to read all that is stored, however long it takes.
+
+        Raises:
+            Exception: The driver's own, to be explained; nothing more can be found out.
+        """
+
+    def start_up_notices(self) -> Iterable[tuple[int, str]]:
+        """What to log when a store first uses the database: a level of `logging`, and a text."""
+        return ()
+
     @abstractmethod
     def vacuum_statements(self) -> Iterable[str]:
         """What gives space back and refreshes the planner's statistics, to be run outside a transaction."""
@@ -227,6 +299,14 @@ class Dialect(ABC):
             rows: What to save.
         """
 
+    def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those who need one
+        """A transaction in which a statement that writes is never carried out after its call was given up.
+
+        Args:
+            connection: Anybody's; one that it has begun is the one.
+        """
+        return nullcontext()
+
     @abstractmethod
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """Any number of rows as something to select from; they are parameters, as `rows_value` makes them."""
@@ -244,11 +324,14 @@ class Dialect(ABC):
         """What that parameter is given."""
 
     @abstractmethod
-    async def hold(self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings) -> HeldConnection:
+    async def hold(
+        self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings, *, is_shared: bool = False
+    ) -> HeldConnection:
         """Open a connection that is held; it takes up no place in the engine's pool.
 
         Args:
             engine: What `create_engine` made of the settings.
             saving: What the statements of `saving` compile to.
             settings: Whose deadline is also that of a statement.
+            is_shared: Whether others wait behind one that waits for a lock, where that is on a row alone.
         """

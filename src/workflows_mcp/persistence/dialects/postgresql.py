@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode
+from urllib.parse import SplitResult, parse_qs, unquote
 
 import asyncpg
 from sqlalchemy import (
@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     text,
 )
+from sqlalchemy.connectors.asyncio import AsyncAdapt_Error
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -33,15 +34,24 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
+from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import (
+    ENGINE_LOG,
     Compiled,
     Dialect,
     Failure,
     HeldConnection,
+    Look,
     Row,
     RowsDroppedError,
 )
-from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection
+from workflows_mcp.persistence.dialects.postgresql_health import (
+    POOLER_REFUSED,
+    look_at_server,
+    tell_of_refusing_pooler,
+)
+from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection, hold
+from workflows_mcp.persistence.dialects.postgresql_hosts import connect, urls_of_hosts
 from workflows_mcp.persistence.dialects.postgresql_saving import (
     Saving,
     arrays_of,
@@ -50,6 +60,7 @@ from workflows_mcp.persistence.dialects.postgresql_saving import (
     save_many_fenced,
     save_one,
     save_one_fenced,
+    those_locked,
 )
 from workflows_mcp.settings import Settings
 
@@ -71,6 +82,14 @@ _BY_INDEX = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mer
 Without these ways to join, it fetches what a batch names row by row, and so locks it in the batch's order; joined by
 hash, the rows of a small table came, and were locked, as they lay there.
 """
+
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+"""Acknowledged means durable, whatever a database's or a user's default is. What waits for less than a standby, or for
+more, stays as somebody has chosen it."""
+
+_LOCK_SECONDS = 0.1
+"""How long a commit waits for a row that somebody else has locked, before the other rows go on without it. Other
+savers' commits, which lock rows too, are over sooner."""
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
@@ -117,7 +136,7 @@ class PostgreSQLDialect(Dialect):
         options.setdefault("application_name", "workflows-mcp")
         timeout = options.pop("connect_timeout", None)
         self._connect_timeout = None if timeout is None else _positive_seconds("connect_timeout", timeout)
-        self._dsn = url._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)).geturl()
+        self._urls = urls_of_hosts(url, options)
         self.description = _describe(url, options)
         self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(_without_password(url))}"
 
@@ -126,9 +145,9 @@ class PostgreSQLDialect(Dialect):
         deadline = settings.deadline_seconds
         connect_args: dict[str, Any] = {
             "async_creator_fn": functools.partial(
-                asyncpg.connect,
-                self._dsn,
-                timeout=self._connect_timeout or deadline,
+                connect,
+                self._urls,
+                self._connect_timeout or deadline,
                 # Without it, a call to a frozen server cannot be ended in time: its cancellation waits for an answer.
                 command_timeout=None if patient else deadline,
                 server_settings=_server_settings(settings, patient=patient),
@@ -148,6 +167,7 @@ class PostgreSQLDialect(Dialect):
             # A round trip less for each use of a connection: in AUTOCOMMIT nothing is left to roll back.
             skip_autocommit_rollback=True,
             hide_parameters=True,
+            logging_name=ENGINE_LOG,
             connect_args=connect_args,
             **pooling,
         )
@@ -185,6 +205,7 @@ class PostgreSQLDialect(Dialect):
             "many": save_many(table, place),
             "one_fenced": save_one_fenced(table, place),
             "many_fenced": save_many_fenced(table, place),
+            "those_locked": those_locked(table),
         }
 
     async def save(
@@ -210,17 +231,27 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.any_value`."""
         return list(values)
 
-    async def hold(self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings) -> HeldConnection:
+    async def hold(
+        self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings, *, is_shared: bool = False
+    ) -> HeldConnection:
         """See `Dialect.hold`."""
         made = await engine.raw_connection()
         driver = cast("asyncpg.Connection", made.driver_connection)
         made.detach()
-        if not settings.pgbouncer:
-            # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
-            # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
-            # the setting on to others, and nothing is prepared there.
-            await driver.execute(_BY_INDEX)
-        return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
+        if settings.pgbouncer:
+            return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
+        # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
+        # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
+        # the settings on to others, and nothing is prepared there.
+        wanted = [_BY_INDEX, _DURABLE]
+        if is_shared:
+            wanted.append(f"SET lock_timeout = {round(min(_LOCK_SECONDS, settings.deadline_seconds) * 1000)}")
+        try:
+            await driver.execute("; ".join(wanted))
+            return await hold(driver, Saving(saving), settings.deadline_seconds, is_shared=is_shared)
+        except BaseException:
+            driver.terminate()  # the pool does not know it any more
+            raise
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""
@@ -229,30 +260,61 @@ class PostgreSQLDialect(Dialect):
     async def find_weakness(self, connection: AsyncConnection) -> str | None:
         """See `Dialect.find_weakness`."""
         level = (await connection.execute(text("SELECT current_setting('synchronous_commit')"))).scalar_one()
-        return (
-            "synchronous_commit is off, so that a crash may lose acknowledged checkpoints" if level == "off" else None
-        )
+        if level != "off":
+            return None
+        return "synchronous_commit is off, so that a crash may lose acknowledged checkpoints"
+
+    async def examine(self, settings: Settings, report: Report, look: Look, *, deep: bool) -> None:  # noqa: ARG002 - pages are read by the server alone
+        """See `Dialect.examine`; the questions are in `postgresql_health.py`."""
+        try:
+            await self._examine(settings, report, look)
+        except Exception as error:
+            if settings.pgbouncer or getattr(_root(error), "sqlstate", None) != POOLER_REFUSED:
+                raise
+        else:
+            return
+        tell_of_refusing_pooler(report)
+        await self._examine(settings.model_copy(update={"pgbouncer": True}), report, look, has_refused=True)
+
+    async def _examine(self, settings: Settings, report: Report, look: Look, *, has_refused: bool = False) -> None:
+        engine = self.create_engine(settings)
+        try:
+            async with engine.connect() as connection:
+                await look_at_server(connection, report, look, settings, has_refused=has_refused)
+        finally:
+            await engine.dispose()
 
     def vacuum_statements(self) -> Iterable[str]:
         """Make the space of deleted rows usable again and refresh statistics."""
         return ("VACUUM (ANALYZE) checkpoints",)
 
-    def explain(self, error: Exception) -> Failure | None:  # noqa: PLR0911 - a case after the other
+    def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`; by SQLSTATE, and by type where the server said nothing."""
-        where = self.description
         cause = _root(error)
         if isinstance(cause, asyncpg.exceptions.InvalidCachedStatementError):
             # Somebody has changed the table's columns. SQLAlchemy now forgets the statements that it had prepared, on
             # all connections, and so the second attempt succeeds.
             changed = StoreUnavailableError(
-                f"the checkpoints table of {where} was changed by another process; try again"
+                f"the checkpoints table of {self.description} was changed by another process; try again"
             )
             return Failure(changed, retriable=True, most_repeats=1)
         state = getattr(cause, "sqlstate", None)
         if isinstance(state, str):
             return self._explain_state(state)
+        found = self._explain_silence(cause)
+        if found is None and isinstance(error, DBAPIError):
+            return Failure(CheckpointStoreError(f"{self.description} refused a statement ({type(cause).__name__})"))
+        return found
+
+    def _explain_silence(self, cause: BaseException) -> Failure | None:
+        where = self.description
         if isinstance(cause, asyncpg.exceptions.ClientConfigurationError | ValueError):
             return Failure(StoreConfigurationError(f"the URL of {where} holds a setting that the driver refuses"))
+        if isinstance(cause, asyncpg.exceptions.TargetServerAttributeNotMatched):
+            return Failure(
+                StoreUnavailableError(f"no host of {where} is of the kind that target_session_attrs names; try again"),
+                retriable=True,
+            )
         if isinstance(cause, OSError | TimeoutError):
             reason = getattr(cause, "strerror", None) or "timed out"
             return Failure(
@@ -261,8 +323,6 @@ class PostgreSQLDialect(Dialect):
             )
         if isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError):
             return Failure(StoreUnavailableError(f"the connection to {where} was lost; try again"), retriable=True)
-        if isinstance(error, DBAPIError):
-            return Failure(CheckpointStoreError(f"{where} refused a statement ({type(cause).__name__})"))
         return None
 
     def _explain_state(self, state: str) -> Failure:
@@ -342,5 +402,8 @@ def _without_password(url: SplitResult) -> str:
 def _root(error: BaseException) -> BaseException:
     """The driver's own error beneath SQLAlchemy's."""
     if isinstance(error, DBAPIError) and error.orig is not None:
-        return error.orig.__cause__ or error.orig
+        error = error.orig
+    # SQLAlchemy's stand-in for it, which comes bare when a connection is opened outside of its engine's own calls.
+    if isinstance(error, AsyncAdapt_Error) and error.__cause__ is not None:
+        return error.__cause__
     return error

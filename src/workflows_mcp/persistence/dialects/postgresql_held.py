@@ -8,28 +8,65 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from workflows_mcp.persistence.dialects.base import HeldConnection, Row
+from workflows_mcp.persistence.dialects.base import FencedRow, HeldConnection, Row, RowsLockedError
 from workflows_mcp.persistence.dialects.postgresql_saving import Saving
 
-__all__ = ["HeldPostgreSQLConnection"]
+__all__ = ["HeldPostgreSQLConnection", "hold"]
 
 T = TypeVar("T")
 
 _LEAST_PATIENCE = 0.5
 """Seconds that a server has at least to say that it has cancelled a statement."""
 
+_SECONDS_TO_END = 0.2
+"""How long a server's process that was told to end is waited for. One that stands still ends before anything else when
+it goes on."""
+
+_PAUSE = 0.005
+"""Seconds between two looks at it."""
+
+_WHO = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
+"""A user may end processes of their own. With its start a process's id means this one, on this server, alone."""
+
+
+async def hold(
+    connection: asyncpg.Connection, saving: Saving, patience: float, *, is_shared: bool
+) -> "HeldPostgreSQLConnection":
+    """Take a connection whose process at the server can be found by others."""
+    process: Sequence[Any] | None = None
+    with contextlib.suppress(asyncpg.SyntaxOrAccessError):  # of a server that only resembles PostgreSQL
+        for found in await connection.fetch(_WHO):
+            process = tuple(found)
+    return HeldPostgreSQLConnection(connection, saving, patience, process, is_shared=is_shared)
+
 
 class HeldPostgreSQLConnection(HeldConnection):
     """Every call is one statement, a transaction of its own. Only a refusal by the server leaves it usable.
+
+    Attributes:
+        process: The id and the start of its process at the server; None: nobody knows.
 
     Args:
         connection: The driver's connection.
         saving: Chooses the statements that save.
         patience: After how many seconds the server ends a statement by itself.
+        process: See there.
+        is_shared: See `Dialect.hold`.
     """
 
-    def __init__(self, connection: asyncpg.Connection, saving: Saving, patience: float) -> None:
+    def __init__(
+        self,
+        connection: asyncpg.Connection,
+        saving: Saving,
+        patience: float,
+        process: Sequence[Any] | None = None,
+        *,
+        is_shared: bool = False,
+    ) -> None:
         super().__init__()
+        self._is_shared = is_shared
+        self.process = process
         self._saving = saving
         self._connection = connection
         self._patience = patience
@@ -39,7 +76,18 @@ class HeldPostgreSQLConnection(HeldConnection):
     async def save(self, rows: Sequence[Row]) -> Collection[str]:
         """See `HeldConnection.save`."""
         sql, values = self._saving.of(rows)
-        written = await self._write(self._connection.fetch, sql, values)
+        try:
+            written = await self._write(self._connection.fetch, sql, values)
+        except asyncpg.LockNotAvailableError:
+            if not self._is_shared:
+                raise
+            ids = {row[0] for row in rows} | {row[1] for row in rows if type(row) is FencedRow and row[1] is not None}
+            locked = {
+                row[0] for row in await self._call(self._connection.fetch, self._saving.those_locked, [list(ids)])
+            }
+            if not locked:  # any more; or it is the whole table
+                raise
+            raise RowsLockedError(locked) from None
         return {row[0] for row in written}
 
     async def fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
@@ -57,24 +105,53 @@ class HeldPostgreSQLConnection(HeldConnection):
 
     async def change(self, sql: str, values: Sequence[Any]) -> int:
         """See `HeldConnection.change`. The server's answer ends with the number of rows, as in `DELETE 5`."""
-        answer = await self._write(self._connection.execute, sql, values)
+        answer = await self._change(self._connection.execute, sql, values)
         return int(answer.rpartition(" ")[2])
 
     async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """See `HeldConnection.fetch_changed`."""
-        return cast("Sequence[Row]", await self._write(self._connection.fetch, sql, values))
+        return cast("Sequence[Row]", await self._change(self._connection.fetch, sql, values))
+
+    async def _change(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
+        try:
+            return await self._write(method, sql, values)
+        except asyncpg.LockNotAvailableError:
+            if not self._is_shared:
+                raise
+            raise RowsLockedError from None
 
     async def _write(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
-        """Call, and do not return before the statement has ended: later ones must not be overwritten by it."""
+        """Call, and leave no statement that may still be carried out: later ones must not be overwritten by it.
+
+        What cannot be heard of any more is ended by whoever comes next, by its process's id; where that is not known
+        the statement itself is, before this returns.
+        """
         started = time.monotonic()
         try:
             return await self._call(method, sql, values)
         finally:
-            if not self.is_usable and not self._connection.is_closed():
+            self.may_still_write = not self.is_usable
+            if self.may_still_write and self.process is None and not self._connection.is_closed():
                 left = max(started + self._patience - time.monotonic(), _LEAST_PATIENCE)
                 with contextlib.suppress(Exception):
-                    # Asks the server to cancel, and waits until it has; a frozen one has ended the statement by then.
+                    # Asks the server to cancel, and waits until it has; one that goes on later has ended it by then.
                     await self._connection.close(timeout=left)
+
+    async def end(self, lost: HeldConnection) -> None:
+        """See `HeldConnection.end`.
+
+        A statement that was sent waits at the server's end until the process there reads it. If that stands still, it
+        is carried out whenever it goes on, though nobody listens any more.
+        """
+        assert isinstance(lost, HeldPostgreSQLConnection)
+        if lost.process is None:
+            return
+        end = time.monotonic() + _SECONDS_TO_END
+        with contextlib.suppress(asyncpg.SyntaxOrAccessError):
+            while await self._call(self._connection.fetch, _END, lost.process):
+                if time.monotonic() >= end:
+                    break
+                await asyncio.sleep(_PAUSE)
 
     async def _call(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
         async with self._turn:

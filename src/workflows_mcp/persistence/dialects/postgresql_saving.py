@@ -15,7 +15,9 @@ from sqlalchemy import (
     Integer,
     Select,
     Table,
+    Text,
     and_,
+    any_,
     bindparam,
     case,
     column,
@@ -46,7 +48,16 @@ from workflows_mcp.persistence.dialects.fencing import (
     to_history,
 )
 
-__all__ = ["Saving", "arrays_of", "rows_of", "save_many", "save_many_fenced", "save_one", "save_one_fenced"]
+__all__ = [
+    "Saving",
+    "arrays_of",
+    "rows_of",
+    "save_many",
+    "save_many_fenced",
+    "save_one",
+    "save_one_fenced",
+    "those_locked",
+]
 
 Place = Mapping[str, ColumnElement[Any]]
 
@@ -75,10 +86,14 @@ class Saving:
 
     Args:
         saving: What the dialect's saving statements compile to.
+
+    Attributes:
+        those_locked: The statement of that name, with an array of ids.
     """
 
     def __init__(self, saving: Mapping[str, Compiled]) -> None:
         self._sql = {name: statement.sql for name, statement in saving.items()}
+        self.those_locked = self._sql["those_locked"]
         given = fenced_names(saving["one"].names)
         # What is used more than once in a statement is one parameter, wherever it stands first.
         self._order_one, self._order_many = (
@@ -94,6 +109,13 @@ class Saving:
         if len(rows) == 1:
             return self._sql["one"], rows[0]
         return self._sql["many"], tuple(arrays_of(rows))
+
+
+def those_locked(table: Table) -> Executable:
+    """The ids, of those in an array, whose rows somebody else has locked so that they cannot be replaced now."""
+    is_one = table.c.checkpoint_id == any_(bindparam("checkpoint_ids", type_=postgresql.ARRAY(Text)))
+    free = select(table.c.checkpoint_id).where(is_one).with_for_update(skip_locked=True, key_share=True).cte("free")
+    return select(table.c.checkpoint_id).where(is_one, table.c.checkpoint_id.not_in(select(free.c.checkpoint_id)))
 
 
 def save_one(table: Table, place: Place) -> Executable:

@@ -1,14 +1,14 @@
 """SQLite through aiosqlite and, where that counts, a thread of our own."""
 
+import asyncio
 import json
 import logging
-import os
 import random
 import shlex
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -40,19 +40,23 @@ from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import (
     CheckpointStoreError,
-    SchemaOutOfDateError,
     StoreConfigurationError,
     StoreFullError,
     StoreUnavailableError,
 )
+from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import (
+    ENGINE_LOG,
     Compiled,
     Dialect,
     Failure,
     HeldConnection,
+    Look,
     Row,
     are_fenced,
 )
+from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
+from workflows_mcp.persistence.dialects.sqlite_health import SQLiteHealth, start_up_notices
 from workflows_mcp.persistence.dialects.sqlite_held import HeldSQLiteConnection
 from workflows_mcp.persistence.dialects.sqlite_saving import (
     ASKED,
@@ -117,15 +121,17 @@ _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
 
 _SYNCHRONOUS_FULL = 2
 
-_INCREMENTAL = 2
-"""What SQLite calls it when asked for `auto_vacuum`."""
+_OPENED = "workflows_sqlite_opened"
+"""Where a pool's connection keeps what it has opened."""
+
+_FILE_NAME = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 
 _WANTS_WAL = """
     SELECT (SELECT journal_mode FROM pragma_journal_mode()) <> 'wal'
-       AND (NOT EXISTS (SELECT 1 FROM sqlite_schema)
+       AND (? AND NOT EXISTS (SELECT 1 FROM sqlite_schema)
             OR EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?))
 """
-"""Whether a file is to be turned to WAL: it is not yet, and it is empty or has our schema."""
+"""Whether a file is to be turned to WAL: it is not yet, and it has our schema, or is empty and about to get it."""
 
 _RETRIABLE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
@@ -137,11 +143,9 @@ class SQLiteDialect(Dialect):
     seconds_between_deletions = 0.025
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = str(path)
         self.description = f"SQLite database {str(path)!r}"
-        self._identity: tuple[int, int] | None = None
         self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(str(path))}"
+        self._file = SQLiteFile(path, description=self.description, upgrade_command=self.upgrade_command)
 
     def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
         """See `Dialect.create_engine`. The file must exist: opening never creates one."""
@@ -160,36 +164,38 @@ class SQLiteDialect(Dialect):
         engine: AsyncEngine,  # noqa: ARG002 - its connections are aiosqlite's
         saving: Mapping[str, Compiled],
         settings: Settings,
+        *,
+        is_shared: bool = False,  # noqa: ARG002 - it knows no locks on rows
     ) -> HeldConnection:
         """See `Dialect.hold`."""
         blocking = create_engine(self._url("sqlite"), **self._options(_BUSY_SECONDS), poolclass=NullPool)
         self._listen(blocking, settings)
 
-        def connect() -> sqlite3.Connection:
+        def connect() -> tuple[sqlite3.Connection, Opened]:
             made = blocking.raw_connection()
-            driver = cast("sqlite3.Connection", made.driver_connection)
+            driver, opened = cast("sqlite3.Connection", made.driver_connection), made.info[_OPENED]
             made.detach()
-            return driver
+            return driver, opened
 
-        held = HeldSQLiteConnection(
-            connect,
-            SavingRows(saving),
-            require_same_file=self._require_same_file,
-            patience=settings.deadline_seconds,
-        )
+        held = HeldSQLiteConnection(connect, self._file, SavingRows(saving), patience=settings.deadline_seconds)
         await held.open()
         return held
 
     def _url(self, driver: str) -> URL:
         # A file: URI, for mode=rw: a database that vanished must be an error, not a new, empty one.
-        return URL.create(driver, database="file:" + quote(str(self.path)), query={"mode": "rw", "uri": "true"})
+        return URL.create(driver, database="file:" + quote(str(self._file.path)), query={"mode": "rw", "uri": "true"})
 
     def _options(self, busy_seconds: float) -> dict[str, Any]:
         """What all engines have in common."""
         return {
             "isolation_level": "AUTOCOMMIT",
             "hide_parameters": True,
-            "connect_args": {"timeout": busy_seconds, "cached_statements": CACHED_STATEMENTS},
+            "logging_name": ENGINE_LOG,
+            "connect_args": {
+                "timeout": busy_seconds,
+                "cached_statements": CACHED_STATEMENTS,
+                "factory": self._file.connect,
+            },
         }
 
     def _listen(self, engine: Engine, settings: Settings, *, patient: bool = False) -> None:
@@ -206,24 +212,31 @@ class SQLiteDialect(Dialect):
 
         @event.listens_for(engine, "do_connect")
         def require_file(*_arguments: object) -> None:
-            self._require_file()
+            self._file.require()
 
         @event.listens_for(engine, "connect")
-        def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+            # Somebody's text may be no UTF-8, which would make every listing fail that it is in.
+            getattr(connection, "driver_connection", connection).text_factory = _text_of
             cursor = connection.cursor()
             try:
-                # Lets a file give back space in steps. Works only before the first page is written, or at a VACUUM.
-                # Asked for only where it is not so yet: in a file that has it, setting it again takes the write lock.
-                cursor.execute("PRAGMA auto_vacuum")
-                if cursor.fetchall() != [(_INCREMENTAL,)]:
-                    cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                if patient:
+                    cursor.execute("PRAGMA page_count")
+                    if cursor.fetchall() == [(0,)]:
+                        # Lets a file give back space in steps. Works only before the first page is written, which this
+                        # does, or at a VACUUM; and takes the write lock even where it changes nothing.
+                        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 # Asked for only where needed: setting it takes a lock, and 234 of 320 that just set it were BUSY.
                 # And only in a file that is new or ours: nothing may change in one that is going to be refused.
-                cursor.execute(_WANTS_WAL, (VERSION_TABLE,))
+                cursor.execute(_WANTS_WAL, (patient, VERSION_TABLE))
                 if cursor.fetchall() == [(1,)]:
                     self._turn_to_wal(cursor, _PATIENT_WAL_SECONDS if patient else 0.0)
+                    # Opens the -wal file, which is then looked at.
+                    cursor.execute(_WANTS_WAL, (patient, VERSION_TABLE))
+                    cursor.fetchall()
                 for pragma in pragmas:
                     cursor.execute(pragma)
+                entry.info[_OPENED] = self._file.opened()
             except BaseException:
                 connection.close()
                 raise
@@ -249,57 +262,30 @@ class SQLiteDialect(Dialect):
             else:
                 return
 
-    def _require_file(self) -> None:
-        """Raise an error that says what to do when there is no such file."""
-        if self.path.is_file():
-            if self._identity is None:
-                self._identity = self._identify()
-            return
-        if self.path.exists():
-            raise StoreConfigurationError(f"{str(self.path)!r} is not a file; name a SQLite database file")
-        self._require_folder()
-        raise SchemaOutOfDateError(f"there is no {self.description} yet; create it with: {self.upgrade_command}")
-
-    def _require_same_file(self) -> None:
-        """Raise an error when the file was deleted or replaced: SQLite goes on writing into the one that is gone."""
-        if self._identity is not None and self._identify() != self._identity:
-            raise StoreConfigurationError(
-                f"{self.description} was deleted or replaced while it was open, and what this call wrote is not in the "
-                "file of that name now; open the store again"
-            )
-
-    def _identify(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self._file)  # noqa: PTH116 - half the time that pathlib takes, at every save
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
-    def _require_folder(self) -> None:
-        if not self.path.parent.is_dir():
-            raise StoreConfigurationError(
-                f"there is no folder {str(self.path.parent)!r} for {self.description}; create it first"
-            )
-
     def create_database(self) -> bool:
-        """Create an empty file that only its owner may read; SQLite gives its -wal file the same mode."""
-        self._require_folder()
-        try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError:
-            return False
-        except OSError as error:
-            reason = error.strerror
-        else:
-            return True
-        raise StoreConfigurationError(f"{self.description} cannot be created: {reason}")
+        """See `Dialect.create_database`."""
+        return self._file.create()
 
     def is_new(self) -> bool:
-        """Whether the file is missing or empty."""
-        try:
-            return not self.path.exists() or (self.path.is_file() and self.path.stat().st_size == 0)
-        except OSError:
-            return False  # what is wrong with it is found, and said, when it is used
+        """See `Dialect.is_new`."""
+        return self._file.is_new()
+
+    async def whereabouts(self, connection: AsyncConnection) -> Opened:
+        """See `Dialect.whereabouts`. Connections of our own were looked at when they were opened."""
+        info = connection.sync_connection.info  # type: ignore[union-attr] # it is open
+        if _OPENED not in info:
+            name = (await connection.exec_driver_sql(_FILE_NAME)).scalar_one()
+            info[_OPENED] = look_at(name)
+        return cast("Opened", info[_OPENED])
+
+    def require_there(self, whereabouts: object) -> None:
+        """See `Dialect.require_there`."""
+        self._file.require_same(cast("Opened", whereabouts))
+
+    def interrupt(self, driver: object) -> None:
+        """See `Dialect.interrupt`. In a damaged file a query may walk in circles, and keep a process alive."""
+        with suppress(ValueError, sqlite3.ProgrammingError):  # it is closed
+            cast("aiosqlite.Connection", driver)._conn.interrupt()  # noqa: SLF001 - the public way is a coroutine
 
     async def prepare_schema_change(self, connection: AsyncConnection) -> None:
         """Keep what refers to the table by its name: rows with foreign keys, and views, while it is made anew."""
@@ -371,6 +357,10 @@ class SQLiteDialect(Dialect):
                 require_all((await connection.exec_driver_sql(fences.inserting, ordered)).rowcount, passing)
             return {row[0] for row in passing}
 
+    def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+        """See `Dialect.transaction`. Outside of one, what waits for a lock writes when that is free."""
+        return _transaction(connection)
+
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """See `Dialect.rows_of`: a JSON array of arrays."""
         rows = func.json_each(bindparam("rows", type_=Text)).table_valued("value")
@@ -404,9 +394,18 @@ class SQLiteDialect(Dialect):
             return "PRAGMA synchronous is below FULL, so that a power cut may lose acknowledged checkpoints"
         return None
 
+    async def examine(self, settings: Settings, report: Report, look: Look, *, deep: bool) -> None:
+        """See `Dialect.examine`; what is looked at is in `sqlite_health.py`."""
+        health = SQLiteHealth(self._file.path, self.upgrade_command, settings, report)
+        await asyncio.to_thread(health.examine, look, deep=deep)
+
+    def start_up_notices(self) -> Iterable[tuple[int, str]]:
+        """See `Dialect.start_up_notices`."""
+        return start_up_notices(self._file.path)
+
     def vacuum_statements(self) -> Iterable[str]:
-        """Rewrite the file, refresh statistics, and empty the -wal file."""
-        return "VACUUM", "PRAGMA optimize", "PRAGMA wal_checkpoint(TRUNCATE)"
+        """Rewrite the file so that it can give back space, refresh statistics, and empty the -wal file."""
+        return "PRAGMA auto_vacuum = INCREMENTAL", "VACUUM", "PRAGMA optimize", "PRAGMA wal_checkpoint(TRUNCATE)"
 
     def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`; by SQLite's primary result code."""
@@ -429,6 +428,11 @@ class SQLiteDialect(Dialect):
         name = getattr(cause, "sqlite_errorname", type(cause).__name__)
         kind, meaning = _MEANINGS.get(code, (CheckpointStoreError, "refused a statement"))
         return Failure(kind(f"{self.description} {meaning} ({name})"), retriable=code in _RETRIABLE)
+
+
+def _text_of(raw: bytes) -> str:
+    """Text of a file; bytes that are no UTF-8 become lone surrogates, from which they can be told again."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 @asynccontextmanager

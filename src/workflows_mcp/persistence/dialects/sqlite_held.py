@@ -1,12 +1,14 @@
 """A SQLite connection that is kept for saving or for brief queries, with a thread of its own."""
 
 import asyncio
+import contextlib
 import functools
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, cast
 
 from workflows_mcp.persistence.dialects.base import HeldConnection, Row
+from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile
 from workflows_mcp.persistence.dialects.thread import CallThread, Then
 from workflows_mcp.persistence.dialects.watch import Watch
 
@@ -22,28 +24,29 @@ class HeldSQLiteConnection(HeldConnection):
     """Each call is one trip to the connection's thread and back. A write that is given up is carried out all the same.
 
     Args:
-        connect: Opens the connection; called in the thread, as all that follows.
+        connect: Opens the connection, and says what it has opened; called in the thread, as all that follows.
+        file: Raises an error when what is written goes into a file that nobody will see, or is read from one.
         saving: Saves some rows; the ids that were written.
-        require_same_file: Raises an error when what is written goes into a file that nobody will see.
         patience: After how many seconds a query is given up.
     """
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
+        connect: Callable[[], tuple[sqlite3.Connection, Opened]],
+        file: SQLiteFile,
         saving: Callable[[sqlite3.Connection, Sequence[Row]], Collection[str]],
         *,
-        require_same_file: Callable[[], None],
         patience: float,
     ) -> None:
         super().__init__()
         self._saving = saving
         self._connect = connect
-        self._require_same_file = require_same_file
+        self._file = file
         self._patience = patience
         self._thread = CallThread("workflows-mcp-sqlite")
         self._watch = Watch(self._give_up)
         self._opened: sqlite3.Connection | None = None
+        self._is_reading = False
         self._closing: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
@@ -70,7 +73,13 @@ class HeldSQLiteConnection(HeldConnection):
         """See `HeldConnection.fetch`."""
 
         def work() -> Sequence[Row]:
-            return self._connection.execute(sql, values).fetchall()
+            self._is_reading = True
+            try:
+                rows = self._connection.execute(sql, values).fetchall()
+            finally:
+                self._is_reading = False
+            self._look()
+            return rows
 
         future = self._thread.call(work, can_be_dropped=True)
         self._watch.add(future, future.get_loop().time() + self._patience)
@@ -97,6 +106,7 @@ class HeldSQLiteConnection(HeldConnection):
         self.is_usable = False
         if self._closing is None:
             self._closing = self._thread.call(self._close)
+            self._interrupt()
             self._thread.stop()  # the watch goes on: others may wait for the thread, too
         return self._closing
 
@@ -106,7 +116,14 @@ class HeldSQLiteConnection(HeldConnection):
 
     def _give_up(self) -> TimeoutError:
         self.is_usable = False  # the thread is stuck, and whoever comes next would be, too
+        self._interrupt()
         return TimeoutError()
+
+    def _interrupt(self) -> None:
+        """End a query that nobody waits for, in circles in a damaged file perhaps. A write is carried out."""
+        if self._opened is not None and self._is_reading:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
+                self._opened.interrupt()
 
     # What follows runs in the thread.
 
@@ -115,7 +132,8 @@ class HeldSQLiteConnection(HeldConnection):
         return cast("sqlite3.Connection", self._opened)
 
     def _open(self) -> None:
-        self._opened = self._connect()
+        self._opened, self._files = self._connect()
+        self._look = self._file.looking(self._files)
 
     def _close(self) -> None:
         if self._opened is not None:
@@ -130,7 +148,7 @@ class HeldSQLiteConnection(HeldConnection):
             done = work()
         finally:
             self.is_usable = self.is_usable and not self._connection.in_transaction
-        self._require_same_file()
+        self._file.require_same(self._files)
         return done
 
     def _save(self, rows: Sequence[Row]) -> Collection[str]:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import DDL, ColumnElement, Double, Table, Text, event, text
+from sqlalchemy import DDL, BindParameter, ColumnElement, Double, LargeBinary, Table, Text, event, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.visitors import InternalTraversal
 
 __all__ = [
     "HEADS",
@@ -12,8 +13,11 @@ __all__ = [
     "VERSION_TABLE",
     "WAITING",
     "CheckpointId",
+    "Payload",
     "rows_where",
     "store_payload_uncompressed",
+    "stored",
+    "stored_value",
     "time_now",
     "time_of_statement",
 ]
@@ -23,6 +27,18 @@ VERSION_TABLE = "workflows_alembic_version"
 
 CheckpointId = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 """Text that sorts by code points everywhere: SQLite always does, PostgreSQL when told so."""
+
+
+class Payload(LargeBinary):
+    """Bytes as the driver gives them.
+
+    SQLAlchemy's own type makes bytes of whatever SQLite holds: of a number, so many.
+    """
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Any, coltype: object) -> None:  # noqa: ANN401 - as SQLAlchemy has it
+        """None: values are left as they are."""
 
 
 def rows_where(predicate: str, *, sqlite: str | None = None) -> dict[str, Any]:
@@ -81,6 +97,38 @@ def _(_element: time_of_statement, _compiler: object, **_options: object) -> str
 def _(_element: time_now, _compiler: object, **_options: object) -> str:
     # To the millisecond. unixepoch('now', 'subsec') came with SQLite 3.42.
     return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+class stored(ColumnElement[str]):  # noqa: N801 - as above
+    """A parameter for text that the database gave: in a SQLite file it may be no UTF-8, and is then sent as bytes."""
+
+    inherit_cache = True
+    _traverse_internals = [("parameter", InternalTraversal.dp_clauseelement)]  # noqa: RUF012 - SQLAlchemy's
+
+    def __init__(self, parameter: BindParameter[str]) -> None:
+        self.parameter = parameter
+        self.type = parameter.type
+
+
+def stored_value(text: Any) -> Any:  # noqa: ANN401 - what came out of a column
+    """The value of such a parameter."""
+    if isinstance(text, str) and not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text.encode("utf-8", "surrogateescape")
+    return text
+
+
+@compiles(stored, "postgresql")
+def _(element: stored, compiler: Any, **options: object) -> str:  # noqa: ANN401 - SQLAlchemy's
+    return str(compiler.process(element.parameter, **options))
+
+
+@compiles(stored, "sqlite")
+def _(element: stored, compiler: Any, **options: object) -> str:  # noqa: ANN401 - SQLAlchemy's
+    # The + takes away its affinity, with which SQLite would not look for (time, id) in an index by more than the time.
+    return f"(+CAST({compiler.process(element.parameter, **options)} AS TEXT))"
 
 
 def store_payload_uncompressed(table: Table, column: str) -> None:

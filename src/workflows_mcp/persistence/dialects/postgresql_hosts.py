@@ -1,0 +1,70 @@
+"""A cluster of several PostgreSQL hosts: one that does not answer leaves time for the next."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import SplitResult, quote, urlencode
+
+import asyncpg
+
+__all__ = ["connect", "urls_of_hosts"]
+
+_ELSEWHERE = (
+    OSError,
+    TimeoutError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.TargetServerAttributeNotMatched,
+)
+"""What says nothing about the next host: this one is gone, starting, or not of the kind that is looked for."""
+
+
+def urls_of_hosts(url: SplitResult, options: Mapping[str, str]) -> list[str]:
+    """A URL for each host that a URL names, as the driver takes them; just one where it must choose by itself.
+
+    Args:
+        url: Of all hosts.
+        options: The keys of its query, as the driver takes them.
+    """
+    login, at, hosts = url.netloc.rpartition("@")
+    named = (hosts or options.get("host", "")).split(",")
+    ports = options["port"].split(",") if "port" in options else []
+    if len(named) == 1 or len(ports) not in {0, 1, len(named)} or options.get("target_session_attrs") in _COMPARED:
+        return [_url(url, options)]
+    urls = []
+    for number, host in enumerate(named):
+        own = dict(options)
+        if ports:
+            own["port"] = ports[number % len(ports)]
+        if not hosts:
+            own["host"] = host
+        urls.append(_url(url._replace(netloc=f"{login}{at}{host if hosts else ''}"), own))
+    return urls
+
+
+_COMPARED = {"prefer-standby"}
+"""What cannot be said of one host without asking the others."""
+
+
+def _url(url: SplitResult, options: Mapping[str, str]) -> str:
+    return url._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)).geturl()
+
+
+async def connect(urls: Sequence[str], seconds: float, **options: Any) -> asyncpg.Connection:  # noqa: ANN401 - the driver's
+    """Connect to the first host that can be used.
+
+    The driver bounds the time for all of them together, so that a frozen one would leave none for the others.
+
+    Args:
+        urls: Of the hosts.
+        seconds: For all of them; each has an equal part of what is left.
+        options: What the driver takes besides.
+    """
+    end = time.monotonic() + seconds
+    for number, url in enumerate(urls[:-1]):
+        share = (end - time.monotonic()) / (len(urls) - number)
+        try:
+            return await asyncpg.connect(url, timeout=share, **options)
+        except _ELSEWHERE:
+            continue
+    return await asyncpg.connect(urls[-1], timeout=max(end - time.monotonic(), 0), **options)

@@ -1,0 +1,270 @@
+"""What can be known of a SQLite file and of the place where it lies.
+
+The file itself is never opened but by SQLite: closing it would drop all locks that this process holds on it, through
+whatever connection, as POSIX has it.
+"""
+
+import logging
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy.engine import URL
+
+from workflows_mcp.persistence.checks import Report
+from workflows_mcp.persistence.dialects.base import Look
+from workflows_mcp.persistence.dialects.file_system import mount_under
+from workflows_mcp.persistence.dialects.sqlite_place import look_at_disk, look_at_modes, look_for_file, shown_bytes
+from workflows_mcp.persistence.dialects.sqlite_processes import users_of
+from workflows_mcp.settings import Settings
+
+__all__ = ["SQLiteHealth", "has_reset_bug", "start_up_notices"]
+
+_LARGE_WAL_BYTES = 128 * 2**20
+"""Twice of what a -wal file is cut to when it is next begun anew."""
+
+_MANY_FREE_BYTES = 64 * 2**20
+
+_QUICK_CHECK_SECONDS = 5.0
+
+_MOST_BUSY_SECONDS = 2.0
+"""How long another process' lock is waited for. In WAL mode only one that changes the whole file holds readers up."""
+
+_STEPS_BETWEEN_LOOKS = 10_000
+"""How often SQLite is asked to look at the time, in steps of its virtual machine: about each millisecond."""
+
+_HEADER_BYTES = 20
+_MAGIC = b"SQLite format 3\0"
+_WAL_VERSION = 2
+
+_RESET_FIXED = ((3, 44, 6), (3, 45, 0)), ((3, 50, 7), (3, 51, 0)), ((3, 51, 3), (4, 0, 0))
+"""Versions of SQLite, from and below, that do not spoil a file when it is written to and checkpointed at one moment."""
+
+
+def has_reset_bug(version: tuple[int, int, int]) -> bool:
+    """Whether a version of SQLite has the WAL-reset bug, https://sqlite.org/wal.html#walresetbug."""
+    return not any(first <= version < end for first, end in _RESET_FIXED)
+
+
+def start_up_notices(path: Path) -> Iterable[tuple[int, str]]:
+    """What to log when a store first uses a file: see `Dialect.start_up_notices`."""
+    mount = mount_under(path)
+    if mount is not None and mount.is_shared:
+        notice = (
+            f"it lies on a network or shared file system ({mount.kind}), where its locks cannot be relied on, so that "
+            "processes on several machines may damage it; move it to a local disk, or use PostgreSQL"
+        )
+        yield logging.WARNING, notice
+    # Not a warning: most distributions' SQLite is older, nobody could reproduce it in the wild, and a line at each
+    # start that cannot be acted on teaches people not to read them.
+    if has_reset_bug(sqlite3.sqlite_version_info):
+        notice = (
+            f"SQLite {sqlite3.sqlite_version} may, very rarely, damage a file that several processes write to; use one "
+            "of 3.51.3 or later"
+        )
+        yield logging.INFO, notice
+
+
+class SQLiteHealth:
+    """Examines one file. To be called in a thread: it waits for the disk.
+
+    Args:
+        path: Where it is, or should be.
+        create_command: What creates its schema.
+        settings: What it would be used with.
+        report: Where to tell.
+    """
+
+    def __init__(self, path: Path, create_command: str, settings: Settings, report: Report) -> None:
+        self.path = path
+        # The folder in the user's data directory, that command creates too.
+        self._has_default_path = settings.uses_default_path and path == settings.default_path
+        self._create_command = "workflows-mcp db upgrade" if self._has_default_path else create_command
+        self._settings = settings
+        self._report = report
+        self._wal = Path(f"{path}-wal")
+
+    def examine(self, look: Look, *, deep: bool) -> None:
+        """Look at everything. See `Dialect.examine`."""
+        self._look_at_version()
+        look_at_disk(self.path, self._report)
+        if not look_for_file(self.path, self._create_command, self._report, has_folder=self._has_default_path):
+            return
+        header = self._read_header()
+        if header == b"":
+            self._report.problem("file", "it is empty", f"create the schema: {self._create_command}")
+            return
+        if header is not None and not header.startswith(_MAGIC):
+            self._report.problem("file", "it is no SQLite database at all", "check the path")
+            return
+        look_at_modes(self.path, self._report)
+        is_wal = None if header is None else header[-1] == _WAL_VERSION
+        self._look_at_durability(is_wal=is_wal)
+        self._look_inside(look, may_be_wal=is_wal is not False, deep=deep)
+        self._look_at_wal()
+        self._look_at_users()
+
+    def _look_at_version(self) -> None:
+        version = f"{sqlite3.sqlite_version}, from Python {sys.version.split()[0]}"
+        if has_reset_bug(sqlite3.sqlite_version_info):
+            self._report.notice(
+                "SQLite",
+                f"{version}: it has the WAL-reset bug, which may, very rarely, damage a file when one process writes "
+                "at the instant in which another one checkpoints",
+                "use one with SQLite 3.51.3 or later (also fixed: 3.50.7, 3.44.6), or write from one process only; "
+                "keep backups",
+            )
+        else:
+            self._report.ok("SQLite", version)
+
+    def _look_at_durability(self, *, is_wal: bool | None) -> None:
+        if is_wal is None:
+            self._report.notice(
+                "journal mode", "not known: the file's header cannot be read", "check the file's permissions"
+            )
+        elif is_wal:
+            self._report.ok("journal mode", "WAL: readers and a writer do not wait for one another")
+        else:
+            self._report.notice(
+                "journal mode",
+                "not WAL: a reader and a writer wait for one another",
+                f"nothing, if the schema is ours: a store turns it to WAL; or: {self._create_command}",
+            )
+        level = self._settings.sqlite_synchronous
+        if level == "NORMAL":
+            self._report.notice(
+                "synchronous",
+                "NORMAL: a power cut may lose the last acknowledged checkpoints, as at 296 of 600 simulated ones",
+                "unset WORKFLOWS_SQLITE_SYNCHRONOUS; FULL lost nothing",
+            )
+        else:
+            self._report.ok("synchronous", f"{level}: what is acknowledged outlives a power cut")
+
+    def _read_header(self) -> bytes | None:
+        """The file's first bytes, read by another process: see above; None when it could not."""
+        command = ["dd", f"if={self.path}", f"bs={_HEADER_BYTES}", "count=1"]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False, timeout=_MOST_BUSY_SECONDS)  # noqa: S603 - no shell, and the path is one word
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return None if done.returncode else done.stdout
+
+    def _look_inside(self, look: Look, *, may_be_wal: bool, deep: bool) -> None:
+        """Look at what the file holds.
+
+        Reading a file in WAL mode creates a -wal and a -shm file beside it. Where there are none nobody uses the file,
+        and it is read as though it could not change; if it did, it is read again.
+        """
+        state = self._state()
+        if may_be_wal and not self._wal.exists():
+            report = Report()
+            try:
+                self._look_through(report, look, deep=deep, query={"immutable": "1"})
+            except Exception:
+                if self._state() == state:
+                    raise
+            if self._state() == state:
+                self._report.extend(report)
+                return
+        self._look_through(self._report, look, deep=deep, query={"mode": "ro"})
+
+    def _state(self) -> tuple[bool, int, int]:
+        found = self.path.stat()
+        return self._wal.exists(), found.st_mtime_ns, found.st_ino
+
+    def _look_through(self, report: Report, look: Look, *, deep: bool, query: dict[str, str]) -> None:
+        begun = time.perf_counter()
+        with self._connect(query) as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one()
+            report.ok("answers", f"in {(time.perf_counter() - begun) * 1000:.1f} ms, opening it included")
+            self._look_at_pages(connection, report)
+            self._quick_check(connection, report, deep=deep)
+            look(connection, report)
+
+    @contextmanager
+    def _connect(self, query: dict[str, str]) -> Iterator[Connection]:
+        url = URL.create("sqlite", database="file:" + quote(str(self.path)), query={**query, "uri": "true"})
+        engine = create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
+            poolclass=NullPool,
+            connect_args={"timeout": min(self._settings.deadline_seconds, _MOST_BUSY_SECONDS)},
+        )
+        with engine.connect() as connection:
+            # A schema that somebody tampered with must not run functions.
+            connection.exec_driver_sql("PRAGMA trusted_schema = OFF")
+            yield connection
+
+    def _look_at_pages(self, connection: Connection, report: Report) -> None:
+        pages, size, free, vacuum = (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("page_count", "page_size", "freelist_count", "auto_vacuum")
+        )
+        ways = {0: "none", 1: "full", 2: "incremental"}
+        whole, unused = shown_bytes(pages * size), shown_bytes(free * size)
+        found = f"{whole}, of which {unused} free; auto_vacuum {ways.get(vacuum, vacuum)}"
+        if free * size > max(_MANY_FREE_BYTES, pages * size // 2):
+            report.notice("size", found, "give the free pages back: await store.vacuum(), which takes the write lock")
+        else:
+            report.ok("size", found)
+
+    def _quick_check(self, connection: Connection, report: Report, *, deep: bool) -> None:
+        """Have SQLite read every page, within a time."""
+        driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+        end = time.monotonic() + (float("inf") if deep else _QUICK_CHECK_SECONDS)
+        driver.set_progress_handler(lambda: time.monotonic() >= end, _STEPS_BETWEEN_LOOKS)
+        try:
+            found = [str(row[0]) for row in driver.execute("PRAGMA quick_check(3)")]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            report.notice(
+                "integrity", f"not known: the file takes longer than {_QUICK_CHECK_SECONDS:g} s to read", "add --deep"
+            )
+            return
+        finally:
+            driver.set_progress_handler(None, 0)
+        if found == ["ok"]:
+            report.ok("integrity", "SQLite's quick_check finds nothing wrong")
+        else:
+            text = "; ".join(line.replace("\n", " ") for line in found)
+            report.problem("integrity", text, "the file is damaged: restore it from a backup")
+
+    def _look_at_wal(self) -> None:
+        try:
+            size = self._wal.stat().st_size
+        except OSError:
+            self._report.ok("-wal file", "there is none")
+            return
+        if size > _LARGE_WAL_BYTES:
+            self._report.notice(
+                "-wal file",
+                f"{shown_bytes(size)}: something has been reading for so long that it could not be begun anew",
+                "look for a process that keeps a transaction open",
+            )
+        else:
+            self._report.ok("-wal file", shown_bytes(size))
+
+    def _look_at_users(self) -> None:
+        users = users_of(self.path)
+        if users is None:
+            return
+        found = ", ".join(f"{user.name} ({user.pid})" for user in users) or "nobody that this user may see"
+        writers = [user for user in users if user.holds_write_lock]
+        if writers:
+            names = ", ".join(f"{user.name} ({user.pid})" for user in writers)
+            self._report.notice(
+                "used by",
+                f"{found}; the write lock was held by {names} each time that it was looked at",
+                "if saves fail since the database is locked, look what that process does",
+            )
+        else:
+            self._report.ok("used by", found)

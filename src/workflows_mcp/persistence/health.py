@@ -1,0 +1,202 @@
+"""Examines a database: whether it can be used, whether it keeps what it acknowledges, and what to do if not.
+
+Nothing is changed, and nothing raises but a bug: what is wrong with a database is what the report is about.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from sqlalchemy import Connection, func, select, true
+
+from workflows_mcp.errors import (
+    CheckpointDecodeError,
+    CheckpointStoreError,
+    StoreConfigurationError,
+    StoreUnavailableError,
+)
+from workflows_mcp.persistence import lease_statements, statements
+from workflows_mcp.persistence.checks import Check, Report, Verdict
+from workflows_mcp.persistence.codec import decode_payload
+from workflows_mcp.persistence.dialects import Dialect, dialect_for
+from workflows_mcp.persistence.schema import HEAD, check_schema, find_differences
+from workflows_mcp.settings import Settings, load_settings
+
+__all__ = ["Check", "Verdict", "examine"]
+
+_SAMPLE = 100
+_SAMPLE_SECONDS = 2.0
+"""How many payloads are read, the newest ones, and for how long at the most, when not all of them are."""
+
+_PAGE = 500
+
+_MOST_NAMED = 20
+"""The most damaged checkpoints that are named."""
+
+_SHORT_LEASE_SECONDS = 5.0
+
+_C = statements.TABLE.c
+
+
+async def examine(url: str, settings: Settings | None = None, *, deep: bool = False) -> list[Check]:
+    """Look at a database, and at the settings that it would be used with.
+
+    The database is only read. Each of its answers is waited for no longer than the deadline of the settings.
+
+    Args:
+        url: A SQLite file's path, or a `sqlite:///` or `postgresql://` URL.
+        settings: Read from the environment when None; their URL is not used.
+        deep: Whether to read all that is stored, however long it takes: every page, and every payload.
+
+    Returns:
+        What was found; never raises an error of the database's.
+    """
+    report = Report()
+    try:
+        settings = settings if settings is not None else load_settings()
+        dialect = dialect_for(url)
+    except StoreConfigurationError as error:
+        report.error("database", error)
+        return report.checks
+    report.ok("database", dialect.description)
+    look = partial(_look, dialect=dialect, deep=deep)
+    try:
+        await dialect.examine(settings, report, look, deep=deep)
+    except Exception as error:
+        failure = error if isinstance(error, CheckpointStoreError) else _explain(dialect, error)
+        if failure is None:
+            raise
+        report.error("answers", failure)
+    _look_at_settings(settings, report)
+    return report.checks
+
+
+def _explain(dialect: Dialect, error: Exception) -> CheckpointStoreError | None:
+    failure = dialect.explain(error)
+    return None if failure is None else failure.error
+
+
+def _look(connection: Connection, report: Report, *, dialect: Dialect, deep: bool) -> None:
+    """Look at what is the same in every database. What cannot be read is a finding too, and the rest goes on."""
+    steps: dict[str, Callable[[], None]] = {
+        "table": lambda: _look_at_table(connection, report),
+        "runs": lambda: _look_at_runs(connection, report),
+        "payloads": lambda: _look_at_payloads(connection, report, deep=deep),
+    }
+    try:
+        check_schema(connection, dialect)
+    except Exception as error:
+        failure = error if isinstance(error, CheckpointStoreError) else _explain(dialect, error)
+        if failure is None:
+            raise
+        report.error("revision", failure)
+        return
+    report.ok("revision", f"{HEAD}, the newest")
+    for name, step in steps.items():
+        try:
+            step()
+        except Exception as error:
+            failure = _explain(dialect, error)
+            if failure is None:
+                raise
+            report.error(name, failure)
+            if isinstance(failure, StoreUnavailableError):
+                return  # each further question would be waited for as long
+
+
+def _look_at_table(connection: Connection, report: Report) -> None:
+    differences = find_differences(connection)
+    if differences:
+        report.problem(
+            "table",
+            f"it was changed by other means than the revisions ({', '.join(differences)})",
+            "restore it from a backup, or copy the checkpoints into a new database",
+        )
+    else:
+        report.ok("table", "as the revisions make it")
+
+
+def _look_at_runs(connection: Connection, report: Report) -> None:
+    total = connection.scalar(select(func.count()).select_from(statements.TABLE)) or 0
+    waiting = connection.scalar(select(func.count()).where(_C.is_paused == true())) or 0
+    report.ok("checkpoints", f"{total:,}, of which {waiting:,} wait for an answer")
+    abandoned = len(connection.execute(lease_statements.abandoned(None).statement).all())
+    if abandoned:
+        report.notice(
+            "runs",
+            f"{abandoned:,} {'run is' if abandoned == 1 else 'runs are'} without a process: it was stopped or killed",
+            "go on with all of them: workflows-mcp recover",
+        )
+    else:
+        report.ok("runs", "none was left behind by its process")
+
+
+def _look_at_payloads(connection: Connection, report: Report, *, deep: bool) -> None:
+    """Load checkpoints, one at a time, as any reader would."""
+    end = float("inf") if deep else time.monotonic() + _SAMPLE_SECONDS
+    damaged: list[str] = []
+    read = 0
+    for checkpoint_id in _ids(connection, None if deep else _SAMPLE):
+        read += 1
+        damaged += [checkpoint_id] if _is_damaged(connection, checkpoint_id) else []
+        if time.monotonic() >= end:
+            break
+    what = f"all {read:,}" if deep else f"the newest {read:,}"
+    if damaged:
+        named = ", ".join(map(repr, damaged[:_MOST_NAMED]))
+        more = f" and {len(damaged) - _MOST_NAMED:,} more" if len(damaged) > _MOST_NAMED else ""
+        report.problem(
+            "payloads",
+            f"of {what}, {len(damaged):,} cannot be read: {named}{more}",
+            "what is wrong with one: workflows-mcp checkpoints show ID; restore them from a backup, or delete them",
+        )
+    else:
+        report.ok("payloads", f"{what} can be read" + ("" if deep else "; --deep reads them all"))
+
+
+def _is_damaged(connection: Connection, checkpoint_id: str) -> bool:
+    query = statements.payload(checkpoint_id)
+    try:
+        row = connection.execute(query.statement, query.values).one_or_none()
+        if row is None:  # it was deleted meanwhile
+            return False
+        found, workflow_name, created_at, encoding, payload = row
+        decode_payload(encoding, payload, checkpoint_id=found, workflow_name=workflow_name, created_at=created_at)
+    except (CheckpointDecodeError, TypeError, ValueError):  # a column may hold another type than it should
+        return True
+    return False
+
+
+def _ids(connection: Connection, limit: int | None) -> Iterator[str]:
+    """Ids of checkpoints, the newest first; page by page, since all of them may be too many to hold."""
+    page = select(_C.created_at, _C.checkpoint_id).order_by(_C.created_at.desc(), _C.checkpoint_id.desc())
+    place: tuple[float, str] | None = None
+    while True:
+        wanted = page if place is None else page.where(statements.its_place < statements.place("before"))
+        values = statements.place_values("before", place)
+        rows = connection.execute(wanted.limit(limit or _PAGE), values).all()
+        for _, checkpoint_id in rows:
+            yield checkpoint_id
+        if limit is not None or len(rows) < _PAGE:
+            return
+        created_at, checkpoint_id = rows[-1]
+        place = (created_at, checkpoint_id)
+
+
+def _look_at_settings(settings: Settings, report: Report) -> None:
+    """Tell which settings keep less than the defaults do. What a database makes of the others, its dialect tells."""
+    weaker = {
+        "WORKFLOWS_KEEP_PAUSED is off: retention deletes what waits for an answer": (
+            not settings.keep_paused and settings.auto_cleanup
+        ),
+        f"WORKFLOWS_LEASE_SECONDS is {settings.lease_seconds:g}: a process that stands still for so long loses its "
+        "runs": settings.lease_seconds < _SHORT_LEASE_SECONDS,
+        "WORKFLOWS_AUTO_UPGRADE is on: any command may change the schema, and older versions then refuse it": (
+            settings.auto_upgrade
+        ),
+    }
+    found = [text for text, applies in weaker.items() if applies]
+    if found:
+        report.notice("settings", "; ".join(found), "unset them unless that is what you want")
+    else:
+        report.ok("settings", "nothing that is kept less safely than by default")
