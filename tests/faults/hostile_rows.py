@@ -50,7 +50,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
             await store.save_checkpoint(dataclasses.replace(state_of(f"good-{number}", number), run_id="good"))
     await _write(place, rows)
     verdict.figures["rows"] = len(rows)
-    trial = _Trial(place, rows, verdict)
+    trial = _Trial(place, rows, verdict, is_quick=effort.is_quick)
     before = _peak()
     async with SQLAlchemyCheckpointStore(place.url) as store:
         for work in (trial.list_all, trial.page, trial.load_all, trial.claim_all, trial.stream, trial.look_at_runs):
@@ -79,7 +79,8 @@ class _Trial:
         crashes: How many others.
     """
 
-    def __init__(self, place: Place, rows: list[Hostile], verdict: Verdict) -> None:
+    def __init__(self, place: Place, rows: list[Hostile], verdict: Verdict, *, is_quick: bool) -> None:
+        self._is_quick = is_quick
         self.typed = self.crashes = 0
         self._place = place
         self._rows = rows
@@ -145,6 +146,8 @@ class _Trial:
     async def claim_all(self, store: SQLAlchemyCheckpointStore) -> None:
         """A claim of a damaged one says so, and nobody holds it afterwards."""
         for checkpoint_id, row in self._addressable():
+            if self._is_quick and "34 GB" in row.name:
+                continue  # that is unpacked for half a second
             if row.columns.keys() & {"lease_owner", "superseded"}:
                 with contextlib.suppress(WorkflowsError):
                     await store.claim_checkpoint(checkpoint_id, "claimant", 0.001)
