@@ -22,7 +22,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     """Trace a writer, cut its power again and again, and load all that is left; so for FULL and for NORMAL."""
     rounds = effort.of(40, 16)
     full = await _cut_often(place, effort, "FULL", rounds, effort.of(600, 20))
-    normal = await _cut_often(place, effort, "NORMAL", rounds, effort.of(150, 12))
+    normal = await _cut_often(place, effort, "NORMAL", rounds, effort.of(150, 30))
     verdict = Verdict({
         "losing points under FULL": f"{len(full.losing)} of {full.points}",
         "damaged": len(full.damaged),
