@@ -219,6 +219,7 @@ async def _is_swapped_under_load(path: Path, seconds: float, verdict: Verdict) -
             acknowledged += 1
             if began > swapped_at:
                 late.append(f"{name}-{number}")
+                return
 
     copy = Path(shutil.copyfile(path, _beside(path, ".copy")))
 
