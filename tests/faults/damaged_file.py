@@ -1,7 +1,6 @@
 """A file is damaged, replaced, deleted, moved, hard-linked or no database at all, while it is open and before."""
 
 import asyncio
-import contextlib
 import os
 import random
 import shutil
@@ -14,6 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.faults.calls import READS, WRITES, make_ready
 from tests.faults.crew import append, join, start
+from tests.faults.damaged_pages import is_damaged
 from tests.faults.leftovers import count_threads, threads_left
 from tests.faults.load import state_of
 from tests.faults.row import Effort, Place, Row, Verdict
@@ -31,15 +31,6 @@ _NOBODY = 65534
 
 _SECONDS_TO_NOTICE = 0.1
 """How long a read may go on without noticing that its file is gone."""
-
-_STORED = 60
-"""How many checkpoints a file has that is damaged."""
-
-_DEADLINE = 1.0
-"""Seconds that a call to a damaged file has, since SQLite may walk in circles in one."""
-
-_WAL_TOO = 0.5
-"""How often the -wal file is damaged as well."""
 
 
 def _count(verdict: Verdict, figure: str, more: int = 1) -> None:
@@ -71,7 +62,9 @@ async def check(place: Place, effort: Effort) -> Verdict:
     for round_ in range(effort.of(20, 2)):
         for is_open in (False, True):
             folder = place.folder / f"damaged-{round_}-{is_open}"
-            await _is_damaged(_copy(template, folder), chance, verdict, is_open=is_open)
+            found = await is_damaged(_copy(template, folder), chance, verdict, is_open=is_open)
+            _count(verdict, "damaged files")
+            _count(verdict, "damage found", int(found))
             shutil.rmtree(folder)
     figures = verdict.figures
     figures["threads left"] = await threads_left(threads)
@@ -226,6 +219,7 @@ async def _is_swapped_under_load(path: Path, seconds: float, verdict: Verdict) -
             acknowledged += 1
             if began > swapped_at:
                 late.append(f"{name}-{number}")
+                return
 
     copy = Path(shutil.copyfile(path, _beside(path, ".copy")))
 
@@ -326,74 +320,6 @@ async def _try_to_write(path: Path, answers: Path) -> None:
             except Exception as error:  # noqa: BLE001 - it is told
                 found = type(error).__name__
             append(answers, f"{name}: {found}")
-
-
-# --- damaged pages
-
-
-async def _is_damaged(path: Path, chance: random.Random, verdict: Verdict, *, is_open: bool) -> None:
-    """Whatever is loaded is what was saved; all else is an error of ours. Nothing crashes."""
-    settings = Settings(deadline_seconds=_DEADLINE)
-    if is_open:
-        async with SQLAlchemyCheckpointStore(str(path), settings=settings) as store:
-            await _fill(store)
-            _write_noise(path, chance)
-            if chance.random() < _WAL_TOO:
-                _write_noise(_beside(path, "-wal"), chance)
-            await _use(store, verdict)
-            with contextlib.suppress(CheckpointStoreError):
-                await store.save_checkpoint(state_of("after", 1))
-    else:
-        async with SQLAlchemyCheckpointStore(str(path)) as store:
-            await _fill(store)
-        _write_noise(path, chance)
-    async with SQLAlchemyCheckpointStore(str(path), settings=settings) as store:
-        await _use(store, verdict)
-    _count(verdict, "damaged files")
-
-
-async def _fill(store: SQLAlchemyCheckpointStore) -> None:
-    await asyncio.gather(*(store.save_checkpoint(state_of(f"d-{number}", number)) for number in range(_STORED)))
-
-
-def _write_noise(path: Path, chance: random.Random) -> None:
-    size = path.stat().st_size
-    if not size:
-        return
-    with path.open("r+b") as file:
-        for _ in range(chance.choice((1, 5, 30))):
-            file.seek(chance.randrange(size))
-            file.write(chance.randbytes(chance.choice((1, 8, 200))))
-
-
-async def _use(store: SQLAlchemyCheckpointStore, verdict: Verdict) -> None:
-    found = 0
-    for number in range(_STORED):
-        try:
-            state = await store.load_checkpoint(f"d-{number}")
-        except CheckpointStoreError:
-            found += 1
-            continue
-        except Exception as error:  # noqa: BLE001 - it is what was found
-            verdict.broken.append(f"damaged: load raised {error!r}")
-            continue
-        verdict.require(
-            state is None or state == state_of(f"d-{number}", number), f"damaged: d-{number} was loaded as another"
-        )
-        found += state is None
-
-    for name, read in READS.items():
-        began = time.perf_counter()
-        try:
-            await read(store)
-        except CheckpointStoreError:
-            found += 1
-        except Exception as error:  # noqa: BLE001 - it is what was found
-            verdict.broken.append(f"damaged: {name} raised {error!r}")
-        seconds = time.perf_counter() - began
-        # An iteration has as many calls as there are pages.
-        verdict.require(name == "iterate" or seconds < _DEADLINE + 0.25, f"damaged: {name} took {seconds:.2f} s")
-    _count(verdict, "damage found", int(found > 0))
 
 
 ROW = Row(

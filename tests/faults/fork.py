@@ -46,10 +46,10 @@ async def check(place: Place, effort: Effort) -> Verdict:
             _collect,
             lambda: None,
         ]
-        for number in range(effort.of(60, 4)):
+        for number in range(effort.of(24, 4)):
             await asyncio.sleep(0.01)
             await _fork(ways[number % len(ways)], store, verdict)
-        for _ in range(effort.of(8, 1)):
+        for _ in range(effort.of(4, 1)):
             await _fork_by_multiprocessing(store, place.folder / "told", verdict)
         for saver in savers:
             saver.cancel()
