@@ -34,7 +34,7 @@ MOUNTS = """\
 41 27 0:40 / /mnt/data rw,relatime shared:61 - nfs4 10.0.0.7:/export rw,vers=4.2,rsize=1048576,hard,proto=tcp
 42 27 0:41 / /mnt/win\\040share rw,relatime shared:62 - cifs //nas/win\\040share rw,vers=3.1.1,username=u
 43 27 0:42 / /mnt/c rw,noatime - 9p drvfs rw,dirsync,aname=drvfs;path=C:\\;uid=1000,trans=fd,rfd=8,wfd=8
-44 27 0:43 / /home/u/remote rw,nosuid,nodev,relatime shared:63 - fuse.sshfs u@host:/ rw,user_id=1000,group_id=1000
+44 27 0:43 / /srv/u/remote rw,nosuid,nodev,relatime shared:63 - fuse.sshfs u@host:/ rw,user_id=1000,group_id=1000
 45 41 0:44 / /mnt/data/local rw,relatime - xfs /dev/vdb rw
 46 27 0:45 / /media/stick rw,relatime shared:70 - fuseblk /dev/sdb1 rw,user_id=0,group_id=0
 47 27 0:46 / /host rw,relatime - virtiofs host rw
@@ -298,13 +298,13 @@ def test_versions_with_the_reset_bug_are_known(version: tuple[int, int, int], *,
 @pytest.mark.parametrize(
     ("path", "kind", "is_shared"),
     [
-        ("/home/u/a.db", "ext4", False),
+        ("/srv/u/a.db", "ext4", False),
         ("/mnt/data/a.db", "nfs4", True),
         ("/mnt/data/local/a.db", "xfs", False),
         ("/mnt/database/a.db", "ext4", False),
         ("/mnt/win share/deep/a.db", "cifs", True),
         ("/mnt/c/a.db", "9p", True),
-        ("/home/u/remote/a.db", "fuse.sshfs", True),
+        ("/srv/u/remote/a.db", "fuse.sshfs", True),
         ("/media/stick/a.db", "fuseblk", False),
         ("/host/a.db", "virtiofs", True),
         ("/run/secrets/x/a.db", "fuse.unheard-of", True),
