@@ -103,9 +103,9 @@ def _reading(statements: list[str]) -> Iterator[None]:
         open_file(self)
         self._opened = _Reader(self._opened, statements)
 
-    def begin_and_read(self: Any, connection: Any, *others: Any) -> None:
+    def begin_and_read(self: Any, connection: Any, *others: Any, **options: Any) -> None:
         connection.add_query_logger(lambda record: statements.append(record.query))
-        begin(self, connection, *others)
+        begin(self, connection, *others, **options)
 
     with (
         mock.patch.object(HeldSQLiteConnection, "_open", open_and_read),
