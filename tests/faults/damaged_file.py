@@ -59,7 +59,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     await _is_no_database(template, place.folder / "odd", verdict)
     await _may_only_be_read(_copy(template, place.folder / "read-only"), verdict)
     chance = effort.chance()
-    for round_ in range(effort.of(20, 2)):
+    for round_ in range(effort.of(60, 2)):
         for is_open in (False, True):
             folder = place.folder / f"damaged-{round_}-{is_open}"
             found = await is_damaged(_copy(template, folder), chance, verdict, is_open=is_open)

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tests.conftest import OpenStore
 from tests.faults.leftovers import count_threads, threads_left
 from workflows_mcp import (
+    CheckpointStoreError,
     SchemaOutOfDateError,
     SQLAlchemyCheckpointStore,
     StoreConfigurationError,
@@ -102,6 +104,18 @@ async def test_an_empty_file_is_refused_untouched(tmp_path: Path) -> None:
         with pytest.raises(SchemaOutOfDateError, match="upgrade"):
             await store.save_checkpoint(make_state())
     assert path.stat().st_size == 0
+
+
+async def test_damage_that_sqlite_cannot_tell_of_in_text_is_told_at_once(path: Path) -> None:
+    """Its message quotes the damaged schema, which is no UTF-8."""
+    whole = path.read_bytes()
+    assert b" WHERE is_paused" in whole
+    path.write_bytes(whole.replace(b" WHERE is_paused", b" \xa3HERE is_paused"))
+    async with SQLAlchemyCheckpointStore(str(path)) as store:
+        began = time.perf_counter()
+        with pytest.raises(CheckpointStoreError, match="is damaged; restore it from a backup"):
+            await store.list_checkpoints()
+        assert time.perf_counter() - began < 1
 
 
 async def test_a_query_that_nobody_waits_for_any_more_ends(path: Path) -> None:

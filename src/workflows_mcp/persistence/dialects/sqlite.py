@@ -417,6 +417,9 @@ class SQLiteDialect(Dialect):
             return Failure(
                 StoreConfigurationError(f"{self.description} cannot be reached: {cause.strerror}; check the path")
             )
+        if isinstance(cause, UnicodeDecodeError):
+            # SQLite's own message quotes what it has read, and the driver cannot make text of that.
+            return Failure(CheckpointStoreError(f"{self.description} is damaged; restore it from a backup"))
         if isinstance(cause, ValueError):  # what the use of a connection raises that was closed or given up
             closed = StoreUnavailableError(f"the connection to {self.description} was closed; try again")
             return Failure(closed, retriable=True)
