@@ -1,7 +1,6 @@
 """The rows of the table, in its order."""
 
 from importlib import import_module
-from importlib.util import find_spec
 
 from tests.faults.row import Row
 

