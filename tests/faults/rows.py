@@ -33,9 +33,7 @@ _MODULES = (
     "worker_killed",
 )
 
-ROWS: tuple[Row, ...] = tuple(
-    import_module(f"tests.faults.{name}").ROW for name in _MODULES if find_spec(f"tests.faults.{name}")
-)
+ROWS: tuple[Row, ...] = tuple(import_module(f"tests.faults.{name}").ROW for name in _MODULES)
 
 
 def row_named(fault: str) -> Row:
