@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
-from urllib.parse import SplitResult, parse_qs, unquote
+from urllib.parse import SplitResult
 
 import asyncpg
 from sqlalchemy import (
@@ -21,18 +21,12 @@ from sqlalchemy import (
     bindparam,
     text,
 )
-from sqlalchemy.connectors.asyncio import AsyncAdapt_Error
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import (
-    CheckpointStoreError,
-    SchemaOutOfDateError,
     StoreConfigurationError,
-    StoreFullError,
-    StoreUnavailableError,
 )
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import (
@@ -43,8 +37,8 @@ from workflows_mcp.persistence.dialects.base import (
     HeldConnection,
     Look,
     Row,
-    RowsDroppedError,
 )
+from workflows_mcp.persistence.dialects.postgresql_errors import explain, root_of
 from workflows_mcp.persistence.dialects.postgresql_health import (
     POOLER_REFUSED,
     look_at_server,
@@ -62,19 +56,10 @@ from workflows_mcp.persistence.dialects.postgresql_saving import (
     save_one_fenced,
     those_locked,
 )
+from workflows_mcp.persistence.dialects.postgresql_url import describe, positive_seconds, read_query, without_password
 from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]
-
-_DRIVER_KEYS = frozenset({
-    "application_name", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
-    "service", "sslcert", "sslcrl", "sslkey", "sslmode", "ssl_max_protocol_version", "ssl_min_protocol_version",
-    "sslnegotiation", "sslpassword", "sslrootcert", "target_session_attrs", "user",
-})  # fmt: skip
-"""Keys of a URL's query that asyncpg reads as libpq does."""
-
-_IGNORED_KEYS = frozenset({"channel_binding", "gssencmode"})
-"""Keys that hosting services put into their URLs, and that ask for what asyncpg does anyway or cannot do."""
 
 _BY_INDEX = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
 """What is said to a held connection: all its statements name the rows that they want.
@@ -94,37 +79,6 @@ savers' commits, which lock rows too, are over sooner."""
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
 
-_TAKEN_BACK = "22012"
-"""The division by zero with which a fenced save takes itself back; see `postgresql_saving.py`."""
-
-_REPEATS_TAKEN_BACK = 2
-"""Who was too late to see what somebody else saved or deleted sees it the next time. What a trigger drops, it drops
-again."""
-
-_MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
-    ("08", StoreUnavailableError, "lost the connection; try again"),
-    # By no value that was sent: a fenced save says so when it finds at its end that it must not have begun.
-    (_TAKEN_BACK, RowsDroppedError, "did not write all of a commit; do triggers or rules of its table drop rows?"),
-    ("25006", StoreUnavailableError, "is read-only, as a standby is; try again"),
-    ("28", StoreConfigurationError, "refused the login; check user, password and pg_hba.conf"),
-    ("3D", StoreConfigurationError, "does not exist; create it, or check the URL"),
-    ("3F", StoreConfigurationError, "has no such schema; check search_path"),
-    ("40001", StoreUnavailableError, "could not serialize the change; try again"),
-    ("40P01", StoreUnavailableError, "found a deadlock; try again"),
-    ("42501", StoreConfigurationError, "does not permit it; grant the user rights on the checkpoints table"),
-    ("42P01", SchemaOutOfDateError, "lacks the checkpoints table"),
-    ("42703", SchemaOutOfDateError, "lacks a column of the checkpoints table"),
-    ("53100", StoreFullError, "has no space left; free some, then repeat the call"),
-    ("53300", StoreUnavailableError, "takes no more connections; try again, or lower WORKFLOWS_POOL_SIZE"),
-    ("53", StoreUnavailableError, "is out of resources; try again later"),
-    ("55P03", StoreUnavailableError, "holds a lock for too long; try again"),
-    ("57014", StoreUnavailableError, "took too long, so the call was ended; try again"),
-    ("57P", StoreUnavailableError, "is stopping or starting; try again"),
-)
-"""What SQLSTATEs mean to a caller: the first one whose beginning fits."""
-
-_RETRIABLE = ("08", _TAKEN_BACK, "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
-
 
 class PostgreSQLDialect(Dialect):
     """A PostgreSQL database, or one of several hosts of a cluster."""
@@ -132,13 +86,13 @@ class PostgreSQLDialect(Dialect):
     is_bound_to_loop = True
 
     def __init__(self, url: SplitResult) -> None:
-        options = _read_query(url)
+        options = read_query(url)
         options.setdefault("application_name", "workflows-mcp")
         timeout = options.pop("connect_timeout", None)
-        self._connect_timeout = None if timeout is None else _positive_seconds("connect_timeout", timeout)
+        self._connect_timeout = None if timeout is None else positive_seconds("connect_timeout", timeout)
         self._urls = urls_of_hosts(url, options)
-        self.description = _describe(url, options)
-        self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(_without_password(url))}"
+        self.description = describe(url, options)
+        self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(without_password(url))}"
 
     def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
         """See `Dialect.create_engine`."""
@@ -269,7 +223,7 @@ class PostgreSQLDialect(Dialect):
         try:
             await self._examine(settings, report, look)
         except Exception as error:
-            if settings.pgbouncer or getattr(_root(error), "sqlstate", None) != POOLER_REFUSED:
+            if settings.pgbouncer or getattr(root_of(error), "sqlstate", None) != POOLER_REFUSED:
                 raise
         else:
             return
@@ -289,50 +243,8 @@ class PostgreSQLDialect(Dialect):
         return ("VACUUM (ANALYZE) checkpoints",)
 
     def explain(self, error: Exception) -> Failure | None:
-        """See `Dialect.explain`; by SQLSTATE, and by type where the server said nothing."""
-        cause = _root(error)
-        if isinstance(cause, asyncpg.exceptions.InvalidCachedStatementError):
-            # Somebody has changed the table's columns. SQLAlchemy now forgets the statements that it had prepared, on
-            # all connections, and so the second attempt succeeds.
-            changed = StoreUnavailableError(
-                f"the checkpoints table of {self.description} was changed by another process; try again"
-            )
-            return Failure(changed, retriable=True, most_repeats=1)
-        state = getattr(cause, "sqlstate", None)
-        if isinstance(state, str):
-            return self._explain_state(state)
-        found = self._explain_silence(cause)
-        if found is None and isinstance(error, DBAPIError):
-            return Failure(CheckpointStoreError(f"{self.description} refused a statement ({type(cause).__name__})"))
-        return found
-
-    def _explain_silence(self, cause: BaseException) -> Failure | None:
-        where = self.description
-        if isinstance(cause, asyncpg.exceptions.ClientConfigurationError | ValueError):
-            return Failure(StoreConfigurationError(f"the URL of {where} holds a setting that the driver refuses"))
-        if isinstance(cause, asyncpg.exceptions.TargetServerAttributeNotMatched):
-            return Failure(
-                StoreUnavailableError(f"no host of {where} is of the kind that target_session_attrs names; try again"),
-                retriable=True,
-            )
-        if isinstance(cause, OSError | TimeoutError):
-            reason = getattr(cause, "strerror", None) or "timed out"
-            return Failure(
-                StoreUnavailableError(f"{where} does not answer ({reason}); check that it runs and can be reached"),
-                retriable=True,
-            )
-        if isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError):
-            return Failure(StoreUnavailableError(f"the connection to {where} was lost; try again"), retriable=True)
-        return None
-
-    def _explain_state(self, state: str) -> Failure:
-        for beginning, kind, meaning in _MEANINGS:
-            if state.startswith(beginning):
-                next_step = f"; run: {self.upgrade_command}" if kind is SchemaOutOfDateError else ""
-                error = kind(f"{self.description} {meaning} ({state}){next_step}")
-                most_repeats = _REPEATS_TAKEN_BACK if state == _TAKEN_BACK else None
-                return Failure(error, retriable=state.startswith(_RETRIABLE), most_repeats=most_repeats)
-        return Failure(CheckpointStoreError(f"{self.description} refused a statement ({state})"))
+        """See `Dialect.explain`."""
+        return explain(error, self.description, self.upgrade_command)
 
 
 def _server_settings(settings: Settings, *, patient: bool) -> dict[str, str]:
@@ -346,64 +258,3 @@ def _server_settings(settings: Settings, *, patient: bool) -> dict[str, str]:
         "lock_timeout": milliseconds,
         "idle_in_transaction_session_timeout": milliseconds,
     }
-
-
-def _read_query(url: SplitResult) -> dict[str, str]:
-    """The query's keys as asyncpg takes them.
-
-    Raises:
-        StoreConfigurationError: A key is unknown. Values are not shown: one may be a password.
-    """
-    options: dict[str, str] = {}
-    for key, values in parse_qs(url.query, keep_blank_values=True).items():
-        if key in _IGNORED_KEYS or not any(values):
-            continue
-        if key == "host":
-            # SQLAlchemy repeats `host=a:5432&host=b:5432`; libpq joins with commas.
-            options["host"] = ",".join(values)
-        elif key == "ssl":
-            options["sslmode"] = values[-1]
-        elif key in _DRIVER_KEYS or key == "connect_timeout":
-            options[key] = values[-1]
-        else:
-            known = ", ".join(sorted(_DRIVER_KEYS | {"connect_timeout"}))
-            raise StoreConfigurationError(f"the database URL has an unknown key {key!r}; known are: {known}")
-    return options
-
-
-def _positive_seconds(key: str, value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise StoreConfigurationError(f"{key} in the database URL must be a positive number of seconds")
-    return seconds
-
-
-def _describe(url: SplitResult, options: dict[str, str]) -> str:
-    """`PostgreSQL database 'db' at host:5432`, without user and password."""
-    hosts = url.netloc.rpartition("@")[2] or options.get("host", "") or "the default host"
-    name = unquote(url.path.lstrip("/")) or options.get("dbname", "")
-    return f"PostgreSQL database {name!r} at {unquote(hosts)}"
-
-
-def _without_password(url: SplitResult) -> str:
-    """The URL, with a word in place of a password that it holds."""
-    login, at, hosts = url.netloc.rpartition("@")
-    user, colon, _ = login.partition(":")
-    query = "&".join(
-        f"{pair.partition('=')[0]}=PASSWORD" if "password" in pair.partition("=")[0] else pair
-        for pair in url.query.split("&")
-    )
-    return url._replace(netloc=f"{user}{':PASSWORD' if colon else ''}{at}{hosts}", query=query).geturl()
-
-
-def _root(error: BaseException) -> BaseException:
-    """The driver's own error beneath SQLAlchemy's."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        error = error.orig
-    # SQLAlchemy's stand-in for it, which comes bare when a connection is opened outside of its engine's own calls.
-    if isinstance(error, AsyncAdapt_Error) and error.__cause__ is not None:
-        return error.__cause__
-    return error

@@ -3,10 +3,8 @@
 import asyncio
 import json
 import logging
-import random
 import shlex
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -17,7 +15,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    Engine,
     Executable,
     FromClause,
     NullPool,
@@ -25,24 +22,18 @@ from sqlalchemy import (
     Text,
     bindparam,
     create_engine,
-    event,
     func,
     literal_column,
     select,
     text,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import (
     CheckpointStoreError,
-    StoreConfigurationError,
-    StoreFullError,
-    StoreUnavailableError,
 )
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import (
@@ -55,6 +46,8 @@ from workflows_mcp.persistence.dialects.base import (
     Row,
     are_fenced,
 )
+from workflows_mcp.persistence.dialects.sqlite_connecting import BEGIN, OPENED, listen
+from workflows_mcp.persistence.dialects.sqlite_errors import explain
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
 from workflows_mcp.persistence.dialects.sqlite_health import SQLiteHealth, start_up_notices
 from workflows_mcp.persistence.dialects.sqlite_held import HeldSQLiteConnection
@@ -70,7 +63,6 @@ from workflows_mcp.persistence.dialects.sqlite_saving import (
     save_one,
     save_one_fenced,
 )
-from workflows_mcp.persistence.dialects.types import VERSION_TABLE
 from workflows_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -90,50 +82,9 @@ _PATIENT_BUSY_SECONDS = 600.0
 _SECONDS_UNTIL_TOLD = 2.0
 """After so many of them, whoever waits is told so."""
 
-_PATIENT_WAL_SECONDS = 30.0
-"""How long they try to turn a file to WAL that others have just opened, each in a thread of its own."""
-
-_BEGIN = "workflows_sqlite_begin"
-"""Execution option that names how a transaction begins; without it, SQLAlchemy's begin emits nothing."""
-
-_MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
-    sqlite3.SQLITE_BUSY: (StoreUnavailableError, "is locked by another process; try again"),
-    sqlite3.SQLITE_LOCKED: (StoreUnavailableError, "is locked; try again"),
-    sqlite3.SQLITE_IOERR: (StoreUnavailableError, "cannot be read or written; check the disk"),
-    sqlite3.SQLITE_FULL: (StoreFullError, "has no space left; free some, then repeat the call"),
-    # The index of the -wal file, which the first one who opens the file makes, if only to read.
-    sqlite3.SQLITE_IOERR_SHMSIZE: (
-        StoreFullError,
-        "has no space left for its -shm file; free some, then repeat the call",
-    ),
-    sqlite3.SQLITE_CORRUPT: (CheckpointStoreError, "is damaged; restore it from a backup"),
-    sqlite3.SQLITE_TOOBIG: (CheckpointStoreError, "cannot hold a value that large"),
-    sqlite3.SQLITE_NOTADB: (StoreConfigurationError, "is no SQLite database at all; check the path"),
-    sqlite3.SQLITE_CANTOPEN: (StoreConfigurationError, "cannot be opened; check the path and its permissions"),
-    sqlite3.SQLITE_READONLY: (
-        StoreConfigurationError,
-        "cannot be written; check the permissions of the file and its folder",
-    ),
-    sqlite3.SQLITE_PERM: (StoreConfigurationError, "may not be accessed; check the permissions"),
-    sqlite3.SQLITE_AUTH: (StoreConfigurationError, "may not be accessed; check the permissions"),
-}
-"""What SQLite's result codes mean to a caller: the extended one where it stands here, or else the primary one."""
-
 _SYNCHRONOUS_FULL = 2
 
-_OPENED = "workflows_sqlite_opened"
-"""Where a pool's connection keeps what it has opened."""
-
 _FILE_NAME = "SELECT file FROM pragma_database_list WHERE name = 'main'"
-
-_WANTS_WAL = """
-    SELECT (SELECT journal_mode FROM pragma_journal_mode()) <> 'wal'
-       AND (? AND NOT EXISTS (SELECT 1 FROM sqlite_schema)
-            OR EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?))
-"""
-"""Whether a file is to be turned to WAL: it is not yet, and it has our schema, or is empty and about to get it."""
-
-_RETRIABLE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 class SQLiteDialect(Dialect):
@@ -156,7 +107,7 @@ class SQLiteDialect(Dialect):
         )
         seconds = _PATIENT_BUSY_SECONDS if patient else _BUSY_SECONDS
         engine = create_async_engine(self._url("sqlite+aiosqlite"), **self._options(seconds), **pooling)
-        self._listen(engine.sync_engine, settings, patient=patient)
+        listen(engine.sync_engine, self._file, settings, patient=patient)
         return engine
 
     async def hold(
@@ -169,11 +120,11 @@ class SQLiteDialect(Dialect):
     ) -> HeldConnection:
         """See `Dialect.hold`."""
         blocking = create_engine(self._url("sqlite"), **self._options(_BUSY_SECONDS), poolclass=NullPool)
-        self._listen(blocking, settings)
+        listen(blocking, self._file, settings)
 
         def connect() -> tuple[sqlite3.Connection, Opened]:
             made = blocking.raw_connection()
-            driver, opened = cast("sqlite3.Connection", made.driver_connection), made.info[_OPENED]
+            driver, opened = cast("sqlite3.Connection", made.driver_connection), made.info[OPENED]
             made.detach()
             return driver, opened
 
@@ -198,70 +149,6 @@ class SQLiteDialect(Dialect):
             },
         }
 
-    def _listen(self, engine: Engine, settings: Settings, *, patient: bool = False) -> None:
-        pragmas = (
-            # Acknowledged means durable: in a simulated power cut FULL lost nothing, NORMAL at half of the cuts.
-            f"PRAGMA synchronous = {settings.sqlite_synchronous}",
-            # Damage is found when a page is read, not when it has spread.
-            "PRAGMA cell_size_check = ON",
-            # A schema that somebody tampered with must not run functions.
-            "PRAGMA trusted_schema = OFF",
-            # A burst of writes must not leave a large -wal file behind for good.
-            "PRAGMA journal_size_limit = 67108864",
-        )
-
-        @event.listens_for(engine, "do_connect")
-        def require_file(*_arguments: object) -> None:
-            self._file.require()
-
-        @event.listens_for(engine, "connect")
-        def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-            # Somebody's text may be no UTF-8, which would make every listing fail that it is in.
-            getattr(connection, "driver_connection", connection).text_factory = _text_of
-            cursor = connection.cursor()
-            try:
-                if patient:
-                    cursor.execute("PRAGMA page_count")
-                    if cursor.fetchall() == [(0,)]:
-                        # Lets a file give back space in steps. Works only before the first page is written, which this
-                        # does, or at a VACUUM; and takes the write lock even where it changes nothing.
-                        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                # Asked for only where needed: setting it takes a lock, and 234 of 320 that just set it were BUSY.
-                # And only in a file that is new or ours: nothing may change in one that is going to be refused.
-                cursor.execute(_WANTS_WAL, (patient, VERSION_TABLE))
-                if cursor.fetchall() == [(1,)]:
-                    self._turn_to_wal(cursor, _PATIENT_WAL_SECONDS if patient else 0.0)
-                    # Opens the -wal file, which is then looked at.
-                    cursor.execute(_WANTS_WAL, (patient, VERSION_TABLE))
-                    cursor.fetchall()
-                for pragma in pragmas:
-                    cursor.execute(pragma)
-                entry.info[_OPENED] = self._file.opened()
-            except BaseException:
-                connection.close()
-                raise
-            cursor.close()
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            mode = connection.get_execution_options().get(_BEGIN)
-            if mode is not None:
-                connection.exec_driver_sql(f"BEGIN {mode}")
-
-    def _turn_to_wal(self, cursor: DBAPICursor, seconds: float) -> None:
-        """Turn the file to WAL, again for so long as another process writes: SQLite waits for readers only."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                cursor.execute("PRAGMA journal_mode = WAL")
-            except Exception as error:
-                failure = self.explain(error)
-                if failure is None or not failure.retriable or time.monotonic() >= deadline:
-                    raise
-                time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - nothing secret about it
-            else:
-                return
-
     def create_database(self) -> bool:
         """See `Dialect.create_database`."""
         return self._file.create()
@@ -273,10 +160,10 @@ class SQLiteDialect(Dialect):
     async def whereabouts(self, connection: AsyncConnection) -> Opened:
         """See `Dialect.whereabouts`. Connections of our own were looked at when they were opened."""
         info = connection.sync_connection.info  # type: ignore[union-attr] # it is open
-        if _OPENED not in info:
+        if OPENED not in info:
             name = (await connection.exec_driver_sql(_FILE_NAME)).scalar_one()
-            info[_OPENED] = look_at(name)
-        return cast("Opened", info[_OPENED])
+            info[OPENED] = look_at(name)
+        return cast("Opened", info[OPENED])
 
     def require_there(self, whereabouts: object) -> None:
         """See `Dialect.require_there`."""
@@ -298,7 +185,7 @@ class SQLiteDialect(Dialect):
         """Take the write lock at once. Begun before Alembic looks, it is left alone and spans all revisions."""
         connection.rollback()  # ends what a query has begun
         self._wait_for_lock(connection)
-        connection.execution_options(**{_BEGIN: "IMMEDIATE"})
+        connection.execution_options(**{BEGIN: "IMMEDIATE"})
         with connection.begin():
             before = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
             yield
@@ -408,34 +295,8 @@ class SQLiteDialect(Dialect):
         return "PRAGMA auto_vacuum = INCREMENTAL", "VACUUM", "PRAGMA optimize", "PRAGMA wal_checkpoint(TRUNCATE)"
 
     def explain(self, error: Exception) -> Failure | None:
-        """See `Dialect.explain`; by SQLite's primary result code."""
-        cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
-        if isinstance(cause, TimeoutError):
-            late = StoreUnavailableError(f"{self.description} did not answer in time; check the disk, and try again")
-            return Failure(late, retriable=True)
-        if isinstance(cause, OSError):
-            return Failure(
-                StoreConfigurationError(f"{self.description} cannot be reached: {cause.strerror}; check the path")
-            )
-        if isinstance(cause, UnicodeDecodeError):
-            # SQLite's own message quotes what it has read, and the driver cannot make text of that.
-            return Failure(CheckpointStoreError(f"{self.description} is damaged; restore it from a backup"))
-        if isinstance(cause, ValueError):  # what the use of a connection raises that was closed or given up
-            closed = StoreUnavailableError(f"the connection to {self.description} was closed; try again")
-            return Failure(closed, retriable=True)
-        if not isinstance(cause, sqlite3.Error):
-            return None
-        # Errors of the driver itself, such as the use of a closed connection, bear no code.
-        extended = getattr(cause, "sqlite_errorcode", 0)
-        code = extended if extended in _MEANINGS else extended & 0xFF
-        name = getattr(cause, "sqlite_errorname", type(cause).__name__)
-        kind, meaning = _MEANINGS.get(code, (CheckpointStoreError, "refused a statement"))
-        return Failure(kind(f"{self.description} {meaning} ({name})"), retriable=code in _RETRIABLE)
-
-
-def _text_of(raw: bytes) -> str:
-    """Text of a file; bytes that are no UTF-8 become lone surrogates, from which they can be told again."""
-    return raw.decode("utf-8", "surrogateescape")
+        """See `Dialect.explain`."""
+        return explain(error, self.description)
 
 
 @asynccontextmanager

@@ -62,6 +62,7 @@ class SQLiteFile(Inherited):
 
     Attributes:
         path: Where it is.
+        description: Names the database in messages.
 
     Args:
         path: Where it is, absolute.
@@ -72,7 +73,7 @@ class SQLiteFile(Inherited):
     def __init__(self, path: Path, *, description: str, upgrade_command: str) -> None:
         self.path = path
         self._name = str(path)
-        self._description = description
+        self.description = description
         self._upgrade_command = upgrade_command
         self._identity: Identity | None = None
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
@@ -104,13 +105,13 @@ class SQLiteFile(Inherited):
             if self._identity is not None:
                 raise self._replaced()
             self._require_folder()
-            raise SchemaOutOfDateError(f"there is no {self._description} yet; create it with: {self._upgrade_command}")
+            raise SchemaOutOfDateError(f"there is no {self.description} yet; create it with: {self._upgrade_command}")
         if not stat.S_ISREG(found.st_mode):
             raise StoreConfigurationError(f"{self._name!r} is not a file; name a SQLite database file")
         identity = found.st_dev, found.st_ino
         if identity in _INHERITED:
             raise StoreConfigurationError(
-                f"{self._description} was open in the process that this one was forked from, and SQLite's locks do not "
+                f"{self.description} was open in the process that this one was forked from, and SQLite's locks do not "
                 "outlive that; close all stores before a fork, or start processes by spawn or forkserver"
             )
         if self._identity is None:
@@ -139,7 +140,7 @@ class SQLiteFile(Inherited):
         for suffix, identity in (("-wal", opened.wal), ("-shm", opened.shm)):
             if identity is not None and _identify(opened.real + suffix) != identity:
                 raise StoreConfigurationError(
-                    f"the {suffix} file of {self._description} was deleted or replaced while it was open, and what "
+                    f"the {suffix} file of {self.description} was deleted or replaced while it was open, and what "
                     "this call wrote may not outlive a crash; stop all programs that use the database, in an orderly "
                     "way: the last one puts into the database what only it still sees"
                 )
@@ -172,7 +173,7 @@ class SQLiteFile(Inherited):
             reason = error.strerror
         else:
             return True
-        raise StoreConfigurationError(f"{self._description} cannot be created: {reason}")
+        raise StoreConfigurationError(f"{self.description} cannot be created: {reason}")
 
     def is_new(self) -> bool:
         """Whether the file is missing or empty."""
@@ -187,20 +188,20 @@ class SQLiteFile(Inherited):
         if found.st_nlink > 1:
             # By another name it has another -wal file, and nobody's locks hold there (howtocorrupt, "multiple links").
             raise StoreConfigurationError(
-                f"{self._description} has {found.st_nlink} names (hard links); opened by two of them it would be "
+                f"{self.description} has {found.st_nlink} names (hard links); opened by two of them it would be "
                 "damaged, so keep one: to copy it, use sqlite3's .backup or VACUUM INTO"
             )
 
     def _replaced(self) -> StoreConfigurationError:
         return StoreConfigurationError(
-            f"{self._description} was deleted or replaced while it was open, and what this call wrote or read is not "
+            f"{self.description} was deleted or replaced while it was open, and what this call wrote or read is not "
             "in the file of that name now; open the store again"
         )
 
     def _require_folder(self) -> None:
         if not self.path.parent.is_dir():
             raise StoreConfigurationError(
-                f"there is no folder {str(self.path.parent)!r} for {self._description}; create it first"
+                f"there is no folder {str(self.path.parent)!r} for {self.description}; create it first"
             )
 
 

@@ -1,0 +1,113 @@
+"""What PostgreSQL's errors mean, and the driver's where the server says nothing."""
+
+import asyncpg
+from sqlalchemy.connectors.asyncio import AsyncAdapt_Error
+from sqlalchemy.exc import DBAPIError
+
+from workflows_mcp.errors import (
+    CheckpointStoreError,
+    SchemaOutOfDateError,
+    StoreConfigurationError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+from workflows_mcp.persistence.dialects.base import Failure, RowsDroppedError
+
+__all__ = ["explain", "root_of"]
+
+_TAKEN_BACK = "22012"
+"""The division by zero with which a fenced save takes itself back; see `postgresql_saving.py`."""
+
+_REPEATS_TAKEN_BACK = 2
+"""Who was too late to see what somebody else saved or deleted sees it the next time. What a trigger drops, it drops
+again."""
+
+_MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
+    ("08", StoreUnavailableError, "lost the connection; try again"),
+    # By no value that was sent: a fenced save says so when it finds at its end that it must not have begun.
+    (_TAKEN_BACK, RowsDroppedError, "did not write all of a commit; do triggers or rules of its table drop rows?"),
+    ("25006", StoreUnavailableError, "is read-only, as a standby is; try again"),
+    ("28", StoreConfigurationError, "refused the login; check user, password and pg_hba.conf"),
+    ("3D", StoreConfigurationError, "does not exist; create it, or check the URL"),
+    ("3F", StoreConfigurationError, "has no such schema; check search_path"),
+    ("40001", StoreUnavailableError, "could not serialize the change; try again"),
+    ("40P01", StoreUnavailableError, "found a deadlock; try again"),
+    ("42501", StoreConfigurationError, "does not permit it; grant the user rights on the checkpoints table"),
+    ("42P01", SchemaOutOfDateError, "lacks the checkpoints table"),
+    ("42703", SchemaOutOfDateError, "lacks a column of the checkpoints table"),
+    ("53100", StoreFullError, "has no space left; free some, then repeat the call"),
+    ("53300", StoreUnavailableError, "takes no more connections; try again, or lower WORKFLOWS_POOL_SIZE"),
+    ("53", StoreUnavailableError, "is out of resources; try again later"),
+    ("55P03", StoreUnavailableError, "holds a lock for too long; try again"),
+    ("57014", StoreUnavailableError, "took too long, so the call was ended; try again"),
+    ("57P", StoreUnavailableError, "is stopping or starting; try again"),
+)
+"""What SQLSTATEs mean to a caller: the first one whose beginning fits."""
+
+_RETRIABLE = ("08", _TAKEN_BACK, "25006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03")
+
+
+def explain(error: Exception, description: str, upgrade_command: str) -> Failure | None:
+    """Say what an error means, by SQLSTATE, and by type where the server said nothing; None: it is none of its.
+
+    Args:
+        error: The driver's, or SQLAlchemy's around it.
+        description: Names the database in messages.
+        upgrade_command: What a user runs when the table is not as it should be.
+    """
+    cause = root_of(error)
+    if isinstance(cause, asyncpg.exceptions.InvalidCachedStatementError):
+        # Somebody has changed the table's columns. SQLAlchemy now forgets the statements that it had prepared, on
+        # all connections, and so the second attempt succeeds.
+        changed = StoreUnavailableError(
+            f"the checkpoints table of {description} was changed by another process; try again"
+        )
+        return Failure(changed, retriable=True, most_repeats=1)
+    state = getattr(cause, "sqlstate", None)
+    if isinstance(state, str):
+        return _explain_state(state, description, upgrade_command)
+    found = _explain_silence(cause, description)
+    if found is None and isinstance(error, DBAPIError):
+        return Failure(CheckpointStoreError(f"{description} refused a statement ({type(cause).__name__})"))
+    return found
+
+
+def root_of(error: BaseException) -> BaseException:
+    """The driver's own error beneath SQLAlchemy's."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig
+    # SQLAlchemy's stand-in for it, which comes bare when a connection is opened outside of its engine's own calls.
+    if isinstance(error, AsyncAdapt_Error) and error.__cause__ is not None:
+        return error.__cause__
+    return error
+
+
+def _explain_silence(cause: BaseException, description: str) -> Failure | None:
+    if isinstance(cause, asyncpg.exceptions.ClientConfigurationError | ValueError):
+        return Failure(StoreConfigurationError(f"the URL of {description} holds a setting that the driver refuses"))
+    if isinstance(cause, asyncpg.exceptions.TargetServerAttributeNotMatched):
+        return Failure(
+            StoreUnavailableError(
+                f"no host of {description} is of the kind that target_session_attrs names; try again"
+            ),
+            retriable=True,
+        )
+    if isinstance(cause, OSError | TimeoutError):
+        reason = getattr(cause, "strerror", None) or "timed out"
+        return Failure(
+            StoreUnavailableError(f"{description} does not answer ({reason}); check that it runs and can be reached"),
+            retriable=True,
+        )
+    if isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError):
+        return Failure(StoreUnavailableError(f"the connection to {description} was lost; try again"), retriable=True)
+    return None
+
+
+def _explain_state(state: str, description: str, upgrade_command: str) -> Failure:
+    for beginning, kind, meaning in _MEANINGS:
+        if state.startswith(beginning):
+            next_step = f"; run: {upgrade_command}" if kind is SchemaOutOfDateError else ""
+            error = kind(f"{description} {meaning} ({state}){next_step}")
+            most_repeats = _REPEATS_TAKEN_BACK if state == _TAKEN_BACK else None
+            return Failure(error, retriable=state.startswith(_RETRIABLE), most_repeats=most_repeats)
+    return Failure(CheckpointStoreError(f"{description} refused a statement ({state})"))

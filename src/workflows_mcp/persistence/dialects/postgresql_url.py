@@ -1,0 +1,73 @@
+"""A PostgreSQL URL: what it asks of the driver, and how it is shown."""
+
+from urllib.parse import SplitResult, parse_qs, unquote
+
+from workflows_mcp.errors import StoreConfigurationError
+
+__all__ = ["describe", "positive_seconds", "read_query", "without_password"]
+
+_DRIVER_KEYS = frozenset({
+    "application_name", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
+    "service", "sslcert", "sslcrl", "sslkey", "sslmode", "ssl_max_protocol_version", "ssl_min_protocol_version",
+    "sslnegotiation", "sslpassword", "sslrootcert", "target_session_attrs", "user",
+})  # fmt: skip
+"""Keys of a URL's query that asyncpg reads as libpq does."""
+
+_IGNORED_KEYS = frozenset({"channel_binding", "gssencmode"})
+"""Keys that hosting services put into their URLs, and that ask for what asyncpg does anyway or cannot do."""
+
+
+def read_query(url: SplitResult) -> dict[str, str]:
+    """The query's keys as asyncpg takes them.
+
+    Raises:
+        StoreConfigurationError: A key is unknown. Values are not shown: one may be a password.
+    """
+    options: dict[str, str] = {}
+    for key, values in parse_qs(url.query, keep_blank_values=True).items():
+        if key in _IGNORED_KEYS or not any(values):
+            continue
+        if key == "host":
+            # SQLAlchemy repeats `host=a:5432&host=b:5432`; libpq joins with commas.
+            options["host"] = ",".join(values)
+        elif key == "ssl":
+            options["sslmode"] = values[-1]
+        elif key in _DRIVER_KEYS or key == "connect_timeout":
+            options[key] = values[-1]
+        else:
+            known = ", ".join(sorted(_DRIVER_KEYS | {"connect_timeout"}))
+            raise StoreConfigurationError(f"the database URL has an unknown key {key!r}; known are: {known}")
+    return options
+
+
+def positive_seconds(key: str, value: str) -> float:
+    """A key's value in seconds.
+
+    Raises:
+        StoreConfigurationError: It is no positive number.
+    """
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise StoreConfigurationError(f"{key} in the database URL must be a positive number of seconds")
+    return seconds
+
+
+def describe(url: SplitResult, options: dict[str, str]) -> str:
+    """`PostgreSQL database 'db' at host:5432`, without user and password."""
+    hosts = url.netloc.rpartition("@")[2] or options.get("host", "") or "the default host"
+    name = unquote(url.path.lstrip("/")) or options.get("dbname", "")
+    return f"PostgreSQL database {name!r} at {unquote(hosts)}"
+
+
+def without_password(url: SplitResult) -> str:
+    """The URL, with a word in place of a password that it holds."""
+    login, at, hosts = url.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    query = "&".join(
+        f"{pair.partition('=')[0]}=PASSWORD" if "password" in pair.partition("=")[0] else pair
+        for pair in url.query.split("&")
+    )
+    return url._replace(netloc=f"{user}{':PASSWORD' if colon else ''}{at}{hosts}", query=query).geturl()
