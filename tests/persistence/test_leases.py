@@ -548,6 +548,19 @@ async def test_a_claim_of_a_damaged_checkpoint_leaves_its_lease_as_it_was(
     assert [one.checkpoint_id for one in await store.list_abandoned()] == ["abandoned"]
 
 
+async def test_a_claim_of_a_damaged_checkpoint_takes_the_run_from_nobody(
+    store: SQLAlchemyCheckpointStore, database_url: str
+) -> None:
+    """Whoever held it last still has the whole state, and may go on with what is damaged."""
+    await begin(store, "x", seconds=MOMENT)
+    await run_out()
+    await raw.execute(database_url, "UPDATE checkpoints SET encoding = 'unknown'")
+    with pytest.raises(CheckpointDecodeError):
+        await store.claim_checkpoint("x", "other")
+    await store.save_checkpoint(make_state("y"), follows="x", owner="me", lease_seconds=60)
+    assert_same(await store.load_checkpoint("y"), make_state("y"))
+
+
 async def test_damage_is_told_though_the_claim_cannot_be_taken_back(
     store: SQLAlchemyCheckpointStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -702,6 +702,55 @@ async def test_other_work_on_a_row_that_somebody_has_locked_holds_up_no_save(
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
+async def test_however_much_meets_locks_others_have_their_turn(open_store: OpenStore, database_url: str) -> None:
+    """One of many locked rows is always due to be tried again."""
+    store = open_store()
+    names = [f"{n}" for n in range(12)]
+    await save_all(store, [make_state(name) for name in names])
+    async with locked(database_url, "SELECT 1 FROM checkpoints FOR UPDATE"):
+        held_up = [asyncio.create_task(store.pin_checkpoint(name)) for name in names]
+        began = time.monotonic()
+        await asyncio.sleep(0.5)
+        for n in range(10):
+            await store.save_checkpoint(make_state(f"other {n}"))
+        assert time.monotonic() - began < 5
+        assert not any(task.done() for task in held_up)
+    assert all(await asyncio.gather(*held_up))
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_an_id_that_somebody_inserts_holds_up_itself_alone(open_store: OpenStore, database_url: str) -> None:
+    """Its row is not there to be seen before it is committed, and may never be."""
+    store = open_store()
+    await store.save_checkpoint(make_state("model"))
+    table = "INSERT INTO checkpoints SELECT (jsonb_populate_record(c, '{\"checkpoint_id\": \"new\"}')).* FROM checkpoints c"
+    async with locked(database_url, table):
+        names = [f"{n}" for n in range(20)]
+        began = time.monotonic()
+        saves = [asyncio.create_task(store.save_checkpoint(make_state(name))) for name in ["new", *names]]
+        await asyncio.wait(saves[1:])
+        assert time.monotonic() - began < 5
+        assert not saves[0].done()
+    assert await asyncio.gather(*saves) == ["new", *names]
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_run_that_cannot_be_deleted_yet_holds_up_no_other(open_store: OpenStore, database_url: str) -> None:
+    """Nor is its deletion given up."""
+    store = open_store()
+    await save_all(store, [make_state(f"{n}", run_id="run") for n in range(5)])
+    async with locked(database_url, row_lock("3")):
+        deletion = asyncio.create_task(store.delete_run("run"))
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        for n in range(10):
+            await store.save_checkpoint(make_state(f"other {n}"))
+        assert time.monotonic() - began < 5
+        assert not deletion.done()
+    assert await deletion == 5
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
 async def test_the_last_of_what_is_done_to_an_id_stays_whoever_locks_what(
     open_store: OpenStore, database_url: str
 ) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -225,6 +225,18 @@ class Database(Inherited):
         if self._owns_engine:
             return await self._writer.run(lambda deadline: self._write(deadline, attempt), keys)
         return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)), keys)
+
+    async def in_time(self, calls: Coroutine[Any, Any, T]) -> T:
+        """Make several calls, each of which has the whole deadline, within one; those left over are cancelled.
+
+        Raises:
+            CheckpointStoreError: What they raised, or they took too long together.
+        """
+        with contextlib.suppress(TimeoutError):
+            # Later than the last of them would give up by itself: it may know the reason.
+            async with asyncio.timeout(self.settings.deadline_seconds + 2 * GRACE_SECONDS):
+                return await calls
+        raise self._too_late()
 
     async def run(self, work: Work[T]) -> T:
         """Do some work on a connection within the deadline.

@@ -58,11 +58,11 @@ _CLAIM, _CLAIM_AGAIN = _claim(), _claim(C.lease_owner == bindparam("owner", type
 
 
 def holder(checkpoint_id: str) -> Query:
-    """Why a checkpoint cannot be claimed: whether it is history, and when its lease ends or ended."""
+    """Whose a checkpoint is: whether it is history, when its lease ends or ended, and who holds it or did last."""
     return Query(_HOLDER, {"checkpoint_id": checkpoint_id})
 
 
-_HOLDER = select(C.superseded, C.lease_expires_at).where(_is_it)
+_HOLDER = select(C.superseded, C.lease_expires_at, C.lease_owner).where(_is_it)
 
 
 def renewing(dialect: Dialect) -> Callable[[Sequence[Row]], Query]:
@@ -99,23 +99,29 @@ _RELEASE = (
 )
 
 
-def undo_claim(checkpoint_id: str, owner: str, ended_at: float | None) -> Query:
+def undo_claim(checkpoint_id: str, owner: str, *, ended_at: float | None, before: str | None) -> Query:
     """Take a claim back, as though it had not been made.
 
     Args:
         checkpoint_id: Which one was claimed.
         owner: By whom.
         ended_at: When the lease before it ended; None: there was none.
+        before: Who held that one. It still counts: nobody has taken the run over.
     """
-    return Query(_UNDO_CLAIM, {"checkpoint_id": checkpoint_id, "owner": owner, "ended_at": ended_at})
+    return Query(
+        _UNDO_CLAIM, {"checkpoint_id": checkpoint_id, "owner": owner, "ended_at": ended_at, "owner_before": before}
+    )
 
 
 _ended_at = bindparam("ended_at", type_=Double)
+_was_ended_early = _ended_at > time_now()  # since it was looked at
 _UNDO_CLAIM = (
     update(TABLE)
     .where(_is_it, _is_head, C.lease_owner == bindparam("owner", type_=Text))
-    # Not later than now: the one before it may have been ended early since it was looked at.
-    .values(lease_owner=null(), lease_expires_at=case((_ended_at > time_now(), time_now()), else_=_ended_at))
+    .values(
+        lease_owner=case((_was_ended_early, null()), else_=bindparam("owner_before", type_=Text)),
+        lease_expires_at=case((_was_ended_early, time_now()), else_=_ended_at),
+    )
 )
 
 

@@ -103,5 +103,6 @@ class Reader:
         for load in batch:
             if not load.done.done():
                 load.done.set_result(found.get(load.key))
-        size = sum(len(row[-1]) for row in rows)
+        # In a SQLite file it may be anything; whoever decodes it tells.
+        size = sum(len(row[-1]) for row in rows if isinstance(row[-1], bytes))
         self._most = max(self._most // 2, 1) if size > _TRIP_BYTES else min(self._most * 2, _TRIP_LOADS)

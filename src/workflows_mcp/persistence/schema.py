@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import io
+import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -35,6 +36,16 @@ HEAD = REVISIONS[-1]
 
 _ONE_AT_A_TIME = threading.Lock()
 """Alembic keeps what it is doing in a module's globals."""
+
+
+def _unlock() -> None:
+    """Begin anew in a forked process: whoever holds the lock is a thread of the parent's, and lets go of its own."""
+    global _ONE_AT_A_TIME  # noqa: PLW0603 - a lock that is held for good cannot be mended
+    _ONE_AT_A_TIME = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 class SchemaManager:

@@ -104,31 +104,34 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         check_name("checkpoint_id", checkpoint_id)
         seconds = check_lease(owner, lease_seconds)
 
+        return await self._database.in_time(self._claim(checkpoint_id, owner, seconds))
+
+    async def _claim(self, checkpoint_id: str, owner: str, seconds: float) -> CheckpointState:
         def claim(is_repeated: bool) -> Query:  # noqa: FBT001 - as `fetch_changed` has it
             return lease_statements.claim(checkpoint_id, owner, seconds, is_repeated=is_repeated)
 
         database = self._database
-        release = lease_statements.release(checkpoint_id, owner)
         own = (checkpoint_id,)
         # What to go back to if it turns out to be damaged: claiming it does not tell what was there before.
         before = await database.fetch(lease_statements.holder(checkpoint_id))
         try:
             rows = await database.fetch_changed(claim, keys=own)
         except asyncio.CancelledError:
-            database.calls.start_quietly(database.change(release, keys=own))
+            database.calls.start_quietly(database.change(lease_statements.release(checkpoint_id, owner), keys=own))
             raise
         if not rows:
             found = await database.fetch(lease_statements.holder(checkpoint_id))
             if not found:
                 raise not_found(checkpoint_id)
-            [[is_superseded, ends]] = found
+            [[is_superseded, ends, _]] = found
             raise already_claimed(checkpoint_id, is_superseded=is_superseded, lease_expires_at=ends)
         try:
             return _state(rows[0])
         except CheckpointDecodeError:
-            ended_at = before[0][1] if before else None
+            _, ended_at, owner_before = before[0] if before else (None, None, None)
+            undo = lease_statements.undo_claim(checkpoint_id, owner, ended_at=ended_at, before=owner_before)
             with suppress(CheckpointStoreError):  # the damage is what the caller must hear of
-                await database.change(lease_statements.undo_claim(checkpoint_id, owner, ended_at), keys=own)
+                await database.change(undo, keys=own)
             raise
 
     async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:
@@ -177,10 +180,12 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             while rows := await database.fetch(
                 retention_statements.newest_of_run(run_id, heads_only=heads_only, limit=pace.rows)
             ):
-                last = position_in(first_within(rows, _DELETE_BYTES)[-1])
+                rows = first_within(rows, _DELETE_BYTES)
+                last, ids = position_in(rows[-1]), [checkpoint_id for _, checkpoint_id, *_ in rows]
                 with pace.measure():
                     total += await database.change(
-                        retention_statements.remove_newest_of_run(run_id, last, heads_only=heads_only)
+                        retention_statements.remove_newest_of_run(run_id, last, heads_only=heads_only),
+                        keys=ids,
                     )
                 await asyncio.sleep(database.dialect.seconds_between_deletions)
         return total

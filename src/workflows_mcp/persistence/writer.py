@@ -56,6 +56,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.4
 """For how many seconds what has met somebody's lock is left out; twice as long every time. Each try costs the lane the
 time that a commit waits for a lock."""
 
+_REST = 0.1
+"""For how many seconds after such a try no other one begins, so that what has met no lock has the lane meanwhile."""
+
 _LOOK_AHEAD = 1024
 """How many rows may stay behind in the queue while a batch is put together."""
 
@@ -105,6 +108,7 @@ class Writer:
         self._lane: asyncio.Task[None] | None = None
         self._alone = False
         self._last_rows = 0  # of the commit before
+        self._retries_from = 0.0
         self._watch = Watch(too_late)
         self._bytes = 0
         self._outside = 0
@@ -310,7 +314,7 @@ class Writer:
                 continue
             if isinstance(item, Job):
                 may_pass = not behind or (is_passable and item.keys is not None)
-                is_free = item.left_out_until <= now and may_pass and keys_behind.isdisjoint(item.keys or ())
+                is_free = self._may_try(item, now) and may_pass and keys_behind.isdisjoint(item.keys or ())
                 if is_free and not batch:
                     self._queue.extendleft(reversed(behind))
                     return [item]
@@ -323,7 +327,7 @@ class Writer:
                 continue
             is_large = item.size >= _LARGE
             is_first = item.key not in keys and item.follows not in keys
-            is_ready = item.row and is_first and item.left_out_until <= now
+            is_ready = item.row and is_first and self._may_try(item, now)
             if is_ready and (item.size <= room[is_large] or not batch):
                 batch.append(item)
                 room[is_large] -= item.size
@@ -337,6 +341,10 @@ class Writer:
         self._queue.extendleft(reversed(behind))
         return batch
 
+    def _may_try(self, item: Write | Job, now: float) -> bool:
+        """Whether an item has met no lock yet, or long enough ago."""
+        return not item.pause or max(item.left_out_until, self._retries_from) <= now
+
     async def _write(self, batch: Sequence[Write], *, is_final: bool = False) -> None:
         """Commit a batch. When one row may be to blame for a failure, its halves are tried each on its own.
 
@@ -346,7 +354,9 @@ class Writer:
         try:
             written = await self._commit([item.row for item in batch], batch[-1].deadline)
         except RowsLockedError as error:
-            if others := self._without(batch, error.ids):
+            if not error.ids and len(batch) > 1 and asyncio.get_running_loop().time() < batch[0].deadline:
+                await self._write_halves(batch, is_final=is_final)  # nobody knows which it is
+            elif others := self._without(batch, error.ids):
                 await self._write(others, is_final=is_final)
             return
         except Exception as error:  # noqa: BLE001 - it is the callers'
@@ -360,6 +370,9 @@ class Writer:
             for item in batch:
                 fail(item.done, failure)
             return
+        await self._write_halves(batch, is_final=is_final)
+
+    async def _write_halves(self, batch: Sequence[Write], *, is_final: bool) -> None:
         half = len(batch) // 2
         await self._write(batch[:half], is_final=is_final)
         await self._write(batch[half:], is_final=is_final)
@@ -402,6 +415,9 @@ class Writer:
     def _leave_out(self, items: Sequence[Write | Job]) -> None:
         """Put items that met somebody's lock back to the front of the queue, not to be tried for a moment."""
         loop = asyncio.get_running_loop()
+        # Each try takes the lane for a while. Were one always due, nothing else would have its turn.
+        self._retries_from = loop.time() + _REST
+        loop.call_at(self._retries_from, self._has_changed.set)
         for item in items:
             item.pause = min(item.pause * 2 or _FIRST_PAUSE, _LONGEST_PAUSE)
             item.left_out_until = min(loop.time() + item.pause, item.deadline)

@@ -85,8 +85,6 @@ class HeldPostgreSQLConnection(HeldConnection):
             locked = {
                 row[0] for row in await self._call(self._connection.fetch, self._saving.those_locked, [list(ids)])
             }
-            if not locked:  # any more; or it is the whole table
-                raise
             raise RowsLockedError(locked) from None
         return {row[0] for row in written}
 

@@ -17,6 +17,8 @@ __all__ = ["explain"]
 _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
     sqlite3.SQLITE_BUSY: (StoreUnavailableError, "is locked by another process; try again"),
     sqlite3.SQLITE_LOCKED: (StoreUnavailableError, "is locked; try again"),
+    # By ourselves, when a query that was given up still ran; the one behind it may have been struck instead.
+    sqlite3.SQLITE_INTERRUPT: (StoreUnavailableError, "gave up a query; try again"),
     sqlite3.SQLITE_IOERR: (StoreUnavailableError, "cannot be read or written; check the disk"),
     sqlite3.SQLITE_FULL: (StoreFullError, "has no space left; free some, then repeat the call"),
     # The index of the -wal file, which the first one who opens the file makes, if only to read.
@@ -37,7 +39,7 @@ _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
 }
 """What SQLite's result codes mean to a caller: the extended one where it stands here, or else the primary one."""
 
-_RETRIABLE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_RETRIABLE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT})
 
 
 def explain(error: Exception, description: str) -> Failure | None:
