@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -343,3 +344,25 @@ def test_the_revisions_are_found_only_where_they_are(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(schema, "__file__", str(tmp_path / "a" / "b" / "c" / "schema.py"))
     with pytest.raises(StoreConfigurationError, match="install it again"):
         schema._find_migrations()
+
+
+async def test_a_process_that_is_forked_amid_an_upgrade_can_upgrade_another_database(tmp_path: Path) -> None:
+    """What the parent waits for is the parent's to wait for."""
+    waiting, other = tmp_path / "waiting.db", tmp_path / "other.db"
+    await upgrade_schema(str(waiting))
+    async with raw.locked(str(waiting)):
+        upgrade = asyncio.create_task(upgrade_schema(str(waiting)))
+        async with asyncio.timeout(20):
+            while not schema._ONE_AT_A_TIME.locked():  # noqa: ASYNC110 - a lock of threads
+                await asyncio.sleep(0.01)
+        child = os.fork()
+        if child == 0:
+            # In a thread, since an event loop runs in this one.
+            thread = threading.Thread(target=lambda: asyncio.run(upgrade_schema(str(other))), daemon=True)
+            thread.start()
+            thread.join(20)
+            os._exit(thread.is_alive())
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+    await upgrade
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert await SchemaManager(str(other)).current() == HEAD

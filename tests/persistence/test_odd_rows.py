@@ -1,5 +1,6 @@
 """Rows that no store has written: each is its own trouble and nobody else's."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import OpenStore
-from workflows_mcp import CheckpointMetadata, SQLAlchemyCheckpointStore
+from workflows_mcp import CheckpointDecodeError, CheckpointMetadata, SQLAlchemyCheckpointStore
 from workflows_mcp.engine.filters import position_before, position_of
 from workflows_mcp.testing import make_state
 
@@ -36,6 +37,19 @@ async def test_adopted_json_of_a_whole_second_can_be_claimed(
     await put(store, database_url, "a", "encoding = 'guide-json', payload = ?", plain.encode())
     state = await store.claim_checkpoint("a", "owner")
     assert type(state.created_at) is float
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_payload_that_is_no_bytes_spoils_no_load_beside_it(
+    store: SQLAlchemyCheckpointStore, database_url: str
+) -> None:
+    """They share a trip."""
+    states = [make_state(f"{n}") for n in range(100)]
+    await asyncio.gather(*(store.save_checkpoint(state) for state in states))
+    await put(store, database_url, "7", "payload = 5")
+    loaded = await asyncio.gather(*(store.load_checkpoint(f"{n}") for n in range(100)), return_exceptions=True)
+    assert isinstance(loaded.pop(7), CheckpointDecodeError)
+    assert loaded == [state for state in states if state.checkpoint_id != "7"]
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
