@@ -92,7 +92,11 @@ def run_row(row: Row, place: Place, effort: Effort) -> Verdict:
     theirs.close()
     try:
         verdict = _receive(ours, row.seconds / effort.of(1, 4))
-        process.join(0 if verdict is None or "hung" in verdict.figures else _SECONDS_TO_END)
+        is_hung = verdict is not None and "hung" in verdict.figures
+        process.join(0 if is_hung else _SECONDS_TO_END)
+        if verdict is not None and not is_hung:
+            how = f"with exit code {process.exitcode}" if process.exitcode is not None else "not at all"
+            verdict.require(process.exitcode == 0, f"its process ended {how} once it had found what it says")
     finally:
         assert process.pid is not None
         with contextlib.suppress(ProcessLookupError):  # with all that it has started and left behind

@@ -723,7 +723,9 @@ async def test_an_id_that_somebody_inserts_holds_up_itself_alone(open_store: Ope
     """Its row is not there to be seen before it is committed, and may never be."""
     store = open_store()
     await store.save_checkpoint(make_state("model"))
-    table = "INSERT INTO checkpoints SELECT (jsonb_populate_record(c, '{\"checkpoint_id\": \"new\"}')).* FROM checkpoints c"
+    table = (
+        'INSERT INTO checkpoints SELECT (jsonb_populate_record(c, \'{"checkpoint_id": "new"}\')).* FROM checkpoints c'
+    )
     async with locked(database_url, table):
         names = [f"{n}" for n in range(20)]
         began = time.monotonic()
