@@ -91,7 +91,7 @@ def run_row(row: Row, place: Place, effort: Effort) -> Verdict:
     process.start()
     theirs.close()
     try:
-        verdict = _receive(ours, row.seconds / effort.of(1, 4))
+        verdict = _receive(ours, row.seconds / effort.of(1, 5))
         is_hung = verdict is not None and "hung" in verdict.figures
         process.join(0 if is_hung else _SECONDS_TO_END)
         if verdict is not None and not is_hung:
@@ -101,6 +101,7 @@ def run_row(row: Row, place: Place, effort: Effort) -> Verdict:
         assert process.pid is not None
         with contextlib.suppress(ProcessLookupError):  # with all that it has started and left behind
             os.killpg(process.pid, signal.SIGKILL)
+        process.kill()  # one that has just been started leads no group yet
         process.join()
         ours.close()
     return verdict or Verdict({}, [f"its process ended with exit code {process.exitcode}"])

@@ -61,7 +61,7 @@ async def crash_at_exit(_place: Place, _effort: Effort) -> Verdict:
 
 def run(check: Check, folder: Path, seconds: float = 60.0) -> Verdict:
     """What is found by a harness that has so many seconds."""
-    row = Row("a fault", "a promise", check, seconds=seconds * 4)
+    row = Row("a fault", "a promise", check, seconds=seconds * 5)
     return run_row(row, Place("sqlite", str(folder / "checkpoints.db"), folder), QUICK)
 
 
