@@ -1,11 +1,14 @@
 """More callers than connections: a pool of one with fifty tasks, and more clients than the server takes."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.faults.load import Acknowledged, audit, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
@@ -26,6 +29,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     if place.database == "sqlite":
         await upgrade_schema(place.url)
         await _share_one(place.url, verdict)
+        await _wait_for_a_long_call(place.url, effort.of(3.0, 0.6), verdict)
         return verdict
     most, clients = effort.of((100, 110), (12, 16))
     async with new_server(place.folder, max_connections=str(most)) as server:
@@ -71,6 +75,50 @@ async def _share_one(url: str, verdict: Verdict) -> None:
         verdict.figures["served by a pool of one"] = len(found) - len(failed)
         verdict.figures["s"] = f"{seconds:.1f}"
         verdict.require(not failed, f"{len(failed)} of {len(found)} calls failed, such as {failed[:1]}")
+
+
+async def _wait_for_a_long_call(url: str, deadline: float, verdict: Verdict) -> None:
+    """The only connection to a file is busy with a long query: the same, but that saves and loads have their own."""
+    async with SQLAlchemyCheckpointStore(url, settings=Settings(pool_size=1, deadline_seconds=deadline)) as store:
+        await store.get_stats()
+        is_busy = threading.Event()
+        long = asyncio.create_task(_query_for_long(store._database.engine, deadline + 2 * _MOST_OVERRUN, is_busy))
+        while not is_busy.is_set():
+            await asyncio.sleep(0.005)
+        beside = asyncio.create_task(_save_and_load(store))
+        found, seconds = await _call_all(store)
+        verdict.require(not long.done(), "the only connection was not busy for long enough to have tried anything")
+        await long
+        refused = [one for one in found if isinstance(one, StoreUnavailableError)]
+        verdict.figures["refused while it is busy"] = len(refused)
+        verdict.figures["overrun ms"] = round((seconds - deadline) * 1000)
+        others = [one for one in found if one not in refused]
+        verdict.require(not others, f"{len(others)} of {_TASKS} calls ended with something else, such as {others[:1]}")
+        verdict.require(seconds < deadline + _MOST_OVERRUN, f"the last one ended {seconds - deadline:.3f} s too late")
+        verdict.require(await beside, "a save or a load waited for the connection of others")
+        found, _ = await _call_all(store)
+        failed = [one for one in found if isinstance(one, BaseException)]
+        verdict.require(not failed, f"{len(failed)} calls failed when it was free again, such as {failed[:1]}")
+
+
+async def _query_for_long(engine: AsyncEngine, seconds: float, is_busy: threading.Event) -> None:
+    def sleep() -> None:
+        is_busy.set()
+        time.sleep(seconds)
+
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.create_function("sleep", 0, sleep)
+        await connection.execute(text("SELECT sleep()"))
+
+
+async def _save_and_load(store: SQLAlchemyCheckpointStore) -> bool:
+    """Whether both work at once."""
+    began = time.perf_counter()
+    saved = await _outcome(store.save_checkpoint(state_of("beside", 1)))
+    found = await store.load_checkpoint("beside")
+    return saved is None and found == state_of("beside", 1) and time.perf_counter() - began < _MOST_OVERRUN
 
 
 async def _wait_for_one(server: Server, deadline: float, verdict: Verdict) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.faults.calls import READS, WRITES, make_ready
 from tests.faults.crew import append, join, start
-from tests.faults.damaged_pages import is_damaged
+from tests.faults.damaged_pages import DAMAGED, UNREADABLE, is_damaged
 from tests.faults.leftovers import count_threads, threads_left
 from tests.faults.load import state_of
 from tests.faults.row import Effort, Place, Row, Verdict
@@ -39,9 +39,12 @@ def _count(verdict: Verdict, figure: str, more: int = 1) -> None:
 
 async def check(place: Place, effort: Effort) -> Verdict:
     """Do all of it, each in a folder of its own."""
-    verdict = Verdict(
+    verdict = Verdict()
+    verdict.figures.update(
         {"refused calls": 0, "swaps under load": 0, "acked to a dead inode": 0, "damaged files": 0, "damage found": 0}
+        | {UNREADABLE: 0}
     )
+    verdict.figures[UNREADABLE] = 0
     threads = count_threads()
     place.folder.chmod(0o755)  # somebody else must get as far as the file
     template = place.folder / "template.db"
@@ -53,16 +56,16 @@ async def check(place: Place, effort: Effort) -> Verdict:
             folder = place.folder / f"{name}-{engine}"
             await _happens_while_open(_copy(template, folder), mishap, f"{name}, {engine=}", verdict, engine=engine)
     await _a_wal_file_is_deleted_and_nothing_is_lost(_copy(template, place.folder / "kept"), verdict)
-    for round_ in range(effort.of(30, 3)):
+    for round_ in range(effort.of(60, 3)):
         path = _copy(template, place.folder / f"swap-{round_}")
         await _is_swapped_under_load(path, effort.chance().random() * 0.02 * (round_ + 1) % 0.1, verdict)
     await _is_no_database(template, place.folder / "odd", verdict)
     await _may_only_be_read(_copy(template, place.folder / "read-only"), verdict)
     chance = effort.chance()
-    for round_ in range(effort.of(60, 2)):
-        for is_open in (False, True):
-            folder = place.folder / f"damaged-{round_}-{is_open}"
-            found = await is_damaged(_copy(template, folder), chance, verdict, is_open=is_open)
+    for round_ in range(effort.of(60, 1)):
+        for name, suffixes in {"closed": None, **DAMAGED}.items():
+            folder = place.folder / f"damaged-{round_}-{name}"
+            found = await is_damaged(_copy(template, folder), chance, verdict, suffixes=suffixes)
             _count(verdict, "damaged files")
             _count(verdict, "damage found", int(found))
             shutil.rmtree(folder)
@@ -325,8 +328,9 @@ async def _try_to_write(path: Path, answers: Path) -> None:
 ROW = Row(
     fault="file damaged, replaced, deleted, read-only, hard-linked, a directory",
     promise=(
-        "No write is acknowledged that is not safely in the file of that name; nothing is made anew; what is loaded is "
-        "what was saved, and all else a typed error."
+        "A file that is swapped, deleted or linked: no write is acknowledged that is not in the file of that name, and "
+        "nothing is made anew. Damaged pages: found when they are read, by SQLite's checks or the payload's checksum, "
+        "with a typed error; what is loaded is what was saved."
     ),
     check=check,
     databases=("sqlite",),

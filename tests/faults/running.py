@@ -91,12 +91,17 @@ def run_row(row: Row, place: Place, effort: Effort) -> Verdict:
     process.start()
     theirs.close()
     try:
-        verdict = _receive(ours, row.seconds / effort.of(1, 4))
-        process.join(0 if verdict is None or "hung" in verdict.figures else _SECONDS_TO_END)
+        verdict = _receive(ours, row.seconds / effort.of(1, 5))
+        is_hung = verdict is not None and "hung" in verdict.figures
+        process.join(0 if is_hung else _SECONDS_TO_END)
+        if verdict is not None and not is_hung:
+            how = f"with exit code {process.exitcode}" if process.exitcode is not None else "not at all"
+            verdict.require(process.exitcode == 0, f"its process ended {how} once it had found what it says")
     finally:
         assert process.pid is not None
         with contextlib.suppress(ProcessLookupError):  # with all that it has started and left behind
             os.killpg(process.pid, signal.SIGKILL)
+        process.kill()  # one that has just been started leads no group yet
         process.join()
         ours.close()
     return verdict or Verdict({}, [f"its process ended with exit code {process.exitcode}"])

