@@ -167,8 +167,13 @@ class HeldConnection(ABC):
     async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """The same for a statement that returns what it changed; all of its rows."""
 
-    async def end(self, lost: "HeldConnection") -> None:  # noqa: B027 - for those that need it
-        """See to it that a connection which was abandoned writes nothing any more; of the same kind as this one."""
+    async def end(self, lost: "HeldConnection") -> bool:  # noqa: ARG002 - for those that need it
+        """See to it that a connection which was abandoned writes nothing any more; of the same kind as this one.
+
+        Returns:
+            Whether that is certain; False: it was one to another server, as far as can be told from here.
+        """
+        return True
 
     @abstractmethod
     def abandon(self) -> asyncio.Future[Any] | None:
