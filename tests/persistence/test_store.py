@@ -433,7 +433,7 @@ async def test_claims_and_their_like_find_their_row_by_its_key(
     filled: SQLAlchemyCheckpointStore, database_url: str
 ) -> None:
     """One row, whatever else there is."""
-    renewing = lease_statements.renewing(filled._database.dialect)
+    together, alone = (lease_statements.renewing(filled._database.dialect, waits=waits) for waits in (False, True))
     key = "pk_checkpoints" if raw.is_postgres(database_url) else r"sqlite_autoindex_checkpoints_1 \(checkpoint_id=\?\)"
     async with filled._database.engine.connect() as connection:
         for query in (
@@ -442,7 +442,8 @@ async def test_claims_and_their_like_find_their_row_by_its_key(
             lease_statements.release("c1", "me"),
             lease_statements.pin("c1", pinned=True),
             lease_statements.holder("c1"),
-            renewing([("c1", "me", 30.0), ("c2", "me", 30.0)]),
+            together([("c1", "me", 30.0), ("c2", "me", 30.0)]),
+            alone([("c1", "me", 30.0)]),
         ):
             plan = await explain(connection, query)
             assert re.search(key, plan), plan

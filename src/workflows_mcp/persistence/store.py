@@ -74,10 +74,13 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     def __init__(self, url_or_engine: str | AsyncEngine, *, settings: Settings | None = None) -> None:
         self._database = database = Database(url_or_engine, settings, check=check_schema)
-        renewal = lease_statements.renewing(database.dialect)
-        # A lease is longer or not when a save waits for a lock; to the save it is all the same.
-        renew = functools.partial(database.fetch_changed, keys=())
-        self._renewals = Renewals(renew, renewal, database.calls.start)
+        self._renewals = Renewals(
+            database.fetch_changed,
+            lease_statements.renewing(database.dialect, waits=False),
+            lease_statements.renewing(database.dialect, waits=True),
+            deadline_seconds=database.settings.deadline_seconds,
+            spawn=database.calls.start,
+        )
 
     async def save_checkpoint(
         self,
@@ -132,7 +135,10 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             raise
 
     async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:
-        """See `CheckpointStore.renew_lease`. Those that are asked for at once are one commit."""
+        """See `CheckpointStore.renew_lease`. Those that are asked for at once are one commit.
+
+        What somebody else has locked holds up no other one.
+        """
         check_name("checkpoint_id", checkpoint_id)
         self._database.refuse_misuse()  # before it waits for others, of another event loop perhaps
         if not await self._renewals.renew(checkpoint_id, owner, check_lease(owner, lease_seconds)):

@@ -328,6 +328,17 @@ class Dialect(ABC):
     def any_value(self, values: Collection[str]) -> object:
         """What that parameter is given."""
 
+    def those_unlocked(self, key: Column[str], rows: FromClause) -> FromClause:  # noqa: ARG002 - for those that lock rows
+        """What a statement is to update that is named by some rows: these rows, less what somebody else has locked.
+
+        Whatever else is locked is waited for, and so is this where no row is locked alone.
+
+        Args:
+            key: The table's primary key.
+            rows: They have a column of its name.
+        """
+        return rows
+
     @abstractmethod
     async def hold(
         self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings, *, is_shared: bool = False
