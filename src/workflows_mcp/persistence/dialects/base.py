@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, Table
+from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, Table, true
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
@@ -328,10 +328,19 @@ class Dialect(ABC):
     def any_value(self, values: Collection[str]) -> object:
         """What that parameter is given."""
 
-    def those_unlocked(self, key: Column[str], rows: FromClause) -> FromClause:  # noqa: ARG002 - for those that lock rows
-        """What a statement is to update that is named by some rows: these rows, less what somebody else has locked.
+    def is_unlocked(self, key: Column[str], condition: ColumnElement[bool]) -> ColumnElement[bool]:  # noqa: ARG002 - for those that lock rows
+        """What a statement that deletes the rows that meet a condition asks besides, where one may be locked alone.
 
-        Whatever else is locked is waited for, and so is this where no row is locked alone.
+        Then it leaves out those that somebody else has locked. Whatever else is locked is waited for.
+
+        Args:
+            key: The table's primary key.
+            condition: Which rows are to be deleted.
+        """
+        return true()
+
+    def those_unlocked(self, key: Column[str], rows: FromClause) -> FromClause:  # noqa: ARG002 - for those that lock rows
+        """The same for a statement that updates what some rows name: these rows, less what somebody else has locked.
 
         Args:
             key: The table's primary key.
