@@ -446,9 +446,9 @@ async def test_renewals_that_come_together_are_one_commit(open_store: OpenStore)
     statements_run: list[object] = []
     change = store._renewals._change
 
-    async def counted(make: Any) -> Any:
+    async def counted(make: Any, **options: Any) -> Any:
         statements_run.append(make)
-        return await change(make)
+        return await change(make, **options)
 
     store._renewals._change = counted
     await asyncio.gather(*(store.renew_lease(f"{n}", "me") for n in range(30)))
@@ -470,6 +470,53 @@ async def test_renewals_that_fail_together_are_errors_of_each(open_store: OpenSt
         assert [type(result) for result in results] == [StoreUnavailableError] * 2
         assert results[0] is not results[1]
     await store.renew_lease("x", "me")
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_lease_whose_row_somebody_has_locked_holds_up_no_other(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """The others are renewed together and at once; it fails at its deadline, and later succeeds."""
+    store = open_store(deadline_seconds=1.0)
+    for n in range(20):
+        await begin(store, f"{n}")
+    async with holding(database_url, "7"):
+        started = time.monotonic()
+        locked = asyncio.create_task(store.renew_lease("7", "me"))
+        await asyncio.gather(*(store.renew_lease(f"{n}", "me", 600) for n in range(20) if n != 7))
+        with pytest.raises(LeaseLostError):
+            await store.renew_lease("8", "thief")
+        assert time.monotonic() - started < 0.5
+        assert not locked.done()
+        with pytest.raises(StoreUnavailableError, match="lock"):
+            await locked
+        assert 0.9 < time.monotonic() - started < 1.5
+        waits = asyncio.create_task(store.renew_lease("7", "me", 600))
+        await asyncio.wait({waits}, timeout=0.1)
+        assert not waits.done()
+    await waits
+    ends = [one.lease_expires_at for one in await store.list_checkpoints()]
+    assert all(end is not None and end > time.time() + 500 for end in ends)
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_renewals_that_fail_wait_no_longer_than_one_deadline(open_store: OpenStore, database_url: str) -> None:
+    """Alone, a lease has what is left of the time in which it was renewed with others."""
+    store = open_store(deadline_seconds=0.6)
+    await begin(store, "x")
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with holding(database_url, "x"):
+            started = time.monotonic()
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE checkpoints IN SHARE MODE")
+                renewal = asyncio.ensure_future(store.renew_lease("x", "me"))
+                await asyncio.wait({renewal}, timeout=0.4)
+            with pytest.raises(StoreUnavailableError):
+                await renewal
+            assert time.monotonic() - started < 0.9
+    finally:
+        await connection.close()
 
 
 # --- callers who leave

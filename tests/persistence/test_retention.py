@@ -5,13 +5,21 @@ import logging
 import time
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.conftest import OpenStore
 from tests.migrations import raw
-from tests.persistence.test_writer import until
-from workflows_mcp import CheckpointConfig, CheckpointStore, InMemoryCheckpointStore, SQLAlchemyCheckpointStore
+from tests.persistence.test_writer import locked, row_lock, until
+from workflows_mcp import (
+    CheckpointConfig,
+    CheckpointStore,
+    InMemoryCheckpointStore,
+    SQLAlchemyCheckpointStore,
+    StoreUnavailableError,
+)
 from workflows_mcp.engine.retention import RetentionTask
+from workflows_mcp.persistence import retention_statements
 from workflows_mcp.testing import make_state
 
 SOON = 0.01
@@ -105,6 +113,71 @@ async def test_a_round_that_fails_is_logged_and_the_next_one_comes(
     assert "database" in message
     assert "@" not in message
     assert caplog.records[0].exc_info is None
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_row_that_somebody_has_locked_is_left_for_the_next_round(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """All behind it goes, whatever is to go; nothing waits for it."""
+    store = open_store(deadline_seconds=5.0)
+    names = [f"{n:03}" for n in range(300)]
+    now = time.time()
+    await asyncio.gather(*(store.save_checkpoint(make_state(n, created_at=now + int(n))) for n in names))
+    await asyncio.gather(*(store.save_checkpoint(make_state(f"old {n}", created_at=float(n))) for n in range(300)))
+    trims, expires = (
+        CheckpointConfig(ttl_seconds=None, max_per_workflow=310),
+        CheckpointConfig(ttl_seconds=60, max_per_workflow=None),
+    )
+    kept = set(names)
+    async with locked(database_url, row_lock("old 5")):
+        started = time.monotonic()
+        assert await RetentionTask(store, trims).run_once() == 289
+        assert {one.checkpoint_id for one in await store.list_checkpoints()} == {
+            "old 5",
+            *kept,
+            *(f"old {n}" for n in range(290, 300)),
+        }
+        assert await RetentionTask(store, expires).run_once() == 10
+        assert time.monotonic() - started < 2
+    assert await RetentionTask(store, expires).run_once() == 1
+    assert {one.checkpoint_id for one in await store.list_checkpoints()} == kept
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_row_that_changes_while_it_is_deleted_stays(open_store: OpenStore, database_url: str) -> None:
+    """The deletion's conditions are asked of what the row is when it is locked, not of what it was."""
+    store = open_store()
+    await store.save_checkpoint(make_state("pinned", created_at=1.0))
+    await store.save_checkpoint(make_state("free", created_at=2.0))
+    remove = retention_statements.removing(store._database.dialect)
+    doomed = retention_statements.expired(60.0, 60.0, keep_paused=True)
+    sql, values = store._database.compiler.query(remove(doomed, (0.0, ""), (9.0, "z")))
+    connection = await asyncpg.connect(database_url)
+    try:
+        # It has looked at the table before the change, and waits until after it, as on a busy server.
+        slow = sql.replace("WHERE ", "WHERE (SELECT pg_sleep(0.2) IS NOT NULL) AND ")
+        deletion = asyncio.create_task(connection.execute(slow, *values))
+        await asyncio.sleep(0.1)
+        await store.pin_checkpoint("pinned")
+        assert await deletion == "DELETE 1"
+    finally:
+        await connection.close()
+    assert [one.checkpoint_id for one in await store.list_checkpoints()] == ["pinned"]
+
+
+async def test_a_round_trims_though_expiring_failed() -> None:
+    """And fails with the first error."""
+
+    class Broken(InMemoryCheckpointStore):
+        async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:  # noqa: ARG002
+            raise StoreUnavailableError("for a while")
+
+    store = Broken()
+    await fill(store)
+    with pytest.raises(StoreUnavailableError, match="for a while"):
+        await RetentionTask(store, CheckpointConfig(ttl_seconds=60, max_per_workflow=2)).run_once()
+    assert {one.checkpoint_id for one in await store.list_checkpoints()} == {"new 3", "new 2", "waits"}
 
 
 async def test_a_foreign_stores_error_is_logged_by_its_type(caplog: pytest.LogCaptureFixture) -> None:

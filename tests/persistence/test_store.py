@@ -433,7 +433,7 @@ async def test_claims_and_their_like_find_their_row_by_its_key(
     filled: SQLAlchemyCheckpointStore, database_url: str
 ) -> None:
     """One row, whatever else there is."""
-    renewing = lease_statements.renewing(filled._database.dialect)
+    together, alone = (lease_statements.renewing(filled._database.dialect, waits=waits) for waits in (False, True))
     key = "pk_checkpoints" if raw.is_postgres(database_url) else r"sqlite_autoindex_checkpoints_1 \(checkpoint_id=\?\)"
     async with filled._database.engine.connect() as connection:
         for query in (
@@ -442,7 +442,8 @@ async def test_claims_and_their_like_find_their_row_by_its_key(
             lease_statements.release("c1", "me"),
             lease_statements.pin("c1", pinned=True),
             lease_statements.holder("c1"),
-            renewing([("c1", "me", 30.0), ("c2", "me", 30.0)]),
+            together([("c1", "me", 30.0), ("c2", "me", 30.0)]),
+            alone([("c1", "me", 30.0)]),
         ):
             plan = await explain(connection, query)
             assert re.search(key, plan), plan
@@ -479,6 +480,7 @@ async def test_trim_and_cleanup_are_read_off_an_index(filled: SQLAlchemyCheckpoi
     """The search for names, for the last one to keep, for what goes, and the deletion of that."""
     superfluous = retention_statements.superfluous("w1", (5000.0, "c5000"), keep_paused=True)
     expired = retention_statements.expired(5000.0, 60.0, keep_paused=True)
+    remove_range = retention_statements.removing(filled._database.dialect)
     first, last = (400.0, "c400"), (900.0, "c900")
     async with filled._database.engine.connect() as connection:
         for statement, index in (
@@ -486,12 +488,12 @@ async def test_trim_and_cleanup_are_read_off_an_index(filled: SQLAlchemyCheckpoi
             (retention_statements.slot("w1", 50, keep_paused=True), "workflow_name"),
             (retention_statements.oldest(superfluous, after=first, limit=500), "workflow_name"),
             (retention_statements.oldest(expired, after=first, limit=500), "created_at"),
-            (retention_statements.remove_range(superfluous, first, last), "workflow_name"),
-            (retention_statements.remove_range(expired, first, last), "created_at"),
+            (remove_range(superfluous, first, last), "workflow_name"),
+            (remove_range(expired, first, last), "created_at"),
         ):
             assert_plan(await explain(connection, statement), index)
         for doomed in (superfluous, expired):
-            plan = await explain(connection, retention_statements.remove_range(doomed, first, last))
+            plan = await explain(connection, remove_range(doomed, first, last))
             # The end of the walk is that of the range, not that of all that is doomed.
             assert re.search(r"<= ?ROW\(|checkpoint_id\)<\(\?,\?\)", plan), plan
 

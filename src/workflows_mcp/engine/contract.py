@@ -299,6 +299,8 @@ class CheckpointStore(ABC):
         age: a clock that jumps ahead makes every run look abandoned long ago. Such a run ends by being recovered,
         cancelled or deleted. The age of any other head that was leased counts from the end of its lease.
 
+        A store may leave what somebody else has locked for the next call, rather than wait for it.
+
         Args:
             max_age_seconds: Age in seconds, at least 0.
             keep_paused: Whether those that wait for an answer are kept, whatever their age.
@@ -309,7 +311,7 @@ class CheckpointStore(ABC):
         """Delete all but the newest checkpoints of each workflow; returns how many.
 
         Pinned ones, leased ones and the heads of abandoned runs (see `list_abandoned`) are kept besides and use up no
-        slot.
+        slot. A store may leave what somebody else has locked for the next call, rather than wait for it.
 
         Args:
             max_per_workflow: How many to keep of each workflow, at least 1.

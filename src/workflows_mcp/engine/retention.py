@@ -51,15 +51,26 @@ class RetentionTask:
     async def run_once(self) -> int:
         """Do one round now; returns how many checkpoints it deleted.
 
+        It trims although expiring failed.
+
         Raises:
-            CheckpointStoreError: The round failed. What it had deleted until then stays deleted.
+            CheckpointStoreError: The round failed, or one half of it. What it has deleted stays deleted.
         """
         config, store = self._config, self._store
         deleted = 0
+        failure: Exception | None = None
         if config.ttl_seconds is not None:
-            deleted += await store.cleanup_expired(config.ttl_seconds, keep_paused=config.keep_paused)
+            try:
+                deleted += await store.cleanup_expired(config.ttl_seconds, keep_paused=config.keep_paused)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failure = error
         if config.max_per_workflow is not None:
-            deleted += await store.trim_per_workflow(config.max_per_workflow, keep_paused=config.keep_paused)
+            try:
+                deleted += await store.trim_per_workflow(config.max_per_workflow, keep_paused=config.keep_paused)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return deleted
 
     async def __aenter__(self) -> Self:

@@ -194,7 +194,7 @@ class Database(Inherited):
         return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)), keys)
 
     async def fetch_changed(
-        self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None
+        self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None, deadline: float | None = None
     ) -> Sequence[Sequence[Any]]:
         """Run one statement that writes, in its turn among the saves; returns the rows that it returns.
 
@@ -202,6 +202,7 @@ class Database(Inherited):
             make: Makes the statement when its turn has come. It is told whether an earlier one may have been carried
                 out though nobody knows, since the connection was lost.
             keys: See `Writer.run`.
+            deadline: See `Writer.run`.
 
         Raises:
             CheckpointStoreError: The error, in the project's terms.
@@ -223,8 +224,10 @@ class Database(Inherited):
                 return (await connection.exec_driver_sql(sql, tuple(values))).all()
 
         if self._owns_engine:
-            return await self._writer.run(lambda deadline: self._write(deadline, attempt), keys)
-        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)), keys)
+            return await self._writer.run(lambda until: self._write(until, attempt), keys, deadline=deadline)
+        return await self._writer.run(
+            lambda until: self._retry.until(until, lambda: self._work(work)), keys, deadline=deadline
+        )
 
     async def in_time(self, calls: Coroutine[Any, Any, T]) -> T:
         """Make several calls, each of which has the whole deadline, within one; those left over are cancelled.

@@ -65,12 +65,15 @@ def holder(checkpoint_id: str) -> Query:
 _HOLDER = select(C.superseded, C.lease_expires_at, C.lease_owner).where(_is_it)
 
 
-def renewing(dialect: Dialect) -> Callable[[Sequence[Row]], Query]:
+def renewing(dialect: Dialect, *, waits: bool) -> Callable[[Sequence[Row]], Query]:
     """Makes statements that begin leases anew, each an id, an owner and a length in seconds.
 
-    They return the ids and owners of those that were not lost.
+    They return the ids and owners of those that were renewed: of all that were not lost, or, unless one `waits` for
+    rows that somebody else has locked, of those that were free.
     """
     leases = dialect.rows_of(_RENEWED)
+    if not waits:
+        leases = dialect.those_unlocked(C.checkpoint_id, leases)
     is_held = and_(C.lease_owner == leases.c.owner, C.lease_expires_at.is_not(None), _is_head)
     statement = (
         update(TABLE)

@@ -14,6 +14,10 @@ T = TypeVar("T")
 _SECONDS_TO_LEAVE = 0.5
 """How long a close waits for connections that were abandoned."""
 
+_MOST_LOST = 16
+"""How many lost connections are kept in mind. That to a server which was started anew cannot be told from that to
+another one, and is asked about in vain: so the oldest are forgotten."""
+
 
 class Line:
     """A held connection: opened when it is first needed, replaced when it is no longer usable.
@@ -52,6 +56,7 @@ class Line:
                 self._abandon(held)
                 if held.may_still_write:
                     self._lost.append(held)
+                    del self._lost[:-_MOST_LOST]
 
     async def _open(self) -> HeldConnection:
         if self._is_closed:
@@ -67,12 +72,15 @@ class Line:
         return opening.result()
 
     async def _connect_anew(self) -> HeldConnection:
-        """Open a connection; before it is used, those before it are made to write nothing any more."""
+        """Open a connection; before it is used, those before it are made to write nothing any more.
+
+        Those to other servers are kept in mind until there is a connection to theirs again.
+        """
         held = await self._connect()
         try:
-            while self._lost:
-                await held.end(self._lost[0])
-                del self._lost[0]
+            for lost in tuple(self._lost):
+                if await held.end(lost):
+                    self._lost.remove(lost)
         except BaseException:
             self._abandon(held)
             raise

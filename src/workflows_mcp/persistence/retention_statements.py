@@ -1,6 +1,6 @@
 """The statements that find and delete what retention, or the deletion of a run, takes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,9 +22,10 @@ from sqlalchemy import (
 
 from workflows_mcp.engine.checkpoint import CheckpointStatus
 from workflows_mcp.engine.filters import Position
+from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.dialects.types import stored, stored_value, time_now
 from workflows_mcp.persistence.models import CheckpointRecord
-from workflows_mcp.persistence.statements import LIMIT, Query, its_place, place, place_values
+from workflows_mcp.persistence.statements import LIMIT, TABLE, Query, its_place, place, place_values
 
 __all__ = [
     "Doomed",
@@ -33,7 +34,7 @@ __all__ = [
     "next_workflow",
     "oldest",
     "remove_newest_of_run",
-    "remove_range",
+    "removing",
     "slot",
     "superfluous",
 ]
@@ -143,21 +144,27 @@ def _oldest(kind: str, keep_paused: bool, goes_on: bool) -> Executable:  # noqa:
     return statement.order_by(C.created_at, C.checkpoint_id).limit(LIMIT)
 
 
-def remove_range(doomed: Doomed, first: Position, last: Position) -> Query:
-    """Delete what is doomed between two places: one that was saved again since it was found may not be any more.
+def removing(dialect: Dialect) -> Callable[[Doomed, Position, Position], Query]:
+    """Makes statements that delete what is doomed between two places, but for rows that somebody else has locked.
+
+    What was saved again since it was found may not be doomed any more.
 
     A range of an index, not a list of ids or `IN (SELECT …)`: for these, either database may walk all that meets
     the condition, or the whole table, at every batch. Nor with the condition's own bound beside the range: SQLite
     walks up to that one (320 ms a batch instead of 1, of a million rows).
     """
-    statement = _remove_range(doomed.kind, doomed.keep_paused)
-    return Query(statement, {**doomed.values, **place_values("first", first), **place_values("last", last)})
 
+    @cache
+    def statement(kind: str, keep_paused: bool) -> Executable:  # noqa: FBT001 - the statement's shape
+        condition = Doomed(kind, keep_paused).condition_within
+        within = and_(condition, its_place >= place("first"), its_place <= place("last"))
+        return delete(TABLE).where(within, dialect.is_unlocked(TABLE.c.checkpoint_id, within))
 
-@cache
-def _remove_range(kind: str, keep_paused: bool) -> Executable:  # noqa: FBT001 - the statement's shape
-    condition = Doomed(kind, keep_paused).condition_within
-    return delete(C).where(condition, its_place >= place("first"), its_place <= place("last"))
+    def remove_range(doomed: Doomed, first: Position, last: Position) -> Query:
+        values = {**doomed.values, **place_values("first", first), **place_values("last", last)}
+        return Query(statement(doomed.kind, doomed.keep_paused), values)
+
+    return remove_range
 
 
 def newest_of_run(run_id: str, *, heads_only: bool, limit: int) -> Query:

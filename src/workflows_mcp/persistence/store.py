@@ -74,10 +74,14 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     def __init__(self, url_or_engine: str | AsyncEngine, *, settings: Settings | None = None) -> None:
         self._database = database = Database(url_or_engine, settings, check=check_schema)
-        renewal = lease_statements.renewing(database.dialect)
-        # A lease is longer or not when a save waits for a lock; to the save it is all the same.
-        renew = functools.partial(database.fetch_changed, keys=())
-        self._renewals = Renewals(renew, renewal, database.calls.start)
+        self._renewals = Renewals(
+            database.fetch_changed,
+            lease_statements.renewing(database.dialect, waits=False),
+            lease_statements.renewing(database.dialect, waits=True),
+            deadline_seconds=database.settings.deadline_seconds,
+            spawn=database.calls.start,
+        )
+        self._remove_range = retention_statements.removing(database.dialect)
 
     async def save_checkpoint(
         self,
@@ -135,7 +139,10 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             raise
 
     async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:
-        """See `CheckpointStore.renew_lease`. Those that are asked for at once are one commit."""
+        """See `CheckpointStore.renew_lease`. Those that are asked for at once are one commit.
+
+        What somebody else has locked holds up no other one.
+        """
         check_name("checkpoint_id", checkpoint_id)
         self._database.refuse_misuse()  # before it waits for others, of another event loop perhaps
         if not await self._renewals.renew(checkpoint_id, owner, check_lease(owner, lease_seconds)):
@@ -191,13 +198,19 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         return total
 
     async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
-        """See `CheckpointStore.cleanup_expired`. Goes in batches, each with a deadline of its own."""
+        """See `CheckpointStore.cleanup_expired`. Goes in batches, each with a deadline of its own.
+
+        What somebody else has locked is not waited for: it is left for the next call.
+        """
         age = check_age(max_age_seconds)
         expired = retention_statements.expired(time.time() - age, age, keep_paused=keep_paused)
         return await self._remove(expired, _Pace())
 
     async def trim_per_workflow(self, max_per_workflow: int, *, keep_paused: bool = True) -> int:
-        """See `CheckpointStore.trim_per_workflow`. Goes in batches, each with a deadline of its own."""
+        """See `CheckpointStore.trim_per_workflow`. Goes in batches, each with a deadline of its own.
+
+        What somebody else has locked is not waited for: it is left for the next call.
+        """
         check_count("max_per_workflow", max_per_workflow, at_least=1)
         database = self._database
         total, pace = 0, _Pace()
@@ -295,7 +308,10 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         return {row[0]: row for row in rows}
 
     async def _remove(self, doomed: Doomed, pace: "_Pace") -> int:
-        """Delete what meets a condition, batch by batch, so that saves get their turn in between."""
+        """Delete what meets a condition, batch by batch, so that saves get their turn in between.
+
+        Each batch begins behind the one before, so that nothing that was left there is met again.
+        """
         database = self._database
         total = 0
         last: Position | None = None
@@ -306,7 +322,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
                 break  # an id that is no text, which no store has written, is not behind itself
             with pace.measure():
                 # About none that anybody has in mind: a save that waits for a lock may come before or after.
-                total += await database.change(retention_statements.remove_range(doomed, first, last), keys=())
+                total += await database.change(self._remove_range(doomed, first, last), keys=())
             await asyncio.sleep(database.dialect.seconds_between_deletions)
         return total
 

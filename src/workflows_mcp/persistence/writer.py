@@ -138,19 +138,26 @@ class Writer:
                 self._accept(write)
         await write.done
 
-    async def run(self, work: Callable[[float], Awaitable[T]], keys: Collection[str] | None = None) -> T:
+    async def run(
+        self,
+        work: Callable[[float], Awaitable[T]],
+        keys: Collection[str] | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> T:
         """Do other work when all that came before is done, and before anything that comes after.
 
         Args:
             work: Called with the deadline, by which it must have ended.
             keys: The ids that it is about, if it may pass what waits for somebody's lock on others; None: it may not.
+            deadline: In the event loop's time; None: as of any call that begins now.
 
         Raises:
             CheckpointStoreError: What the work raised, or it was too late to begin.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        job = Job(work, done, loop.time() + self._deadline_seconds, keys)
+        job = Job(work, done, loop.time() + self._deadline_seconds if deadline is None else deadline, keys)
         if self._outside:
             await self._wait_outside(lambda: job, job.deadline)
         else:

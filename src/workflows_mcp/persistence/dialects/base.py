@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, Table
+from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, Table, true
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
@@ -167,8 +167,13 @@ class HeldConnection(ABC):
     async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """The same for a statement that returns what it changed; all of its rows."""
 
-    async def end(self, lost: "HeldConnection") -> None:  # noqa: B027 - for those that need it
-        """See to it that a connection which was abandoned writes nothing any more; of the same kind as this one."""
+    async def end(self, lost: "HeldConnection") -> bool:  # noqa: ARG002 - for those that need it
+        """See to it that a connection which was abandoned writes nothing any more; of the same kind as this one.
+
+        Returns:
+            Whether that is certain; False: it was one to another server, as far as can be told from here.
+        """
+        return True
 
     @abstractmethod
     def abandon(self) -> asyncio.Future[Any] | None:
@@ -322,6 +327,26 @@ class Dialect(ABC):
     @abstractmethod
     def any_value(self, values: Collection[str]) -> object:
         """What that parameter is given."""
+
+    def is_unlocked(self, key: Column[str], condition: ColumnElement[bool]) -> ColumnElement[bool]:  # noqa: ARG002 - for those that lock rows
+        """What a statement that deletes the rows that meet a condition asks besides, where one may be locked alone.
+
+        Then it leaves out those that somebody else has locked. Whatever else is locked is waited for.
+
+        Args:
+            key: The table's primary key.
+            condition: Which rows are to be deleted.
+        """
+        return true()
+
+    def those_unlocked(self, key: Column[str], rows: FromClause) -> FromClause:  # noqa: ARG002 - for those that lock rows
+        """The same for a statement that updates what some rows name: these rows, less what somebody else has locked.
+
+        Args:
+            key: The table's primary key.
+            rows: They have a column of its name.
+        """
+        return rows
 
     @abstractmethod
     async def hold(

@@ -19,6 +19,8 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    func,
+    select,
     text,
 )
 from sqlalchemy.dialects import postgresql
@@ -184,6 +186,21 @@ class PostgreSQLDialect(Dialect):
     def any_value(self, values: Collection[str]) -> object:
         """See `Dialect.any_value`."""
         return list(values)
+
+    def is_unlocked(self, key: Column[str], condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        """See `Dialect.is_unlocked`.
+
+        The rows are locked first, then found by an array of their keys. `IN (SELECT …)` may be joined by a scan of the
+        whole table.
+        """
+        free = select(key).where(condition).correlate(None).with_for_update(skip_locked=True)
+        return key == any_(func.array(free.scalar_subquery(), type_=postgresql.ARRAY(Text)))
+
+    def those_unlocked(self, key: Column[str], rows: FromClause) -> FromClause:
+        """See `Dialect.those_unlocked`. Joined to the rows, so that each is looked for once, however many they are."""
+        own = key.table.alias("own")
+        found = select(*rows.c).select_from(rows.join(own, own.c[key.name] == rows.c[key.name]))
+        return found.with_for_update(of=own, skip_locked=True, key_share=True).subquery("free")
 
     async def hold(
         self, engine: AsyncEngine, saving: Mapping[str, Compiled], settings: Settings, *, is_shared: bool = False

@@ -25,9 +25,16 @@ it goes on."""
 _PAUSE = 0.005
 """Seconds between two looks at it."""
 
-_WHO = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
-"""A user may end processes of their own. With its start a process's id means this one, on this server, alone."""
+_WHO = "SELECT pid, backend_start, pg_postmaster_start_time() FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+"""A process, and its server. Servers are told apart by their starts, to the microsecond: a standby has the identifier
+of its primary, and behind a proxy many have one address."""
+
+_END = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE pid = $1 AND backend_start = $2 AND pid <> pg_backend_pid()"
+)
+"""A user may end processes of their own. With its start a process's id means this one, on this server, alone. A pooler
+may hand out the very process that was lost: it has read what it was sent before it answers this."""
 
 
 async def hold(
@@ -45,7 +52,7 @@ class HeldPostgreSQLConnection(HeldConnection):
     """Every call is one statement, a transaction of its own. Only a refusal by the server leaves it usable.
 
     Attributes:
-        process: The id and the start of its process at the server; None: nobody knows.
+        process: The id and the start of its process at the server, and the start of that; None: nobody knows.
 
     Args:
         connection: The driver's connection.
@@ -135,21 +142,26 @@ class HeldPostgreSQLConnection(HeldConnection):
                     # Asks the server to cancel, and waits until it has; one that goes on later has ended it by then.
                     await self._connection.close(timeout=left)
 
-    async def end(self, lost: HeldConnection) -> None:
+    async def end(self, lost: HeldConnection) -> bool:
         """See `HeldConnection.end`.
 
         A statement that was sent waits at the server's end until the process there reads it. If that stands still, it
-        is carried out whenever it goes on, though nobody listens any more.
+        is carried out whenever it goes on, though nobody listens any more. That a server knows nothing of the process
+        means that it is gone only if it is the same one: another host of the cluster knows nothing of it, either.
         """
         assert isinstance(lost, HeldPostgreSQLConnection)
         if lost.process is None:
-            return
+            return True
+        *process, server = lost.process
+        if self.process is None or self.process[-1] != server:
+            return False
         end = time.monotonic() + _SECONDS_TO_END
         with contextlib.suppress(asyncpg.SyntaxOrAccessError):
-            while await self._call(self._connection.fetch, _END, lost.process):
+            while await self._call(self._connection.fetch, _END, process):
                 if time.monotonic() >= end:
                     break
                 await asyncio.sleep(_PAUSE)
+        return True
 
     async def _call(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
         async with self._turn:
