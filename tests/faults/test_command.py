@@ -1,5 +1,6 @@
 """The command refuses what would end in a table that says nothing, and leaves nothing behind when it is ended."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -49,6 +50,7 @@ def started_by(process: "subprocess.Popen[bytes]", folder: Path) -> list[psutil.
     return [*psutil.Process(process.pid).children(recursive=True), *servers]
 
 
+@pytest.mark.timeout(240)  # it starts a server and a row, which takes its time on a busy machine
 def test_a_command_that_is_told_to_end_takes_its_servers_and_its_row_along(tmp_path: Path) -> None:
     """Those of its processes that ran in the middle of a row are gone, and so are their folders."""
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -56,18 +58,24 @@ def test_a_command_that_is_told_to_end_takes_its_servers_and_its_row_along(tmp_p
         command("--only", "lock held", "--database", "sqlite"),
         cwd=HERE, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    started: list[psutil.Process] = []
     try:
-        end = time.monotonic() + 60
-        while not list(tmp_path.glob("fault-*/*.held")):
+        end = time.monotonic() + 150
+        while not list(tmp_path.glob("fault-*/*.db")):
             assert time.monotonic() < end, "no row has begun"
             time.sleep(0.02)
         started = started_by(process, tmp_path)
         assert any("postgres" in one.name() for one in started)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 143
+        assert process.wait(60) == 143
     finally:
+        process.terminate()  # it has an end to make of its own, whatever was found
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
         process.kill()
         process.wait()
-    _, alive = psutil.wait_procs(started, timeout=10)
+        _, alive = psutil.wait_procs(started, timeout=10)
+        for one in alive:
+            one.kill()
     assert alive == []
     assert list(tmp_path.glob("fault*")) == []
