@@ -5,6 +5,8 @@ whatever connection, as POSIX has it.
 """
 
 import logging
+import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -76,20 +78,24 @@ class SQLiteHealth:
     """Examines one file. To be called in a thread: it waits for the disk.
 
     Args:
-        path: Where it is, or should be.
+        path: Where it is, or should be; a symbolic link is followed, as SQLite does.
         create_command: What creates its schema.
         settings: What it would be used with.
         report: Where to tell.
     """
 
     def __init__(self, path: Path, create_command: str, settings: Settings, report: Report) -> None:
-        self.path = path
+        # SQLite names the files beside it after the file itself, not after a link to it.
+        self.path = Path(os.path.realpath(path))
         # The folder in the user's data directory, that command creates too.
         self._has_default_path = settings.uses_default_path and path == settings.default_path
         self._create_command = "workflows-mcp db upgrade" if self._has_default_path else create_command
+        if path.is_symlink() and not self.path.exists():
+            # A file is never created through a link.
+            self._create_command = f"workflows-mcp db upgrade --database-url {shlex.quote(str(self.path))}"
         self._settings = settings
         self._report = report
-        self._wal = Path(f"{path}-wal")
+        self._wal = Path(f"{self.path}-wal")
 
     def examine(self, look: Look, *, deep: bool) -> None:
         """Look at everything. See `Dialect.examine`."""

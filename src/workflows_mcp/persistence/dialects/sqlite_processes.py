@@ -46,7 +46,7 @@ def users_of(path: Path) -> list[User] | None:
 
 
 def _openers(path: Path) -> list[int]:
-    wanted = str(path.resolve())
+    wanted = os.path.realpath(path)
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdecimal() or int(folder.name) == os.getpid():
