@@ -83,6 +83,6 @@ def _write_lock_holders(shared: Path) -> set[int]:
 
 def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return "a process that has ended"
