@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import quote
 
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection, NullPool, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import Look
 from workflows_mcp.persistence.dialects.file_system import mount_under
+from workflows_mcp.persistence.dialects.sqlite_connecting import text_of
+from workflows_mcp.persistence.dialects.sqlite_errors import explain
+from workflows_mcp.persistence.dialects.sqlite_limits import ended_after
 from workflows_mcp.persistence.dialects.sqlite_place import look_at_disk, look_at_modes, look_for_file, shown_bytes
 from workflows_mcp.persistence.dialects.sqlite_processes import users_of
 from workflows_mcp.settings import Settings
@@ -39,8 +43,11 @@ _QUICK_CHECK_SECONDS = 5.0
 _MOST_BUSY_SECONDS = 2.0
 """How long another process' lock is waited for. In WAL mode only one that changes the whole file holds readers up."""
 
-_STEPS_BETWEEN_LOOKS = 10_000
-"""How often SQLite is asked to look at the time, in steps of its virtual machine: about each millisecond."""
+_HELD_CONNECTIONS = 2
+"""What a store opens besides its pool."""
+
+_FILES_OF_A_CONNECTION = 2
+"""The database and its -wal file; all connections of a process share one -shm file."""
 
 _HEADER_BYTES = 20
 _MAGIC = b"SQLite format 3\0"
@@ -188,10 +195,12 @@ class SQLiteHealth:
     def _look_through(self, report: Report, look: Look, *, deep: bool, query: dict[str, str]) -> None:
         begun = time.perf_counter()
         with self._connect(query) as connection:
-            connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one()
-            report.ok("answers", f"in {(time.perf_counter() - begun) * 1000:.1f} ms, opening it included")
-            self._look_at_pages(connection, report)
-            self._quick_check(connection, report, deep=deep)
+            driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+            with ended_after(driver, None if deep else self._settings.deadline_seconds):
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one()
+                report.ok("answers", f"in {(time.perf_counter() - begun) * 1000:.1f} ms, opening it included")
+                self._look_at_pages(connection, report)
+            self._quick_check(driver, report, deep=deep)
             look(connection, report)
 
     @contextmanager
@@ -204,6 +213,12 @@ class SQLiteHealth:
             poolclass=NullPool,
             connect_args={"timeout": min(self._settings.deadline_seconds, _MOST_BUSY_SECONDS)},
         )
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: DBAPIConnection, _entry: object) -> None:
+            # Text that is no UTF-8 is damage of its row alone, as it is to a store.
+            cast("sqlite3.Connection", connection).text_factory = text_of
+
         with engine.connect() as connection:
             # A schema that somebody tampered with must not run functions.
             connection.exec_driver_sql("PRAGMA trusted_schema = OFF")
@@ -222,22 +237,24 @@ class SQLiteHealth:
         else:
             report.ok("size", found)
 
-    def _quick_check(self, connection: Connection, report: Report, *, deep: bool) -> None:
+    def _quick_check(self, driver: sqlite3.Connection, report: Report, *, deep: bool) -> None:
         """Have SQLite read every page, within a time."""
-        driver = cast("sqlite3.Connection", connection.connection.driver_connection)
-        end = time.monotonic() + (float("inf") if deep else _QUICK_CHECK_SECONDS)
-        driver.set_progress_handler(lambda: time.monotonic() >= end, _STEPS_BETWEEN_LOOKS)
         try:
-            found = [str(row[0]) for row in driver.execute("PRAGMA quick_check(3)")]
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            with ended_after(driver, None if deep else _QUICK_CHECK_SECONDS):
+                found = [str(row[0]) for row in driver.execute("PRAGMA quick_check(3)")]
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            failure = explain(error, "the file")
+            if failure is None:
                 raise
-            report.notice(
-                "integrity", f"not known: the file takes longer than {_QUICK_CHECK_SECONDS:g} s to read", "add --deep"
-            )
+            if failure.is_late:
+                report.notice(
+                    "integrity",
+                    f"not known: the file takes longer than {_QUICK_CHECK_SECONDS:g} s to read",
+                    "add --deep",
+                )
+            else:
+                report.error("integrity", failure.error)
             return
-        finally:
-            driver.set_progress_handler(None, 0)
         if found == ["ok"]:
             report.ok("integrity", "SQLite's quick_check finds nothing wrong")
         else:
