@@ -362,6 +362,18 @@ async def test_text_that_is_no_utf8_is_damage_of_its_row_alone(path: Path) -> No
     assert len(found["payloads"].found) < 200
 
 
+async def test_the_connections_of_a_store_are_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many for a process, or so few that they wait for one another: there is something to know."""
+    monkeypatch.setattr(sqlite_health, "_most_open_files", lambda: 256)
+    found = await examined(str(path))
+    assert found["connections"].verdict is Verdict.OK
+    assert "opens up to 12 " in found["connections"].found
+    for size in (1, 500):
+        found = await examined(str(path), pool_size=size)
+        assert problems(found) == set()
+        assert found["connections"].verdict is Verdict.NOTICE
+
+
 async def test_a_process_with_a_name_that_is_no_text_is_named_all_the_same(path: Path) -> None:
     """Any bytes can be the name of one."""
     with using(path, begun_by="open('/proc/self/comm', 'wb').write(bytes([255, 254]))") as pid:

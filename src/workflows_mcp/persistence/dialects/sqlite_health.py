@@ -120,6 +120,7 @@ class SQLiteHealth:
         look_at_modes(self.path, self._report)
         is_wal = None if header is None else header[-1] == _WAL_VERSION
         self._look_at_durability(is_wal=is_wal)
+        self._look_at_connections()
         self._look_inside(look, may_be_wal=is_wal is not False, deep=deep)
         self._look_at_wal()
         self._look_at_users()
@@ -159,6 +160,22 @@ class SQLiteHealth:
             )
         else:
             self._report.ok("synchronous", f"{level}: what is acknowledged outlives a power cut")
+
+    def _look_at_connections(self) -> None:
+        """Whether a store can open what its settings allow it."""
+        wanted = self._settings.pool_size + _HELD_CONNECTIONS
+        files = wanted * _FILES_OF_A_CONNECTION + 1
+        most = _most_open_files()
+        found = (
+            f"a store opens up to {wanted:,} (WORKFLOWS_POOL_SIZE and {_HELD_CONNECTIONS}), with {files:,} open files"
+            + ("" if most is None else f"; a process may have {most:,}")
+        )
+        if most is not None and files > most:
+            self._report.notice("connections", found, "lower WORKFLOWS_POOL_SIZE, or raise the limit: ulimit -n")
+        elif self._settings.pool_size == 1:
+            self._report.notice("connections", found, "raise WORKFLOWS_POOL_SIZE: one long query holds up the others")
+        else:
+            self._report.ok("connections", found)
 
     def _read_header(self) -> bytes | None:
         """The file's first bytes, read by another process: see above; None when it could not."""
@@ -291,3 +308,13 @@ class SQLiteHealth:
             )
         else:
             self._report.ok("used by", found)
+
+
+def _most_open_files() -> int | None:
+    """How many files this process may have open; None: any number, or nobody tells."""
+    try:
+        import resource  # some systems have none
+    except ImportError:
+        return None
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if most == resource.RLIM_INFINITY else most
