@@ -97,7 +97,7 @@ class SQLiteHealth:
         # The folder in the user's data directory, that command creates too.
         self._has_default_path = settings.uses_default_path and path == settings.default_path
         self._create_command = "workflows-mcp db upgrade" if self._has_default_path else create_command
-        if path.is_symlink() and not self.path.exists():
+        if os.path.islink(path) and not os.path.exists(self.path):  # noqa: PTH110, PTH114 - in a folder that is closed to us, pathlib raises an error
             # A file is never created through a link.
             self._create_command = f"workflows-mcp db upgrade --database-url {shlex.quote(str(self.path))}"
         self._settings = settings
