@@ -1,9 +1,18 @@
 """`doctor`: a report on the database for people and for programs, and an exit code for scripts."""
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from tests.cli.conftest import CLI, PASSWORD
 from tests.migrations import raw
+from tests.persistence.examined import lead_in_circles
 from workflows_mcp import WorkflowResult
 
 
@@ -74,6 +83,24 @@ async def test_a_damaged_checkpoint_is_named(cli: CLI, waiting: WorkflowResult) 
     assert done.code == 1
     assert repr(waiting.checkpoint_id) in done.out
     assert "workflows-mcp checkpoints show ID" in done.out
+
+
+def test_ctrl_c_ends_an_examination_that_would_take_years(tmp_path: Path, sqlite_template: Path) -> None:
+    """The query that runs is not waited for."""
+    path = Path(shutil.copy(sqlite_template, tmp_path / "runs.db"))
+    lead_in_circles(path)
+    command = [sys.executable, "-m", "workflows_mcp", "doctor", "--deep", "--database-url", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as doctor:
+        while all(os.path.realpath(one) != str(path) for one in Path(f"/proc/{doctor.pid}/fd").iterdir()):
+            time.sleep(0.05)
+        time.sleep(1)
+        assert doctor.poll() is None
+        doctor.send_signal(signal.SIGINT)
+        try:
+            _, err = doctor.communicate(timeout=10)
+        finally:
+            doctor.kill()
+    assert (doctor.returncode, err) == (130, b"interrupted\n")
 
 
 def test_a_setting_that_is_wrong_is_an_error(cli: CLI) -> None:

@@ -215,6 +215,7 @@ class _Trial:
     async def command_lines(self, shown: int) -> None:
         """Commands show what there is, or end with one line that says why they cannot."""
         commands = [["checkpoints", "list", "--limit", "500"], ["runs", "list", "--json", "--limit", "500"]]
+        commands += [["doctor"], ["doctor", "--deep", "--json"]]
         if shown > 1:
             commands += [["checkpoints", "list", "--json", "--limit", "500"], ["runs", "list", "--limit", "500"]]
             commands += [["runs", "show", "'; DROP TABLE checkpoints; --"], ["db", "current"]]
@@ -237,10 +238,11 @@ class _Trial:
         )  # fmt: skip
         out, err = (stream.decode() for stream in await process.communicate())
         what = " ".join(words)[:80]
-        row = self._by_id.get(words[-1]) if words[1] == "show" else None
+        row = self._by_id.get(words[-1]) if words[1:2] == ["show"] else None
         fails = row is not None and words[0] == "checkpoints" and not (row.loads and row.can_be_shown)
         self._require(
-            process.returncode == (1 if fails else 0), f"{what}: exit code {process.returncode}: {err[-200:]}"
+            process.returncode == (1 if fails or words[0] == "doctor" else 0),
+            f"{what}: exit code {process.returncode}: {err[-200:]}",
         )
         if fails:
             self.typed += 1
@@ -248,8 +250,15 @@ class _Trial:
             self._require(is_clear and not out, f"{what}: {err[:200]!r}")
         self._require("Traceback" not in err and "a bug" not in err, f"{what}: {err[-300:]}")
         self._require(not {"\x1b", "\x07"} & set(err), f"{what}: control characters reach the terminal")
-        if "--json" in words and not fails:
-            json.loads(out)
+        found = json.loads(out) if "--json" in words and not fails else None
+        if words[0] == "doctor" and found is not None:
+            problems = {one["check"]: one["found"] for one in found if one["verdict"] == "problem"}
+            damaged = sum(not row.loads for row in self._rows)
+            told = problems.get("payloads", "nothing")
+            self._require(
+                problems.keys() <= {"payloads", "integrity"} and f" {damaged} cannot be read" in told,
+                f"{what}: {damaged} cannot be read: {problems!r:.200}",
+            )
 
     async def retain(self, store: SQLAlchemyCheckpointStore) -> None:
         """Retention takes what it should of the good ones, and comes to an end."""

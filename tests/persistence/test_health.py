@@ -3,11 +3,14 @@
 import asyncio
 
 import pytest
+from sqlalchemy import Connection
 
 from tests.conftest import OpenStore
 from tests.migrations import raw
 from tests.persistence.examined import examined, problems
 from workflows_mcp import CheckpointStatus, SQLAlchemyCheckpointStore, upgrade_schema
+from workflows_mcp.persistence import health
+from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.health import Verdict, examine
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.testing import make_state
@@ -100,6 +103,22 @@ async def test_runs_without_a_process_are_counted(open_store: OpenStore, databas
     assert found["runs"].verdict is Verdict.NOTICE
     assert found["runs"].found.startswith("1 run is without a process")
     assert "recover" in found["runs"].advice
+
+
+async def test_a_question_that_takes_too_long_is_no_problem(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say the number of all checkpoints, which a large table takes long to tell; the others are asked all the same."""
+    endless = "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n"
+
+    def count(connection: Connection, _report: Report) -> None:
+        connection.exec_driver_sql("SELECT pg_sleep(60)" if raw.is_postgres(database_url) else endless)
+
+    monkeypatch.setattr(health, "_count", count)
+    found = await examined(database_url, deadline_seconds=1.5)
+    assert problems(found) == set()
+    assert found["checkpoints"].verdict is Verdict.NOTICE
+    assert found["checkpoints"].found == "not known: it takes longer than 1.5 s"
+    assert found["runs"].verdict is Verdict.OK
+    assert found["payloads"].verdict is Verdict.OK
 
 
 async def test_settings_that_keep_less_than_the_defaults_are_told(database_url: str) -> None:

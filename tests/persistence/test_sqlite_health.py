@@ -19,10 +19,10 @@ from sqlalchemy import Connection
 
 from tests.conftest import OpenStore
 from tests.migrations import raw
-from tests.persistence.examined import examined, problems, signs
+from tests.persistence.examined import examined, lead_in_circles, problems, signs
 from workflows_mcp import SQLAlchemyCheckpointStore
 from workflows_mcp.persistence.checks import Report
-from workflows_mcp.persistence.dialects import file_system, sqlite_health
+from workflows_mcp.persistence.dialects import file_system, sqlite_health, sqlite_limits
 from workflows_mcp.persistence.dialects.file_system import mount_of, read_mounts
 from workflows_mcp.persistence.health import Verdict
 from workflows_mcp.settings import Settings
@@ -57,9 +57,16 @@ def path(tmp_path: Path, sqlite_template: Path) -> Path:
 
 
 @contextmanager
-def using(path: Path, *statements: str) -> Iterator[int]:
-    """While another process, of this id, has the file open: in a transaction, in which it ran some statements."""
+def using(path: Path, *statements: str, begun_by: str = "") -> Iterator[int]:
+    """While another process, of this id, has the file open: in a transaction, in which it ran some statements.
+
+    Args:
+        path: The file.
+        statements: What it runs.
+        begun_by: Python code that it runs before.
+    """
     code = (
+        f"{begun_by}\n"
         "import sqlite3, sys; file = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
         "for one in sys.argv[2:]: file.execute(one)\n"
         "print(1, flush=True); sys.stdin.read()"
@@ -268,12 +275,110 @@ async def test_a_weaker_synchronous_level_comes_with_its_price(path: Path) -> No
     assert "296 of 600" in found["synchronous"].found
 
 
-async def test_a_check_that_takes_too_long_says_so(store_with_rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_check_that_takes_too_long_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no problem, and --deep waits for it."""
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("CREATE TABLE much (a)")
+        file.executemany("INSERT INTO much VALUES (zeroblob(4000))", [()] * 8_000)
+        file.commit()
     monkeypatch.setattr(sqlite_health, "_QUICK_CHECK_SECONDS", 0.0)
-    monkeypatch.setattr(sqlite_health, "_STEPS_BETWEEN_LOOKS", 10)
-    assert (await examined(str(store_with_rows)))["integrity"].verdict is Verdict.NOTICE
-    assert (await examined(str(store_with_rows), deep=True))["integrity"].verdict is Verdict.OK
+    monkeypatch.setattr(sqlite_limits, "_SECONDS_BETWEEN_INTERRUPTS", 0.001)
+    found = await examined(str(path))
+    assert problems(found) == set()
+    assert found["integrity"].verdict is Verdict.NOTICE
+    assert (await examined(str(path), deep=True))["integrity"].verdict is Verdict.OK
+
+
+async def test_a_file_in_which_a_query_walks_in_circles_is_a_finding_in_time(path: Path) -> None:
+    """A count would take years, and is one step to SQLite. All else is looked at."""
+    lead_in_circles(path)
+    begun = time.perf_counter()
+    found = await examined(str(path), deadline_seconds=1)
+    assert time.perf_counter() - begun < 15
+    assert "integrity" in problems(found)
+    assert found["checkpoints"].verdict is Verdict.NOTICE
+    assert found["checkpoints"].found == "not known: it takes longer than 1 s"
+    assert "payloads" in found
+    assert "used by" in found
+
+
+def test_a_limit_ends_what_begins_after_it_too(path: Path) -> None:
+    """And nothing when it was left."""
+    endless = "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n"
+    with closing(sqlite3.connect(path)) as file:
+        with sqlite_limits.ended_after(file, 0.1):
+            time.sleep(0.2)
+            for _ in range(3):
+                with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+                    file.execute(endless)
+        assert file.execute("SELECT count(*) FROM checkpoints").fetchall() == [(0,)]
+
+
+async def test_a_file_is_read_whole_by_a_link_to_it(path: Path) -> None:
+    """The files beside it are named after it, and not after the link."""
+    link = path.parent.parent / "link.db"
+    link.symlink_to(path)
+    async with SQLAlchemyCheckpointStore(str(link)) as store:
+        for number in range(3):
+            await store.save_checkpoint(make_state(f"{number}"))
+        with using(path) as pid:
+            found = await examined(str(link))
+    assert problems(found) == set()
+    assert found["checkpoints"].found.startswith("3,")
+    assert "KiB" in found["-wal file"].found
+    assert f"({pid})" in found["used by"].found
+    assert str(link) in found["database"].found
+
+
+async def test_a_link_that_leads_nowhere_is_a_finding(path: Path) -> None:
+    """What would create the file is told by its own name: none is created through a link."""
+    link = path.parent / "link.db"
+    link.symlink_to("missing.db")
+    found = await examined(str(link))
+    assert problems(found) == {"file"}
+    assert found["file"].advice == f"create it: workflows-mcp db upgrade --database-url {path.parent / 'missing.db'}"
+    link.unlink()
+    link.symlink_to("link.db")
+    found = await examined(str(link))
+    assert problems(found) == {"file"}
+    assert "cannot be looked at" in found["file"].found
+
+
+async def test_text_that_is_no_utf8_is_damage_of_its_row_alone(path: Path) -> None:
+    """All rows are looked at, over several pages; those that cannot be loaded are named."""
+    states = (make_state(f"{number:04}", created_at=float(number)) for number in range(1_100))
+    async with SQLAlchemyCheckpointStore(str(path)) as store:
+        await asyncio.gather(*map(store.save_checkpoint, states))
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("UPDATE checkpoints SET checkpoint_id = CAST(x'6180' AS TEXT) WHERE checkpoint_id = '0099'")
+        file.execute("UPDATE checkpoints SET checkpoint_id = x'6263' WHERE checkpoint_id = '0600'")
+        file.execute("UPDATE checkpoints SET run_id = CAST(x'ff' AS TEXT) WHERE checkpoint_id = '1099'")
+        file.execute("UPDATE checkpoints SET checkpoint_id = printf('%.*c', 5000, 'i') WHERE checkpoint_id = '0001'")
+        file.commit()
+    assert problems(await examined(str(path))) == set()
+    found = await examined(str(path), deep=True)
+    assert problems(found) == {"payloads"}
+    assert found["payloads"].found.startswith("of all 1,100, 3 cannot be read: b'bc', 'a\\udc80', 'iii")
+    assert len(found["payloads"].found) < 200
+
+
+async def test_the_connections_of_a_store_are_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many for a process, or so few that they wait for one another: there is something to know."""
+    monkeypatch.setattr(sqlite_health, "_most_open_files", lambda: 256)
+    found = await examined(str(path))
+    assert found["connections"].verdict is Verdict.OK
+    assert "opens up to 12 " in found["connections"].found
+    for size in (1, 500):
+        found = await examined(str(path), pool_size=size)
+        assert problems(found) == set()
+        assert found["connections"].verdict is Verdict.NOTICE
+
+
+async def test_a_process_with_a_name_that_is_no_text_is_named_all_the_same(path: Path) -> None:
+    """Any bytes can be the name of one."""
+    with using(path, begun_by="open('/proc/self/comm', 'wb').write(bytes([255, 254]))") as pid:
+        found = await examined(str(path))
+    assert f"({pid})" in found["used by"].found
 
 
 @pytest.mark.parametrize(

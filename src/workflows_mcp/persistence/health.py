@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from sqlalchemy import Connection, func, select, true
+from sqlalchemy import Connection, func, literal, select, true
 
+from workflows_mcp.engine.filters import CheckpointFilter, Position, position_of
 from workflows_mcp.errors import (
     CheckpointDecodeError,
     CheckpointStoreError,
@@ -18,7 +19,8 @@ from workflows_mcp.errors import (
 from workflows_mcp.persistence import lease_statements, statements
 from workflows_mcp.persistence.checks import Check, Report, Verdict
 from workflows_mcp.persistence.codec import decode_payload
-from workflows_mcp.persistence.dialects import Dialect, dialect_for
+from workflows_mcp.persistence.dialects import Dialect, Failure, dialect_for
+from workflows_mcp.persistence.rows import metadata_of
 from workflows_mcp.persistence.schema import HEAD, check_schema, find_differences
 from workflows_mcp.settings import Settings, load_settings
 
@@ -32,6 +34,9 @@ _PAGE = 500
 
 _MOST_NAMED = 20
 """The most damaged checkpoints that are named."""
+
+_LONGEST_NAME = 100
+"""How much of an id is shown. Most are far shorter, and one that no store has written may be endless."""
 
 _SHORT_LEASE_SECONDS = 5.0
 
@@ -59,49 +64,69 @@ async def examine(url: str, settings: Settings | None = None, *, deep: bool = Fa
         report.error("database", error)
         return report.checks
     report.ok("database", dialect.description)
-    look = partial(_look, dialect=dialect, deep=deep)
+    look = partial(_look, dialect=dialect, seconds=settings.deadline_seconds, deep=deep)
     try:
         await dialect.examine(settings, report, look, deep=deep)
-    except Exception as error:
-        failure = error if isinstance(error, CheckpointStoreError) else _explain(dialect, error)
-        if failure is None:
-            raise
-        report.error("answers", failure)
+    except Exception as error:  # noqa: BLE001 - a bug is raised again
+        report.error("answers", _explain(dialect, error).error)
     _look_at_settings(settings, report)
     return report.checks
 
 
-def _explain(dialect: Dialect, error: Exception) -> CheckpointStoreError | None:
-    failure = dialect.explain(error)
-    return None if failure is None else failure.error
+def _explain(dialect: Dialect, error: Exception) -> Failure:
+    """What an error means. Raises it again when it is none of the database's."""
+    failure = Failure(error) if isinstance(error, CheckpointStoreError) else dialect.explain(error)
+    if failure is None:
+        raise error
+    return failure
 
 
-def _look(connection: Connection, report: Report, *, dialect: Dialect, deep: bool) -> None:
+def _look(connection: Connection, report: Report, *, dialect: Dialect, seconds: float, deep: bool) -> None:
     """Look at what is the same in every database. What cannot be read is a finding too, and the rest goes on."""
     steps: dict[str, Callable[[], None]] = {
         "table": lambda: _look_at_table(connection, report),
+        "checkpoints": lambda: _count(connection, report),
         "runs": lambda: _look_at_runs(connection, report),
-        "payloads": lambda: _look_at_payloads(connection, report, deep=deep),
+        # Half of the time that there is, so that none is taken for late which is but the last of many.
+        "payloads": lambda: _look_at_payloads(
+            connection, report, None if deep else min(_SAMPLE_SECONDS, seconds / 2), deep=deep
+        ),
     }
+    most = None if deep else seconds
     try:
-        check_schema(connection, dialect)
-    except Exception as error:
-        failure = error if isinstance(error, CheckpointStoreError) else _explain(dialect, error)
-        if failure is None:
-            raise
-        report.error("revision", failure)
+        with dialect.limited(connection, most):
+            check_schema(connection, dialect)
+    except Exception as error:  # noqa: BLE001 - a bug is raised again
+        report.error("revision", _explain(dialect, error).error)
         return
     report.ok("revision", f"{HEAD}, the newest")
     for name, step in steps.items():
         try:
-            step()
-        except Exception as error:
+            with dialect.limited(connection, most):
+                step()
+        except Exception as error:  # noqa: BLE001 - a bug is raised again
             failure = _explain(dialect, error)
-            if failure is None:
-                raise
-            report.error(name, failure)
-            if isinstance(failure, StoreUnavailableError):
+            if failure.is_late and _answers(connection, dialect):
+                report.notice(
+                    name,
+                    f"not known: it takes longer than {seconds:g} s",
+                    "raise WORKFLOWS_DEADLINE_SECONDS, if it is to be waited for",
+                )
+                continue
+            report.error(name, failure.error)
+            if isinstance(failure.error, StoreUnavailableError):
                 return  # each further question would be waited for as long
+
+
+def _answers(connection: Connection, dialect: Dialect) -> bool:
+    """Whether it was the question that took so long: a server that is frozen does not answer the shortest one."""
+    try:
+        connection.rollback()  # a connection that was given up with its query is made anew after that
+        connection.scalar(select(literal(1)))
+    except Exception as error:  # noqa: BLE001 - a bug is raised again
+        _explain(dialect, error)
+        return False
+    return True
 
 
 def _look_at_table(connection: Connection, report: Report) -> None:
@@ -116,10 +141,13 @@ def _look_at_table(connection: Connection, report: Report) -> None:
         report.ok("table", "as the revisions make it")
 
 
-def _look_at_runs(connection: Connection, report: Report) -> None:
+def _count(connection: Connection, report: Report) -> None:
     total = connection.scalar(select(func.count()).select_from(statements.TABLE)) or 0
     waiting = connection.scalar(select(func.count()).where(_C.is_paused == true())) or 0
     report.ok("checkpoints", f"{total:,}, of which {waiting:,} wait for an answer")
+
+
+def _look_at_runs(connection: Connection, report: Report) -> None:
     abandoned = len(connection.execute(lease_statements.abandoned(None).statement).all())
     if abandoned:
         report.notice(
@@ -131,10 +159,10 @@ def _look_at_runs(connection: Connection, report: Report) -> None:
         report.ok("runs", "none was left behind by its process")
 
 
-def _look_at_payloads(connection: Connection, report: Report, *, deep: bool) -> None:
+def _look_at_payloads(connection: Connection, report: Report, seconds: float | None, *, deep: bool) -> None:
     """Load checkpoints, one at a time, as any reader would."""
-    end = float("inf") if deep else time.monotonic() + _SAMPLE_SECONDS
-    damaged: list[str] = []
+    end = float("inf") if seconds is None else time.monotonic() + seconds
+    damaged: list[object] = []
     read = 0
     for checkpoint_id in _ids(connection, None if deep else _SAMPLE):
         read += 1
@@ -143,7 +171,7 @@ def _look_at_payloads(connection: Connection, report: Report, *, deep: bool) -> 
             break
     what = f"all {read:,}" if deep else f"the newest {read:,}"
     if damaged:
-        named = ", ".join(map(repr, damaged[:_MOST_NAMED]))
+        named = ", ".join(map(_named, damaged[:_MOST_NAMED]))
         more = f" and {len(damaged) - _MOST_NAMED:,} more" if len(damaged) > _MOST_NAMED else ""
         report.problem(
             "payloads",
@@ -154,6 +182,12 @@ def _look_at_payloads(connection: Connection, report: Report, *, deep: bool) -> 
         report.ok("payloads", f"{what} can be read" + ("" if deep else "; --deep reads them all"))
 
 
+def _named(checkpoint_id: object) -> str:
+    """An id as it is shown; one that no store has written may be of any type and length."""
+    shown = repr(checkpoint_id)
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}…"
+
+
 def _is_damaged(connection: Connection, checkpoint_id: str) -> bool:
     query = statements.payload(checkpoint_id)
     try:
@@ -162,25 +196,23 @@ def _is_damaged(connection: Connection, checkpoint_id: str) -> bool:
             return False
         found, workflow_name, created_at, encoding, payload = row
         decode_payload(encoding, payload, checkpoint_id=found, workflow_name=workflow_name, created_at=created_at)
-    except (CheckpointDecodeError, TypeError, ValueError):  # a column may hold another type than it should
+    except (CheckpointDecodeError, TypeError, ValueError):  # a column, the id too, may hold what it should not
         return True
     return False
 
 
 def _ids(connection: Connection, limit: int | None) -> Iterator[str]:
     """Ids of checkpoints, the newest first; page by page, since all of them may be too many to hold."""
-    page = select(_C.created_at, _C.checkpoint_id).order_by(_C.created_at.desc(), _C.checkpoint_id.desc())
-    place: tuple[float, str] | None = None
+    last: Position | None = None
+    size = limit or _PAGE
     while True:
-        wanted = page if place is None else page.where(statements.its_place < statements.place("before"))
-        values = statements.place_values("before", place)
-        rows = connection.execute(wanted.limit(limit or _PAGE), values).all()
-        for _, checkpoint_id in rows:
-            yield checkpoint_id
-        if limit is not None or len(rows) < _PAGE:
+        query = statements.listing(CheckpointFilter(), limit=size, before=last)
+        page = [metadata_of(row) for row in connection.execute(query.statement, query.values).all()]
+        for metadata in page:
+            yield metadata.checkpoint_id
+        if limit is not None or len(page) < size:
             return
-        created_at, checkpoint_id = rows[-1]
-        place = (created_at, checkpoint_id)
+        last = position_of(page[-1])
 
 
 def _look_at_settings(settings: Settings, report: Report) -> None:

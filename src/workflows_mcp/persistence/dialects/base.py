@@ -100,11 +100,13 @@ class Failure:
         error: What the caller gets.
         retriable: Whether the same call may succeed shortly, on a fresh connection.
         most_repeats: After how many failures like this one it will not; None: only the deadline ends it.
+        is_late: Whether an answer did not come in the time that it was waited for. The database may be fine.
     """
 
     error: CheckpointStoreError
     retriable: bool = False
     most_repeats: int | None = None
+    is_late: bool = False
 
 
 class HeldConnection(ABC):
@@ -257,6 +259,15 @@ class Dialect(ABC):
         Raises:
             Exception: The driver's own, to be explained; nothing more can be found out.
         """
+
+    def limited(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:  # noqa: ARG002 - for drivers that know no limit
+        """End the queries of an examination when they take too long, where the driver does not do so by itself.
+
+        Args:
+            connection: What `look` was called with.
+            seconds: How long all queries within may take together; None: as long as they like.
+        """
+        return nullcontext()
 
     def start_up_notices(self) -> Iterable[tuple[int, str]]:
         """What to log when a store first uses the database: a level of `logging`, and a text."""

@@ -1,5 +1,6 @@
 """Which file system a file lies on, and whether several machines may share it."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def mount_of(path: Path, mounts: str) -> Mount | None:
     Returns:
         None when the text names none.
     """
-    resolved = Path(path).resolve()
+    resolved = Path(os.path.realpath(path))  # to which links that lead to one another are no error
     found: Mount | None = None
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")

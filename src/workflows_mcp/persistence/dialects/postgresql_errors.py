@@ -18,6 +18,9 @@ __all__ = ["explain", "root_of"]
 _TAKEN_BACK = "22012"
 """The division by zero with which a fenced save takes itself back; see `postgresql_saving.py`."""
 
+_ENDED = "57014"
+"""A statement that took longer than `statement_timeout`, or that somebody cancelled."""
+
 _REPEATS_TAKEN_BACK = 2
 """Who was too late to see what somebody else saved or deleted sees it the next time. What a trigger drops, it drops
 again."""
@@ -39,7 +42,7 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
     ("53300", StoreUnavailableError, "takes no more connections; try again, or lower WORKFLOWS_POOL_SIZE"),
     ("53", StoreUnavailableError, "is out of resources; try again later"),
     ("55P03", StoreUnavailableError, "holds a lock for too long; try again"),
-    ("57014", StoreUnavailableError, "took too long, so the call was ended; try again"),
+    (_ENDED, StoreUnavailableError, "took too long, so the call was ended; try again"),
     ("57P", StoreUnavailableError, "is stopping or starting; try again"),
 )
 """What SQLSTATEs mean to a caller: the first one whose beginning fits."""
@@ -97,6 +100,7 @@ def _explain_silence(cause: BaseException, description: str) -> Failure | None:
         return Failure(
             StoreUnavailableError(f"{description} does not answer ({reason}); check that it runs and can be reached"),
             retriable=True,
+            is_late=isinstance(cause, TimeoutError),
         )
     if isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError):
         return Failure(StoreUnavailableError(f"the connection to {description} was lost; try again"), retriable=True)
@@ -109,5 +113,10 @@ def _explain_state(state: str, description: str, upgrade_command: str) -> Failur
             next_step = f"; run: {upgrade_command}" if kind is SchemaOutOfDateError else ""
             error = kind(f"{description} {meaning} ({state}){next_step}")
             most_repeats = _REPEATS_TAKEN_BACK if state == _TAKEN_BACK else None
-            return Failure(error, retriable=state.startswith(_RETRIABLE), most_repeats=most_repeats)
+            return Failure(
+                error,
+                retriable=state.startswith(_RETRIABLE),
+                most_repeats=most_repeats,
+                is_late=state == _ENDED,
+            )
     return Failure(CheckpointStoreError(f"{description} refused a statement ({state})"))

@@ -1,12 +1,18 @@
 """SQLite through aiosqlite and, where that counts, a thread of our own."""
 
-import asyncio
+import functools
 import json
 import logging
 import shlex
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -51,6 +57,7 @@ from workflows_mcp.persistence.dialects.sqlite_errors import explain
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
 from workflows_mcp.persistence.dialects.sqlite_health import SQLiteHealth, start_up_notices
 from workflows_mcp.persistence.dialects.sqlite_held import HeldSQLiteConnection
+from workflows_mcp.persistence.dialects.sqlite_limits import ended_after
 from workflows_mcp.persistence.dialects.sqlite_saving import (
     ASKED,
     CACHED_STATEMENTS,
@@ -63,6 +70,7 @@ from workflows_mcp.persistence.dialects.sqlite_saving import (
     save_one,
     save_one_fenced,
 )
+from workflows_mcp.persistence.dialects.thread import CallThread
 from workflows_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -284,7 +292,16 @@ class SQLiteDialect(Dialect):
     async def examine(self, settings: Settings, report: Report, look: Look, *, deep: bool) -> None:
         """See `Dialect.examine`; what is looked at is in `sqlite_health.py`."""
         health = SQLiteHealth(self._file.path, self.upgrade_command, settings, report)
-        await asyncio.to_thread(health.examine, look, deep=deep)
+        # Not one of asyncio's: it would be waited for at the end of a program that was told to stop.
+        thread = CallThread("workflows-examination")
+        try:
+            await thread.call(functools.partial(health.examine, look, deep=deep))
+        finally:
+            thread.stop()
+
+    def limited(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
+        """See `Dialect.limited`."""
+        return ended_after(cast("sqlite3.Connection", connection.connection.driver_connection), seconds)
 
     def start_up_notices(self) -> Iterable[tuple[int, str]]:
         """See `Dialect.start_up_notices`."""

@@ -12,7 +12,7 @@ from workflows_mcp.persistence.dialects.sqlite_file import SQLiteFile
 from workflows_mcp.persistence.dialects.types import VERSION_TABLE
 from workflows_mcp.settings import Settings
 
-__all__ = ["BEGIN", "OPENED", "listen"]
+__all__ = ["BEGIN", "OPENED", "listen", "text_of"]
 
 _PATIENT_WAL_SECONDS = 30.0
 """How long they try to turn a file to WAL that others have just opened, each in a thread of its own."""
@@ -58,7 +58,7 @@ def listen(engine: Engine, file: SQLiteFile, settings: Settings, *, patient: boo
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         # Somebody's text may be no UTF-8, which would make every listing fail that it is in.
-        getattr(connection, "driver_connection", connection).text_factory = _text_of
+        getattr(connection, "driver_connection", connection).text_factory = text_of
         cursor = connection.cursor()
         try:
             if patient:
@@ -105,6 +105,6 @@ def _turn_to_wal(cursor: DBAPICursor, description: str, seconds: float) -> None:
             return
 
 
-def _text_of(raw: bytes) -> str:
+def text_of(raw: bytes) -> str:
     """Text of a file; bytes that are no UTF-8 become lone surrogates, from which they can be told again."""
     return raw.decode("utf-8", "surrogateescape")

@@ -68,4 +68,5 @@ def explain(error: Exception, description: str) -> Failure | None:
     code = extended if extended in _MEANINGS else extended & 0xFF
     name = getattr(cause, "sqlite_errorname", type(cause).__name__)
     kind, meaning = _MEANINGS.get(code, (CheckpointStoreError, "refused a statement"))
-    return Failure(kind(f"{description} {meaning} ({name})"), retriable=code in _RETRIABLE)
+    told = kind(f"{description} {meaning} ({name})")
+    return Failure(told, retriable=code in _RETRIABLE, is_late=code == sqlite3.SQLITE_INTERRUPT)

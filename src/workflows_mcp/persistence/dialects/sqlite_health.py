@@ -5,6 +5,8 @@ whatever connection, as POSIX has it.
 """
 
 import logging
+import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -15,12 +17,16 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import quote
 
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection, NullPool, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import Look
 from workflows_mcp.persistence.dialects.file_system import mount_under
+from workflows_mcp.persistence.dialects.sqlite_connecting import text_of
+from workflows_mcp.persistence.dialects.sqlite_errors import explain
+from workflows_mcp.persistence.dialects.sqlite_limits import ended_after
 from workflows_mcp.persistence.dialects.sqlite_place import look_at_disk, look_at_modes, look_for_file, shown_bytes
 from workflows_mcp.persistence.dialects.sqlite_processes import users_of
 from workflows_mcp.settings import Settings
@@ -37,8 +43,11 @@ _QUICK_CHECK_SECONDS = 5.0
 _MOST_BUSY_SECONDS = 2.0
 """How long another process' lock is waited for. In WAL mode only one that changes the whole file holds readers up."""
 
-_STEPS_BETWEEN_LOOKS = 10_000
-"""How often SQLite is asked to look at the time, in steps of its virtual machine: about each millisecond."""
+_HELD_CONNECTIONS = 2
+"""What a store opens besides its pool."""
+
+_FILES_OF_A_CONNECTION = 2
+"""The database and its -wal file; all connections of a process share one -shm file."""
 
 _HEADER_BYTES = 20
 _MAGIC = b"SQLite format 3\0"
@@ -76,20 +85,24 @@ class SQLiteHealth:
     """Examines one file. To be called in a thread: it waits for the disk.
 
     Args:
-        path: Where it is, or should be.
+        path: Where it is, or should be; a symbolic link is followed, as SQLite does.
         create_command: What creates its schema.
         settings: What it would be used with.
         report: Where to tell.
     """
 
     def __init__(self, path: Path, create_command: str, settings: Settings, report: Report) -> None:
-        self.path = path
+        # SQLite names the files beside it after the file itself, not after a link to it.
+        self.path = Path(os.path.realpath(path))
         # The folder in the user's data directory, that command creates too.
         self._has_default_path = settings.uses_default_path and path == settings.default_path
         self._create_command = "workflows-mcp db upgrade" if self._has_default_path else create_command
+        if os.path.islink(path) and not os.path.exists(self.path):  # noqa: PTH110, PTH114 - in a folder that is closed to us, pathlib raises an error
+            # A file is never created through a link.
+            self._create_command = f"workflows-mcp db upgrade --database-url {shlex.quote(str(self.path))}"
         self._settings = settings
         self._report = report
-        self._wal = Path(f"{path}-wal")
+        self._wal = Path(f"{self.path}-wal")
 
     def examine(self, look: Look, *, deep: bool) -> None:
         """Look at everything. See `Dialect.examine`."""
@@ -107,6 +120,7 @@ class SQLiteHealth:
         look_at_modes(self.path, self._report)
         is_wal = None if header is None else header[-1] == _WAL_VERSION
         self._look_at_durability(is_wal=is_wal)
+        self._look_at_connections()
         self._look_inside(look, may_be_wal=is_wal is not False, deep=deep)
         self._look_at_wal()
         self._look_at_users()
@@ -147,6 +161,22 @@ class SQLiteHealth:
         else:
             self._report.ok("synchronous", f"{level}: what is acknowledged outlives a power cut")
 
+    def _look_at_connections(self) -> None:
+        """Whether a store can open what its settings allow it."""
+        wanted = self._settings.pool_size + _HELD_CONNECTIONS
+        files = wanted * _FILES_OF_A_CONNECTION + 1
+        most = _most_open_files()
+        found = (
+            f"a store opens up to {wanted:,} (WORKFLOWS_POOL_SIZE and {_HELD_CONNECTIONS}), with {files:,} open files"
+            + ("" if most is None else f"; a process may have {most:,}")
+        )
+        if most is not None and files > most:
+            self._report.notice("connections", found, "lower WORKFLOWS_POOL_SIZE, or raise the limit: ulimit -n")
+        elif self._settings.pool_size == 1:
+            self._report.notice("connections", found, "raise WORKFLOWS_POOL_SIZE: one long query holds up the others")
+        else:
+            self._report.ok("connections", found)
+
     def _read_header(self) -> bytes | None:
         """The file's first bytes, read by another process: see above; None when it could not."""
         command = ["dd", f"if={self.path}", f"bs={_HEADER_BYTES}", "count=1"]
@@ -182,10 +212,12 @@ class SQLiteHealth:
     def _look_through(self, report: Report, look: Look, *, deep: bool, query: dict[str, str]) -> None:
         begun = time.perf_counter()
         with self._connect(query) as connection:
-            connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one()
-            report.ok("answers", f"in {(time.perf_counter() - begun) * 1000:.1f} ms, opening it included")
-            self._look_at_pages(connection, report)
-            self._quick_check(connection, report, deep=deep)
+            driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+            with ended_after(driver, None if deep else self._settings.deadline_seconds):
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one()
+                report.ok("answers", f"in {(time.perf_counter() - begun) * 1000:.1f} ms, opening it included")
+                self._look_at_pages(connection, report)
+            self._quick_check(driver, report, deep=deep)
             look(connection, report)
 
     @contextmanager
@@ -198,6 +230,12 @@ class SQLiteHealth:
             poolclass=NullPool,
             connect_args={"timeout": min(self._settings.deadline_seconds, _MOST_BUSY_SECONDS)},
         )
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: DBAPIConnection, _entry: object) -> None:
+            # Text that is no UTF-8 is damage of its row alone, as it is to a store.
+            cast("sqlite3.Connection", connection).text_factory = text_of
+
         with engine.connect() as connection:
             # A schema that somebody tampered with must not run functions.
             connection.exec_driver_sql("PRAGMA trusted_schema = OFF")
@@ -216,22 +254,24 @@ class SQLiteHealth:
         else:
             report.ok("size", found)
 
-    def _quick_check(self, connection: Connection, report: Report, *, deep: bool) -> None:
+    def _quick_check(self, driver: sqlite3.Connection, report: Report, *, deep: bool) -> None:
         """Have SQLite read every page, within a time."""
-        driver = cast("sqlite3.Connection", connection.connection.driver_connection)
-        end = time.monotonic() + (float("inf") if deep else _QUICK_CHECK_SECONDS)
-        driver.set_progress_handler(lambda: time.monotonic() >= end, _STEPS_BETWEEN_LOOKS)
         try:
-            found = [str(row[0]) for row in driver.execute("PRAGMA quick_check(3)")]
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            with ended_after(driver, None if deep else _QUICK_CHECK_SECONDS):
+                found = [str(row[0]) for row in driver.execute("PRAGMA quick_check(3)")]
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            failure = explain(error, "the file")
+            if failure is None:
                 raise
-            report.notice(
-                "integrity", f"not known: the file takes longer than {_QUICK_CHECK_SECONDS:g} s to read", "add --deep"
-            )
+            if failure.is_late:
+                report.notice(
+                    "integrity",
+                    f"not known: the file takes longer than {_QUICK_CHECK_SECONDS:g} s to read",
+                    "add --deep",
+                )
+            else:
+                report.error("integrity", failure.error)
             return
-        finally:
-            driver.set_progress_handler(None, 0)
         if found == ["ok"]:
             report.ok("integrity", "SQLite's quick_check finds nothing wrong")
         else:
@@ -268,3 +308,13 @@ class SQLiteHealth:
             )
         else:
             self._report.ok("used by", found)
+
+
+def _most_open_files() -> int | None:
+    """How many files this process may have open; None: any number, or nobody tells."""
+    try:
+        import resource  # some systems have none
+    except ImportError:
+        return None
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if most == resource.RLIM_INFINITY else most

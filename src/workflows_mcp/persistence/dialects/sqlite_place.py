@@ -86,8 +86,8 @@ def look_for_file(path: Path, create_command: str, report: Report, *, has_folder
 
 def look_at_modes(path: Path, report: Report) -> None:
     """Who may read the file, those beside it, and replace it in its folder."""
-    modes: dict[Path, int] = {}
-    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+    modes = {path: stat.S_IMODE(path.stat().st_mode)}
+    for file in (Path(f"{path}-wal"), Path(f"{path}-shm")):
         with suppress(FileNotFoundError):  # those beside it go with the last process that uses it
             modes[file] = stat.S_IMODE(file.stat().st_mode)
     open_ones = [file for file, mode in modes.items() if mode & 0o077]
@@ -99,7 +99,7 @@ def look_at_modes(path: Path, report: Report) -> None:
         report.notice("mode", f"{shown}: its group may read or change what is stored", advice)
     else:
         report.ok("mode", f"{shown}: nobody but its owner reads it")
-    folder = path.resolve().parent
+    folder = path.parent
     mode = folder.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         report.problem(

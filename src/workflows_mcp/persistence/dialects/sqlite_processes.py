@@ -46,7 +46,7 @@ def users_of(path: Path) -> list[User] | None:
 
 
 def _openers(path: Path) -> list[int]:
-    wanted = str(path.resolve())
+    wanted = os.path.realpath(path)
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdecimal() or int(folder.name) == os.getpid():
@@ -83,6 +83,6 @@ def _write_lock_holders(shared: Path) -> set[int]:
 
 def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return "a process that has ended"
