@@ -54,14 +54,14 @@ class SchemaManager:
     Every change is one transaction: it is done whole or not at all, also when the process is killed.
 
     Args:
-        url: A SQLite file's path, or a `sqlite:///` or `postgresql://` URL.
+        url: A SQLite file's path, as a text or as a `Path`, or a `sqlite:///` or `postgresql://` URL.
         settings: Read from the environment when None; their URL is not used.
 
     Raises:
         StoreConfigurationError: The URL names no database that is supported.
     """
 
-    def __init__(self, url: str, *, settings: Settings | None = None) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, settings: Settings | None = None) -> None:
         self._dialect = dialect_for(url)
         self._settings = settings if settings is not None else load_settings()
 
@@ -190,11 +190,12 @@ async def connect_and_run(dialect: Dialect, settings: Settings, work: Callable[[
         await engine.dispose()
 
 
-async def upgrade_schema(url: str | None = None, *, settings: Settings | None = None) -> None:
+async def upgrade_schema(url: str | os.PathLike[str] | None = None, *, settings: Settings | None = None) -> None:
     """Bring a database to the newest schema; creates a SQLite file that is missing. Safe to call at every start.
 
     Args:
-        url: A SQLite file's path, or a `sqlite:///` or `postgresql://` URL; None: as the settings say.
+        url: A SQLite file's path, as a text or as a `Path`, or a `sqlite:///` or `postgresql://` URL; None: as the
+            settings say.
         settings: Read from the environment when None.
 
     Raises:
