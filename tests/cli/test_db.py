@@ -1,6 +1,8 @@
 """`db upgrade`, `downgrade`, `current`, `check`."""
 
+import contextlib
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -67,3 +69,14 @@ async def test_who_waits_for_a_lock_is_told_so_and_may_leave(cli: CLI, tmp_path:
     assert (interrupted.code, interrupted.out) == (128 + signal.SIGINT, "")
     assert interrupted.err == "interrupted\n"
     assert "is at revision 0002" in cli("db", "upgrade", *url).out
+
+
+def test_a_revision_cannot_move_the_cursor_of_a_terminal(cli: CLI, tmp_path: Path) -> None:
+    """It is whatever stands in the table of a database that may come from elsewhere."""
+    assert cli("db", "upgrade", "--database-url", "x.db").code == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db")) as file:
+        file.execute("UPDATE workflows_alembic_version SET version_num = ?", ("\x1b]0;9999\x07",))
+        file.commit()
+    shown = cli("db", "current", "--database-url", "x.db")
+    assert "]0;9999" in shown.out
+    assert shown.out.rstrip("\n").isprintable()

@@ -3,9 +3,11 @@
 import io
 import json
 import sys
+import time
 
 import pytest
 
+from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.page import Page, print_json
 from workflows_mcp.cli.telling import Teller
 from workflows_mcp.engine.events import RunStarted
@@ -53,3 +55,58 @@ def test_json_on_a_terminal_has_no_control_characters(monkeypatch: pytest.Monkey
     assert "\\u009b ü" in terminal.getvalue()
     assert json.loads(terminal.getvalue()) == {"a": "\x1b\x7f\x9b ü"}
     assert terminal.getvalue().replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
+def test_no_text_moves_the_cursor_of_any_terminal(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Whatever it can do. In a file or a pipe a text is as it is."""
+    monkeypatch.setenv("TERM", kind)
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        page = Page(stream)
+        for tell in (page.line, page.prose, page.markdown, page.heading):
+            tell("a\x1b]0;b\x07\x9b31m")
+    assert not any(character in terminal.getvalue() for character in "\x07\x9b")
+    assert "\x1b]" not in terminal.getvalue()
+    assert file.getvalue().count("a\x1b]0;b\x07\x9b31m\n") == 4
+
+
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
+def test_a_cell_of_megabytes_is_cut_and_costs_no_time(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Since no id or name is that long; one that is as long as can be is whole."""
+    monkeypatch.setenv("TERM", kind)
+    terminal = Terminal()
+    started = time.perf_counter()
+    Page(terminal).table(["workflow", "run"], [["w" * 3_000_000, "r" * 512]])
+    assert time.perf_counter() - started < 2
+    assert "…" in terminal.getvalue()
+    assert "r" * 512 in terminal.getvalue()
+    assert len(terminal.getvalue()) < 10_000
+
+
+@pytest.mark.parametrize(
+    "text", ["://:" * 20_000, "@" + "://:" * 20_000, "://" * 20_000 + "@", "x" * 100_000, "password" * 20_000]
+)
+def test_passwords_are_looked_for_in_no_time(text: str) -> None:
+    """Also in a text that was made to take long."""
+    started = time.perf_counter()
+    one_line(text)
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("to postgresql://u:hunter2@h/d.", "to postgresql://u:***@h/d."),
+        ("postgresql://u:hun@ter2@h/d and x@y", "postgresql://u:***@h/d and x@y"),
+        ("postgresql:/u:hunter2@h", "postgresql:/u:***@h"),
+        ("postgresql://:hunter2@h", "postgresql://:***@h"),
+        ("'postgresql://h/d?a=b&password=hunter2'", "'postgresql://h/d?a=b&password=***"),
+        ("postgresql://h:1/x;password=hunter2 is", "postgresql://h:1/x;password=*** is"),
+        ("'password=hunter2 sslpassword=hunter2 b'", "'password=*** sslpassword=*** b'"),
+        ("mail x@y, see https://z:1/a", "mail x@y, see https://z:1/a"),
+    ],
+)
+def test_a_line_shows_no_password(text: str, shown: str) -> None:
+    """Wherever a URL that holds one was typed."""
+    assert one_line(text) == shown

@@ -5,6 +5,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.cli.conftest import CLI
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
 from workflows_mcp.engine.events import BlockStarted, Event
+from workflows_mcp.testing import make_state
 
 DATABASE = ("--database-url", "runs.db")
 
@@ -171,3 +173,23 @@ def test_a_fork_is_a_new_run_that_repeats_nothing_but_what_failed(cli: CLI, tmp_
 
     success = cli("runs", "fork", runs["good"]["checkpoint_id"], *DATABASE)
     assert "is the end of a run that succeeded" in success.error()
+
+
+@pytest.mark.parametrize("odd", ["soon", b"\xff"])
+def test_a_run_with_a_row_that_no_store_has_written_is_shown(cli: CLI, tmp_path: Path, odd: str | bytes) -> None:
+    """With what stands there in place of its age."""
+
+    async def save() -> None:
+        await upgrade_schema(str(tmp_path / "runs.db"))
+        async with SQLAlchemyCheckpointStore(str(tmp_path / "runs.db")) as store:
+            for name in "ab":
+                await store.save_checkpoint(make_state(name, run_id="r"))
+
+    asyncio.run(save())
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.db")) as file:
+        file.execute("PRAGMA ignore_check_constraints = ON")
+        file.execute("UPDATE checkpoints SET created_at = ? WHERE checkpoint_id = 'a'", (odd,))
+        file.commit()
+    shown = cli("runs", "show", "r", "--database-url", "runs.db")
+    assert shown.code == 0, shown.err
+    assert repr(odd) in shown.out

@@ -21,6 +21,7 @@ from tests.conftest import OpenStore
 from tests.migrations import raw
 from tests.migrations.processes import fork_alembic, upgrade_and_fail, upgrade_at_once
 from tests.migrations.test_guide_database import guide_rows
+from tests.persistence.examined import examined
 from workflows_mcp import (
     CheckpointStoreError,
     SchemaOutOfDateError,
@@ -297,8 +298,32 @@ async def test_a_newer_schema_is_refused_by_store_and_manager(empty_url: str, op
 async def test_check_notices_a_table_that_was_changed_by_hand(database_url: str) -> None:
     """At head by its number, but not in fact."""
     await raw.execute(database_url, "ALTER TABLE checkpoints ADD COLUMN surprise TEXT")
-    with pytest.raises(SchemaOutOfDateError, match="remove_column"):
+    with pytest.raises(SchemaOutOfDateError, match=r"\(a column too many\)"):
         await SchemaManager(database_url).check()
+
+
+async def test_check_notices_what_runs_when_the_table_is_written(database_url: str) -> None:
+    """A trigger, or a PostgreSQL rule: it may change or drop what is saved."""
+    if raw.is_postgres(database_url):
+        await raw.execute(
+            database_url,
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+            "CREATE TRIGGER odd BEFORE INSERT ON checkpoints FOR EACH ROW EXECUTE FUNCTION f()",
+            "CREATE RULE strange AS ON DELETE TO checkpoints DO ALSO SELECT 1",
+            "CREATE TABLE others (a INTEGER REFERENCES others (a), UNIQUE (a))",
+        )
+        expected = "a rule too many ('strange'), a trigger too many ('odd')"
+    else:
+        await raw.execute(
+            database_url,
+            "CREATE TRIGGER odd BEFORE INSERT ON CHECKPOINTS BEGIN SELECT 1; END",
+            "CREATE TABLE others (a INTEGER)",
+            "CREATE TRIGGER theirs BEFORE INSERT ON others BEGIN SELECT 1; END",
+        )
+        expected = "a trigger too many ('odd')"
+    with pytest.raises(SchemaOutOfDateError, match=re.escape(f"({expected})")):
+        await SchemaManager(database_url).check()
+    assert f"({expected})" in (await examined(database_url))["table"].found
 
 
 async def test_a_database_without_its_table_is_not_taken_for_whole(database_url: str, open_store: OpenStore) -> None:

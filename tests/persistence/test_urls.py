@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -16,6 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tests.migrations import raw
 from workflows_mcp import (
     InMemoryCheckpointStore,
+    SchemaOutOfDateError,
     SQLAlchemyCheckpointStore,
     StoreConfigurationError,
     StoreUnavailableError,
@@ -25,6 +28,7 @@ from workflows_mcp import (
 from workflows_mcp.persistence.database import describe_database
 from workflows_mcp.persistence.dialects import dialect_for
 from workflows_mcp.persistence.dialects.postgresql_hosts import urls_of_hosts
+from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.settings import Settings, load_settings
 from workflows_mcp.testing import assert_same, make_state
 
@@ -68,6 +72,35 @@ QUICK = Settings(deadline_seconds=0.5)
         ("postgresql://user:12?hunter2=1@host/db", "percent-encode"),
         ("postgresql://user:hunter2@host:99999/db", "at most 65535"),
         ("postgresql://user:hunter2@host:port/db", "at most 65535"),
+        ("postgresql://user:hun@ter2@host/db", "percent-encode"),
+        ("postgresql://user:hun@ter2@host,other/db", "percent-encode"),
+        ("postgresql://host:1/db;password=hunter2", "with & between"),
+        ("postgresql://host:1/db&password=hunter2", "with & between"),
+        ("postgresql://host:1/db password=hunter2", "with & between"),
+        ("postgresql://host;password=hunter2/db", "with & between"),
+        ("postgres:user:hunter2@host", "looks like a URL"),
+        ("postgresql//user:hunter2@host", "looks like a URL"),
+        ("postgresql/user:hunter2@host", "looks like a URL"),
+        ("postgresql:user:hunter2@host/db", "looks like a URL"),
+        ("postgresql:/user:hunter2@host/db", "looks like a URL"),
+        ("postgresql;//user:hunter2@host/db", "looks like a URL"),
+        ("postgresql+asyncpg:user:hunter2@host/db", "looks like a URL"),
+        ("PostgreSQL:user:hunter2@host/db", "looks like a URL"),
+        (" postgresql://user:hunter2@host/db", "looks like a URL"),
+        ("'postgresql://user:hunter2@host/db'", "looks like a URL"),
+        ("URL=postgresql://user:hunter2@host/db", "looks like a URL"),
+        ("jdbc:postgresql://user:hunter2@host/db", "looks like a URL"),
+        ("//user:hunter2@host/db", "looks like a URL"),
+        ("://user:hunter2@host/db", "looks like a URL"),
+        ("user:hunter2@host/db", "looks like a URL"),
+        ("user:hun/ter2@host/db", "looks like a URL"),
+        ("sqlite:///user:hunter2@host/db", "looks like a URL"),
+        ("host=h user=u password=hunter2 dbname=db", "looks like a URL"),
+        ("sqlite:x.db", "looks like a URL"),
+        ("sqlite:/x.db", "looks like a URL"),
+        ("memory:", "looks like a URL"),
+        ("x.db?mode=ro", "takes no \\?options"),
+        ("/tmp/x.db?uri=true&nolock=1", "takes no \\?options"),
         ("~nosuchuser/x.db", "no path"),
         ("\ud800.db", "no path"),
     ],
@@ -91,6 +124,15 @@ def test_a_bad_url_is_refused_before_anything_happens(url: str, message: str) ->
         ("SQLite:////tmp/x.db", "/tmp/x.db"),
         ("~/x.db", "~/x.db"),
         ("what?.db", "what?.db"),
+        ("a=b?.db", "a=b?.db"),
+        ("//tmp/x.db", "//tmp/x.db"),
+        ("postgres/x.db", "postgres/x.db"),
+        ("postgresql.db", "postgresql.db"),
+        ("memory", "memory"),
+        ("a:b.db", "a:b.db"),
+        ("a@b.db", "a@b.db"),
+        ("./a:b@c.db", "a:b@c.db"),
+        ("/tmp/postgresql://u:p@h", "/tmp/postgresql://u:p@h"),
         ("100%.db", "100%.db"),
         ("a%20b.db", "a%20b.db"),
         ("../x.db", "../x.db"),
@@ -462,5 +504,73 @@ def test_both_dialects_say_how_to_upgrade() -> None:
     """With the file where there is one, quoted for a shell."""
     assert dialect_for("/tmp/a b.db").upgrade_command == "workflows-mcp db upgrade --database-url '/tmp/a b.db'"
     of_postgres = dialect_for("postgresql://u:hunter2@h/d?sslpassword=hunter2&sslmode=require").upgrade_command
-    url = "postgresql://u:PASSWORD@h/d?sslpassword=PASSWORD&sslmode=require"
-    assert of_postgres == f"workflows-mcp db upgrade --database-url '{url}'"
+    assert of_postgres == "workflows-mcp db upgrade --database-url 'postgresql://u@h/d?sslmode=require'"
+
+
+@pytest.mark.parametrize(
+    ("url", "typed"),
+    [
+        ("postgresql://u:hunter2@h:5433/d", "postgresql://u@h:5433/d"),
+        ("postgresql://u:@h,i/d", "postgresql://u@h,i/d"),
+        ("postgresql://h/d?password=hunter2", "postgresql://h/d"),
+        ("postgresql:///d?host=/run/pg&password=hunter2", "postgresql:///d?host=/run/pg"),
+        ("postgresql+asyncpg://u:hunter2@h/d?sslmode=require", "postgresql+asyncpg://u@h/d?sslmode=require"),
+    ],
+)
+def test_a_command_to_type_leads_to_the_same_database(url: str, typed: str) -> None:
+    """With nothing in the password's place, so that `PGPASSWORD` or `~/.pgpass` may give it."""
+    command = dialect_for(url).upgrade_command
+    assert shlex.split(command) == ["workflows-mcp", "db", "upgrade", "--database-url", typed]
+    assert dialect_for(typed).description == dialect_for(url).description
+
+
+async def list_them(store: SQLAlchemyCheckpointStore) -> None:
+    """Look into a database, and close it."""
+    async with store:
+        await store.list_checkpoints()
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred.db", "a\nb'\\.db", "\x9b2J ü.db"])
+def test_a_path_cannot_move_the_cursor_of_a_terminal(tmp_path: Path, name: str) -> None:
+    """In no message, and in no command that it shows, which names the file to a shell all the same."""
+    path = tmp_path / name
+    with pytest.raises(SchemaOutOfDateError, match="create it with") as caught:
+        asyncio.run(list_them(SQLAlchemyCheckpointStore(str(path))))
+    assert str(caught.value).isprintable()
+    word = dialect_for(str(path)).upgrade_command.partition("--database-url ")[2]
+    shown = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, text=True, check=True)
+    assert shown.stdout == str(path)
+
+
+async def test_a_path_may_be_a_path(tmp_path: Path) -> None:
+    """Or whatever else names a file, wherever a URL is taken."""
+
+    class Named:
+        """Names a file."""
+
+        def __fspath__(self) -> str:
+            return str(path)
+
+    path = tmp_path / "x.db"
+    await upgrade_schema(path)
+    async with SQLAlchemyCheckpointStore(path) as store:
+        await store.save_checkpoint(make_state())
+    async with create_checkpoint_store(Named()) as other:
+        assert await other.load_checkpoint("checkpoint") is not None
+    await SchemaManager(path).check()
+    assert describe_database(path) == describe_database(str(path))
+
+
+@pytest.mark.parametrize("what", [b"hunter2.db", None, 5, os.scandir])
+async def test_what_names_nothing_is_refused(what: Any) -> None:
+    """By its type; it is not shown."""
+    with pytest.raises(StoreConfigurationError, match="named by a text or a Path, not by") as caught:
+        SQLAlchemyCheckpointStore(what)
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_a_url_in_a_path_is_refused() -> None:
+    """A `Path` has lost one of its slashes, and would be a file whose name holds the password."""
+    with pytest.raises(StoreConfigurationError, match="looks like a URL") as caught:
+        await upgrade_schema(Path("postgresql://user:hunter2@host/db"))
+    assert "hunter2" not in str(caught.value)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from workflows_mcp.cli.database import open_schema
+from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import print_json
 
@@ -108,4 +109,4 @@ async def _tell(schema: "SchemaManager", options: Options, before: str | None) -
 
 
 def _revision(revision: str | None) -> str:
-    return "no revision of ours" if revision is None else f"revision {revision}"
+    return "no revision of ours" if revision is None else one_line(f"revision {revision}")

@@ -27,7 +27,9 @@ EXIT_ERROR, EXIT_USAGE, EXIT_CANCELLED, EXIT_INTERRUPTED = 1, 2, 3, 130
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 # A URL may have been typed where something else belongs, and be quoted in a message.
-_PASSWORD = re.compile(r"(:/+[^\s:/@]*):\S*@|((?:^|[?&\s])(?:ssl)?password=)[^\s&]*", re.IGNORECASE)
+_WORD = re.compile(r"\S+")
+_LOGIN = re.compile(r":/+[^\s:/@]*:")
+_PASSWORD = re.compile(r"((?:^|[?&;,'\"\s])(?:ssl)?password=)[^\s&]*", re.IGNORECASE)
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -88,11 +90,21 @@ def _text_of(error: BaseException, known: tuple[type[Exception], ...]) -> str:
 
 def one_line(text: str) -> str:
     """A text without line breaks, control characters and passwords, fit for a terminal's line."""
-    return _PASSWORD.sub(_masked, _UNPRINTABLE.sub(" ", text)).strip()
+    line = _UNPRINTABLE.sub(" ", text)
+    if "@" in line:
+        line = _WORD.sub(_masked, line)
+    return _PASSWORD.sub(r"\1***", line).strip()
 
 
-def _masked(found: re.Match[str]) -> str:
-    return f"{found[1]}:***@" if found[1] else f"{found[2]}***"
+def _masked(word: re.Match[str]) -> str:
+    """A word; of a URL, without what stands between the user and the last `@`.
+
+    It is looked for from both ends, since one expression would try each beginning with each end: for hours, where a
+    stranger's text has very many of them.
+    """
+    before, _, after = word[0].rpartition("@")
+    login = _LOGIN.search(before)
+    return word[0] if login is None else f"{before[: login.end()]}***@{after}"
 
 
 def _error(code: int, text: str) -> Failure:

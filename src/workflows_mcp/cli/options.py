@@ -30,7 +30,7 @@ class Options:
     """A .env file with settings; the environment wins over it. None is read unless it is named."""
 
     json: Annotated[bool, Parameter(negative=())] = False
-    """Print one JSON object on stdout, and nothing else."""
+    """Print one JSON value on stdout, and nothing else: an object, or doctor's list of objects."""
 
     def settings(self) -> "Settings":
         """What the options and the environment say.
@@ -88,4 +88,5 @@ def _without_password(url: str) -> str:
         query = urlencode([pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] not in _SECRET_KEYS])
     if not query and "?" not in url and ":" not in login:
         return url
-    return parts._replace(netloc=f"{login.partition(':')[0]}{at}{host}", query=query).geturl()
+    # Not by `geturl`, which leaves out the two slashes where they stand before no host.
+    return f"{parts.scheme}://{login.partition(':')[0]}{at}{host}{parts.path}{'?' if query else ''}{query}"

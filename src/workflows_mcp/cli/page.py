@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Page", "is_terminal", "print_json", "say"]
 
+_LONGEST_CELL = 512
+"""No id or name that a store takes is longer."""
+
 # What moves a terminal's cursor or changes its state has no place in a text that comes from a workflow or a database.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -84,6 +87,7 @@ class Page:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._is_seen = stream.isatty()  # also by one whose terminal can do no more than print lines
         self.console = _console_on(stream) if is_terminal(stream) else None
 
     def unbreakable_console(self) -> "Console | None":
@@ -93,7 +97,7 @@ class Page:
     def line(self, text: str = "", style: str | None = None) -> None:
         """Print a text, in a style of rich's where there are styles."""
         if self.console is None:
-            self._stream.write(f"{text}\n")
+            self._stream.write(f"{_printable(text) if self._is_seen else text}\n")
             self._stream.flush()  # somebody may be reading along
         else:
             self.console.print(_printable(text), style=style, markup=False, soft_wrap=True)
@@ -113,9 +117,9 @@ class Page:
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table: in a frame, or as aligned columns where there is no terminal or it is too narrow.
 
-        A cell is never broken or cut: an id in it is there to be copied.
+        A cell is never broken: an id in it is there to be copied. It is cut where it is longer than any id.
         """
-        cells = [[one_line(cell) for cell in row] for row in rows]
+        cells = [[_cut(one_line(cell)) for cell in row] for row in rows]
         if self.console is not None:
             from rich.box import SIMPLE_HEAD
             from rich.table import Table
@@ -143,6 +147,10 @@ class Page:
         from rich.markdown import Markdown
 
         self.console.print(Markdown(_printable(text)))
+
+
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= _LONGEST_CELL else f"{cell[:_LONGEST_CELL]}…"
 
 
 def _printable(text: str) -> str:

@@ -65,10 +65,7 @@ async def show_command(
     else:
         out.line(flaw)
     out.heading("checkpoints")
-    rows_of = [
-        [age(time.time() - one.created_at), str(one.status), str(one.current_wave_index), one.checkpoint_id]
-        for one in found
-    ]
+    rows_of = [[_age_of(one), str(one.status), str(one.current_wave_index), one.checkpoint_id] for one in found]
     out.table(["age", "status", "waves done", "checkpoint"], rows_of)
     if more:
         out.line(f"All of them: {command_line('checkpoints', 'list', '--run', run_id, options=options)}")
@@ -78,6 +75,13 @@ async def show_command(
             out.line(f"{what}:")
             out.line(f"  {command}")
     return 0
+
+
+def _age_of(one: "CheckpointMetadata") -> str:
+    try:
+        return age(time.time() - one.created_at)
+    except TypeError:  # of another type is what no store has written
+        return repr(one.created_at)
 
 
 def _blocks_in(state: "CheckpointState") -> tuple[list[BlockRow], str | None]:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -39,7 +40,7 @@ T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
 
-def describe_database(url: str) -> str:
+def describe_database(url: str | os.PathLike[str]) -> str:
     """A URL's database in words that hold no password.
 
     Raises:
@@ -66,7 +67,7 @@ class Database(Inherited):
 
     def __init__(
         self,
-        url_or_engine: str | AsyncEngine,
+        url_or_engine: str | os.PathLike[str] | AsyncEngine,
         settings: Settings | None = None,
         *,
         check: Callable[[Connection, Dialect], None],

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import math
 import operator
+import os
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -64,15 +65,17 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     `await upgrade_schema(url)`. The first call checks it, once.
 
     Args:
-        url_or_engine: A SQLite file's path, a `sqlite:///` or `postgresql://` URL, or an `AsyncEngine` of yours,
-            which the store neither configures nor disposes.
+        url_or_engine: A SQLite file's path, as a text or as a `Path`, a `sqlite:///` or `postgresql://` URL, or an
+            `AsyncEngine` of yours, which the store neither configures nor disposes.
         settings: Read from the environment when None; its URL is not used.
 
     Raises:
         StoreConfigurationError: The URL names no database that is supported.
     """
 
-    def __init__(self, url_or_engine: str | AsyncEngine, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self, url_or_engine: str | os.PathLike[str] | AsyncEngine, *, settings: Settings | None = None
+    ) -> None:
         self._database = database = Database(url_or_engine, settings, check=check_schema)
         self._renewals = Renewals(
             database.fetch_changed,
@@ -351,11 +354,14 @@ class _Pace:
             self.rows = min(self.rows * 2, self.most)
 
 
-def create_checkpoint_store(url: str | None = None, *, settings: Settings | None = None) -> CheckpointStore:
+def create_checkpoint_store(
+    url: str | os.PathLike[str] | None = None, *, settings: Settings | None = None
+) -> CheckpointStore:
     """The store of a URL, or the one that the settings name.
 
     Args:
-        url: A SQLite file's path, a `sqlite:///`, `postgresql://` or `memory://` URL; None: as the settings say.
+        url: A SQLite file's path, as a text or as a `Path`, a `sqlite:///`, `postgresql://` or `memory://` URL; None:
+            as the settings say.
         settings: Read from the environment when None.
 
     Raises:

@@ -41,7 +41,22 @@ __all__ = [
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+._-]*)://")
 
-_HOST = re.compile(r"(?:[^\s:@/\[\]]*|\[[0-9A-Fa-f:.%\w]+\])(?::(?P<port>\d{0,5}))?")
+_LOST_SCHEME = re.compile(
+    r"[\s\"']*(?:postgres(?:ql)?|sqlite3?|mysql|mariadb|jdbc|memory)(?:\+\w+)?\s*(?:[:;]|//|/[^:@]*:.*@)"
+    r"|[^/.~].*://"  # behind something else
+    r"|:?//[^/]*:[^/]*@|://"
+    r"|[^/.~:@][^/:@]*:.*@"
+    r"|[^/.~].*\bpassword\s*=",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How a path begins that was meant for a URL, or for the words of a connection: it may hold a password."""
+
+_OPTIONS_OF_PATH = re.compile(r"\?\w+=")
+
+_STRAY_KEY = re.compile(r"[;&,\s]\s*\w+=")
+"""A key of a URL's query that does not stand behind its question mark."""
+
+_HOST = re.compile(r"(?:[^\s:@/\[\];&=]*|\[[0-9A-Fa-f:.%\w]+\])(?::(?P<port>\d{0,5}))?")
 _LARGEST_PORT = 65535
 _KEY = re.compile(r"[A-Za-z_]+")
 
@@ -53,17 +68,19 @@ _UNSAFE_KEYS = frozenset({"immutable", "nolock", "vfs"})
 _KNOWN = "a file's path, sqlite:///path, postgresql://user@host/database or memory://"
 
 
-def dialect_for(url: str | AsyncEngine) -> Dialect:
+def dialect_for(url: str | os.PathLike[str] | AsyncEngine) -> Dialect:
     """The dialect of a database.
 
     Args:
-        url: A SQLite file's path, a `sqlite:` or `postgresql:` URL, or an engine for one of the two.
+        url: A SQLite file's path, as a text or as a `Path`, a `sqlite:` or `postgresql:` URL, or an engine for one of
+            the two.
 
     Raises:
         StoreConfigurationError: It names no database that is supported. The message shows no password.
     """
     if isinstance(url, AsyncEngine):
         return _dialect_of_engine(url)
+    url = _text_of(url)
     if not url.strip():
         raise StoreConfigurationError(f"no database is named; give {_KNOWN}")
     if "\0" in url:
@@ -81,6 +98,16 @@ def dialect_for(url: str | AsyncEngine) -> Dialect:
             "memory:// names no database; use InMemoryCheckpointStore or create_checkpoint_store('memory://')"
         )
     raise StoreConfigurationError(f"the scheme {scheme!r} is not supported; give {_KNOWN}")
+
+
+def _text_of(url: object) -> str:
+    """The text of a URL or a path. What else there is, is not shown: bytes may hold a password."""
+    found = os.fspath(url) if isinstance(url, os.PathLike) else url
+    if isinstance(found, str):
+        return found
+    raise StoreConfigurationError(
+        f"a database is named by a text or a Path, not by {type(found).__name__}; give {_KNOWN}"
+    )
 
 
 # Each is loaded when it is needed: a command line on one database starts without the other one's driver.
@@ -134,14 +161,20 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
     except ValueError:
         parts = None  # the parser's message is dropped: it may quote the password
-    if parts is not None and not parts.fragment and "@" not in parts.path:
+    if (
+        parts is not None
+        and not parts.fragment
+        and parts.netloc.count("@") <= 1  # of several, the driver takes another one for the password's end
+        and "@" not in parts.path
+        and not _STRAY_KEY.search(parts.path)
+    ):
         hosts = parts.netloc.rpartition("@")[2].split(",")
         keys = [pair.partition("=") for pair in parts.query.split("&") if pair]
         if all(map(_is_host, hosts)) and all(_KEY.fullmatch(key) and equals for key, equals, _ in keys):
             return parts
     raise StoreConfigurationError(
         "the PostgreSQL URL cannot be read: it is postgresql://user:password@host:port/database, and in user and "
-        "password : / ? # [ ] @ % are percent-encoded; a port is at most 65535"
+        "password : / ? # [ ] @ % are percent-encoded; a port is at most 65535, and keys follow a ?, with & between"
     )
 
 
@@ -175,6 +208,16 @@ def _path_of(rest: str) -> Path:
 def _checked_path(path: str) -> Path:
     if path.startswith("file:"):
         raise StoreConfigurationError("a SQLite database is named by its plain path, without file:")
+    if _LOST_SCHEME.match(path):
+        raise StoreConfigurationError(
+            "this looks like a URL, but for its beginning, which is postgresql:// or sqlite:///; a file of such a name "
+            "is named by its absolute path"
+        )
+    if _OPTIONS_OF_PATH.search(path):
+        raise StoreConfigurationError(
+            "a SQLite file's path takes no ?options, and none has a name with ?word= in it; the settings are in "
+            "docs/settings.md"
+        )
     if not path or path.startswith(":memory:"):
         raise StoreConfigurationError(
             "a SQLite database in memory is not supported, since its data would be lost with the connection; use "

@@ -63,11 +63,8 @@ def describe(url: SplitResult, options: dict[str, str]) -> str:
 
 
 def without_password(url: SplitResult) -> str:
-    """The URL, with a word in place of a password that it holds."""
+    """The URL as it is typed again, without a password that it holds: `PGPASSWORD` or `~/.pgpass` may give that."""
     login, at, hosts = url.netloc.rpartition("@")
-    user, colon, _ = login.partition(":")
-    query = "&".join(
-        f"{pair.partition('=')[0]}=PASSWORD" if "password" in pair.partition("=")[0] else pair
-        for pair in url.query.split("&")
-    )
-    return url._replace(netloc=f"{user}{':PASSWORD' if colon else ''}{at}{hosts}", query=query).geturl()
+    query = "&".join(pair for pair in url.query.split("&") if pair and "password" not in pair.partition("=")[0].lower())
+    # Not by `geturl`, which leaves out the two slashes where they stand before no host.
+    return f"{url.scheme}://{login.partition(':')[0]}{at}{hosts}{url.path}{'?' if query else ''}{query}"

@@ -3,7 +3,6 @@
 import functools
 import json
 import logging
-import shlex
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
@@ -52,6 +51,7 @@ from workflows_mcp.persistence.dialects.base import (
     Row,
     are_fenced,
 )
+from workflows_mcp.persistence.dialects.quoting import quoted
 from workflows_mcp.persistence.dialects.sqlite_connecting import BEGIN, OPENED, listen
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
@@ -103,7 +103,7 @@ class SQLiteDialect(Dialect):
 
     def __init__(self, path: Path) -> None:
         self.description = f"SQLite database {str(path)!r}"
-        self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(str(path))}"
+        self.upgrade_command = f"workflows-mcp db upgrade --database-url {quoted(str(path))}"
         self._file = SQLiteFile(path, description=self.description, upgrade_command=self.upgrade_command)
 
     def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:

@@ -14,6 +14,8 @@ from workflows_mcp.persistence.dialects.base import Failure
 
 __all__ = ["explain"]
 
+_DAMAGED = "is damaged; restore it from a backup, without the old -wal and -shm files: docs/operations.md says how"
+
 _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
     sqlite3.SQLITE_BUSY: (StoreUnavailableError, "is locked by another process; try again"),
     sqlite3.SQLITE_LOCKED: (StoreUnavailableError, "is locked; try again"),
@@ -26,7 +28,7 @@ _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
         StoreFullError,
         "has no space left for its -shm file; free some, then repeat the call",
     ),
-    sqlite3.SQLITE_CORRUPT: (CheckpointStoreError, "is damaged; restore it from a backup"),
+    sqlite3.SQLITE_CORRUPT: (CheckpointStoreError, _DAMAGED),
     sqlite3.SQLITE_TOOBIG: (CheckpointStoreError, "cannot hold a value that large"),
     sqlite3.SQLITE_NOTADB: (StoreConfigurationError, "is no SQLite database at all; check the path"),
     sqlite3.SQLITE_CANTOPEN: (StoreConfigurationError, "cannot be opened; check the path and its permissions"),
@@ -57,7 +59,7 @@ def explain(error: Exception, description: str) -> Failure | None:
         return Failure(StoreConfigurationError(f"{description} cannot be reached: {cause.strerror}; check the path"))
     if isinstance(cause, UnicodeDecodeError):
         # SQLite's own message quotes what it has read, and the driver cannot make text of that.
-        return Failure(CheckpointStoreError(f"{description} is damaged; restore it from a backup"))
+        return Failure(CheckpointStoreError(f"{description} {_DAMAGED}"))
     if isinstance(cause, ValueError):  # what the use of a connection raises that was closed or given up
         closed = StoreUnavailableError(f"the connection to {description} was closed; try again")
         return Failure(closed, retriable=True)
