@@ -147,31 +147,51 @@ async def test_a_file_that_is_not_in_wal_mode_is_not_turned(path: Path) -> None:
     assert signs(path.parent) == before
 
 
-def test_a_file_that_may_not_be_read_is_a_finding(sqlite_template: Path) -> None:
-    """File modes bind no root, so the child process becomes somebody else, once it has imported everything."""
+def examined_by_somebody_else(template: Path, mode: int, folder_mode: int = 0o755) -> list[str]:
+    """What is told to a user whom a file's mode binds, as it does no root; `PATH` stands for the file.
+
+    The child process becomes that user once it has imported everything.
+    """
     folder = Path(tempfile.mkdtemp())
-    path = Path(shutil.copy(sqlite_template, folder / "x.db"))
+    path = Path(shutil.copy(template, folder / "x.db"))
     code = """if True:
         import asyncio, os, sys
         from workflows_mcp.persistence.health import examine
         asyncio.run(examine(sys.argv[1]))
-        os.chmod(sys.argv[1], 0o000)
+        os.chmod(sys.argv[1], int(sys.argv[2]))
         if os.getuid() == 0:
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
         for one in asyncio.run(examine(sys.argv[1])):
             print(one.verdict, one.check, one.found)"""
-    folder.chmod(0o755)
+    folder.chmod(folder_mode)
     try:
-        child = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+        child = subprocess.run(
+            [sys.executable, "-c", code, path, str(mode)], capture_output=True, text=True, check=False
+        )
     finally:
         shutil.rmtree(folder)
-    told = child.stdout.splitlines()
+    assert child.returncode == 0, child.stderr
+    return child.stdout.replace(repr(str(path)), "PATH").splitlines()
+
+
+def test_a_file_that_may_not_be_read_is_a_finding(sqlite_template: Path) -> None:
+    """All that can be known without is told."""
+    told = examined_by_somebody_else(sqlite_template, 0o000)
     assert [line for line in told if line.startswith("problem")] == [
-        f"problem answers SQLite database {str(path)!r} cannot be opened"
-    ], child.stdout + child.stderr
+        "problem rights this user may not write the file",
+        "problem answers SQLite database PATH cannot be opened",
+    ]
     assert any(line.startswith("notice journal mode not known") for line in told)
+
+
+def test_a_file_that_may_only_be_read_is_a_finding(sqlite_template: Path) -> None:
+    """Nothing can be saved there; all else is in order."""
+    told = examined_by_somebody_else(sqlite_template, 0o440 if os.getuid() else 0o444)
+    problems = [line for line in told if line.startswith("problem")]
+    assert "problem rights this user may not write the file" in problems
+    assert all(line.startswith(("problem rights", "problem mode")) for line in problems)
 
 
 async def test_without_the_header_all_else_is_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +256,7 @@ async def test_a_damaged_file_is_a_finding(store_with_rows: Path) -> None:
         file.write(os.urandom(8 * 4096))
     found = await examined(str(store_with_rows), deep=True)
     assert "integrity" in problems(found)
-    assert "restore it from a backup" in found["integrity"].advice
+    assert "restore a backup" in found["integrity"].advice
 
 
 @pytest.fixture
@@ -257,6 +277,16 @@ async def test_a_locked_file_is_a_finding_in_time(path: Path) -> None:
         assert time.perf_counter() - begun < 2
     assert problems(found) == {"answers"}
     assert "locked by another process" in found["answers"].found
+
+
+async def test_who_keeps_a_file_locked_that_cannot_be_looked_into_is_named(path: Path) -> None:
+    """That is what is to be known of it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute("PRAGMA journal_mode = DELETE")
+    with using(path, "COMMIT", "BEGIN EXCLUSIVE") as pid:
+        found = await examined(str(path), deadline_seconds=0.5)
+    assert problems(found) == {"answers"}
+    assert f"({pid})" in found["used by"].found
 
 
 async def test_a_process_that_keeps_the_write_lock_is_named(path: Path) -> None:

@@ -135,7 +135,7 @@ def _look_at_table(connection: Connection, report: Report) -> None:
         report.problem(
             "table",
             f"it was changed by other means than the revisions ({', '.join(differences)})",
-            "restore it from a backup, or copy the checkpoints into a new database",
+            "restore a backup in its place (docs/operations.md), or copy the checkpoints into a new database",
         )
     else:
         report.ok("table", "as the revisions make it")
@@ -176,7 +176,7 @@ def _look_at_payloads(connection: Connection, report: Report, seconds: float | N
         report.problem(
             "payloads",
             f"of {what}, {len(damaged):,} cannot be read: {named}{more}",
-            "what is wrong with one: workflows-mcp checkpoints show ID; restore them from a backup, or delete them",
+            "what is wrong with one: workflows-mcp checkpoints show ID; restore a backup, or delete them",
         )
     else:
         report.ok("payloads", f"{what} can be read" + ("" if deep else "; --deep reads them all"))

@@ -27,7 +27,13 @@ from workflows_mcp.persistence.dialects.file_system import mount_under
 from workflows_mcp.persistence.dialects.sqlite_connecting import text_of
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
 from workflows_mcp.persistence.dialects.sqlite_limits import ended_after
-from workflows_mcp.persistence.dialects.sqlite_place import look_at_disk, look_at_modes, look_for_file, shown_bytes
+from workflows_mcp.persistence.dialects.sqlite_place import (
+    look_at_disk,
+    look_at_modes,
+    look_at_rights,
+    look_for_file,
+    shown_bytes,
+)
 from workflows_mcp.persistence.dialects.sqlite_processes import users_of
 from workflows_mcp.settings import Settings
 
@@ -118,12 +124,15 @@ class SQLiteHealth:
             self._report.problem("file", "it is no SQLite database at all", "check the path")
             return
         look_at_modes(self.path, self._report)
+        look_at_rights(self.path, self._report)
         is_wal = None if header is None else header[-1] == _WAL_VERSION
         self._look_at_durability(is_wal=is_wal)
         self._look_at_connections()
-        self._look_inside(look, may_be_wal=is_wal is not False, deep=deep)
-        self._look_at_wal()
-        self._look_at_users()
+        try:
+            self._look_inside(look, may_be_wal=is_wal is not False, deep=deep)
+        finally:  # who locks a file that cannot be looked into is what is to be known
+            self._look_at_wal()
+            self._look_at_users()
 
     def _look_at_version(self) -> None:
         version = f"{sqlite3.sqlite_version}, from Python {sys.version.split()[0]}"
@@ -276,7 +285,7 @@ class SQLiteHealth:
             report.ok("integrity", "SQLite's quick_check finds nothing wrong")
         else:
             text = "; ".join(line.replace("\n", " ") for line in found)
-            report.problem("integrity", text, "the file is damaged: restore it from a backup")
+            report.problem("integrity", text, "the file is damaged: restore a backup in its place (docs/operations.md)")
 
     def _look_at_wal(self) -> None:
         try:

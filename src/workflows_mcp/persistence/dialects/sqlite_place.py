@@ -1,5 +1,6 @@
 """The place where a SQLite file lies, and who else gets at it there."""
 
+import os
 import shlex
 import shutil
 import stat
@@ -9,7 +10,7 @@ from pathlib import Path
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.file_system import mount_under
 
-__all__ = ["look_at_disk", "look_at_modes", "look_for_file", "shown_bytes"]
+__all__ = ["look_at_disk", "look_at_modes", "look_at_rights", "look_for_file", "shown_bytes"]
 
 _LEAST_FREE_BYTES = 16 * 2**20
 _LITTLE_FREE_BYTES = 256 * 2**20
@@ -94,9 +95,11 @@ def look_at_modes(path: Path, report: Report) -> None:
     shown = f"{modes[path]:04o}"
     advice = shlex.join(["chmod", "600", *map(str, open_ones)])
     if any(mode & 0o007 for mode in modes.values()):
-        report.problem("mode", f"{shown}: anybody on this machine may read or change what is stored", advice)
+        may = "read and change" if any(mode & 0o002 for mode in modes.values()) else "read"
+        report.problem("mode", f"{shown}: anybody on this machine may {may} what is stored", advice)
     elif open_ones:
-        report.notice("mode", f"{shown}: its group may read or change what is stored", advice)
+        may = "read and change" if any(mode & 0o020 for mode in modes.values()) else "read"
+        report.notice("mode", f"{shown}: its group may {may} what is stored", advice)
     else:
         report.ok("mode", f"{shown}: nobody but its owner reads it")
     folder = path.parent
@@ -105,6 +108,25 @@ def look_at_modes(path: Path, report: Report) -> None:
         report.problem(
             "folder", "anybody on this machine may replace the file", shlex.join(["chmod", "o-w", str(folder)])
         )
+
+
+def look_at_rights(path: Path, report: Report) -> None:
+    """Whether this user may write the file, and make those beside it."""
+    as_who = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
+    if not os.access(path, os.W_OK, **as_who):
+        report.problem(
+            "rights",
+            "this user may not write the file",
+            "run it as the user that owns the file, or give the file to this one (chown)",
+        )
+    elif not os.access(path.parent, os.W_OK | os.X_OK, **as_who):
+        report.problem(
+            "rights",
+            "this user may not write the file's folder, where the -wal and -shm files belong",
+            f"let the user write it: {shlex.quote(str(path.parent))}",
+        )
+    else:
+        report.ok("rights", "this user may write the file and its folder")
 
 
 def shown_bytes(count: int) -> str:
