@@ -60,7 +60,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     found = _Found()
     databases = _on_file if place.database == "sqlite" else _on_server
     async with databases(place.folder, disk) as new_database:
-        for number in range(effort.of(40, 3)):
+        for number in range(effort.of(40, 10)):
             url = await new_database()
             await upgrade_schema(url)
             acknowledged = Acknowledged(place.folder / f"acknowledged-{number}")
