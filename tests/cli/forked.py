@@ -8,7 +8,9 @@ import json
 import os
 import sys
 import tempfile
-from typing import IO, Any
+import traceback
+from collections.abc import Callable
+from typing import IO, Any, NoReturn
 
 import alembic.command
 
@@ -18,7 +20,7 @@ import workflows_mcp.persistence.schema
 import workflows_mcp.persistence.store
 from workflows_mcp.cli import main
 
-__all__ = ["run"]
+__all__ = ["become", "run"]
 
 # Named, so that nobody takes the imports for unused.
 PRELOADED = (alembic.command, workflows_mcp.cli.app, workflows_mcp.engine, workflows_mcp.persistence)
@@ -35,15 +37,24 @@ def run(order: dict[str, Any]) -> tuple[int, str, str]:
         given.seek(0)
         pid = os.fork()
         if pid == 0:
-            _become(order, given, out, err)
+            become(order, given.fileno(), out.fileno(), err.fileno())
         _, status = os.waitpid(pid, 0)
         return os.waitstatus_to_exitcode(status), _text(out), _text(err)
 
 
-def _become(order: dict[str, Any], *streams: IO[bytes]) -> None:
+def become(order: dict[str, Any], *streams: int, act: Callable[[], None] = main) -> NoReturn:
+    """Turn this process, a fork, into the one that was ordered, up to its end.
+
+    Args:
+        order: See `run`.
+        streams: The file descriptors that become its stdin, stdout and stderr.
+        act: What it does.
+    """
     for ours, theirs in enumerate(streams):
-        os.dup2(theirs.fileno(), ours)
-    sys.stdin = os.fdopen(0, encoding="utf-8")  # without what the other one has read ahead
+        os.dup2(theirs, ours)
+    # Without what the other one has read ahead, and without what it knows of its own.
+    sys.stdin = os.fdopen(0, encoding="utf-8")
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1 if number == 2 else -1, encoding="utf-8") for number in (1, 2))
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
@@ -51,9 +62,12 @@ def _become(order: dict[str, Any], *streams: IO[bytes]) -> None:
     sys.argv[1:] = order["words"]
     code = 1
     try:
-        main()
+        act()
+        code = 0
     except SystemExit as end:
         code = int(end.code or 0)
+    except BaseException:  # noqa: BLE001 - as Python itself ends
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.test_documents import DOCUMENTS, ROOT, blocks_of
+from tests.documents.pieces import DOCUMENTS, ROOT, blocks_of
 from tests.workflows.corpus import NAMES, path_of
 from workflows_mcp.engine.json_schema import schema_text, workflow_schema
 from workflows_mcp.engine.plan import plan_workflow

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.test_documents import ROOT
+from tests.documents.pieces import ROOT
 from tests.workflows.corpus import Case
 from tests.workflows.playing import check
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
