@@ -2,7 +2,7 @@
 
 One checkpoints table behind one async store for SQLite and PostgreSQL, and an executor that pauses, resumes and
 recovers on it. The names below are the public interface; they are loaded when they are first used, so that
-importing the package costs next to nothing.
+importing the package costs next to nothing. `__version__` is the version of the installed package.
 """
 
 from importlib import import_module
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     )
     from workflows_mcp.persistence.schema import upgrade_schema
     from workflows_mcp.persistence.store import SQLAlchemyCheckpointStore, create_checkpoint_store
+
+    __version__: str
 
 __all__ = [
     "CheckpointAlreadyClaimedError",
@@ -98,12 +100,18 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names
-    if name not in __all__:
+    value: Any
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("workflows-mcp")
+    elif name in __all__:
+        value = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

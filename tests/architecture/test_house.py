@@ -123,53 +123,6 @@ def test_asking_for_the_dialect_is_noticed(source: str) -> None:
     assert dialect_words(source)
 
 
-def test_the_public_names_are_these() -> None:
-    """Sorted, all importable, no more and no fewer."""
-    assert workflows_mcp.__all__ == sorted(workflows_mcp.__all__)
-    for name in workflows_mcp.__all__:
-        assert getattr(workflows_mcp, name).__name__ == name
-    assert workflows_mcp.__all__ == PUBLIC_NAMES
-    assert set(workflows_mcp.__all__) <= set(dir(workflows_mcp))
-    with pytest.raises(AttributeError, match="no attribute 'absent'"):
-        _ = workflows_mcp.absent
-
-
-PUBLIC_NAMES = [
-    "CheckpointAlreadyClaimedError",
-    "CheckpointConfig",
-    "CheckpointDecodeError",
-    "CheckpointEncodeError",
-    "CheckpointMetadata",
-    "CheckpointNotFoundError",
-    "CheckpointState",
-    "CheckpointStats",
-    "CheckpointStatus",
-    "CheckpointStore",
-    "CheckpointStoreError",
-    "CheckpointTooLargeError",
-    "InMemoryCheckpointStore",
-    "LeaseLostError",
-    "RunSummary",
-    "SQLAlchemyCheckpointStore",
-    "SchemaOutOfDateError",
-    "SchemaTooNewError",
-    "ScratchFolderError",
-    "SecretError",
-    "StoreConfigurationError",
-    "StoreFullError",
-    "StoreUnavailableError",
-    "WorkflowDefinitionError",
-    "WorkflowExecutor",
-    "WorkflowLibrary",
-    "WorkflowNotFoundError",
-    "WorkflowResult",
-    "WorkflowsError",
-    "block_type",
-    "create_checkpoint_store",
-    "upgrade_schema",
-]
-
-
 def test_every_error_stands_in_the_drawn_tree() -> None:
     """Beneath the one that it derives from."""
     drawing = (errors.__doc__ or "").split("::")[1]

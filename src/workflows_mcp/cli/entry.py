@@ -47,9 +47,9 @@ def run_command_line(words: Sequence[str]) -> int:
 
 def _call(words: Sequence[str]) -> int:
     if list(words) == ["--version"]:  # asked by scripts, and needs nothing of the rest
-        from importlib.metadata import version
+        import workflows_mcp
 
-        print(version("workflows-mcp"))  # noqa: T201 - the answer
+        print(workflows_mcp.__version__)  # noqa: T201 - the answer
         return 0
     from workflows_mcp.cli.app import build_app
 
