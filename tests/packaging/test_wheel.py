@@ -1,5 +1,7 @@
 """The wheel, put by pip into an environment that holds nothing else: what a user has after `pip install`."""
 
+import base64
+import hashlib
 import json
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -20,23 +22,27 @@ outputs:
   greeting: "{{ blocks.greet.outputs.stdout }}"
 """
 
+KEY = f"a:{base64.b64encode(hashlib.sha256(b'').digest()).decode()}"
+
 ASKING = {
-    "encryption": (["keys", "new"], {}),
-    "metrics": (["recover", "--watch", "--metrics-port", "0", "--database-url", "new.db"], {}),
-    "tracing": (["recover", "--watch", "--database-url", "new.db"], {"WORKFLOWS_TRACING": "true"}),
+    "encryption": (["run", "hello.yaml", "--input", "name=you"], {"WORKFLOWS_ENCRYPTION_KEYS": KEY}),
+    "metrics": (["recover", "--watch", "--metrics-port", "0"], {}),
+    "tracing": (["runs", "list"], {"WORKFLOWS_TRACING": "true"}),
 }
 """A command that asks for what an extra brings, with the environment for it."""
+
+DATABASE = ("--database-url", "hello.db")
 
 
 def test_the_schema_is_made_and_a_workflow_runs(installed: Path, tmp_path: Path) -> None:
     """`db upgrade`, `run`, `checkpoints list`, from an empty folder."""
     (tmp_path / "hello.yaml").write_text(WORKFLOW)
-    command, database = installed / "workflows-mcp", ("--database-url", "hello.db")
-    run(command, "db", "upgrade", *database, cwd=tmp_path)
-    printed = run(command, "run", "hello.yaml", "--input", "name=you", "--json", *database, cwd=tmp_path)
+    command = installed / "workflows-mcp"
+    run(command, "db", "upgrade", *DATABASE, cwd=tmp_path)
+    printed = run(command, "run", "hello.yaml", "--input", "name=you", "--json", *DATABASE, cwd=tmp_path)
     result = json.loads(printed)
     assert (result["status"], result["outputs"]) == ("success", {"greeting": "Hello, you"})
-    listed = json.loads(run(command, "checkpoints", "list", "--json", *database, cwd=tmp_path))
+    listed = json.loads(run(command, "checkpoints", "list", "--json", *DATABASE, cwd=tmp_path))
     assert [one["status"] for one in listed["checkpoints"]] == ["completed", "running", "running"]
 
 
@@ -73,15 +79,18 @@ def extras(installed: Path) -> list[str]:
 
 
 def test_what_an_extra_brings_is_asked_for_by_its_name(extras: list[str], installed: Path, tmp_path: Path) -> None:
-    """Without it, the one line on stderr is the command that installs it."""
+    """Without it, the last line on stderr says what is missing, and names the command that installs it."""
+    (tmp_path / "hello.yaml").write_text(WORKFLOW)
+    if extras:
+        run(installed / "workflows-mcp", "db", "upgrade", *DATABASE, cwd=tmp_path)
     for extra in extras:
         assert extra in ASKING, "say there how it is asked for"
         words, environment = ASKING[extra]
-        done = call(installed / "workflows-mcp", *words, cwd=tmp_path, **environment)
+        done = call(installed / "workflows-mcp", *words, *DATABASE, cwd=tmp_path, **environment)
         assert done.returncode != 0, extra
-        [line] = done.stderr.splitlines()
-        assert line.startswith("error: "), line
-        assert f"workflows-mcp[{extra}]" in line, line
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("error: "), done.stderr
+        assert f"pip install 'workflows-mcp[{extra}]'" in last
 
 
 def test_every_extra_can_be_installed(extras: list[str], uv: str, built: Built, tmp_path: Path) -> None:
