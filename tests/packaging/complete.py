@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import ROOT, Built, call, run
+from tests.packaging.conftest import ROOT, Built, call, run, write_versions
 
 EMBEDDING = """\
 from workflows_mcp import (
@@ -52,6 +52,16 @@ async def main(url: str) -> str:
         return f"{__version__} {result.status} {None if state is None else state.context}"
 """
 """What somebody embeds, in types."""
+
+
+def test_pip_alone_installs_it(uv: str, built: Built, tmp_path: Path) -> None:
+    """Into an empty environment, with all that it needs, from an index."""
+    run(uv, "venv", "--quiet", "--seed", tmp_path / "venv", cwd=tmp_path)
+    pip = [tmp_path / "venv" / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
+    run(*pip, "install", "--quiet", "--constraint", write_versions(tmp_path), built.wheel, cwd=tmp_path)
+    assert "No broken requirements" in run(*pip, "check", cwd=tmp_path)
+    printed = run(tmp_path / "venv" / "bin" / "workflows-mcp", "run", "--help", cwd=tmp_path)
+    assert printed.startswith("Usage: workflows-mcp run ")
 
 
 def check_types(installed: Path, folder: Path) -> subprocess.CompletedProcess[str]:

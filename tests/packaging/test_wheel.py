@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import ROOT, Built, call, run, versions
+from tests.packaging.conftest import ROOT, Built, call, run, write_versions
 
 WORKFLOW = """
 name: hello
@@ -96,8 +96,7 @@ def test_what_an_extra_brings_is_asked_for_by_its_name(extras: list[str], instal
 def test_every_extra_can_be_installed(extras: list[str], uv: str, built: Built, tmp_path: Path) -> None:
     """All at once, and what they bring fits together."""
     run(uv, "venv", "--quiet", tmp_path / "venv", cwd=tmp_path)
-    (tmp_path / "versions.txt").write_text("\n".join(versions()))
     install = [uv, "pip", "install", "--quiet", "--no-compile-bytecode", "--python", tmp_path / "venv"]
     what = f"{built.wheel}[{','.join(extras)}]" if extras else built.wheel
-    run(*install, "--constraint", "versions.txt", what, cwd=tmp_path)
+    run(*install, "--constraint", write_versions(tmp_path), what, cwd=tmp_path)
     run(uv, "pip", "check", "--python", tmp_path / "venv", cwd=tmp_path)
