@@ -71,7 +71,13 @@ def test_the_readmes_code_does_what_it_says(reader: Reader) -> None:
 
 PRINTED = {
     "quickstart.md": ["fetch\nload\nload\n", "no orders.py yet", "2 passed"],
-    "interactive-blocks.md": ["published: true", "pages[terms]/verdict", "is claimed by somebody else", "'no'", "False"],
+    "interactive-blocks.md": [
+        "published: true",
+        "pages[terms]/verdict",
+        "is claimed by somebody else",
+        "'no'",
+        "False",
+    ],
 }
 """What the code of a document must print, of what the text around it says."""
 
