@@ -74,11 +74,11 @@ async def _measure(urls: dict[str, str], rows: int, seconds: float, turns: int) 
         ids = [state.checkpoint_id for state in filled]
         # Saves last: they make the stores larger.
         measures: dict[str, Callable[[CheckpointStore], tuple[Callable[[Any], Awaitable[Any]], Iterator[Any], int]]] = {
-            "load, one after the other": lambda store: (store.load_checkpoint, _any_of(ids), 1),
-            f"load, {_TASKS} at a time": lambda store: (store.load_checkpoint, _any_of(ids), _TASKS),
-            f"list the newest 50 of {rows:,}": lambda store: (_newest, itertools.repeat(store), 1),
-            "save, one after the other": lambda store: (store.save_checkpoint, iter(states.take(60_000)), 1),
-            f"save, {_TASKS} at a time": lambda store: (store.save_checkpoint, iter(states.take(60_000)), _TASKS),
+            "a load": lambda store: (store.load_checkpoint, _any_of(ids), 1),
+            f"loads, {_TASKS} at a time": lambda store: (store.load_checkpoint, _any_of(ids), _TASKS),
+            f"a listing of the newest 50 of {rows:,}": lambda store: (_newest, itertools.repeat(store), 1),
+            "a save": lambda store: (store.save_checkpoint, iter(states.take(60_000)), 1),
+            f"saves, {_TASKS} at a time": lambda store: (store.save_checkpoint, iter(states.take(60_000)), _TASKS),
         }
         return [
             *[_Row(title, await _turn_by_turn(stores, measure, seconds, turns)) for title, measure in measures.items()],
@@ -106,16 +106,15 @@ async def _turn_by_turn(
     seconds: float,
     turns: int,
 ) -> list[str]:
+    """How long a call takes, or, of several at a time, how many there are in a second; of each store."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in stores}
+    tasks = 1
     for turn in range(turns):
         for name in rotated(list(stores), turn):
             call, items, tasks = measure(stores[name])
             found[name].append(await _timed(call, items, tasks, seconds))
-    cells = []
-    for one in found.values():
-        rate, latency = (statistics.median(column) for column in zip(*one, strict=True))
-        cells.append(f"{_rounded(rate)} a second ({latency:.2g} ms)")
-    return cells
+    medians = [[statistics.median(column) for column in zip(*one, strict=True)] for one in found.values()]
+    return [f"{latency:.2g} ms" if tasks == 1 else f"{_rounded(rate)} a second" for rate, latency in medians]
 
 
 async def _timed(
