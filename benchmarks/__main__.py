@@ -137,6 +137,32 @@ def probe(*, rows: int = 100_000, save: Path | None = None) -> int:
     return 0
 
 
+@app.command
+def stores(
+    *, turns: int = 5, rows: int = 10_000, seconds: float = 1.0, folder: Path | None = None, save: Path | None = None
+) -> int:
+    """Compare the three stores of this package with one another: in memory, a SQLite file, PostgreSQL.
+
+    Args:
+        turns: How many turns each has at each measurement; the median counts.
+        rows: How many checkpoints of 1 KB each one holds.
+        seconds: How long each measurement of a turn lasts.
+        folder: Where databases are put; by default the system's temporary folder. The filesystem counts.
+        save: A document with a place for the table.
+    """
+    from benchmarks.stores import compare_stores, with_table
+
+    table = compare_stores(rows=rows, seconds=seconds, turns=turns, folder=folder)
+    command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
+    machine = ", ".join(describe_machine(folder or Path(tempfile.gettempdir())).values())
+    date = datetime.now(UTC).date().isoformat()
+    text = f"{table}\n\n`{command}`, {date}: {machine}"
+    if save is not None:
+        save.write_text(with_table(save.read_text(), text))
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
 def _check_names(without: list[str], databases: list[Database]) -> None:
     known = {spec.name for name in databases for spec in contenders_of(name)}
     for name in without:

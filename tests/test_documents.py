@@ -69,10 +69,24 @@ def test_the_readmes_code_does_what_it_says(reader: Reader) -> None:
     assert "0002" in schema
 
 
+PRINTED = {
+    "quickstart.md": ["fetch\nload\nload\n", "no orders.py yet", "2 passed"],
+    "interactive-blocks.md": [
+        "published: true",
+        "pages[terms]/verdict",
+        "is claimed by somebody else",
+        "'no'",
+        "False",
+    ],
+}
+"""What the code of a document must print, of what the text around it says."""
+
+
 @pytest.mark.parametrize("path", DOCUMENTS[1:], ids=lambda path: path.name)
 async def test_the_code_in_a_document_runs(path: Path, reader_with_server: Reader) -> None:
     """All that is not marked otherwise."""
-    await asyncio.to_thread(run_all, path, reader_with_server)
+    printed = "".join(await asyncio.to_thread(run_all, path, reader_with_server))
+    assert [text for text in PRINTED.get(path.name, ()) if text not in printed] == []
 
 
 def left_out(block: Block) -> str | None:

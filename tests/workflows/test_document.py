@@ -1,4 +1,4 @@
-"""What the document of the language shows works as it shows it."""
+"""What the documents about the language show works as they show it."""
 
 import re
 
@@ -10,16 +10,17 @@ from tests.workflows.playing import check
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
 from workflows_mcp.engine.yaml_text import parse_yaml
 
-TEXT = (ROOT / "docs" / "workflows.md").read_text()
+TEXTS = {name: (ROOT / "docs" / name).read_text() for name in ("workflows.md", "interactive-blocks.md")}
 
 EXAMPLES: dict[str, tuple[list[Case], str]] = {
-    f"line {TEXT.count(chr(10), 0, found.start()) + 1}": (
+    f"{name}:{text.count(chr(10), 0, found.start()) + 1}": (
         [Case.model_validate(case) for case in parse_yaml(found[1])],
         found[2] if found[2].startswith("name: ") else f"name: example\n{found[2]}",
     )
-    for found in re.finditer(r"^<!-- run\n(.*?)^-->\n```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    for name, text in TEXTS.items()
+    for found in re.finditer(r"^<!-- run\n(.*?)^-->\n```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 }
-"""By the line where each begins; an example may leave out its name."""
+"""By the place where each begins; an example may leave out its name."""
 
 
 @pytest.mark.parametrize("place", EXAMPLES)
@@ -32,4 +33,4 @@ async def test_an_example_does_what_is_said_beside_it(place: str) -> None:
 
 def test_every_example_is_run() -> None:
     """There is none without a comment."""
-    assert len(EXAMPLES) == TEXT.count("```yaml") > 10
+    assert len(EXAMPLES) == sum(text.count("```yaml") for text in TEXTS.values()) > 10

@@ -1,9 +1,10 @@
 """The contract of a checkpoint store as tests, for people who write a store of their own.
 
-Needs `pytest` and `pytest-asyncio`. Derive a class and give it a fixture named `store` that yields an empty store::
+Needs `pytest` and `pytest-asyncio`, in either of its modes. Derive a class and give it a fixture named `store` that
+yields an empty store::
 
     class TestMyStore(CheckpointStoreContract):
-        @pytest.fixture
+        @pytest_asyncio.fixture
         async def store(self):
             async with MyStore() as store:
                 yield store
