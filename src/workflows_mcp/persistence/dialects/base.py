@@ -200,11 +200,13 @@ class Dialect(ABC):
         upgrade_command: What a user runs to bring its schema to head.
         is_bound_to_loop: Whether a connection can be closed only by the event loop that opened it.
         seconds_between_deletions: How long the deletion of many rows pauses after each batch, for others to write.
+        schema: Where in the database the tables are; None: where names without a schema lead.
     """
 
     is_bound_to_loop: ClassVar[bool] = False
     seconds_between_deletions: ClassVar[float] = 0.0
 
+    schema: str | None = None
     description: str
     upgrade_command: str
 
@@ -290,8 +292,24 @@ class Dialect(ABC):
         """Set what must be set before a transaction begins that changes the schema."""
 
     @abstractmethod
-    def schema_change(self, connection: Connection) -> AbstractContextManager[None]:
-        """A transaction that only one process at a time is in, for all revisions of one upgrade."""
+    def schema_change(self, connection: Connection, *, is_upward: bool = False) -> AbstractContextManager[None]:
+        """A transaction that only one process at a time is in, for all revisions of one upgrade.
+
+        Names without a schema mean ours in it.
+
+        Args:
+            connection: Prepared for it.
+            is_upward: Whether to create the schema that the tables are to be in, where it is missing.
+        """
+
+    @property
+    def naming(self) -> Mapping[str, Any]:
+        """The execution options with which an engine's statements name our tables, where `schema` says so."""
+        return {}
+
+    def within_schema(self, connection: Connection) -> AbstractContextManager[None]:  # noqa: ARG002 - for those that have schemas
+        """A place in which names without a schema mean ours, for questions on any connection."""
+        return nullcontext()
 
     @abstractmethod
     def saving(self, table: Table, place: Mapping[str, ColumnElement[Any]]) -> Mapping[str, Executable]:

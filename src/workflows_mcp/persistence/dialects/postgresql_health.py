@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import Look
+from workflows_mcp.persistence.dialects.quoting import identifier
 from workflows_mcp.settings import Settings
 
 __all__ = ["POOLER_REFUSED", "look_at_server", "tell_of_refusing_pooler"]
@@ -156,7 +157,7 @@ def _look_at_role(facts: _Facts, report: Report) -> None:
             "takes writes",
             "no: default_transaction_read_only is on",
             "SET default_transaction_read_only = off; ALTER DATABASE "
-            f"{_quoted(facts.name)} RESET default_transaction_read_only, or that of the role or the server",
+            f"{identifier(facts.name)} RESET default_transaction_read_only, or that of the role or the server",
         )
     else:
         report.ok("takes writes", "yes: it is no standby, and not read-only")
@@ -164,7 +165,7 @@ def _look_at_role(facts: _Facts, report: Report) -> None:
 
 def _look_at_durability(facts: _Facts, report: Report, settings: Settings) -> None:
     commit = facts.synchronous_commit
-    name = _quoted(facts.name)
+    name = identifier(facts.name)
     if commit == "off":
         advice = f"ALTER DATABASE {name} SET synchronous_commit = on, or that of the role or the server"
         if settings.pgbouncer:
@@ -295,7 +296,3 @@ async def _look_at_clock(connection: AsyncConnection, report: Report) -> None:
         )
     else:
         report.ok("clock", found)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -1,11 +1,14 @@
 """A cluster of several PostgreSQL hosts: one that does not answer leaves time for the next."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode
 
 import asyncpg
+
+from workflows_mcp.persistence.dialects.passwords import Ask
 
 __all__ = ["connect", "urls_of_hosts"]
 
@@ -50,17 +53,39 @@ def _url(url: SplitResult, options: Mapping[str, str]) -> str:
     return url._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)).geturl()
 
 
-async def connect(urls: Sequence[str], seconds: float, **options: Any) -> asyncpg.Connection:  # noqa: ANN401 - the driver's
+async def connect(
+    urls: Sequence[str],
+    seconds: float,
+    ask: Ask | None,
+    **options: Any,  # noqa: ANN401 - the driver's
+) -> asyncpg.Connection:
     """Connect to the first host that can be used.
-
-    The driver bounds the time for all of them together, so that a frozen one would leave none for the others.
 
     Args:
         urls: Of the hosts.
         seconds: For all of them; each has an equal part of what is left.
+        ask: Gives the password; None: the URL does, or what the driver finds.
         options: What the driver takes besides.
     """
-    end = time.monotonic() + seconds
+    end, tried = time.monotonic() + seconds, ""
+    if ask is None:
+        return await _connect(urls, end, options)
+    refused: asyncpg.InvalidPasswordError | None = None
+    for is_fresh in (False, True):
+        async with asyncio.timeout(max(end - time.monotonic(), 0)):
+            password = await ask(is_fresh)
+        if refused is not None and password == tried:
+            break
+        try:
+            return await _connect(urls, end, {**options, "password": password})
+        except asyncpg.InvalidPasswordError as error:
+            refused, tried = error, password  # it may have been changed a moment ago
+    assert refused is not None
+    raise refused
+
+
+async def _connect(urls: Sequence[str], end: float, options: Mapping[str, Any]) -> asyncpg.Connection:
+    """Connect until a moment. The driver would bound the time for all hosts together: a frozen one would leave none."""
     for number, url in enumerate(urls[:-1]):
         share = (end - time.monotonic()) / (len(urls) - number)
         try:

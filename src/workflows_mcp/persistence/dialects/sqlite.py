@@ -189,7 +189,7 @@ class SQLiteDialect(Dialect):
         await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
 
     @contextmanager
-    def schema_change(self, connection: Connection) -> Iterator[None]:
+    def schema_change(self, connection: Connection, *, is_upward: bool = False) -> Iterator[None]:  # noqa: ARG002 - a file has no schemas
         """Take the write lock at once. Begun before Alembic looks, it is left alone and spans all revisions."""
         connection.rollback()  # ends what a query has begun
         self._wait_for_lock(connection)
