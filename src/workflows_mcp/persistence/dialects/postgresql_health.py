@@ -53,7 +53,10 @@ _FACTS = text("""
            (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS of_role,
            (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid())
                AS in_use,
-           pg_database_size(current_database()) AS bytes
+           pg_database_size(current_database()) AS bytes,
+           (SELECT CASE WHEN ssl THEN version || ', ' || cipher END FROM pg_stat_ssl WHERE pid = pg_backend_pid())
+               AS tls,
+           coalesce(NOT (inet_client_addr() <<= '127.0.0.0/8' OR inet_client_addr() = '::1'), false) AS is_far
 """)
 
 
@@ -82,6 +85,8 @@ class _Facts:
     of_role: int
     in_use: int
     bytes: int
+    tls: str | None
+    is_far: bool
 
 
 async def look_at_server(
@@ -109,6 +114,7 @@ async def look_at_server(
     _look_at_encoding(facts, report)
     _look_at_timeouts(facts, report, settings)
     _look_at_connections(facts, report, settings)
+    _look_at_encryption(facts, report, settings)
     report.ok(
         "size", f"{facts.bytes / 2**20:,.1f} MiB, all tables of the database; its disk's free space cannot be asked"
     )
@@ -255,6 +261,23 @@ def _look_at_connections(facts: _Facts, report: Report, settings: Settings) -> N
         report.notice("connections", found, "raise WORKFLOWS_POOL_SIZE: one long query holds up the others")
     else:
         report.ok("connections", found)
+
+
+def _look_at_encryption(facts: _Facts, report: Report, settings: Settings) -> None:
+    """Whether others may read on the way what is sent."""
+    way = "PgBouncer's way to the server" if settings.pgbouncer else "the connection"
+    if facts.tls is not None:
+        report.ok("encryption", f"{way} is encrypted: {facts.tls}")
+    elif facts.is_far:
+        report.notice(
+            "encryption",
+            f"{way} goes over a network in plain text: who listens there can read and change it",
+            "set server_tls_sslmode in pgbouncer.ini"
+            if settings.pgbouncer
+            else "switch on ssl at the server, and add sslmode=verify-full and sslrootcert to the URL",
+        )
+    else:
+        report.ok("encryption", f"none, and {way} does not leave this machine")
 
 
 async def _look_for_pooler(connection: AsyncConnection, report: Report, settings: Settings) -> None:
