@@ -18,9 +18,11 @@ from workflows_mcp.errors import (
     StoreConfigurationError,
 )
 from workflows_mcp.persistence.dialects import Dialect, Password, dialect_for
+from workflows_mcp.persistence.dialects.postgresql_grants import Roles
 from workflows_mcp.persistence.dialects.thread import CallThread
 from workflows_mcp.persistence.dialects.triggers import find_triggers
 from workflows_mcp.persistence.models import VERSION_TABLE, CheckpointRecord
+from workflows_mcp.persistence.statements import METADATA_FIELDS
 from workflows_mcp.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -171,6 +173,24 @@ class SchemaManager:
                 f"({', '.join(differences)}); undo that, restore a backup as docs/operations.md says, or copy the "
                 "checkpoints into a new database"
             )
+
+    def grants(self, *, owner: str, app: str, readonly: str | None = None) -> str:
+        """SQL that gives PostgreSQL roles what they need, and no more; nothing of it is run.
+
+        Args:
+            owner: Owns the tables and upgrades the schema.
+            app: Saves and reads checkpoints.
+            readonly: Reads what a listing shows; None: nobody does.
+
+        Raises:
+            StoreConfigurationError: A name cannot be a role's, two are the same, or the database has no roles.
+        """
+        return self._dialect.grants(
+            Roles(owner, app, readonly),
+            table=CheckpointRecord.__tablename__,
+            version_table=VERSION_TABLE,
+            columns=METADATA_FIELDS,
+        )
 
     def _read_revision(self, connection: Connection) -> str | None:
         return _read_revision(connection, self._dialect.schema)

@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.persistence.checks import Report
+from workflows_mcp.persistence.dialects.postgresql_grants import Roles
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 
@@ -270,6 +271,20 @@ class Dialect(ABC):
             seconds: How long all queries within may take together; None: as long as they like.
         """
         return nullcontext()
+
+    @abstractmethod
+    def grants(self, roles: Roles, *, table: str, version_table: str, columns: Sequence[str]) -> str:
+        """A script that gives each role no more than it needs.
+
+        Args:
+            roles: Who does what.
+            table: Of the checkpoints.
+            version_table: Of the revision.
+            columns: Those of a listing.
+
+        Raises:
+            StoreConfigurationError: The database has no roles.
+        """
 
     def start_up_notices(self) -> Iterable[tuple[int, str]]:
         """What to log when a store first uses the database: a level of `logging`, and a text."""

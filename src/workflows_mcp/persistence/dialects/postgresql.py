@@ -43,6 +43,7 @@ from workflows_mcp.persistence.dialects.base import (
 )
 from workflows_mcp.persistence.dialects.passwords import Ask
 from workflows_mcp.persistence.dialects.postgresql_errors import explain, root_of
+from workflows_mcp.persistence.dialects.postgresql_grants import Roles, grants
 from workflows_mcp.persistence.dialects.postgresql_health import (
     POOLER_REFUSED,
     look_at_server,
@@ -60,7 +61,14 @@ from workflows_mcp.persistence.dialects.postgresql_saving import (
     save_one_fenced,
     those_locked,
 )
-from workflows_mcp.persistence.dialects.postgresql_url import describe, positive_seconds, read_query, without_password
+from workflows_mcp.persistence.dialects.postgresql_url import (
+    database_name,
+    describe,
+    positive_seconds,
+    read_query,
+    without_password,
+)
+from workflows_mcp.persistence.dialects.quoting import literal
 from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]
@@ -83,6 +91,20 @@ _LOCK_SECONDS = 0.1
 """How long a commit waits for a row that somebody else has locked, before the other rows go on without it. Other
 savers' commits, which lock rows too, are over sooner."""
 
+_REFUSE_VACUUM = """
+DO $$
+BEGIN
+  IF NOT (SELECT CASE
+      WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role(d.datdba, 'USAGE') THEN true
+      WHEN pg_catalog.current_setting('server_version_num')::int < 170000 THEN false
+      ELSE pg_catalog.has_table_privilege(c.oid, 'MAINTAIN') END
+    FROM pg_catalog.pg_class c, pg_catalog.pg_database d
+    WHERE c.oid = pg_catalog.to_regclass({name}) AND d.datname = pg_catalog.current_database())
+  THEN RAISE insufficient_privilege;
+  END IF;
+END $$
+"""
+
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
 
@@ -102,6 +124,7 @@ class PostgreSQLDialect(Dialect):
         timeout = options.pop("connect_timeout", None)
         self._connect_timeout = None if timeout is None else positive_seconds("connect_timeout", timeout)
         self._urls = urls_of_hosts(url, options)
+        self._name = database_name(url, options)
         self.description = describe(url, options, self.schema)
         self.upgrade_command = (
             f"workflows-mcp db upgrade --database-url {shlex.quote(without_password(url, schema=self.schema))}"
@@ -313,9 +336,22 @@ class PostgreSQLDialect(Dialect):
         finally:
             await engine.dispose()
 
+    def grants(self, roles: Roles, *, table: str, version_table: str, columns: Sequence[str]) -> str:
+        """See `Dialect.grants`."""
+        return grants(
+            roles,
+            database=self._name,
+            schema=self.schema,
+            table=table,
+            version_table=version_table,
+            columns=columns,
+        )
+
     def vacuum_statements(self) -> Iterable[str]:
         """Make the space of deleted rows usable again and refresh statistics."""
-        return (f"VACUUM (ANALYZE) {postgresql_schema.qualified('checkpoints', self.schema)}",)
+        name = postgresql_schema.qualified("checkpoints", self.schema)
+        # A user who may not do it is told so by a warning that nobody reads, and nothing is done.
+        return _REFUSE_VACUUM.format(name=literal(name)), f"VACUUM (ANALYZE) {name}"
 
     def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`."""

@@ -11,12 +11,12 @@ from sqlalchemy import Connection, text
 from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.persistence.dialects.quoting import identifier
 
-__all__ = ["check_name", "create", "qualified", "search_path", "use"]
+__all__ = ["check_name", "create", "name_problem", "qualified", "search_path", "use"]
 
 _LONGEST = 63
-"""Bytes. PostgreSQL cuts off a longer name, and would then know the schema by another one."""
+"""Bytes. PostgreSQL cuts off a longer name, and would then know what bears it by another one."""
 
-_RESERVED = ("pg_",)
+_RESERVED = "pg_"
 
 
 def check_name(name: str) -> str:
@@ -25,21 +25,25 @@ def check_name(name: str) -> str:
     Raises:
         StoreConfigurationError: It cannot.
     """
-    problem = None
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        problem = "is not UTF-8 text"
-    else:
-        if not name or "\0" in name:
-            problem = "is empty, or holds U+0000"
-        elif size > _LONGEST:
-            problem = f"has {size} bytes, and PostgreSQL takes {_LONGEST}"
-        elif name.startswith(_RESERVED) or name == "information_schema":
-            problem = "is one of PostgreSQL's own"
+    problem = name_problem(name)
+    if problem is None and name == "information_schema":
+        problem = "is one of PostgreSQL's own"
     if problem is not None:
         raise StoreConfigurationError(f"the schema name {name!r} {problem}; choose another one")
     return name
+
+
+def name_problem(name: str) -> str | None:
+    """Why a name cannot be that of a schema or a role of somebody's; None: it can."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return "is not UTF-8 text"
+    if not name or "\0" in name:
+        return "is empty, or holds U+0000"
+    if size > _LONGEST:
+        return f"has {size} bytes, and PostgreSQL takes {_LONGEST}"
+    return "is one of PostgreSQL's own" if name.startswith(_RESERVED) else None
 
 
 def qualified(table: str, schema: str | None) -> str:
@@ -75,7 +79,7 @@ def create(connection: Connection, schema: str, description: str) -> None:
 
 
 _KNOWN = text("""
-    SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = :schema) AS is_there,
+    SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = :schema) AS is_there,
            pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create,
            current_user AS name
 """)

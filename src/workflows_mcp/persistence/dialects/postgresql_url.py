@@ -4,7 +4,7 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote
 
 from workflows_mcp.errors import StoreConfigurationError
 
-__all__ = ["describe", "positive_seconds", "read_query", "without_password"]
+__all__ = ["database_name", "describe", "positive_seconds", "read_query", "without_password"]
 
 _DRIVER_KEYS = frozenset({
     "application_name", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
@@ -58,10 +58,15 @@ def positive_seconds(key: str, value: str) -> float:
     return seconds
 
 
+def database_name(url: SplitResult, options: dict[str, str]) -> str | None:
+    """The database that the URL names; None: the environment or the user's name does."""
+    return unquote(url.path.lstrip("/")) or options.get("dbname") or None
+
+
 def describe(url: SplitResult, options: dict[str, str], schema: str | None) -> str:
     """`PostgreSQL database 'db' at host:5432, schema 'name'`, without user and password."""
     hosts = url.netloc.rpartition("@")[2] or options.get("host", "") or "the default host"
-    name = unquote(url.path.lstrip("/")) or options.get("dbname", "")
+    name = database_name(url, options) or ""
     return f"PostgreSQL database {name!r} at {unquote(hosts)}" + ("" if schema is None else f", schema {schema!r}")
 
 

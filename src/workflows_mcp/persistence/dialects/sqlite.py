@@ -39,6 +39,7 @@ from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import (
     CheckpointStoreError,
+    StoreConfigurationError,
 )
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import (
@@ -51,6 +52,7 @@ from workflows_mcp.persistence.dialects.base import (
     Row,
     are_fenced,
 )
+from workflows_mcp.persistence.dialects.postgresql_grants import Roles
 from workflows_mcp.persistence.dialects.quoting import quoted
 from workflows_mcp.persistence.dialects.sqlite_connecting import BEGIN, OPENED, listen
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
@@ -306,6 +308,12 @@ class SQLiteDialect(Dialect):
     def start_up_notices(self) -> Iterable[tuple[int, str]]:
         """See `Dialect.start_up_notices`."""
         return start_up_notices(self._file.path)
+
+    def grants(self, roles: Roles, *, table: str, version_table: str, columns: Sequence[str]) -> str:  # noqa: ARG002 - there are none
+        """See `Dialect.grants`: a file's mode says who may read it."""
+        raise StoreConfigurationError(
+            f"{self.description} has no roles; who may read and write it is said by the file's mode"
+        )
 
     def vacuum_statements(self) -> Iterable[str]:
         """Rewrite the file so that it can give back space, refresh statistics, and empty the -wal file."""
