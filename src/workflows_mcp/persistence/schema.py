@@ -18,7 +18,7 @@ from workflows_mcp.errors import (
     StoreConfigurationError,
 )
 from workflows_mcp.persistence.dialects import Dialect, Password, dialect_for
-from workflows_mcp.persistence.dialects.postgresql_grants import Roles
+from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.persistence.dialects.thread import CallThread
 from workflows_mcp.persistence.dialects.triggers import find_triggers
 from workflows_mcp.persistence.models import VERSION_TABLE, CheckpointRecord

@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.persistence.checks import Report
-from workflows_mcp.persistence.dialects.postgresql_grants import Roles
+from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 

@@ -43,7 +43,7 @@ from workflows_mcp.persistence.dialects.base import (
 )
 from workflows_mcp.persistence.dialects.passwords import Ask
 from workflows_mcp.persistence.dialects.postgresql_errors import explain, root_of
-from workflows_mcp.persistence.dialects.postgresql_grants import Roles, grants
+from workflows_mcp.persistence.dialects.postgresql_grants import grants
 from workflows_mcp.persistence.dialects.postgresql_health import (
     POOLER_REFUSED,
     look_at_server,
@@ -69,6 +69,7 @@ from workflows_mcp.persistence.dialects.postgresql_url import (
     without_password,
 )
 from workflows_mcp.persistence.dialects.quoting import literal
+from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]

@@ -1,45 +1,13 @@
 """SQL that gives each role no more than it needs; printed, never run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.persistence.dialects.postgresql_schema import name_problem, qualified
 from workflows_mcp.persistence.dialects.quoting import identifier, literal
+from workflows_mcp.persistence.dialects.roles import Roles
 
-__all__ = ["Roles", "grants"]
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Who does what.
-
-    Attributes:
-        owner: Owns the tables and brings the schema up to date.
-        app: Saves and reads checkpoints: what stores log in as.
-        readonly: Reads all columns but payloads and lease owners, for dashboards; None: nobody does.
-
-    Raises:
-        StoreConfigurationError: A name is none, or two are the same.
-    """
-
-    owner: str
-    app: str
-    readonly: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in self.names:
-            if problem := name_problem(name):
-                raise StoreConfigurationError(f"the role name {name!r} {problem}; name a role of the server")
-        if len(set(self.names)) < len(self.names):
-            raise StoreConfigurationError(
-                "one role was named twice: who owns the tables may drop them, and so needs a role of its own"
-            )
-
-    @property
-    def names(self) -> list[str]:
-        """All of them."""
-        return [name for name in (self.owner, self.app, self.readonly) if name is not None]
+__all__ = ["grants"]
 
 
 def grants(
@@ -54,7 +22,13 @@ def grants(
         table: Of the checkpoints.
         version_table: Of the revision.
         columns: Those that may be read by all of the roles.
+
+    Raises:
+        StoreConfigurationError: A name cannot be a role's.
     """
+    for name in roles.names:
+        if problem := name_problem(name):
+            raise StoreConfigurationError(f"the role name {name!r} {problem}; name a role of the server")
     place = identifier(schema or "public")
     everybody = ", ".join(map(identifier, roles.names))
     body = "\n".join(f"    {line}" for line in _table_lines(roles, schema or "public", table, version_table, columns))

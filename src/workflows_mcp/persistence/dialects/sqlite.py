@@ -52,8 +52,8 @@ from workflows_mcp.persistence.dialects.base import (
     Row,
     are_fenced,
 )
-from workflows_mcp.persistence.dialects.postgresql_grants import Roles
 from workflows_mcp.persistence.dialects.quoting import quoted
+from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.persistence.dialects.sqlite_connecting import BEGIN, OPENED, listen
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
