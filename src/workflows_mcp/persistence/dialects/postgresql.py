@@ -1,5 +1,6 @@
 """PostgreSQL through asyncpg."""
 
+import contextlib
 import functools
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -42,15 +43,14 @@ from workflows_mcp.persistence.dialects.base import (
     Row,
 )
 from workflows_mcp.persistence.dialects.passwords import Ask
-from workflows_mcp.persistence.dialects.postgresql_errors import explain, root_of
+from workflows_mcp.persistence.dialects.postgresql_errors import explain
 from workflows_mcp.persistence.dialects.postgresql_grants import grants
 from workflows_mcp.persistence.dialects.postgresql_health import (
-    POOLER_REFUSED,
     look_at_server,
     tell_of_refusing_pooler,
 )
 from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection, hold
-from workflows_mcp.persistence.dialects.postgresql_hosts import connect, urls_of_hosts
+from workflows_mcp.persistence.dialects.postgresql_hosts import PoolerRefusedError, connect, urls_of_hosts
 from workflows_mcp.persistence.dialects.postgresql_saving import (
     Saving,
     arrays_of,
@@ -290,7 +290,8 @@ class PostgreSQLDialect(Dialect):
         driver = cast("asyncpg.Connection", made.driver_connection)
         made.detach()
         if settings.pgbouncer:
-            return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
+            # Others wait behind one that waits for a lock only where the role's own lock_timeout ends that early.
+            return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds, is_shared=is_shared)
         # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
         # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
         # the settings on to others, and nothing is prepared there.
@@ -319,12 +320,8 @@ class PostgreSQLDialect(Dialect):
 
     async def examine(self, settings: Settings, report: Report, look: Look, *, deep: bool) -> None:  # noqa: ARG002 - pages are read by the server alone
         """See `Dialect.examine`; the questions are in `postgresql_health.py`."""
-        try:
+        with contextlib.suppress(PoolerRefusedError):
             await self._examine(settings, report, look)
-        except Exception as error:
-            if settings.pgbouncer or getattr(root_of(error), "sqlstate", None) != POOLER_REFUSED:
-                raise
-        else:
             return
         tell_of_refusing_pooler(report)
         await self._examine(settings.model_copy(update={"pgbouncer": True}), report, look, has_refused=True)

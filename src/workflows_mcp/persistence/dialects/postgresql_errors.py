@@ -26,6 +26,11 @@ _REPEATS_TAKEN_BACK = 2
 """Who was too late to see what somebody else saved or deleted sees it the next time. What a trigger drops, it drops
 again."""
 
+_LOST_STATEMENT = (
+    "mixed up prepared statements, as a pooler does that hands out another server connection for each transaction; set "
+    "WORKFLOWS_PGBOUNCER=true"
+)
+
 _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
     ("08", StoreUnavailableError, "lost the connection; try again"),
     # By no value that was sent: a fenced save says so when it finds at its end that it must not have begun.
@@ -37,6 +42,8 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
         StoreConfigurationError,
         "refused the login; check user and pg_hba.conf, which may ask for TLS (sslmode) or a client's certificate",
     ),
+    ("26000", StoreConfigurationError, _LOST_STATEMENT),
+    ("42P05", StoreConfigurationError, _LOST_STATEMENT),
     ("3D", StoreConfigurationError, "does not exist; create it, or check the URL"),
     ("3F", StoreConfigurationError, "has no such schema; check WORKFLOWS_DATABASE_SCHEMA, or search_path"),
     ("40001", StoreUnavailableError, "could not serialize the change; try again"),

@@ -14,10 +14,7 @@ from workflows_mcp.persistence.dialects.base import Look
 from workflows_mcp.persistence.dialects.quoting import identifier
 from workflows_mcp.settings import Settings
 
-__all__ = ["POOLER_REFUSED", "look_at_server", "tell_of_refusing_pooler"]
-
-POOLER_REFUSED = "08P01"
-"""What PgBouncer answers to settings that it does not know, when they are given at connect."""
+__all__ = ["look_at_server", "tell_of_refusing_pooler"]
 
 _ROUND_TRIPS = 7
 _SLOW_MILLISECONDS = 20.0

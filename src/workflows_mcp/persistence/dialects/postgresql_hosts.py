@@ -1,6 +1,7 @@
 """A cluster of several PostgreSQL hosts: one that does not answer leaves time for the next."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +9,10 @@ from urllib.parse import SplitResult, quote, urlencode
 
 import asyncpg
 
+from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.persistence.dialects.passwords import Ask
 
-__all__ = ["connect", "urls_of_hosts"]
+__all__ = ["PoolerRefusedError", "connect", "urls_of_hosts"]
 
 _ELSEWHERE = (
     OSError,
@@ -53,6 +55,10 @@ def _url(url: SplitResult, options: Mapping[str, str]) -> str:
     return url._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)).geturl()
 
 
+class PoolerRefusedError(StoreConfigurationError):
+    """A pooler stands before the server, and refuses settings that are for the server."""
+
+
 async def connect(
     urls: Sequence[str],
     seconds: float,
@@ -66,6 +72,11 @@ async def connect(
         seconds: For all of them; each has an equal part of what is left.
         ask: Gives the password; None: the URL does, or what the driver finds.
         options: What the driver takes besides.
+
+    Raises:
+        PoolerRefusedError: It is a pooler that answers, and nobody said so.
+        CheckpointStoreError: There is no password.
+        Exception: The driver's.
     """
     end, tried = time.monotonic() + seconds, ""
     if ask is None:
@@ -85,6 +96,25 @@ async def connect(
 
 
 async def _connect(urls: Sequence[str], end: float, options: Mapping[str, Any]) -> asyncpg.Connection:
+    """Connect until a moment; what is refused together with settings for the server is tried without."""
+    refused: asyncpg.ProtocolViolationError | None = None
+    try:
+        return await _connect_to_first(urls, end, options)
+    except asyncpg.ProtocolViolationError as error:
+        refused = error
+    if options.get("server_settings"):
+        with contextlib.suppress(Exception):
+            (await _connect_to_first(urls, end, {**options, "server_settings": {}})).terminate()
+            refused = None
+    if refused is None:
+        raise PoolerRefusedError(
+            "a pooler such as PgBouncer stands before the database, and refuses settings for the server; set "
+            "WORKFLOWS_PGBOUNCER=true"
+        )
+    raise refused
+
+
+async def _connect_to_first(urls: Sequence[str], end: float, options: Mapping[str, Any]) -> asyncpg.Connection:
     """Connect until a moment. The driver would bound the time for all hosts together: a frozen one would leave none."""
     for number, url in enumerate(urls[:-1]):
         share = (end - time.monotonic()) / (len(urls) - number)
