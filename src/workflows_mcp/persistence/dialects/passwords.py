@@ -3,18 +3,19 @@
 None of them, and nothing that a command prints, comes into a message, a log or the context of an error.
 """
 
-import asyncio
 import contextlib
 import inspect
 import os
 import shlex
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError
+from workflows_mcp.errors import StoreConfigurationError, StoreUnavailableError
 from workflows_mcp.persistence.dialects.thread import CallThread
 from workflows_mcp.settings import Settings
 
@@ -128,65 +129,75 @@ class _Command:
     def __init__(self, words: list[str], seconds: float) -> None:
         self._words = words
         self._seconds = seconds
+        self._turn = threading.Lock()
         self._last: tuple[float, str] | None = None
-        self._running: asyncio.Task[str] | None = None
 
     async def __call__(self, is_fresh: bool) -> str:  # noqa: FBT001 - see `Ask`
-        if not is_fresh and self._last is not None and time.monotonic() - self._last[0] < _SECONDS_KEPT:
-            return self._last[1]
-        loop = asyncio.get_running_loop()
-        if self._running is None or self._running.done() or self._running.get_loop() is not loop:
-            self._running = loop.create_task(self._run())
-        # Not cancelled with whoever gave up: others wait for it too, and it ends by itself.
-        return await asyncio.shield(self._running)
+        now = time.monotonic()
+        oldest = now if is_fresh else now - _SECONDS_KEPT
+        return await _in_thread(lambda: self._password(oldest))
 
-    async def _run(self) -> str:
-        failure: CheckpointStoreError | None = None
-        output = b""
-        try:
-            async with asyncio.timeout(self._seconds):
-                output, code = await self._output()
-            if code:
-                failure = StoreUnavailableError(
-                    f"{self._name} ended with exit code {code}; run it yourself to see why. What it prints is not shown"
-                )
-        except TimeoutError:
-            failure = StoreUnavailableError(f"{self._name} did not end within {self._seconds:g} s; try again")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it holds U+0000"
-            failure = StoreConfigurationError(
-                f"{self._name} cannot be run ({reason}); name a program by its path, without a shell's syntax"
-            )
-        if failure is not None:
-            raise failure
-        password = _text_of(output, f"{self._name} printed")
-        self._last = time.monotonic(), password
-        return password
+    def _password(self, oldest: float) -> str:
+        """What it printed, not before some moment."""
+        with self._turn:
+            began = time.monotonic()
+            if self._last is None or self._last[0] < oldest:
+                self._last = began, _text_of(self._output(), f"{self._name} printed")
+            return self._last[1]
 
     @property
     def _name(self) -> str:
         """Without its arguments: one may be a secret."""
         return f"the program {self._words[0]!r} of WORKFLOWS_DATABASE_PASSWORD_COMMAND"
 
-    async def _output(self) -> tuple[bytes, int]:
-        process = await asyncio.create_subprocess_exec(
-            *self._words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # so that what it has started can be ended with it
-        )
-        assert process.stdout is not None
+    def _output(self) -> bytes:
+        reason = None
         try:
-            output = b""
-            while len(output) <= _LONGEST and (part := await process.stdout.read(_LONGEST)):
-                output += part
-            if len(output) > _LONGEST:
-                return output, 0  # refused by its length; there may be no end to it
-            return output, await process.wait()
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process = subprocess.Popen(  # noqa: S603 - what the settings name is run as such
+                self._words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # so that what it has started can be ended with it
+            )
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it holds U+0000"
+        if reason is not None:
+            raise StoreConfigurationError(
+                f"{self._name} cannot be run ({reason}); name a program by its path, without a shell's syntax"
+            )
+        return self._output_of(process)
+
+    def _output_of(self, process: "subprocess.Popen[bytes]") -> bytes:
+        is_late = threading.Event()
+
+        def end() -> None:
+            is_late.set()
+            _kill(process)
+
+        timer = threading.Timer(self._seconds, end)
+        timer.daemon = True
+        timer.start()
+        assert process.stdout is not None
+        with process.stdout as stream:
+            output = stream.read(_LONGEST + 1)
+        if len(output) > _LONGEST:
+            _kill(process)  # there may be no end to it
+        code = process.wait()
+        timer.cancel()
+        if is_late.is_set():
+            raise StoreUnavailableError(f"{self._name} did not end within {self._seconds:g} s; try again")
+        if code and len(output) <= _LONGEST:
+            raise StoreUnavailableError(
+                f"{self._name} ended with exit code {code}; run it yourself to see why. What it prints is not shown"
+            )
+        return output
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a command with all that it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _text_of(content: bytes, what: str) -> str:

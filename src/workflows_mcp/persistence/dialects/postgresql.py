@@ -61,6 +61,7 @@ from workflows_mcp.persistence.dialects.postgresql_saving import (
     save_one_fenced,
     those_locked,
 )
+from workflows_mcp.persistence.dialects.postgresql_tls import check_files
 from workflows_mcp.persistence.dialects.postgresql_url import (
     database_name,
     describe,
@@ -125,6 +126,7 @@ class PostgreSQLDialect(Dialect):
         timeout = options.pop("connect_timeout", None)
         self._connect_timeout = None if timeout is None else positive_seconds("connect_timeout", timeout)
         self._urls = urls_of_hosts(url, options)
+        self._options = options
         self._name = database_name(url, options)
         self.description = describe(url, options, self.schema)
         self.upgrade_command = (
@@ -133,6 +135,7 @@ class PostgreSQLDialect(Dialect):
 
     def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
         """See `Dialect.create_engine`."""
+        check_files(self._options)
         deadline = settings.deadline_seconds
         connect_args: dict[str, Any] = {
             "async_creator_fn": functools.partial(

@@ -90,9 +90,13 @@ def _table_lines(roles: Roles, schema: str, table: str, version_table: str, colu
         "END IF;",
     ]
     if roles.readonly is not None:
+        wanted = ", ".join(map(literal, columns))
+        to = literal(f"GRANT SELECT (%s) ON {checkpoints} TO {identifier(roles.readonly)}".replace("%", "%%"))
         lines += [
-            "-- All that a listing shows, prompts included; neither payloads nor who holds a lease.",
-            f"GRANT SELECT ({', '.join(columns)})",
-            f"  ON {checkpoints} TO {identifier(roles.readonly)};",
+            "-- All that a listing shows, prompts included; neither payloads nor who holds a lease. An older table has",
+            "-- fewer columns.",
+            f"EXECUTE (SELECT format({to.replace('(%%s)', '(%s)', 1)}, string_agg(quote_ident(attname), ', '))",
+            f"  FROM pg_attribute WHERE attrelid = to_regclass({literal(checkpoints)}) AND attname IN (",
+            f"  {wanted}));",
         ]
     return lines

@@ -1,5 +1,7 @@
 """What can be known of a PostgreSQL server, of a database on it, and of what stands in between."""
 
+import asyncio
+import ipaddress
 import statistics
 import time
 from dataclasses import dataclass
@@ -53,7 +55,7 @@ _FACTS = text("""
            pg_database_size(current_database()) AS bytes,
            (SELECT CASE WHEN ssl THEN version || ', ' || cipher END FROM pg_stat_ssl WHERE pid = pg_backend_pid())
                AS tls,
-           coalesce(NOT (inet_client_addr() <<= '127.0.0.0/8' OR inet_client_addr() = '::1'), false) AS is_far
+           host(inet_client_addr()) AS client
 """)
 
 
@@ -83,7 +85,7 @@ class _Facts:
     in_use: int
     bytes: int
     tls: str | None
-    is_far: bool
+    client: str | None
 
 
 async def look_at_server(
@@ -111,7 +113,7 @@ async def look_at_server(
     _look_at_encoding(facts, report)
     _look_at_timeouts(facts, report, settings)
     _look_at_connections(facts, report, settings)
-    _look_at_encryption(facts, report, settings)
+    await _look_at_encryption(connection, facts, report, settings)
     report.ok(
         "size", f"{facts.bytes / 2**20:,.1f} MiB, all tables of the database; its disk's free space cannot be asked"
     )
@@ -260,21 +262,33 @@ def _look_at_connections(facts: _Facts, report: Report, settings: Settings) -> N
         report.ok("connections", found)
 
 
-def _look_at_encryption(facts: _Facts, report: Report, settings: Settings) -> None:
-    """Whether others may read on the way what is sent."""
-    way = "PgBouncer's way to the server" if settings.pgbouncer else "the connection"
-    if facts.tls is not None:
-        report.ok("encryption", f"{way} is encrypted: {facts.tls}")
-    elif facts.is_far:
+async def _look_at_encryption(connection: AsyncConnection, facts: _Facts, report: Report, settings: Settings) -> None:
+    """Whether others may read on the way what is sent: to what answers here and, behind a pooler, to the server."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    transport = cast("asyncio.Transport", driver._transport)  # type: ignore[union-attr]  # noqa: SLF001 - nothing else tells
+    cipher, peer = transport.get_extra_info("cipher"), transport.get_extra_info("peername")
+    address = peer[0] if isinstance(peer, tuple) else None  # of a socket's file it is a text
+    if cipher is None and _is_far(address):
         report.notice(
             "encryption",
-            f"{way} goes over a network in plain text: who listens there can read and change it",
-            "set server_tls_sslmode in pgbouncer.ini"
-            if settings.pgbouncer
-            else "switch on ssl at the server, and add sslmode=verify-full and sslrootcert to the URL",
+            "the connection goes over a network in plain text: who listens there can read and change it",
+            "switch TLS on there, and add sslmode=verify-full and sslrootcert to the URL",
         )
+    elif settings.pgbouncer and facts.tls is None and _is_far(facts.client):
+        report.notice(
+            "encryption",
+            "PgBouncer's way to the server goes over a network in plain text",
+            "set server_tls_sslmode = verify-full in pgbouncer.ini",
+        )
+    elif cipher is None:
+        report.ok("encryption", "none, and what is sent does not leave this machine")
     else:
-        report.ok("encryption", f"none, and {way} does not leave this machine")
+        report.ok("encryption", f"{cipher[1]}, {cipher[0]}")
+
+
+def _is_far(address: str | None) -> bool:
+    """Whether an address is another machine's; None: that of a socket's file."""
+    return address is not None and not ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 async def _look_for_pooler(connection: AsyncConnection, report: Report, settings: Settings) -> None:

@@ -1,17 +1,67 @@
 """What it means when there is no encrypted connection to PostgreSQL: by OpenSSL's codes, never by a text."""
 
+import os
 import ssl
+from collections.abc import Mapping
+from pathlib import Path
 
 from workflows_mcp.errors import StoreConfigurationError, StoreUnavailableError
 from workflows_mcp.persistence.dialects.base import Failure
 
-__all__ = ["explain_tls"]
+__all__ = ["check_files", "explain_tls"]
+
+_AUTHORITIES = ("sslrootcert", "sslcrl")
+
+_DEFAULT_AUTHORITIES = Path("~/.postgresql/root.crt")
 
 _OTHER_NAME, _OUT_OF_DATE, _REVOKED = {62, 64}, {9, 10}, 23
 """OpenSSL's X509_V_ERR_: a mismatch of the host's name or address; not yet valid, expired; revoked."""
 
 _REPEATS_WITHOUT_TLS = 3
 """A server that stops says nothing, either, when it is asked for TLS."""
+
+
+def check_files(options: Mapping[str, str]) -> None:
+    """Make sure that the files which a URL names for TLS can be used: the driver's errors would not say which one.
+
+    Args:
+        options: The keys of the URL's query.
+
+    Raises:
+        StoreConfigurationError: One cannot.
+    """
+    verifies = options.get("sslmode", os.environ.get("PGSSLMODE", "")).startswith("verify-")
+    if verifies and not options.get("sslrootcert", os.environ.get("PGSSLROOTCERT")):
+        try:
+            is_there = _DEFAULT_AUTHORITIES.expanduser().exists()
+        except RuntimeError:  # no home folder
+            is_there = False
+        if not is_there:
+            raise StoreConfigurationError(
+                "sslmode=verify-ca and verify-full need to know whom to trust; name the file with the authority's "
+                "certificate by sslrootcert in the URL (the system's own is often /etc/ssl/certs/ca-certificates.crt)"
+            )
+    for key in (*_AUTHORITIES, "sslcert", "sslkey"):
+        if key in options and (problem := _problem(key, options)):
+            raise StoreConfigurationError(f"the file {options[key]!r} of {key} in the URL {problem}; name another one")
+
+
+def _problem(key: str, options: Mapping[str, str]) -> str | None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        with Path(options[key]).open("rb"):
+            pass
+        if key in _AUTHORITIES:
+            context.load_verify_locations(options[key])
+        elif key == "sslcert" and "sslkey" in options:
+            context.load_cert_chain(options[key], options["sslkey"], lambda: options.get("sslpassword", ""))
+    except ssl.SSLError:
+        if key in _AUTHORITIES:
+            return "is no PEM file with a certificate, or a list of those that were revoked"
+        return "does not go with that of sslkey: both are PEM files, and sslpassword opens the key"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None
 
 
 def explain_tls(cause: BaseException, description: str) -> Failure | None:
