@@ -1,11 +1,13 @@
 """Checkpoints in a schema of somebody else's PostgreSQL database."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -224,3 +226,24 @@ async def test_without_a_schema_the_path_decides_as_ever(postgres_url: str, capl
     await SchemaManager(postgres_url).check()
     assert {schema for schema, _ in await tables(postgres_url)} == {"mine"}
     assert caplog.records == []
+
+
+async def test_without_settings_at_connect_the_roles_own_lock_timeout_lets_others_go_on(postgres_url: str) -> None:
+    """Through PgBouncer a store cannot set it: a row that somebody has locked would hold up all saves behind it."""
+    await upgrade_schema(postgres_url)
+    [[name]] = await raw.fetch(postgres_url, "SELECT current_database()")
+    await raw.execute(postgres_url, f"ALTER DATABASE {name} SET lock_timeout = '100ms'")
+    async with opened(postgres_url, None, pgbouncer=True, deadline_seconds=3) as store:
+        await store.save_checkpoint(make_state("locked"))
+        other = await asyncpg.connect(postgres_url)
+        try:
+            await other.execute("BEGIN; SELECT FROM checkpoints WHERE checkpoint_id = 'locked' FOR UPDATE")
+            async with asyncio.TaskGroup() as group:
+                waiting = group.create_task(store.save_checkpoint(make_state("locked")))
+                await asyncio.sleep(0.05)
+                async with asyncio.timeout(1):
+                    await asyncio.gather(*(store.save_checkpoint(make_state(f"free{n}")) for n in range(5)))
+                assert not waiting.done()
+                await other.execute("ROLLBACK")
+        finally:
+            await other.close()
