@@ -163,6 +163,34 @@ def stores(
     return 0
 
 
+@app.command
+def autovacuum(
+    *, rows: int = 20_000, seconds: float = 60.0, rate: float = 400.0, naptime: int = 5, folder: Path | None = None
+) -> int:
+    """Measure how PostgreSQL's table grows under runs and retention, with some settings of autovacuum.
+
+    Args:
+        rows: How many checkpoints there are when it begins.
+        seconds: How long each of the settings is looked at.
+        rate: Checkpoints that are saved in a second.
+        naptime: Seconds between two looks of autovacuum.
+        folder: Where the server keeps its data; by default the system's temporary folder.
+    """
+    from benchmarks.autovacuum import Load, measure, report
+
+    load = Load(rows, seconds, rate, naptime)
+    try:
+        found = measure(load, folder, Console(stderr=True))
+    except ValueError as error:
+        Console(stderr=True).print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; its server is gone")
+        return 130
+    Console(width=WIDTH).print(report(load, found))
+    return 0
+
+
 def _check_names(without: list[str], databases: list[Database]) -> None:
     known = {spec.name for name in databases for spec in contenders_of(name)}
     for name in without:

@@ -24,11 +24,11 @@ def is_ours(_item: SchemaItem, name: str | None, kind: str, _reflected: bool, _c
     return kind != "table" or name in Base.metadata.tables
 
 
-def migrate(connection: Connection, dialect: Dialect) -> None:
+def migrate(connection: Connection, dialect: Dialect, *, is_upward: bool) -> None:
     """Run the revisions in one transaction, alone."""
     # The lock stands before configure(): a transaction that Alembic finds is left alone and spans all revisions;
     # one that was begun later is committed after the first.
-    with dialect.schema_change(connection):
+    with dialect.schema_change(connection, is_upward=is_upward):
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
@@ -47,12 +47,13 @@ def run_from_command_line() -> None:
     dialect: Dialect | None = None
     try:
         settings = load_settings()
-        dialect = dialect_for(settings.url)
-        if config.cmd_opts is not None and config.cmd_opts.cmd[0].__name__ == "upgrade":
+        dialect = dialect_for(settings.url, settings)
+        is_upward = config.cmd_opts is not None and config.cmd_opts.cmd[0].__name__ == "upgrade"
+        if is_upward:
             if settings.uses_default_path:
                 settings.default_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             dialect.create_database()
-        asyncio.run(connect_and_run(dialect, settings, partial(migrate, dialect=dialect)))
+        asyncio.run(connect_and_run(dialect, settings, partial(migrate, dialect=dialect, is_upward=is_upward)))
     except Exception as error:
         failure = None if isinstance(error, WorkflowsError) or dialect is None else dialect.explain(error)
         known = failure.error if failure is not None else error
@@ -64,6 +65,7 @@ def run_from_command_line() -> None:
 if context.is_offline_mode():
     raise CommandError("revisions look at the database and move its rows: --sql is not supported")
 if "connection" in config.attributes:
-    migrate(config.attributes["connection"], config.attributes["dialect"])
+    given = config.attributes
+    migrate(given["connection"], given["dialect"], is_upward=given["is_upward"])
 else:
     run_from_command_line()

@@ -3,6 +3,8 @@
 Revision ID: 0001
 """
 
+from urllib.parse import quote
+
 import sqlalchemy as sa
 from alembic import context, op
 
@@ -55,12 +57,15 @@ def refuse_another_schema(connection: sa.Connection) -> None:
     """Raise an error if the table is found by search_path, in another schema than the one where ours would be made."""
     if connection.dialect.name != "postgresql":
         return
-    where = sa.text("SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass('checkpoints')")
+    where = sa.text(
+        "SELECT nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.oid = to_regclass('checkpoints')"
+    )
     there, here = connection.scalar(where), connection.scalar(sa.text("SELECT current_schema()"))
     if there not in {here, None}:
         raise StoreConfigurationError(
             f"the checkpoints table is in schema {there!r}, and new tables would be made in {here!r}. Nothing was "
-            f"changed; name its schema in the URL: ?options=-c%20search_path%3D{there}"
+            f"changed; name its schema in the URL (?schema={quote(there, safe='')}) or by WORKFLOWS_DATABASE_SCHEMA"
         )
 
 

@@ -64,6 +64,10 @@ class Settings(BaseSettings):
         sqlite_synchronous: `FULL`: acknowledged means durable. `NORMAL`: a power cut may lose the last
             acknowledged checkpoints. `EXTRA`: `FULL`, and the folder's entry is synced too.
         pgbouncer: Whether PostgreSQL is reached through PgBouncer in transaction mode.
+        database_schema: The schema of a PostgreSQL database in which the tables are; None: the first one of
+            `search_path`.
+        database_password_command: A command that prints PostgreSQL's password, run for each new connection.
+        database_password_file: A file that holds it, read for each new connection.
         auto_upgrade: Whether the command line brings an existing, older database to head by itself.
         template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
             a later one overrides an earlier one.
@@ -98,6 +102,9 @@ class Settings(BaseSettings):
     pool_size: int = Field(default=10, ge=1, le=1000)
     sqlite_synchronous: Literal["FULL", "EXTRA", "NORMAL"] = "FULL"
     pgbouncer: bool = False
+    database_schema: str | None = None
+    database_password_command: str | None = None
+    database_password_file: Path | None = None
     auto_upgrade: bool = False
     # Not decoded: pydantic-settings would take nothing but JSON for a list.
     template_paths: Annotated[tuple[Path, ...], NoDecode] = ()

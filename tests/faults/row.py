@@ -1,5 +1,6 @@
 """A row of the table of faults: what goes wrong, what must hold all the same, and what was found."""
 
+import os
 import random
 import shutil
 import subprocess
@@ -10,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["STRACE", "TMPFS", "Check", "Effort", "Need", "Place", "Row", "Verdict", "timed"]
+__all__ = ["PGBOUNCER", "STRACE", "SYSTEM_PATH", "TMPFS", "Check", "Effort", "Need", "Place", "Row", "Verdict", "timed"]
 
 T = TypeVar("T")
+
+SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin"
+"""Where servers are found, too: a user's own path may lack the last two."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,9 @@ def _can_mount() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+PGBOUNCER = Need(
+    "pgbouncer", lambda: shutil.which("pgbouncer", path=SYSTEM_PATH) is not None, "apt-get install pgbouncer"
+)
 STRACE = Need("strace", lambda: shutil.which("strace") is not None, "apt-get install strace")
 TMPFS = Need("the right to mount a tmpfs", _can_mount, "run it as root, or in a container with CAP_SYS_ADMIN")
 

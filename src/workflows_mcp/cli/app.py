@@ -2,7 +2,7 @@
 
 from cyclopts import App
 
-from workflows_mcp.cli import checkpoints, db, run_page, runs, workflows
+from workflows_mcp.cli import checkpoints, db, grants, run_page, runs, workflows
 from workflows_mcp.cli.demo import demo
 from workflows_mcp.cli.doctor import doctor
 from workflows_mcp.cli.recover import recover
@@ -51,5 +51,6 @@ def build_app() -> App:
     schema.command(db.downgrade_command, name="downgrade")
     schema.command(db.current_command, name="current")
     schema.command(db.check_command, name="check")
+    schema.command(grants.grants_command, name="grants")
     app.command(schema)
     return app

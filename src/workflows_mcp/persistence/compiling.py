@@ -17,10 +17,14 @@ class Compiler:
 
     Args:
         dialect: For which database and driver.
+        schema: In which the tables are; None: no table is named with its schema.
     """
 
-    def __init__(self, dialect: SQLAlchemyDialect) -> None:
+    def __init__(self, dialect: SQLAlchemyDialect, schema: str | None = None) -> None:
         self._dialect = dialect
+        self._options: dict[str, Any] = (
+            {} if schema is None else {"schema_translate_map": {None: schema}, "render_schema_translate": True}
+        )
         self._known: dict[Executable, tuple[Compiled, Mapping[str, Any]]] = {}
 
     def query(self, query: Query) -> tuple[str, Sequence[Any]]:
@@ -38,5 +42,5 @@ class Compiler:
 
     def _compile(self, statement: Executable) -> tuple[Compiled, Mapping[str, Any]]:
         """A statement's SQL and the names of its parameters; and the values that are its own."""
-        compiled: Any = cast("ClauseElement", statement).compile(dialect=self._dialect)
+        compiled: Any = cast("ClauseElement", statement).compile(dialect=self._dialect, **self._options)
         return Compiled(str(compiled), compiled.positiontup), compiled.params

@@ -22,7 +22,7 @@ from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, 
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
 from workflows_mcp.persistence.compiling import Compiler
-from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, Then, dialect_for
+from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Password, Row, Then, dialect_for
 from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
@@ -59,6 +59,7 @@ class Database(Inherited):
     Args:
         url_or_engine: Where the database is. An engine stays its creator's to configure and to dispose.
         settings: Read from the environment when None.
+        password: See `SQLAlchemyCheckpointStore`.
         check: Looks at the database before it is first used; raises an error when it is not fit to be.
 
     Raises:
@@ -70,16 +71,19 @@ class Database(Inherited):
         url_or_engine: str | os.PathLike[str] | AsyncEngine,
         settings: Settings | None = None,
         *,
+        password: Password | None = None,
         check: Callable[[Connection, Dialect], None],
     ) -> None:
         self.settings = settings if settings is not None else load_settings()
-        self.dialect: Dialect = dialect_for(url_or_engine)
+        self.dialect: Dialect = dialect_for(url_or_engine, self.settings, password)
         self._owns_engine = not isinstance(url_or_engine, AsyncEngine)
         self.engine: AsyncEngine = (
-            url_or_engine if isinstance(url_or_engine, AsyncEngine) else self.dialect.create_engine(self.settings)
+            url_or_engine.execution_options(**self.dialect.naming)  # another view of it, over the same pool
+            if isinstance(url_or_engine, AsyncEngine)
+            else self.dialect.create_engine(self.settings)
         )
         self.calls = Calls()
-        self.compiler = Compiler(self.engine.dialect)
+        self.compiler = Compiler(self.engine.dialect, self.dialect.schema)
         self._check = check
         self._is_checked = False
         self._saving_sql = {name: self.compiler.statement(one) for name, one in statements.saving(self.dialect).items()}

@@ -59,7 +59,7 @@ async def examine(url: str, settings: Settings | None = None, *, deep: bool = Fa
     report = Report()
     try:
         settings = settings if settings is not None else load_settings()
-        dialect = dialect_for(url)
+        dialect = dialect_for(url, settings)
     except StoreConfigurationError as error:
         report.error("database", error)
         return report.checks
@@ -84,7 +84,7 @@ def _explain(dialect: Dialect, error: Exception) -> Failure:
 def _look(connection: Connection, report: Report, *, dialect: Dialect, seconds: float, deep: bool) -> None:
     """Look at what is the same in every database. What cannot be read is a finding too, and the rest goes on."""
     steps: dict[str, Callable[[], None]] = {
-        "table": lambda: _look_at_table(connection, report),
+        "table": lambda: _look_at_table(connection, report, dialect),
         "checkpoints": lambda: _count(connection, report),
         "runs": lambda: _look_at_runs(connection, report),
         # Half of the time that there is, so that none is taken for late which is but the last of many.
@@ -129,8 +129,8 @@ def _answers(connection: Connection, dialect: Dialect) -> bool:
     return True
 
 
-def _look_at_table(connection: Connection, report: Report) -> None:
-    differences = find_differences(connection)
+def _look_at_table(connection: Connection, report: Report, dialect: Dialect) -> None:
+    differences = find_differences(connection, dialect)
     if differences:
         report.problem(
             "table",

@@ -37,7 +37,7 @@ from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
 from workflows_mcp.persistence import lease_statements, retention_statements, statements
 from workflows_mcp.persistence.codec import decode_payload, pack
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.dialects import Row, fenced
+from workflows_mcp.persistence.dialects import Password, Row, fenced
 from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retention_statements import Doomed
 from workflows_mcp.persistence.rows import first_within, is_odd, metadata_of, position_in, shown_text
@@ -68,15 +68,22 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         url_or_engine: A SQLite file's path, as a text or as a `Path`, a `sqlite:///` or `postgresql://` URL, or an
             `AsyncEngine` of yours, which the store neither configures nor disposes.
         settings: Read from the environment when None; its URL is not used.
+        password: A function, or a coroutine function, that returns PostgreSQL's password: called for every new
+            connection, so that the password may change meanwhile. It has the deadline's time. A plain function is
+            called in a thread. It comes before the URL's and the settings'.
 
     Raises:
         StoreConfigurationError: The URL names no database that is supported.
     """
 
     def __init__(
-        self, url_or_engine: str | os.PathLike[str] | AsyncEngine, *, settings: Settings | None = None
+        self,
+        url_or_engine: str | os.PathLike[str] | AsyncEngine,
+        *,
+        settings: Settings | None = None,
+        password: Password | None = None,
     ) -> None:
-        self._database = database = Database(url_or_engine, settings, check=check_schema)
+        self._database = database = Database(url_or_engine, settings, password=password, check=check_schema)
         self._renewals = Renewals(
             database.fetch_changed,
             lease_statements.renewing(database.dialect, waits=False),
@@ -355,7 +362,10 @@ class _Pace:
 
 
 def create_checkpoint_store(
-    url: str | os.PathLike[str] | None = None, *, settings: Settings | None = None
+    url: str | os.PathLike[str] | None = None,
+    *,
+    settings: Settings | None = None,
+    password: Password | None = None,
 ) -> CheckpointStore:
     """The store of a URL, or the one that the settings name.
 
@@ -363,13 +373,16 @@ def create_checkpoint_store(
         url: A SQLite file's path, as a text or as a `Path`, a `sqlite:///`, `postgresql://` or `memory://` URL; None:
             as the settings say.
         settings: Read from the environment when None.
+        password: See `SQLAlchemyCheckpointStore`.
 
     Raises:
         StoreConfigurationError: The URL names no database that is supported, or a setting is wrong.
     """
     settings = settings if settings is not None else load_settings()
     url = url if url is not None else settings.url
-    return InMemoryCheckpointStore() if url == MEMORY_URL else SQLAlchemyCheckpointStore(url, settings=settings)
+    if url == MEMORY_URL:
+        return InMemoryCheckpointStore()
+    return SQLAlchemyCheckpointStore(url, settings=settings, password=password)
 
 
 def _draft(state: CheckpointState, max_bytes: int | None, fence: Fence | None) -> Draft:

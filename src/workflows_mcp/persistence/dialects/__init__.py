@@ -21,8 +21,9 @@ from workflows_mcp.persistence.dialects.base import (
     are_fenced,
     fenced,
 )
+from workflows_mcp.persistence.dialects.passwords import Ask, Password, asking, from_settings
 from workflows_mcp.persistence.dialects.thread import Then
-from workflows_mcp.settings import MEMORY_URL
+from workflows_mcp.settings import MEMORY_URL, Settings
 
 __all__ = [
     "Compiled",
@@ -30,6 +31,7 @@ __all__ = [
     "Failure",
     "FencedRow",
     "HeldConnection",
+    "Password",
     "Row",
     "RowsDroppedError",
     "RowsLockedError",
@@ -68,18 +70,26 @@ _UNSAFE_KEYS = frozenset({"immutable", "nolock", "vfs"})
 _KNOWN = "a file's path, sqlite:///path, postgresql://user@host/database or memory://"
 
 
-def dialect_for(url: str | os.PathLike[str] | AsyncEngine) -> Dialect:
+def dialect_for(
+    url: str | os.PathLike[str] | AsyncEngine, settings: Settings | None = None, password: Password | None = None
+) -> Dialect:
     """The dialect of a database.
 
     Args:
         url: A SQLite file's path, as a text or as a `Path`, a `sqlite:` or `postgresql:` URL, or an engine for one of
             the two.
+        settings: Say in which schema of a PostgreSQL database the tables are, and who gives its password; None: the
+            URL alone does.
+        password: Gives the password instead, for each connection.
 
     Raises:
         StoreConfigurationError: It names no database that is supported. The message shows no password.
     """
+    schema = None if settings is None else settings.database_schema
     if isinstance(url, AsyncEngine):
-        return _dialect_of_engine(url)
+        if password is not None:
+            raise StoreConfigurationError("an engine connects as its creator made it: `password` goes with a URL")
+        return _dialect_of_engine(url, schema)
     url = _text_of(url)
     if not url.strip():
         raise StoreConfigurationError(f"no database is named; give {_KNOWN}")
@@ -87,12 +97,12 @@ def dialect_for(url: str | os.PathLike[str] | AsyncEngine) -> Dialect:
         raise StoreConfigurationError("the database URL holds U+0000")
     found = _SCHEME.match(url)
     if found is None:
-        return _sqlite(_checked_path(url))
+        return _sqlite(_checked_path(url), schema, password)
     scheme, rest = found["scheme"].lower(), url[found.end() :]
     if scheme in {"sqlite", "sqlite+aiosqlite"}:
-        return _sqlite(_path_of(rest))
+        return _sqlite(_path_of(rest), schema, password)
     if scheme in {"postgresql", "postgres", "postgresql+asyncpg"}:
-        return _postgresql(_split(url))
+        return _postgresql(_split(url), schema, _asked(settings, password))
     if f"{scheme}://" == MEMORY_URL:
         raise StoreConfigurationError(
             "memory:// names no database; use InMemoryCheckpointStore or create_checkpoint_store('memory://')"
@@ -113,19 +123,33 @@ def _text_of(url: object) -> str:
 # Each is loaded when it is needed: a command line on one database starts without the other one's driver.
 
 
-def _sqlite(path: Path) -> Dialect:
+def _sqlite(path: Path, schema: str | None, password: Password | None = None) -> Dialect:
     from workflows_mcp.persistence.dialects.sqlite import SQLiteDialect
 
+    if schema is not None:
+        raise StoreConfigurationError(
+            f"a SQLite file has no schema {schema!r}; unset WORKFLOWS_DATABASE_SCHEMA, or name the schema in the URL "
+            "of the PostgreSQL database that has it: ?schema=NAME"
+        )
+    if password is not None:
+        raise StoreConfigurationError("a SQLite file has no password; leave out `password`")
     return SQLiteDialect(path)
 
 
-def _postgresql(url: SplitResult) -> Dialect:
+def _postgresql(url: SplitResult, schema: str | None, ask: Ask | None = None) -> Dialect:
     from workflows_mcp.persistence.dialects.postgresql import PostgreSQLDialect
 
-    return PostgreSQLDialect(url)
+    return PostgreSQLDialect(url, schema, ask)
 
 
-def _dialect_of_engine(engine: AsyncEngine) -> Dialect:
+def _asked(settings: Settings | None, password: Password | None) -> Ask | None:
+    """Who gives the password; None: the URL, or what the driver finds by itself."""
+    if password is not None:
+        return asking(password)
+    return None if settings is None else from_settings(settings)
+
+
+def _dialect_of_engine(engine: AsyncEngine, schema: str | None) -> Dialect:
     """The dialect of somebody else's engine: used for statements and errors, never to connect."""
     name, database = engine.url.get_backend_name(), engine.url.database
     if name == "sqlite":
@@ -145,9 +169,11 @@ def _dialect_of_engine(engine: AsyncEngine) -> Dialect:
                 f"an engine with {', '.join(unsafe)} in its SQLite URL is not supported: without SQLite's own locks "
                 "programs that write at the same time damage the file"
             )
-        return _sqlite(Path(database))
+        return _sqlite(Path(database), schema)
     if name == "postgresql":
-        return _postgresql(urlsplit(f"postgresql://{engine.url.host or ''}/{quote(database or '')}"))
+        # Its creator may have chosen one in SQLAlchemy's own way.
+        chosen = schema or engine.get_execution_options().get("schema_translate_map", {}).get(None)
+        return _postgresql(urlsplit(f"postgresql://{engine.url.host or ''}/{quote(database or '')}"), chosen)
     raise StoreConfigurationError(f"an engine for {name!r} is not supported, only for SQLite and PostgreSQL")
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.persistence.checks import Report
+from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 
@@ -200,11 +201,13 @@ class Dialect(ABC):
         upgrade_command: What a user runs to bring its schema to head.
         is_bound_to_loop: Whether a connection can be closed only by the event loop that opened it.
         seconds_between_deletions: How long the deletion of many rows pauses after each batch, for others to write.
+        schema: Where in the database the tables are; None: where names without a schema lead.
     """
 
     is_bound_to_loop: ClassVar[bool] = False
     seconds_between_deletions: ClassVar[float] = 0.0
 
+    schema: str | None = None
     description: str
     upgrade_command: str
 
@@ -269,6 +272,20 @@ class Dialect(ABC):
         """
         return nullcontext()
 
+    @abstractmethod
+    def grants(self, roles: Roles, *, table: str, version_table: str, columns: Sequence[str]) -> str:
+        """A script that gives each role no more than it needs.
+
+        Args:
+            roles: Who does what.
+            table: Of the checkpoints.
+            version_table: Of the revision.
+            columns: Those of a listing.
+
+        Raises:
+            StoreConfigurationError: The database has no roles.
+        """
+
     def start_up_notices(self) -> Iterable[tuple[int, str]]:
         """What to log when a store first uses the database: a level of `logging`, and a text."""
         return ()
@@ -290,8 +307,24 @@ class Dialect(ABC):
         """Set what must be set before a transaction begins that changes the schema."""
 
     @abstractmethod
-    def schema_change(self, connection: Connection) -> AbstractContextManager[None]:
-        """A transaction that only one process at a time is in, for all revisions of one upgrade."""
+    def schema_change(self, connection: Connection, *, is_upward: bool = False) -> AbstractContextManager[None]:
+        """A transaction that only one process at a time is in, for all revisions of one upgrade.
+
+        Names without a schema mean ours in it.
+
+        Args:
+            connection: Prepared for it.
+            is_upward: Whether to create the schema that the tables are to be in, where it is missing.
+        """
+
+    @property
+    def naming(self) -> Mapping[str, Any]:
+        """The execution options with which an engine's statements name our tables, where `schema` says so."""
+        return {}
+
+    def within_schema(self, connection: Connection) -> AbstractContextManager[None]:  # noqa: ARG002 - for those that have schemas
+        """A place in which names without a schema mean ours, for questions on any connection."""
+        return nullcontext()
 
     @abstractmethod
     def saving(self, table: Table, place: Mapping[str, ColumnElement[Any]]) -> Mapping[str, Executable]:

@@ -1,5 +1,6 @@
 """PostgreSQL through asyncpg."""
 
+import contextlib
 import functools
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from workflows_mcp.errors import (
     StoreConfigurationError,
 )
 from workflows_mcp.persistence.checks import Report
+from workflows_mcp.persistence.dialects import postgresql_schema
 from workflows_mcp.persistence.dialects.base import (
     ENGINE_LOG,
     Compiled,
@@ -40,14 +42,15 @@ from workflows_mcp.persistence.dialects.base import (
     Look,
     Row,
 )
-from workflows_mcp.persistence.dialects.postgresql_errors import explain, root_of
+from workflows_mcp.persistence.dialects.passwords import Ask
+from workflows_mcp.persistence.dialects.postgresql_errors import explain
+from workflows_mcp.persistence.dialects.postgresql_grants import grants
 from workflows_mcp.persistence.dialects.postgresql_health import (
-    POOLER_REFUSED,
     look_at_server,
     tell_of_refusing_pooler,
 )
 from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection, hold
-from workflows_mcp.persistence.dialects.postgresql_hosts import connect, urls_of_hosts
+from workflows_mcp.persistence.dialects.postgresql_hosts import PoolerRefusedError, connect, urls_of_hosts
 from workflows_mcp.persistence.dialects.postgresql_saving import (
     Saving,
     arrays_of,
@@ -58,7 +61,16 @@ from workflows_mcp.persistence.dialects.postgresql_saving import (
     save_one_fenced,
     those_locked,
 )
-from workflows_mcp.persistence.dialects.postgresql_url import describe, positive_seconds, read_query, without_password
+from workflows_mcp.persistence.dialects.postgresql_tls import check_files
+from workflows_mcp.persistence.dialects.postgresql_url import (
+    database_name,
+    describe,
+    positive_seconds,
+    read_query,
+    without_password,
+)
+from workflows_mcp.persistence.dialects.quoting import literal
+from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]
@@ -70,13 +82,30 @@ Without these ways to join, it fetches what a batch names row by row, and so loc
 hash, the rows of a small table came, and were locked, as they lay there.
 """
 
-_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+_DURABLE = (
+    "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) "
+    "WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
+)
 """Acknowledged means durable, whatever a database's or a user's default is. What waits for less than a standby, or for
 more, stays as somebody has chosen it."""
 
 _LOCK_SECONDS = 0.1
 """How long a commit waits for a row that somebody else has locked, before the other rows go on without it. Other
 savers' commits, which lock rows too, are over sooner."""
+
+_REFUSE_VACUUM = """
+DO $$
+BEGIN
+  IF NOT (SELECT CASE
+      WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role(d.datdba, 'USAGE') THEN true
+      WHEN pg_catalog.current_setting('server_version_num')::int < 170000 THEN false
+      ELSE pg_catalog.has_table_privilege(c.oid, 'MAINTAIN') END
+    FROM pg_catalog.pg_class c, pg_catalog.pg_database d
+    WHERE c.oid = pg_catalog.to_regclass({name}) AND d.datname = pg_catalog.current_database())
+  THEN RAISE insufficient_privilege;
+  END IF;
+END $$
+"""
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
@@ -87,26 +116,36 @@ class PostgreSQLDialect(Dialect):
 
     is_bound_to_loop = True
 
-    def __init__(self, url: SplitResult) -> None:
+    def __init__(self, url: SplitResult, schema: str | None = None, ask: Ask | None = None) -> None:
         options = read_query(url)
+        # What names one database comes before what is said of all.
+        named = options.pop("schema", schema)
+        self.schema = None if named is None else postgresql_schema.check_name(named)
+        self._ask = ask
         options.setdefault("application_name", "workflows-mcp")
         timeout = options.pop("connect_timeout", None)
         self._connect_timeout = None if timeout is None else positive_seconds("connect_timeout", timeout)
         self._urls = urls_of_hosts(url, options)
-        self.description = describe(url, options)
-        self.upgrade_command = f"workflows-mcp db upgrade --database-url {shlex.quote(without_password(url))}"
+        self._options = options
+        self._name = database_name(url, options)
+        self.description = describe(url, options, self.schema)
+        self.upgrade_command = (
+            f"workflows-mcp db upgrade --database-url {shlex.quote(without_password(url, schema=self.schema))}"
+        )
 
     def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
         """See `Dialect.create_engine`."""
+        check_files(self._options)
         deadline = settings.deadline_seconds
         connect_args: dict[str, Any] = {
             "async_creator_fn": functools.partial(
                 connect,
                 self._urls,
                 self._connect_timeout or deadline,
+                self._ask,
                 # Without it, a call to a frozen server cannot be ended in time: its cancellation waits for an answer.
                 command_timeout=None if patient else deadline,
-                server_settings=_server_settings(settings, patient=patient),
+                server_settings=self._server_settings(settings, patient=patient),
                 # PgBouncer hands the next transaction to another server, which knows none of our statements.
                 **({"statement_cache_size": 0} if settings.pgbouncer else {}),
             ),
@@ -125,8 +164,32 @@ class PostgreSQLDialect(Dialect):
             hide_parameters=True,
             logging_name=ENGINE_LOG,
             connect_args=connect_args,
+            execution_options=self.naming,
             **pooling,
         )
+
+    @property
+    def naming(self) -> Mapping[str, Any]:
+        """See `Dialect.naming`."""
+        return {} if self.schema is None else {"schema_translate_map": {None: self.schema}}
+
+    def _server_settings(self, settings: Settings, *, patient: bool) -> dict[str, str]:
+        """What the server is told at connect; PgBouncer refuses what it does not know."""
+        if settings.pgbouncer:
+            return {}
+        # Tables are named with their schema; functions and operators are not, and a stranger may have made some that
+        # fit better than PostgreSQL's own in a schema of the path (CVE-2018-1058).
+        path = {} if self.schema is None else {"search_path": postgresql_schema.search_path(self.schema)}
+        if patient:
+            return path
+        milliseconds = str(int(settings.deadline_seconds * 1000))
+        return {
+            **path,
+            # The server's own end of the deadline, for a client that died or cannot be heard.
+            "statement_timeout": milliseconds,
+            "lock_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
+        }
 
     def create_database(self) -> bool:
         """PostgreSQL's databases are their owner's to create: does nothing."""
@@ -147,12 +210,32 @@ class PostgreSQLDialect(Dialect):
             )
 
     @contextmanager
-    def schema_change(self, connection: Connection) -> Iterator[None]:
+    def schema_change(self, connection: Connection, *, is_upward: bool = False) -> Iterator[None]:
         """Wait for the advisory lock, which ends with the transaction."""
         connection.rollback()  # ends what a query has begun
         with connection.begin():
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+            connection.execute(text("SELECT pg_catalog.pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+            if self.schema is not None:
+                if is_upward:
+                    postgresql_schema.create(connection, self.schema, self.description)
+                postgresql_schema.use(connection, self.schema)
             yield
+
+    @contextmanager
+    def within_schema(self, connection: Connection) -> Iterator[None]:
+        """See `Dialect.within_schema`: a transaction, since through PgBouncer nothing else keeps a setting."""
+        if self.schema is None:
+            yield
+            return
+        level = connection.get_isolation_level()
+        connection.rollback()
+        connection.execution_options(isolation_level="READ COMMITTED")
+        try:
+            with connection.begin():
+                postgresql_schema.use(connection, self.schema)
+                yield
+        finally:
+            connection.execution_options(isolation_level=level)
 
     def saving(self, table: Table, place: Mapping[str, ColumnElement[Any]]) -> Mapping[str, Executable]:
         """See `Dialect.saving`; the statements are in `postgresql_saving.py`."""
@@ -210,7 +293,8 @@ class PostgreSQLDialect(Dialect):
         driver = cast("asyncpg.Connection", made.driver_connection)
         made.detach()
         if settings.pgbouncer:
-            return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds)
+            # Others wait behind one that waits for a lock only where the role's own lock_timeout ends that early.
+            return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds, is_shared=is_shared)
         # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
         # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
         # the settings on to others, and nothing is prepared there.
@@ -226,23 +310,21 @@ class PostgreSQLDialect(Dialect):
 
     def database_bytes(self) -> Executable:
         """The table with its indexes and its out-of-line payloads."""
-        return text("SELECT pg_total_relation_size('checkpoints')")
+        name = postgresql_schema.qualified("checkpoints", self.schema)
+        return text("SELECT pg_catalog.pg_total_relation_size(pg_catalog.to_regclass(:name))").bindparams(name=name)
 
     async def find_weakness(self, connection: AsyncConnection) -> str | None:
         """See `Dialect.find_weakness`."""
-        level = (await connection.execute(text("SELECT current_setting('synchronous_commit')"))).scalar_one()
+        asked = "SELECT pg_catalog.current_setting('synchronous_commit')"
+        level = (await connection.execute(text(asked))).scalar_one()
         if level != "off":
             return None
         return "synchronous_commit is off, so that a crash may lose acknowledged checkpoints"
 
     async def examine(self, settings: Settings, report: Report, look: Look, *, deep: bool) -> None:  # noqa: ARG002 - pages are read by the server alone
         """See `Dialect.examine`; the questions are in `postgresql_health.py`."""
-        try:
+        with contextlib.suppress(PoolerRefusedError):
             await self._examine(settings, report, look)
-        except Exception as error:
-            if settings.pgbouncer or getattr(root_of(error), "sqlstate", None) != POOLER_REFUSED:
-                raise
-        else:
             return
         tell_of_refusing_pooler(report)
         await self._examine(settings.model_copy(update={"pgbouncer": True}), report, look, has_refused=True)
@@ -255,23 +337,23 @@ class PostgreSQLDialect(Dialect):
         finally:
             await engine.dispose()
 
+    def grants(self, roles: Roles, *, table: str, version_table: str, columns: Sequence[str]) -> str:
+        """See `Dialect.grants`."""
+        return grants(
+            roles,
+            database=self._name,
+            schema=self.schema,
+            table=table,
+            version_table=version_table,
+            columns=columns,
+        )
+
     def vacuum_statements(self) -> Iterable[str]:
         """Make the space of deleted rows usable again and refresh statistics."""
-        return ("VACUUM (ANALYZE) checkpoints",)
+        name = postgresql_schema.qualified("checkpoints", self.schema)
+        # A user who may not do it is told so by a warning that nobody reads, and nothing is done.
+        return _REFUSE_VACUUM.format(name=literal(name)), f"VACUUM (ANALYZE) {name}"
 
     def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`."""
         return explain(error, self.description, self.upgrade_command)
-
-
-def _server_settings(settings: Settings, *, patient: bool) -> dict[str, str]:
-    """What the server is told at connect; PgBouncer refuses what it does not know."""
-    if settings.pgbouncer or patient:
-        return {}
-    milliseconds = str(int(settings.deadline_seconds * 1000))
-    return {
-        # The server's own end of the deadline, for a client that died or cannot be heard.
-        "statement_timeout": milliseconds,
-        "lock_timeout": milliseconds,
-        "idle_in_transaction_session_timeout": milliseconds,
-    }

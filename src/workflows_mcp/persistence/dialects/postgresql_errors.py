@@ -12,6 +12,7 @@ from workflows_mcp.errors import (
     StoreUnavailableError,
 )
 from workflows_mcp.persistence.dialects.base import Failure, RowsDroppedError
+from workflows_mcp.persistence.dialects.postgresql_tls import explain_tls
 
 __all__ = ["explain", "root_of"]
 
@@ -25,17 +26,36 @@ _REPEATS_TAKEN_BACK = 2
 """Who was too late to see what somebody else saved or deleted sees it the next time. What a trigger drops, it drops
 again."""
 
+_LOST_STATEMENT = (
+    "mixed up prepared statements, as a pooler does that hands out another server connection for each transaction; set "
+    "WORKFLOWS_PGBOUNCER=true"
+)
+
 _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
     ("08", StoreUnavailableError, "lost the connection; try again"),
     # By no value that was sent: a fenced save says so when it finds at its end that it must not have begun.
     (_TAKEN_BACK, RowsDroppedError, "did not write all of a commit; do triggers or rules of its table drop rows?"),
     ("25006", StoreUnavailableError, "is read-only, as a standby is; try again"),
-    ("28", StoreConfigurationError, "refused the login; check user, password and pg_hba.conf"),
+    ("28P01", StoreConfigurationError, "refused the login; check user and password"),
+    (
+        "28",
+        StoreConfigurationError,
+        "refused the login; check user and pg_hba.conf, which may ask for TLS (sslmode) or a client's certificate",
+    ),
+    ("26000", StoreConfigurationError, _LOST_STATEMENT),
+    ("42P05", StoreConfigurationError, _LOST_STATEMENT),
     ("3D", StoreConfigurationError, "does not exist; create it, or check the URL"),
-    ("3F", StoreConfigurationError, "has no such schema; check search_path"),
+    ("3F", StoreConfigurationError, "has no such schema; check WORKFLOWS_DATABASE_SCHEMA, or search_path"),
     ("40001", StoreUnavailableError, "could not serialize the change; try again"),
     ("40P01", StoreUnavailableError, "found a deadlock; try again"),
-    ("42501", StoreConfigurationError, "does not permit it; grant the user rights on the checkpoints table"),
+    (
+        "42501",
+        StoreConfigurationError,
+        (
+            "does not permit it to this user; the owner of the tables changes the schema, and grants to others what "
+            "`workflows-mcp db grants` prints"
+        ),
+    ),
     ("42P01", SchemaOutOfDateError, "lacks the checkpoints table"),
     ("42703", SchemaOutOfDateError, "lacks a column of the checkpoints table"),
     ("53100", StoreFullError, "has no space left; free some, then repeat the call"),
@@ -69,7 +89,8 @@ def explain(error: Exception, description: str, upgrade_command: str) -> Failure
     state = getattr(cause, "sqlstate", None)
     if isinstance(state, str):
         return _explain_state(state, description, upgrade_command)
-    found = _explain_silence(cause, description)
+    # First, since a certificate that is refused is a ValueError and an OSError, too.
+    found = explain_tls(cause, description) or _explain_silence(cause, description)
     if found is None and isinstance(error, DBAPIError):
         return Failure(CheckpointStoreError(f"{description} refused a statement ({type(cause).__name__})"))
     return found

@@ -1,5 +1,7 @@
 """What can be known of a PostgreSQL server, of a database on it, and of what stands in between."""
 
+import asyncio
+import ipaddress
 import statistics
 import time
 from dataclasses import dataclass
@@ -11,12 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import Look
+from workflows_mcp.persistence.dialects.quoting import identifier
 from workflows_mcp.settings import Settings
 
-__all__ = ["POOLER_REFUSED", "look_at_server", "tell_of_refusing_pooler"]
-
-POOLER_REFUSED = "08P01"
-"""What PgBouncer answers to settings that it does not know, when they are given at connect."""
+__all__ = ["look_at_server", "tell_of_refusing_pooler"]
 
 _ROUND_TRIPS = 7
 _SLOW_MILLISECONDS = 20.0
@@ -52,7 +52,10 @@ _FACTS = text("""
            (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS of_role,
            (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid())
                AS in_use,
-           pg_database_size(current_database()) AS bytes
+           pg_database_size(current_database()) AS bytes,
+           (SELECT CASE WHEN ssl THEN version || ', ' || cipher END FROM pg_stat_ssl WHERE pid = pg_backend_pid())
+               AS tls,
+           host(inet_client_addr()) AS client
 """)
 
 
@@ -81,6 +84,8 @@ class _Facts:
     of_role: int
     in_use: int
     bytes: int
+    tls: str | None
+    client: str | None
 
 
 async def look_at_server(
@@ -108,6 +113,7 @@ async def look_at_server(
     _look_at_encoding(facts, report)
     _look_at_timeouts(facts, report, settings)
     _look_at_connections(facts, report, settings)
+    await _look_at_encryption(connection, facts, report, settings)
     report.ok(
         "size", f"{facts.bytes / 2**20:,.1f} MiB, all tables of the database; its disk's free space cannot be asked"
     )
@@ -156,7 +162,7 @@ def _look_at_role(facts: _Facts, report: Report) -> None:
             "takes writes",
             "no: default_transaction_read_only is on",
             "SET default_transaction_read_only = off; ALTER DATABASE "
-            f"{_quoted(facts.name)} RESET default_transaction_read_only, or that of the role or the server",
+            f"{identifier(facts.name)} RESET default_transaction_read_only, or that of the role or the server",
         )
     else:
         report.ok("takes writes", "yes: it is no standby, and not read-only")
@@ -164,7 +170,7 @@ def _look_at_role(facts: _Facts, report: Report) -> None:
 
 def _look_at_durability(facts: _Facts, report: Report, settings: Settings) -> None:
     commit = facts.synchronous_commit
-    name = _quoted(facts.name)
+    name = identifier(facts.name)
     if commit == "off":
         advice = f"ALTER DATABASE {name} SET synchronous_commit = on, or that of the role or the server"
         if settings.pgbouncer:
@@ -256,6 +262,35 @@ def _look_at_connections(facts: _Facts, report: Report, settings: Settings) -> N
         report.ok("connections", found)
 
 
+async def _look_at_encryption(connection: AsyncConnection, facts: _Facts, report: Report, settings: Settings) -> None:
+    """Whether others may read on the way what is sent: to what answers here and, behind a pooler, to the server."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    transport = cast("asyncio.Transport", driver._transport)  # type: ignore[union-attr]  # noqa: SLF001 - nothing else tells
+    cipher, peer = transport.get_extra_info("cipher"), transport.get_extra_info("peername")
+    address = peer[0] if isinstance(peer, tuple) else None  # of a socket's file it is a text
+    if cipher is None and _is_far(address):
+        report.notice(
+            "encryption",
+            "the connection goes over a network in plain text: who listens there can read and change it",
+            "switch TLS on there, and add sslmode=verify-full and sslrootcert to the URL",
+        )
+    elif settings.pgbouncer and facts.tls is None and _is_far(facts.client):
+        report.notice(
+            "encryption",
+            "PgBouncer's way to the server goes over a network in plain text",
+            "set server_tls_sslmode = verify-full in pgbouncer.ini",
+        )
+    elif cipher is None:
+        report.ok("encryption", "none, and what is sent does not leave this machine")
+    else:
+        report.ok("encryption", f"{cipher[1]}, {cipher[0]}")
+
+
+def _is_far(address: str | None) -> bool:
+    """Whether an address is another machine's; None: that of a socket's file."""
+    return address is not None and not ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
 async def _look_for_pooler(connection: AsyncConnection, report: Report, settings: Settings) -> None:
     """Whether what answers is the server itself.
 
@@ -295,7 +330,3 @@ async def _look_at_clock(connection: AsyncConnection, report: Report) -> None:
         )
     else:
         report.ok("clock", found)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

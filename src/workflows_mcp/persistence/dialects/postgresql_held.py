@@ -25,13 +25,16 @@ it goes on."""
 _PAUSE = 0.005
 """Seconds between two looks at it."""
 
-_WHO = "SELECT pid, backend_start, pg_postmaster_start_time() FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_WHO = (
+    "SELECT pid, backend_start, pg_catalog.pg_postmaster_start_time() FROM pg_catalog.pg_stat_activity "
+    "WHERE pid = pg_catalog.pg_backend_pid()"
+)
 """A process, and its server. Servers are told apart by their starts, to the microsecond: a standby has the identifier
 of its primary, and behind a proxy many have one address."""
 
 _END = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-    "WHERE pid = $1 AND backend_start = $2 AND pid <> pg_backend_pid()"
+    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+    "WHERE pid = $1 AND backend_start = $2 AND pid <> pg_catalog.pg_backend_pid()"
 )
 """A user may end processes of their own. With its start a process's id means this one, on this server, alone. A pooler
 may hand out the very process that was lost: it has read what it was sent before it answers this."""

@@ -1,5 +1,7 @@
 """A cluster of several PostgreSQL hosts: one that does not answer leaves time for the next."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +9,10 @@ from urllib.parse import SplitResult, quote, urlencode
 
 import asyncpg
 
-__all__ = ["connect", "urls_of_hosts"]
+from workflows_mcp.errors import StoreConfigurationError
+from workflows_mcp.persistence.dialects.passwords import Ask
+
+__all__ = ["PoolerRefusedError", "connect", "urls_of_hosts"]
 
 _ELSEWHERE = (
     OSError,
@@ -50,17 +55,67 @@ def _url(url: SplitResult, options: Mapping[str, str]) -> str:
     return url._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)).geturl()
 
 
-async def connect(urls: Sequence[str], seconds: float, **options: Any) -> asyncpg.Connection:  # noqa: ANN401 - the driver's
-    """Connect to the first host that can be used.
+class PoolerRefusedError(StoreConfigurationError):
+    """A pooler stands before the server, and refuses settings that are for the server."""
 
-    The driver bounds the time for all of them together, so that a frozen one would leave none for the others.
+
+async def connect(
+    urls: Sequence[str],
+    seconds: float,
+    ask: Ask | None,
+    **options: Any,  # noqa: ANN401 - the driver's
+) -> asyncpg.Connection:
+    """Connect to the first host that can be used.
 
     Args:
         urls: Of the hosts.
         seconds: For all of them; each has an equal part of what is left.
+        ask: Gives the password; None: the URL does, or what the driver finds.
         options: What the driver takes besides.
+
+    Raises:
+        PoolerRefusedError: It is a pooler that answers, and nobody said so.
+        CheckpointStoreError: There is no password.
+        Exception: The driver's.
     """
-    end = time.monotonic() + seconds
+    end, tried = time.monotonic() + seconds, ""
+    if ask is None:
+        return await _connect(urls, end, options)
+    refused: asyncpg.InvalidPasswordError | None = None
+    for is_fresh in (False, True):
+        async with asyncio.timeout(max(end - time.monotonic(), 0)):
+            password = await ask(is_fresh)
+        if refused is not None and password == tried:
+            break
+        try:
+            return await _connect(urls, end, {**options, "password": password})
+        except asyncpg.InvalidPasswordError as error:
+            refused, tried = error, password  # it may have been changed a moment ago
+    assert refused is not None
+    raise refused
+
+
+async def _connect(urls: Sequence[str], end: float, options: Mapping[str, Any]) -> asyncpg.Connection:
+    """Connect until a moment; what is refused together with settings for the server is tried without."""
+    refused: asyncpg.ProtocolViolationError | None = None
+    try:
+        return await _connect_to_first(urls, end, options)
+    except asyncpg.ProtocolViolationError as error:
+        refused = error
+    if options.get("server_settings"):
+        with contextlib.suppress(Exception):
+            (await _connect_to_first(urls, end, {**options, "server_settings": {}})).terminate()
+            refused = None
+    if refused is None:
+        raise PoolerRefusedError(
+            "a pooler such as PgBouncer stands before the database, and refuses settings for the server; set "
+            "WORKFLOWS_PGBOUNCER=true"
+        )
+    raise refused
+
+
+async def _connect_to_first(urls: Sequence[str], end: float, options: Mapping[str, Any]) -> asyncpg.Connection:
+    """Connect until a moment. The driver would bound the time for all hosts together: a frozen one would leave none."""
     for number, url in enumerate(urls[:-1]):
         share = (end - time.monotonic()) / (len(urls) - number)
         try:

@@ -1,9 +1,9 @@
-"""Words of a command, as a message shows them to be typed."""
+"""Words of a command and names in a statement, as a message or a script shows them to be typed."""
 
 import os
 import shlex
 
-__all__ = ["quoted"]
+__all__ = ["identifier", "literal", "quoted"]
 
 
 def quoted(word: str) -> str:
@@ -11,6 +11,17 @@ def quoted(word: str) -> str:
     if word.isprintable():
         return shlex.quote(word)
     return f"$'{''.join(map(_escaped, word))}'"
+
+
+def identifier(name: str) -> str:
+    """A name of a schema, a role or a table as SQL takes it, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as PostgreSQL takes it; the E stands where a backslash would mean something else without it."""
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'" if "\\" not in text else "E'" + escaped.replace("\\", "\\\\") + "'"
 
 
 def _escaped(character: str) -> str:

@@ -39,6 +39,7 @@ from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import (
     CheckpointStoreError,
+    StoreConfigurationError,
 )
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import (
@@ -52,6 +53,7 @@ from workflows_mcp.persistence.dialects.base import (
     are_fenced,
 )
 from workflows_mcp.persistence.dialects.quoting import quoted
+from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.persistence.dialects.sqlite_connecting import BEGIN, OPENED, listen
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
@@ -189,7 +191,7 @@ class SQLiteDialect(Dialect):
         await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
 
     @contextmanager
-    def schema_change(self, connection: Connection) -> Iterator[None]:
+    def schema_change(self, connection: Connection, *, is_upward: bool = False) -> Iterator[None]:  # noqa: ARG002 - a file has no schemas
         """Take the write lock at once. Begun before Alembic looks, it is left alone and spans all revisions."""
         connection.rollback()  # ends what a query has begun
         self._wait_for_lock(connection)
@@ -306,6 +308,12 @@ class SQLiteDialect(Dialect):
     def start_up_notices(self) -> Iterable[tuple[int, str]]:
         """See `Dialect.start_up_notices`."""
         return start_up_notices(self._file.path)
+
+    def grants(self, roles: Roles, *, table: str, version_table: str, columns: Sequence[str]) -> str:  # noqa: ARG002 - there are none
+        """See `Dialect.grants`: a file's mode says who may read it."""
+        raise StoreConfigurationError(
+            f"{self.description} has no roles; who may read and write it is said by the file's mode"
+        )
 
     def vacuum_statements(self) -> Iterable[str]:
         """Rewrite the file so that it can give back space, refresh statistics, and empty the -wal file."""

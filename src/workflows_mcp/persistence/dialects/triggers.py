@@ -7,8 +7,10 @@ __all__ = ["find_triggers"]
 _TRIGGERS = {
     "sqlite": "SELECT 'trigger', name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = :name COLLATE NOCASE",
     "postgresql": (
-        "SELECT 'trigger', tgname::text FROM pg_trigger WHERE tgrelid = to_regclass(:name) AND NOT tgisinternal "
-        "UNION ALL SELECT 'rule', rulename::text FROM pg_rewrite WHERE ev_class = to_regclass(:name)"
+        "SELECT 'trigger', tgname::text FROM pg_catalog.pg_trigger "
+        "WHERE tgrelid = pg_catalog.to_regclass(:name) AND NOT tgisinternal "
+        "UNION ALL SELECT 'rule', rulename::text FROM pg_catalog.pg_rewrite "
+        "WHERE ev_class = pg_catalog.to_regclass(:name)"
     ),
 }
 """By SQLAlchemy's name of the database. Those of a foreign key, which PostgreSQL makes itself, do not count."""

@@ -1,0 +1,180 @@
+"""Roles with no more rights than they need, on a real server, with the SQL that the command prints."""
+
+import itertools
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+
+from tests.faults.calls import READS, WRITES, make_ready
+from tests.migrations import raw
+from tests.persistence.examined import examined, problems
+from workflows_mcp import (
+    CheckpointStoreError,
+    SQLAlchemyCheckpointStore,
+    StoreConfigurationError,
+    upgrade_schema,
+)
+from workflows_mcp.persistence.dialects import postgresql_held
+from workflows_mcp.persistence.dialects.quoting import identifier
+from workflows_mcp.persistence.schema import SchemaManager
+
+SCHEMA = 'the "%flows"'
+
+_numbers = itertools.count()
+
+
+def plain(url: str) -> str:
+    """A URL without the schema, which is no other driver's to know."""
+    return url.partition("&schema=")[0]
+
+
+@dataclass(frozen=True)
+class World:
+    """A database with its roles.
+
+    Attributes:
+        admin: Its URL as a superuser.
+        owner: A role's URL, and so on.
+        names: Those of the three roles, whose URLs are these.
+    """
+
+    admin: str
+    owner: str
+    app: str
+    reader: str
+    names: tuple[str, str, str]
+
+    def grants(self) -> str:
+        """The SQL for the roles."""
+        owner, app, reader = self.names
+        return SchemaManager(self.admin).grants(owner=owner, app=app, readonly=reader)
+
+    async def apply(self) -> None:
+        """Run the SQL, as a superuser."""
+        await raw.execute(plain(self.admin), self.grants())
+
+
+@pytest.fixture
+async def world(postgres_url: str) -> AsyncIterator[World]:
+    """A database with three roles that may do nothing yet, in a schema that is not there."""
+    number = f"{os.getpid()}_{next(_numbers)}"
+    names = (f"owner {number}", f'app "{number}"', f"$grants$ reader's {number}")
+    quoted = [identifier(name) for name in names]
+    await raw.execute(postgres_url, *(f"CREATE ROLE {name} LOGIN" for name in quoted))
+    urls = [postgres_url.replace("postgres:", f"{quote(name)}:", 1) for name in names]
+    schema = f"&schema={quote(SCHEMA)}"
+    owner, app, reader = (url + schema for url in urls)
+    yield World(postgres_url + schema, owner, app, reader, names)
+    await raw.execute(postgres_url, *(f"DROP OWNED BY {name} CASCADE" for name in quoted))
+    await raw.execute(postgres_url, *(f"DROP ROLE {name}" for name in quoted))
+
+
+@pytest.fixture
+async def granted(world: World) -> World:
+    """The same at head, with all rights."""
+    await world.apply()
+    await upgrade_schema(world.owner)
+    await world.apply()
+    return world
+
+
+async def test_the_app_makes_every_call_and_passes_the_examination(granted: World) -> None:
+    """With the rights to rows alone; an upgrade at start-up, at head, is no change."""
+    async with SQLAlchemyCheckpointStore(granted.app) as store:
+        await make_ready(store)
+        for call in [*READS.values(), *WRITES.values()]:
+            await call(store)
+        await store.vacuum()
+    await upgrade_schema(granted.app)
+    await SchemaManager(granted.app).check()
+    assert problems(await examined(granted.app)) == set()
+
+
+async def test_the_app_ends_what_it_may_have_left_behind(granted: World) -> None:
+    """A role may end processes of its own: what was lost with a connection must not write any more."""
+    lost, other = await asyncpg.connect(plain(granted.app)), await asyncpg.connect(plain(granted.app))
+    try:
+        [who] = await lost.fetch(postgresql_held._WHO)
+        [[ended]] = await other.fetch(postgresql_held._END, who[0], who[1])
+        assert ended
+    finally:
+        lost.terminate()
+        await other.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE {table}",
+        "ALTER TABLE {table} ADD COLUMN more int",
+        "TRUNCATE {table}",
+        "CREATE TABLE {schema}.more (id int)",
+        "CREATE TRIGGER nothing BEFORE INSERT ON {table} EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "UPDATE {schema}.workflows_alembic_version SET version_num = '0001'",
+        "DROP SCHEMA {schema} CASCADE",
+    ],
+)
+async def test_the_app_changes_nothing_but_rows(granted: World, statement: str) -> None:
+    """Whatever gets hold of its password."""
+    schema = identifier(SCHEMA)
+    words = statement.format(schema=schema, table=f"{schema}.checkpoints")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await raw.execute(plain(granted.app), words)
+
+
+async def test_only_the_owner_upgrades_and_others_are_told_so(world: World) -> None:
+    """In an error that names what to do, and changes nothing."""
+    with pytest.raises(StoreConfigurationError, match=r"CREATE SCHEMA .* AUTHORIZATION"):
+        await upgrade_schema(world.app)
+    await world.apply()
+    with pytest.raises(StoreConfigurationError, match="the owner of the tables changes the schema") as error:
+        await upgrade_schema(world.app)
+    assert "workflows-mcp db grants" in str(error.value)
+    await SchemaManager(world.owner).upgrade("0001")
+    await world.apply()
+    with pytest.raises(StoreConfigurationError, match="the owner of the tables changes the schema"):
+        await upgrade_schema(world.app)
+    assert await SchemaManager(world.owner).current() == "0001"
+
+
+async def test_a_reader_lists_and_counts_and_reads_no_payload(granted: World) -> None:
+    """Nor who holds a lease, by which one could pretend to be that one; and writes nothing."""
+    async with SQLAlchemyCheckpointStore(granted.app) as store:
+        await make_ready(store)
+    async with SQLAlchemyCheckpointStore(granted.reader) as store:
+        assert len(await store.list_checkpoints()) > 5
+        assert await store.list_abandoned() == []
+        assert (await store.get_stats()).total_checkpoints > 5
+        for call in [READS["load"], *WRITES.values()]:
+            with pytest.raises(CheckpointStoreError, match="does not permit it"):
+                await call(store)
+    for column in ("payload", "lease_owner"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await raw.fetch(
+                plain(granted.reader),
+                f"SELECT {column} FROM {identifier(SCHEMA)}.checkpoints",
+            )
+
+
+async def test_who_may_not_vacuum_is_told_so(granted: World) -> None:
+    """PostgreSQL itself only warns, and does nothing."""
+    schema, app = map(identifier, (SCHEMA, granted.names[1]))
+    await raw.execute(plain(granted.admin), f"REVOKE MAINTAIN ON {schema}.checkpoints FROM {app}")
+    async with SQLAlchemyCheckpointStore(granted.app) as store:
+        with pytest.raises(StoreConfigurationError, match="does not permit it"):
+            await store.vacuum()
+    async with SQLAlchemyCheckpointStore(granted.owner) as store:
+        await store.vacuum()
+
+
+async def test_running_it_again_takes_back_what_is_too_much(granted: World) -> None:
+    """The script says what the rights are, not what is added to them."""
+    schema, app = map(identifier, (SCHEMA, granted.names[1]))
+    await raw.execute(plain(granted.admin), f"GRANT ALL ON {schema}.checkpoints TO {app}, PUBLIC")
+    await granted.apply()
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await raw.execute(plain(granted.app), f"TRUNCATE {schema}.checkpoints")
