@@ -4,6 +4,7 @@ import functools
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import SplitResult
 
@@ -40,6 +41,7 @@ from workflows_mcp.persistence.dialects.base import (
     Look,
     Row,
 )
+from workflows_mcp.persistence.dialects.postgresql_backup import backup_commands, restore_commands
 from workflows_mcp.persistence.dialects.postgresql_errors import explain, root_of
 from workflows_mcp.persistence.dialects.postgresql_health import (
     POOLER_REFUSED,
@@ -88,6 +90,7 @@ class PostgreSQLDialect(Dialect):
     is_bound_to_loop = True
 
     def __init__(self, url: SplitResult) -> None:
+        self._url = url
         options = read_query(url)
         options.setdefault("application_name", "workflows-mcp")
         timeout = options.pop("connect_timeout", None)
@@ -258,6 +261,14 @@ class PostgreSQLDialect(Dialect):
     def vacuum_statements(self) -> Iterable[str]:
         """Make the space of deleted rows usable again and refresh statistics."""
         return ("VACUUM (ANALYZE) checkpoints",)
+
+    def backup_commands(self, file: Path, *, schema: str | None = None) -> list[str]:
+        """See `Dialect.backup_commands`: our tables alone, which may live in somebody else's database."""
+        return backup_commands(self._url, file, schema)
+
+    def restore_commands(self, file: Path) -> list[str]:
+        """See `Dialect.restore_commands`."""
+        return restore_commands(self._url, file)
 
     def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`."""
