@@ -149,6 +149,7 @@ PUBLIC_NAMES = [
     "CheckpointTooLargeError",
     "InMemoryCheckpointStore",
     "LeaseLostError",
+    "RetentionPolicy",
     "RunSummary",
     "SQLAlchemyCheckpointStore",
     "SchemaOutOfDateError",
@@ -164,8 +165,10 @@ PUBLIC_NAMES = [
     "WorkflowNotFoundError",
     "WorkflowResult",
     "WorkflowsError",
+    "backup_database",
     "block_type",
     "create_checkpoint_store",
+    "restore_database",
     "upgrade_schema",
 ]
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -34,7 +35,11 @@ _PAGES = 256
 _SYNC_BYTES = 16 * 2**20
 """After so many bytes they are brought to the disk: all at once, they held up the commits of others for 0.1 s."""
 
-_BUSY_SECONDS = 10.0
+_LOCK_SECONDS = 10.0
+"""How long somebody is waited for who keeps readers out: a writer, where the file is not in WAL mode."""
+
+_BUSY_SECONDS = 0.1
+"""How long SQLite waits for it in one step, which cannot be interrupted."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def copy_database(source: Path, part: tuple[Path, int], copying: Copying) -> Con
         with closing(connect(source)) as old, closing(connect(path)) as new:
             for connection in (old, new):
                 copying.uses(connection)
-            old.execute("BEGIN")
+            _begin_reading(old, copying)
             contents = _contents_of(old, source)
             _copy_pages(old, new, descriptor, copying)
             _require_whole(new, source, contents)
@@ -143,6 +148,22 @@ def copy_database(source: Path, part: tuple[Path, int], copying: Copying) -> Con
     if failure is not None:
         raise failure  # outside the handler: no chained error can show what is stored
     return contents
+
+
+def _begin_reading(connection: sqlite3.Connection, copying: Copying) -> None:
+    """Begin a transaction that sees the database as it is now. Who waits for a lock may be stopped meanwhile."""
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        connection.execute("BEGIN")
+        try:
+            connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            connection.execute("ROLLBACK")
+            copying.require_wanted()
+        else:
+            return
 
 
 def _require_room(source: Path, folder: Path) -> None:
