@@ -191,6 +191,26 @@ def autovacuum(
     return 0
 
 
+@app.command
+def tidying(*, megabytes: int = 250, rows: int = 1_000_000, save: Path | None = None) -> int:
+    """Measure what backups cost whoever saves meanwhile, and how long plans, pruning and a vacuum take, on SQLite.
+
+    Args:
+        megabytes: How large the file is that is copied.
+        rows: How many checkpoints are planned and pruned.
+        save: A file to keep the result in.
+    """
+    from benchmarks.tidying import report
+
+    command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
+    machine = ", ".join(describe_machine(Path(tempfile.gettempdir())).values())
+    text = f"{command}\n{machine}\n\n{report(megabytes, rows)}"
+    if save is not None:
+        save.write_text(text)
+    sys.stdout.write(text)
+    return 0
+
+
 def _check_names(without: list[str], databases: list[Database]) -> None:
     known = {spec.name for name in databases for spec in contenders_of(name)}
     for name in without:

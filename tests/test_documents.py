@@ -5,11 +5,13 @@ import dataclasses
 import itertools
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,6 +20,7 @@ from tests.documents.running import Reader, commands_on_path, names_of_databases
 from tests.documents.words import PRODUCT, commands, known_options, problems_in
 from tests.migrations import raw
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
+from workflows_mcp.persistence.dialects import dialect_for
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.testing import make_state
 
@@ -187,7 +190,7 @@ def test_a_backup_is_whole_and_is_restored_over_what_a_dead_process_left(tmp_pat
     """As the document says: made while others save, and put in the place of a file with a `-wal` file beside it."""
     back_up, restore = (
         next(block for block in blocks_of(ROOT / "docs" / "operations.md") if block.is_run and word in block.code)
-        for word in ("VACUUM INTO", "install -m")
+        for word in ("db backup", "db restore")
     )
     asyncio.run(upgrade_schema(tmp_path / "checkpoints.db"))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -201,21 +204,47 @@ def test_a_backup_is_whole_and_is_restored_over_what_a_dead_process_left(tmp_pat
     assert (tmp_path / "checkpoints.db-wal").stat().st_size > 0
     reader.run(restore)
     assert stat.S_IMODE((tmp_path / "checkpoints.db").stat().st_mode) == 0o600
+    [kept] = tmp_path.glob("checkpoints.db.before-*")
+    assert asyncio.run(ids_in(str(kept))) == [f"c{number:02}" for number in range(40)]
     assert asyncio.run(ids_in(str(tmp_path / "checkpoints.db"))) == [f"c{number:02}" for number in range(20)]
 
 
 @pytest.mark.parametrize("path", [ROOT / "docs" / "operations.md"], ids=lambda path: path.name)
 async def test_a_dump_is_restored_as_the_document_says(path: Path, reader_with_server: Reader) -> None:
-    """Into a new database, which the store then takes as it is."""
-    async with SQLAlchemyCheckpointStore(reader_with_server.url_of("workflows")) as store:
+    """By what `db backup` and `db restore` print: into a new database, which the store then takes; ours alone."""
+    url = reader_with_server.url_of("workflows")
+    async with SQLAlchemyCheckpointStore(url) as store:
         await store.save_checkpoint(make_state())
+    await raw.execute(url, "CREATE TABLE somebody_elses (x int)")
     shown = [block for block in blocks_of(path) if "backup.dump" in block.code]
-    assert len(shown) == 2
+    dialect, file = dialect_for("postgresql://user@host/workflows"), Path("backup.dump")
+    printed = [make(file) for make in (dialect.backup_commands, dialect.restore_commands)]
+    assert [list(map(shlex.split, block.code.splitlines())) for block in shown] == [
+        list(map(shlex.split, commands)) for commands in printed
+    ]
     for block in shown:
         await asyncio.to_thread(reader_with_server.run, block)
+    assert stat.S_IMODE((reader_with_server.folder / file).stat().st_mode) == 0o600
     restored = reader_with_server.url_of("workflows_restored")
     await SchemaManager(restored).check()
     assert await ids_in(restored) == ["checkpoint"]
+    assert not any("somebody_elses" in table for table in await raw.table_names(restored))
+
+
+async def test_a_schema_of_its_own_is_dumped_and_restored_by_the_commands(reader: Reader, postgres_url: str) -> None:
+    """Whatever its name has in it; a dump of tables does not hold it."""
+    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=Flows%20%22A%22"
+    await upgrade_schema(url)
+    async with SQLAlchemyCheckpointStore(url) as store:
+        await store.save_checkpoint(make_state())
+    dialect, file = dialect_for(url), Path("schema.dump")
+    commands = [*dialect.backup_commands(file), *dialect.restore_commands(file)]
+    await asyncio.to_thread(reader.run, Block("bash", "\n".join(commands), "run"))
+    name = urlsplit(postgres_url).path.strip("/")
+    restored = url.replace(f"/{name}", f"/{name}_restored")
+    await SchemaManager(restored).check()
+    assert await ids_in(restored) == ["checkpoint"]
+    await raw.execute(postgres_url, f'DROP DATABASE "{name}_restored"')
 
 
 async def ids_in(url: str) -> list[str]:

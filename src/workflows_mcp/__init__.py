@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore
     from workflows_mcp.engine.executor import WorkflowExecutor
     from workflows_mcp.engine.library import WorkflowLibrary
+    from workflows_mcp.engine.policies import RetentionPolicy
     from workflows_mcp.engine.result import RunSummary, WorkflowResult
     from workflows_mcp.errors import (
         CheckpointAlreadyClaimedError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         WorkflowNotFoundError,
         WorkflowsError,
     )
+    from workflows_mcp.persistence.backup import backup_database, restore_database
     from workflows_mcp.persistence.schema import upgrade_schema
     from workflows_mcp.persistence.store import SQLAlchemyCheckpointStore, create_checkpoint_store
 
@@ -60,6 +62,7 @@ __all__ = [
     "CheckpointTooLargeError",
     "InMemoryCheckpointStore",
     "LeaseLostError",
+    "RetentionPolicy",
     "RunSummary",
     "SQLAlchemyCheckpointStore",
     "SchemaOutOfDateError",
@@ -75,8 +78,10 @@ __all__ = [
     "WorkflowNotFoundError",
     "WorkflowResult",
     "WorkflowsError",
+    "backup_database",
     "block_type",
     "create_checkpoint_store",
+    "restore_database",
     "upgrade_schema",
 ]
 
@@ -88,13 +93,16 @@ _MODULES = {
     "CheckpointStatus": "engine.checkpoint",
     "CheckpointStore": "engine.checkpoint_store",
     "InMemoryCheckpointStore": "engine.checkpoint_store",
+    "RetentionPolicy": "engine.policies",
     "RunSummary": "engine.result",
     "SQLAlchemyCheckpointStore": "persistence.store",
     "WorkflowExecutor": "engine.executor",
     "WorkflowLibrary": "engine.library",
     "WorkflowResult": "engine.result",
+    "backup_database": "persistence.backup",
     "block_type": "engine.blocks.python",
     "create_checkpoint_store": "persistence.store",
+    "restore_database": "persistence.backup",
     "upgrade_schema": "persistence.schema",
 }
 

@@ -4,13 +4,24 @@ A `.env` file is read only when it is named: a program started in a stranger's f
 there.
 """
 
+import json
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workflows_mcp.errors import StoreConfigurationError
@@ -40,6 +51,38 @@ _CHECKPOINT_OPTIONS = (
 
 def _none_for_no_limit(value: object) -> object:
     return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands in it twice")
+    return found
+
+
+def _fit_for_a_name(value: str) -> str:
+    if "\0" in value or len(value.encode(errors="replace")) > _LONGEST_NAME:
+        raise ValueError(f"a workflow's name has at most {_LONGEST_NAME} bytes, and no U+0000")
+    return value
+
+
+_LONGEST_NAME = 512
+_WorkflowName = Annotated[str, Field(min_length=1), AfterValidator(_fit_for_a_name)]
+
+
+class RetentionOptions(BaseModel):
+    """What retention does otherwise with the checkpoints of one workflow; see `RetentionPolicy`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    max_per_workflow: int | None = Field(default=None, ge=1)
+    ttl_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    keep_paused: bool = True
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was said, by name: None is said, too."""
+        return self.model_dump(exclude_unset=True)
 
 
 _T = TypeVar("_T")
@@ -79,6 +122,7 @@ class Settings(BaseSettings):
         keep_paused: Whether retention leaves waiting checkpoints alone.
         auto_cleanup: Whether what runs for long, such as `recover --watch`, does retention in the background.
         cleanup_interval_seconds: Seconds between two rounds of retention.
+        retention: What retention does otherwise with some workflows, by name; in the environment a JSON object.
     """
 
     model_config = SettingsConfigDict(
@@ -116,6 +160,8 @@ class Settings(BaseSettings):
     keep_paused: bool = True
     auto_cleanup: bool = True
     cleanup_interval_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+    # Not decoded: what is wrong with it is to be said by us, too.
+    retention: Annotated[dict[_WorkflowName, RetentionOptions], NoDecode] = Field(default_factory=dict)
 
     @field_validator("template_paths", mode="before")
     @classmethod
@@ -127,9 +173,22 @@ class Settings(BaseSettings):
         except RuntimeError:
             raise ValueError("a path begins with ~ and the name of a user whose home folder is not known") from None
 
+    @field_validator("retention", mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value, object_pairs_hook=_without_repetition)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"it is no JSON (line {error.lineno}, column {error.colno}); it looks like "
+                '{"nightly import": {"max_per_workflow": 10, "ttl_seconds": null}}'
+            ) from None
+
     @property
     def checkpoint_options(self) -> dict[str, Any]:
-        """What `CheckpointConfig` is made of, by name."""
+        """What `CheckpointConfig` is made of, by name, but for its policies: those are `retention`."""
         return {name: getattr(self, name) for name in _CHECKPOINT_OPTIONS}
 
     @property
@@ -174,7 +233,7 @@ def load_settings(env_file: str | Path | None = None, **overrides: object) -> Se
         return Settings(_env_file=env_file, **overrides)  # type: ignore[call-arg, arg-type] # read and checked by pydantic
     except ValidationError as error:
         problems = "; ".join(
-            f"{_variable(str(problem['loc'][0]))}: {problem['msg']}"
+            f"{_variable(str(problem['loc'][0]))}: {_within(problem['loc'][1:])}{problem['msg']}"
             for problem in error.errors(include_input=False, include_context=False, include_url=False)
         )
     raise StoreConfigurationError(f"a setting is wrong: {problems}. docs/settings.md lists them all")
@@ -196,6 +255,11 @@ def read_secrets() -> dict[str, str]:
 def _variable(name: str) -> str:
     """The environment variable that a setting is read from; some bear it as their name already."""
     return name if name.isupper() else f"WORKFLOWS_{name.upper()}"
+
+
+def _within(place: tuple[int | str, ...]) -> str:
+    """Where in a setting that has parts."""
+    return "".join(f"{part!r}: " for part in place if part != "[key]")
 
 
 def _require_text(env_file: Path) -> None:

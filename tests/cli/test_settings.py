@@ -10,6 +10,7 @@ from tests.cli.conftest import CLI
 from workflows_mcp.cli.work import make_executor
 from workflows_mcp.engine.checkpoint import CheckpointConfig
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
+from workflows_mcp.engine.policies import Limits, RetentionPolicy
 from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.settings import load_settings
 
@@ -52,8 +53,48 @@ def test_the_length_of_a_lease_reaches_the_executor(monkeypatch: pytest.MonkeyPa
 def test_every_field_of_the_configuration_can_be_set() -> None:
     """But whether checkpoints are saved at all, without which the command line could not go on with anything."""
     fields = {field.name for field in dataclasses.fields(CheckpointConfig)}
-    assert fields - load_settings().checkpoint_options.keys() == {"enabled"}
-    assert set(OTHERS) == fields - {"enabled"}
+    assert fields - load_settings().checkpoint_options.keys() == {"enabled", "policies"}
+    assert set(OTHERS) == fields - {"enabled", "policies"}
+
+
+def test_policies_for_some_workflows_reach_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is null is no limit, and what is not said is as for all workflows."""
+    monkeypatch.setenv(
+        "WORKFLOWS_RETENTION",
+        '{"nightly import": {"max_per_workflow": 3, "ttl_seconds": null}, "audit": {"keep_paused": false}}',
+    )
+    nightly, audit = RetentionPolicy(max_per_workflow=3, ttl_seconds=None), RetentionPolicy(keep_paused=False)
+    assert config() == CheckpointConfig(policies={"nightly import": nightly, "audit": audit})
+    assert config().retention_rules.own == {
+        "nightly import": Limits(max_per_workflow=3, ttl_seconds=None, keep_paused=True),
+        "audit": Limits(max_per_workflow=50, ttl_seconds=7 * 86400, keep_paused=False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("nightly: 3", "no JSON (line 1, column 1); it looks like"),
+        ("[1]", "valid dictionary"),
+        ('{"w": 3}', "'w'"),
+        ('{"w": {"max": 3}}', "'w': 'max': Extra"),
+        ('{"w": {"max_per_workflow": 0}}', "'w': 'max_per_workflow': "),
+        ('{"w": {"ttl_seconds": "7d"}}', "'w': 'ttl_seconds': "),
+        ('{"w": {"ttl_seconds": NaN}}', "'w': 'ttl_seconds': "),
+        ('{"w": {"keep_paused": "no"}}', "'w': 'keep_paused': "),
+        ('{"": {}}', "at least 1 character"),
+        ('{"w": {}, "w": {"max_per_workflow": 1}}', "twice"),
+        (r'{"w\u0000": {}}', "U+0000"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused_with_its_place(
+    monkeypatch: pytest.MonkeyPatch, text: str, problem: str
+) -> None:
+    """By the settings, before anything is deleted by it."""
+    monkeypatch.setenv("WORKFLOWS_RETENTION", text)
+    with pytest.raises(StoreConfigurationError, match=r"a setting is wrong: WORKFLOWS_RETENTION: ") as error:
+        load_settings()
+    assert problem in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["max_checkpoint_size_mb", "max_per_workflow", "ttl_seconds"])

@@ -12,7 +12,14 @@ from tests.faults.load import Acknowledged, audit, save_for_ever, state_of
 from tests.faults.row import TMPFS, Effort, Place, Row, Verdict
 from tests.faults.servers import new_server
 from tests.faults.small_disk import SmallDisk, mount
-from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, StoreFullError, upgrade_schema
+from tests.migrations import raw
+from workflows_mcp import (
+    CheckpointStoreError,
+    SQLAlchemyCheckpointStore,
+    StoreFullError,
+    backup_database,
+    upgrade_schema,
+)
 
 __all__ = ["ROW"]
 
@@ -120,6 +127,8 @@ async def _fill_up(
         errors = [await _save_together(url, acknowledged), await _save_the_rest(store, acknowledged, disk, found)]
         found.misled += [repr(error) for error in errors if type(error) is not StoreFullError]
         found.full += 1
+        if not raw.is_postgres(url):
+            await _back_up(url, disk, found)
         await _look("the store that filled the disk", store, acknowledged, found)
     if is_closed_with_room:  # SQLite then leaves nothing beside the file
         disk.make_room()
@@ -170,6 +179,21 @@ async def _save_the_rest(
             return error
         acknowledged.note(f"rest-{number}", number)
     return None
+
+
+async def _back_up(url: str, disk: SmallDisk, found: _Found) -> None:
+    """Try to back up to the disk that is full: one is told so, and nothing of it is left."""
+    before = set(disk.folder.iterdir())
+    try:
+        await backup_database(url, disk.folder / "backup.db")
+    except StoreFullError:
+        pass
+    except CheckpointStoreError as error:
+        found.misled.append(repr(error))
+    else:
+        found.misled.append("that a backup was made")
+    if left := set(disk.folder.iterdir()) - before:
+        found.misled.append(f"nothing, but a backup that failed has left {left}")
 
 
 async def _look(who: str, store: SQLAlchemyCheckpointStore, acknowledged: Acknowledged, found: _Found) -> None:

@@ -1,10 +1,8 @@
 """Everything that tidies a database up, or copies it, runs beside processes that save and tasks that load."""
 
 import asyncio
-import contextlib
 import random
 import shutil
-import sqlite3
 import subprocess
 import time
 from collections import Counter
@@ -27,7 +25,7 @@ from tests.faults.load import (
 )
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.migrations import raw
-from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, upgrade_schema
+from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, backup_database, upgrade_schema
 
 __all__ = ["ROW"]
 
@@ -161,7 +159,7 @@ async def _copied(place: Place) -> AsyncIterator[str]:
     """The URL of a copy, made while others write; it is gone afterwards."""
     if place.database == "sqlite":
         path = place.folder / "copy.db"
-        await asyncio.to_thread(_vacuum_into, place.url, path)
+        await backup_database(place.url, path)
         yield str(path)
         for file in place.folder.glob("copy.db*"):
             file.unlink()
@@ -174,13 +172,6 @@ async def _copied(place: Place) -> AsyncIterator[str]:
         yield url
     finally:
         await raw.execute(place.url, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _vacuum_into(url: str, path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(url, isolation_level=None, timeout=60)) as file:
-        file.execute("VACUUM INTO ?", (str(path),))
-    with contextlib.closing(sqlite3.connect(path)) as copy:
-        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def _dump_into(url: str, other: str) -> None:
@@ -200,6 +191,6 @@ def _dump_into(url: str, other: str) -> None:
 
 ROW = Row(
     fault="maintenance beside load",
-    promise="Saves and loads go on beside vacuum, trim, cleanup and copies, and every copy is whole.",
+    promise="Saves and loads go on beside vacuum, trim, cleanup and backups, and every backup is whole.",
     check=check,
 )

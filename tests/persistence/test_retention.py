@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,7 @@ from workflows_mcp import (
     SQLAlchemyCheckpointStore,
     StoreUnavailableError,
 )
+from workflows_mcp.engine.policies import RetentionPolicy
 from workflows_mcp.engine.retention import RetentionTask
 from workflows_mcp.persistence import retention_statements
 from workflows_mcp.testing import make_state
@@ -170,7 +172,7 @@ async def test_a_round_trims_though_expiring_failed() -> None:
     """And fails with the first error."""
 
     class Broken(InMemoryCheckpointStore):
-        async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:  # noqa: ARG002
+        async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:  # type: ignore[override] # noqa: ARG002 - as before there were policies
             raise StoreUnavailableError("for a while")
 
     store = Broken()
@@ -180,11 +182,65 @@ async def test_a_round_trims_though_expiring_failed() -> None:
     assert {one.checkpoint_id for one in await store.list_checkpoints()} == {"new 3", "new 2", "waits"}
 
 
+async def test_each_policy_goes_for_its_workflow_and_the_general_limits_for_the_others(
+    store: SQLAlchemyCheckpointStore,
+) -> None:
+    """What a policy does not say is as for all; what is None in it has no limit."""
+    now = time.time()
+    for workflow in ("audit", "nightly", "other"):
+        for n in range(4):
+            await store.save_checkpoint(make_state(f"{workflow} old {n}", workflow_name=workflow, created_at=float(n)))
+            state = make_state(f"{workflow} new {n}", workflow_name=workflow, created_at=now + n)
+            await store.save_checkpoint(state)
+    policies = {
+        "audit": RetentionPolicy(ttl_seconds=None, max_per_workflow=None),
+        "nightly": RetentionPolicy(max_per_workflow=1),
+    }
+    retention = RetentionTask(store, CheckpointConfig(ttl_seconds=60, max_per_workflow=3, policies=policies))
+    assert await retention.run_once() == 4 + 3 + 4 + 1
+    kept = sorted([one.checkpoint_id for one in await store.list_checkpoints()])
+    audit = [f"audit {age} {n}" for age in ("new", "old") for n in range(4)]
+    assert kept == [*audit, "nightly new 3", "other new 1", "other new 2", "other new 3"]
+
+
+async def test_a_store_that_knows_no_policies_serves_where_there_are_none() -> None:
+    """As all did that were written before."""
+
+    class Earlier(InMemoryCheckpointStore):
+        async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:  # type: ignore[override] # that is the point
+            return await super().cleanup_expired(max_age_seconds, keep_paused=keep_paused)
+
+        async def trim_per_workflow(self, max_per_workflow: int, *, keep_paused: bool = True) -> int:  # type: ignore[override] # that is the point
+            return await super().trim_per_workflow(max_per_workflow, keep_paused=keep_paused)
+
+    store = Earlier()
+    await fill(store)
+    assert await RetentionTask(store, CheckpointConfig(ttl_seconds=60, max_per_workflow=2)).run_once() == 6
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: RetentionPolicy(max_per_workflow=0), "max_per_workflow"),
+        (lambda: RetentionPolicy(ttl_seconds=-1), "ttl_seconds"),
+        (lambda: RetentionPolicy(ttl_seconds=True), "ttl_seconds"),
+        (lambda: RetentionPolicy(keep_paused=None), "keep_paused"),  # type: ignore[arg-type] # that is the point
+        (lambda: CheckpointConfig(policies={"": RetentionPolicy()}), "the name of a workflow"),
+        (lambda: CheckpointConfig(policies={"w": {}}), "must be a RetentionPolicy"),  # type: ignore[dict-item] # that is the point
+        (lambda: CheckpointConfig(policies=[]), "policies"),  # type: ignore[arg-type] # that is the point
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(make: Callable[[], object], problem: str) -> None:
+    """When it is made."""
+    with pytest.raises(ValueError, match=problem):
+        make()
+
+
 async def test_a_foreign_stores_error_is_logged_by_its_type(caplog: pytest.LogCaptureFixture) -> None:
     """Its text may show anything."""
 
     class Broken(InMemoryCheckpointStore):
-        async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:  # noqa: ARG002
+        async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:  # type: ignore[override] # noqa: ARG002 - as before there were policies
             raise RuntimeError("s3cret")
 
     async with RetentionTask(Broken(), CheckpointConfig(cleanup_interval_seconds=SOON)):

@@ -480,6 +480,7 @@ async def test_trim_and_cleanup_are_read_off_an_index(filled: SQLAlchemyCheckpoi
     """The search for names, for the last one to keep, for what goes, and the deletion of that."""
     superfluous = retention_statements.superfluous("w1", (5000.0, "c5000"), keep_paused=True)
     expired = retention_statements.expired(5000.0, 60.0, keep_paused=True)
+    expired_of = retention_statements.expired(5000.0, 60.0, keep_paused=True, workflow_name="w1")
     remove_range = retention_statements.removing(filled._database.dialect)
     first, last = (400.0, "c400"), (900.0, "c900")
     async with filled._database.engine.connect() as connection:
@@ -488,11 +489,13 @@ async def test_trim_and_cleanup_are_read_off_an_index(filled: SQLAlchemyCheckpoi
             (retention_statements.slot("w1", 50, keep_paused=True), "workflow_name"),
             (retention_statements.oldest(superfluous, after=first, limit=500), "workflow_name"),
             (retention_statements.oldest(expired, after=first, limit=500), "created_at"),
+            (retention_statements.oldest(expired_of, after=first, limit=500), "workflow_name"),
+            (remove_range(expired_of, first, last), "workflow_name"),
             (remove_range(superfluous, first, last), "workflow_name"),
             (remove_range(expired, first, last), "created_at"),
         ):
             assert_plan(await explain(connection, statement), index)
-        for doomed in (superfluous, expired):
+        for doomed in (superfluous, expired, expired_of):
             plan = await explain(connection, remove_range(doomed, first, last))
             # The end of the walk is that of the range, not that of all that is doomed.
             assert re.search(r"<= ?ROW\(|checkpoint_id\)<\(\?,\?\)", plan), plan

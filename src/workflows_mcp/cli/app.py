@@ -2,7 +2,7 @@
 
 from cyclopts import App
 
-from workflows_mcp.cli import checkpoints, db, grants, run_page, runs, workflows
+from workflows_mcp.cli import backups, checkpoints, db, erase, grants, pins, prune, run_page, runs, workflows
 from workflows_mcp.cli.demo import demo
 from workflows_mcp.cli.doctor import doctor
 from workflows_mcp.cli.recover import recover
@@ -34,23 +34,31 @@ def build_app() -> App:
     library.command(workflows.schema_command, name="schema")
     app.command(library)
 
-    whole = App(name="runs", help="Look at runs, end them, or begin new ones where they were.")
+    whole = App(name="runs", help="Look at runs, end them, begin new ones where they were, or erase them.")
     whole.command(runs.list_command, name="list")
     whole.command(run_page.show_command, name="show")
     whole.command(runs.cancel_command, name="cancel")
     whole.command(runs.fork_command, name="fork")
+    whole.command(erase.delete_command, name="delete")
     app.command(whole)
 
-    listing = App(name="checkpoints", help="Look at what is stored.")
+    listing = App(name="checkpoints", help="Look at what is stored, and delete what is old.")
     listing.command(checkpoints.list_command, name="list")
     listing.command(checkpoints.show_command, name="show")
+    listing.command(prune.prune_command, name="prune")
+    listing.command(pins.pin_command, name="pin")
+    listing.command(pins.unpin_command, name="unpin")
+    listing.command(pins.delete_command, name="delete")
     app.command(listing)
 
-    schema = App(name="db", help="Bring the schema of a database up to date, or look at it.")
+    schema = App(name="db", help="Bring the schema of a database up to date, back it up, restore it.")
     schema.command(db.upgrade_command, name="upgrade")
     schema.command(db.downgrade_command, name="downgrade")
     schema.command(db.current_command, name="current")
     schema.command(db.check_command, name="check")
     schema.command(grants.grants_command, name="grants")
+    schema.command(backups.backup_command, name="backup")
+    schema.command(backups.restore_command, name="restore")
+    schema.command(backups.vacuum_command, name="vacuum")
     app.command(schema)
     return app

@@ -37,7 +37,7 @@ def make_executor(
 
     return WorkflowExecutor(
         store,
-        CheckpointConfig(**settings.checkpoint_options),
+        CheckpointConfig.from_settings(settings),
         on_event=on_event,
         library=open_library(settings),
         lease_seconds=settings.lease_seconds,

@@ -4,9 +4,21 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from workflows_mcp.engine.policies import (
+    Limits,
+    RetentionPolicy,
+    RetentionRules,
+    check_most,
+    check_policies,
+    check_positive,
+)
+
+if TYPE_CHECKING:
+    from workflows_mcp.settings import Settings
 
 __all__ = [
     "STATE_SCHEMA_VERSION",
@@ -264,6 +276,7 @@ class CheckpointConfig:
         max_checkpoint_size_mb: Largest plain JSON of a state, in units of 2**20 bytes; a larger one fails the
             run; None: no limit but the store's own.
         checkpoint_every: Whether an executor saves after every `wave`, or after every `block` as well.
+        policies: What retention does otherwise with the checkpoints of some workflows, by their exact names.
 
     Raises:
         ValueError: A value is out of range.
@@ -277,28 +290,31 @@ class CheckpointConfig:
     cleanup_interval_seconds: float = 3600
     max_checkpoint_size_mb: float | None = 10.0
     checkpoint_every: Literal["wave", "block"] = "wave"
+    policies: Mapping[str, RetentionPolicy] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        number: object = self.max_per_workflow
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-            raise ValueError("max_per_workflow must be a whole number of at least 1, or None for no limit")
-        for name in ("ttl_seconds", "cleanup_interval_seconds", "max_checkpoint_size_mb"):
-            value = getattr(self, name)
-            if value is not None and not _is_positive(value):
-                raise ValueError(f"{name} must be a positive, finite number")
-        if self.cleanup_interval_seconds is None:
-            raise ValueError("cleanup_interval_seconds must be a positive, finite number")
+        check_most(self.max_per_workflow)
+        for name in ("ttl_seconds", "max_checkpoint_size_mb"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        check_positive("cleanup_interval_seconds", self.cleanup_interval_seconds)
         if self.checkpoint_every not in {"wave", "block"}:
             raise ValueError("checkpoint_every must be 'wave' or 'block'")
+        object.__setattr__(self, "policies", check_policies(self.policies))
+
+    @classmethod
+    def from_settings(cls, settings: "Settings") -> "CheckpointConfig":
+        """The configuration that the settings ask for."""
+        policies = {name: RetentionPolicy(**options.given) for name, options in settings.retention.items()}
+        return cls(**settings.checkpoint_options, policies=policies)
 
     @property
     def max_checkpoint_bytes(self) -> int | None:
         """`max_checkpoint_size_mb` in bytes of plain JSON."""
         return None if self.max_checkpoint_size_mb is None else int(self.max_checkpoint_size_mb * 2**20)
 
-
-def _is_positive(value: object) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < float(value) < math.inf
-    except OverflowError:
-        return False
+    @property
+    def retention_rules(self) -> RetentionRules:
+        """What a round of retention goes by."""
+        general = Limits(self.max_per_workflow, self.ttl_seconds, self.keep_paused)
+        return RetentionRules(general, {name: general.under(policy) for name, policy in self.policies.items()})

@@ -5,7 +5,7 @@ The store in memory (`memory_store.py`) is its executable specification, and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,9 +18,12 @@ from workflows_mcp.engine.checkpoint import (
 from workflows_mcp.engine.filters import CheckpointFilter, Position, check_count, position_before, position_of
 from workflows_mcp.errors import CheckpointDecodeError
 
-__all__ = ["CheckpointStore", "OnDamaged", "columns_of"]
+__all__ = ["CheckpointStore", "OnDamaged", "OnDeleted", "columns_of"]
 
 OnDamaged = Callable[[CheckpointMetadata, CheckpointDecodeError], None]
+
+OnDeleted = Callable[[int], None]
+"""Hears how many were deleted since it heard of it last."""
 
 _PAGE = 100
 
@@ -292,7 +295,15 @@ class CheckpointStore(ABC):
         """
 
     @abstractmethod
-    async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
+    async def cleanup_expired(
+        self,
+        max_age_seconds: float,
+        *,
+        keep_paused: bool = True,
+        workflow_name: str | None = None,
+        except_workflows: Collection[str] = (),
+        on_deleted: OnDeleted | None = None,
+    ) -> int:
         """Delete the checkpoints that were created longer ago than this; returns how many.
 
         Pinned and leased ones are kept, and so are the heads of abandoned runs (see `list_abandoned`), whatever their
@@ -304,10 +315,24 @@ class CheckpointStore(ABC):
         Args:
             max_age_seconds: Age in seconds, at least 0.
             keep_paused: Whether those that wait for an answer are kept, whatever their age.
+            workflow_name: Only this workflow's; None: all workflows'.
+            except_workflows: None of these workflows', say since they have a policy of their own.
+            on_deleted: Called now and then while it lasts, with the number deleted since the last call.
+
+        Raises:
+            ValueError: An argument makes no sense, or both a workflow is named and others are left out.
         """
 
     @abstractmethod
-    async def trim_per_workflow(self, max_per_workflow: int, *, keep_paused: bool = True) -> int:
+    async def trim_per_workflow(
+        self,
+        max_per_workflow: int,
+        *,
+        keep_paused: bool = True,
+        workflow_name: str | None = None,
+        except_workflows: Collection[str] = (),
+        on_deleted: OnDeleted | None = None,
+    ) -> int:
         """Delete all but the newest checkpoints of each workflow; returns how many.
 
         Pinned ones, leased ones and the heads of abandoned runs (see `list_abandoned`) are kept besides and use up no
@@ -316,6 +341,12 @@ class CheckpointStore(ABC):
         Args:
             max_per_workflow: How many to keep of each workflow, at least 1.
             keep_paused: Whether those that wait for an answer are kept besides, too.
+            workflow_name: See `cleanup_expired`.
+            except_workflows: See `cleanup_expired`.
+            on_deleted: See `cleanup_expired`.
+
+        Raises:
+            ValueError: See `cleanup_expired`.
         """
 
     @abstractmethod

@@ -1,14 +1,17 @@
 """The arguments that every store takes: ids, limits, filters and cursors, checked once and alike."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
+from workflows_mcp.engine.names import MAX_NAME_BYTES, check_name
 
 __all__ = [
     "MAX_NAME_BYTES",
     "CheckpointFilter",
     "Position",
+    "WorkflowScope",
     "check_age",
     "check_columns",
     "check_count",
@@ -19,30 +22,8 @@ __all__ = [
     "position_of",
 ]
 
-MAX_NAME_BYTES = 512
-"""The longest id or name, in UTF-8: fits the indexes of both databases, whatever it holds."""
-
 Position = tuple[float, str]
 """A checkpoint's place in the one order of all stores: (`created_at`, `checkpoint_id`), larger is newer."""
-
-
-def check_name(what: str, value: object) -> str:
-    """The value, if it is fit to be an id or a name.
-
-    Raises:
-        ValueError: It is not text of 1 to `MAX_NAME_BYTES` UTF-8 bytes without U+0000.
-    """
-    if not isinstance(value, str):
-        raise ValueError(f"{what} must be str, not {type(value).__name__}")  # noqa: TRY004 - the contract says ValueError
-    if "\0" in value:
-        raise ValueError(f"{what} must not hold U+0000")
-    try:
-        size = len(value) if value.isascii() else len(value.encode())
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} must not hold a lone surrogate") from None
-    if not 1 <= size <= MAX_NAME_BYTES:
-        raise ValueError(f"{what} must have 1 to {MAX_NAME_BYTES} bytes of UTF-8, not {size}")
-    return value
 
 
 def _is_text(text: str) -> bool:
@@ -162,6 +143,44 @@ class CheckpointFilter:
             and (self.created_after is None or metadata.created_at >= self.created_after)
             and (self.created_before is None or metadata.created_at < self.created_before)
         )
+
+
+@dataclass(frozen=True)
+class WorkflowScope:
+    """Whose checkpoints retention looks at.
+
+    Attributes:
+        workflow_name: This workflow's alone; None: all workflows'.
+        except_workflows: None of these workflows'.
+
+    Raises:
+        ValueError: A name is not fit to be one, or one workflow is named and others are left out.
+    """
+
+    workflow_name: str | None = None
+    except_workflows: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.workflow_name is not None and (type(self.workflow_name) is not str or self.workflow_name):
+            check_name("workflow_name", self.workflow_name)
+        if isinstance(self.except_workflows, str) or not isinstance(self.except_workflows, Collection):
+            raise ValueError("except_workflows must be a collection of names")  # noqa: TRY004 - the contract says ValueError
+        for name in self.except_workflows:
+            check_name("a name in except_workflows", name)
+        if self.workflow_name is not None and self.except_workflows:
+            raise ValueError("either workflow_name or except_workflows can be given, not both")
+        object.__setattr__(self, "except_workflows", frozenset(self.except_workflows))
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether no workflow is left out."""
+        return self.workflow_name is None and not self.except_workflows
+
+    def takes(self, workflow_name: str) -> bool:
+        """Whether a workflow is looked at."""
+        if self.workflow_name is not None:
+            return workflow_name == self.workflow_name
+        return workflow_name not in self.except_workflows
 
 
 def position_of(metadata: CheckpointMetadata) -> Position:

@@ -3,14 +3,15 @@
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats, CheckpointStatus
-from workflows_mcp.engine.contract import CheckpointStore, columns_of
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats
+from workflows_mcp.engine.contract import CheckpointStore, OnDeleted, columns_of
 from workflows_mcp.engine.filters import (
     CheckpointFilter,
     Position,
+    WorkflowScope,
     check_age,
     check_columns,
     check_count,
@@ -27,6 +28,7 @@ from workflows_mcp.engine.leases import (
     not_found,
     not_saved,
 )
+from workflows_mcp.engine.retention_rules import exemption, is_expired, is_recoverable
 from workflows_mcp.engine.state_json import decode_state, encode_state
 
 __all__ = ["InMemoryCheckpointStore"]
@@ -183,7 +185,7 @@ class InMemoryCheckpointStore(CheckpointStore):
         found = [
             (metadata.lease_expires_at, metadata.checkpoint_id, metadata)
             for metadata in self._listed()
-            if _is_recoverable(metadata) and metadata.lease_expires_at is not None and metadata.lease_expires_at <= now
+            if is_recoverable(metadata) and metadata.lease_expires_at is not None and metadata.lease_expires_at <= now
         ]
         return [metadata for *_, metadata in sorted(found, key=lambda one: one[:2])[:limit]]
 
@@ -206,28 +208,42 @@ class InMemoryCheckpointStore(CheckpointStore):
         check_name("run_id", run_id)
         return self._delete([metadata for metadata in self._listed() if metadata.run_id == run_id])
 
-    async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
+    async def cleanup_expired(
+        self,
+        max_age_seconds: float,
+        *,
+        keep_paused: bool = True,
+        workflow_name: str | None = None,
+        except_workflows: Collection[str] = (),
+        on_deleted: OnDeleted | None = None,
+    ) -> int:
         """See `CheckpointStore.cleanup_expired`."""
+        scope = WorkflowScope(workflow_name, except_workflows)
         now = time.time()
         cutoff = now - check_age(max_age_seconds)
-        return self._delete(
-            [
-                one
-                for one in self._removable(now, keep_paused=keep_paused)
-                if one.created_at < cutoff and (one.lease_expires_at is None or one.lease_expires_at < cutoff)
-            ]
-        )
+        old = [one for one in self._removable(scope, now, keep_paused=keep_paused) if is_expired(one, cutoff)]
+        return self._delete(old, on_deleted)
 
-    async def trim_per_workflow(self, max_per_workflow: int, *, keep_paused: bool = True) -> int:
+    async def trim_per_workflow(
+        self,
+        max_per_workflow: int,
+        *,
+        keep_paused: bool = True,
+        workflow_name: str | None = None,
+        except_workflows: Collection[str] = (),
+        on_deleted: OnDeleted | None = None,
+    ) -> int:
         """See `CheckpointStore.trim_per_workflow`."""
         check_count("max_per_workflow", max_per_workflow, at_least=1)
+        scope = WorkflowScope(workflow_name, except_workflows)
+        removable = self._removable(scope, time.time(), keep_paused=keep_paused)
         excess: list[CheckpointMetadata] = []
         seen: Counter[str] = Counter()
-        for metadata in sorted(self._removable(time.time(), keep_paused=keep_paused), key=position_of, reverse=True):
+        for metadata in sorted(removable, key=position_of, reverse=True):
             seen[metadata.workflow_name] += 1
             if seen[metadata.workflow_name] > max_per_workflow:
                 excess.append(metadata)
-        return self._delete(excess)
+        return self._delete(excess, on_deleted)
 
     async def get_stats(self) -> CheckpointStats:
         """See `CheckpointStore.get_stats`; `database_bytes` is what the payloads take up."""
@@ -250,24 +266,17 @@ class InMemoryCheckpointStore(CheckpointStore):
     def _listed(self) -> Iterable[CheckpointMetadata]:
         return (kept.metadata for kept in self._kept.values())
 
-    def _removable(self, now: float, *, keep_paused: bool) -> list[CheckpointMetadata]:
+    def _removable(self, scope: WorkflowScope, now: float, *, keep_paused: bool) -> list[CheckpointMetadata]:
         """What retention may delete."""
         return [
             one
             for one in self._listed()
-            if not (keep_paused and one.is_paused)
-            and not one.pinned
-            and not _is_recoverable(one)
-            and (one.lease_expires_at is None or one.lease_expires_at <= now)
+            if scope.takes(one.workflow_name) and exemption(one, now, keep_paused=keep_paused) is None
         ]
 
-    def _delete(self, doomed: list[CheckpointMetadata]) -> int:
+    def _delete(self, doomed: list[CheckpointMetadata], on_deleted: OnDeleted | None = None) -> int:
         for metadata in doomed:
             del self._kept[metadata.checkpoint_id]
+        if on_deleted is not None and doomed:
+            on_deleted(len(doomed))
         return len(doomed)
-
-
-def _is_recoverable(metadata: CheckpointMetadata) -> bool:
-    """Whether it is the head of a run that somebody works on, or worked on until a lease ended."""
-    is_running = metadata.status is CheckpointStatus.RUNNING and not metadata.superseded
-    return is_running and metadata.lease_expires_at is not None

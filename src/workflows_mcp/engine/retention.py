@@ -3,25 +3,84 @@
 import asyncio
 import logging
 import random
+from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from workflows_mcp.engine.checkpoint import CheckpointConfig
-from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.checkpoint_store import CheckpointStore, OnDeleted
+from workflows_mcp.engine.policies import RetentionRules
 from workflows_mcp.errors import CheckpointStoreError
 
-__all__ = ["RetentionTask"]
+__all__ = ["Deleted", "RetentionTask", "retain"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class Deleted:
+    """How many checkpoints a round of retention deleted.
+
+    Attributes:
+        by_age: By their age.
+        by_count: Since there were newer ones enough.
+    """
+
+    by_age: int = 0
+    by_count: int = 0
+
+
+async def retain(store: CheckpointStore, rules: RetentionRules, *, on_deleted: OnDeleted | None = None) -> Deleted:
+    """Do one round of retention: what is too old goes first, and then what is too much.
+
+    Every step is done though another one fails. A store is told of policies, and whom to report to, only when there
+    are some, so that one that knows of neither serves as long as there are none.
+
+    Args:
+        store: Whose checkpoints.
+        rules: What is kept.
+        on_deleted: Called while it lasts with the number deleted since the last call.
+
+    Raises:
+        CheckpointStoreError: A step failed; of several errors, the first. What was deleted stays deleted.
+    """
+    deleted = Deleted()
+    failures: list[Exception] = []
+    told: dict[str, Any] = {} if on_deleted is None else {"on_deleted": on_deleted}
+    for age, options in _steps(rules, "ttl_seconds"):
+        try:
+            deleted.by_age += await store.cleanup_expired(age, **options, **told)
+        except Exception as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+    for most, options in _steps(rules, "max_per_workflow"):
+        try:
+            deleted.by_count += await store.trim_per_workflow(most, **options, **told)
+        except Exception as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return deleted
+
+
+def _steps(rules: RetentionRules, limit: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The values of a limit, each with the options that say what it goes for."""
+    if rules.general is not None and getattr(rules.general, limit) is not None:
+        besides = {"except_workflows": frozenset(rules.own)} if rules.own else {}
+        yield getattr(rules.general, limit), {"keep_paused": rules.general.keep_paused, **besides}
+    for name, limits in rules.own.items():
+        if getattr(limits, limit) is not None:
+            yield getattr(limits, limit), {"keep_paused": limits.keep_paused, "workflow_name": name}
 
 
 class RetentionTask:
     """Expires and trims the checkpoints of a store, as a configuration says, until it is stopped.
 
-    Each round deletes what is older than `ttl_seconds` and then what is superfluous by `max_per_workflow`; None: it
-    leaves that out. The first one begins after a random part of `cleanup_interval_seconds`, so that servers that were
-    started together do not all delete at once; that they do is harmless. A round that fails is logged, and the next
-    one comes in its time. With `auto_cleanup=False` there are no rounds::
+    Each round deletes what is older than `ttl_seconds` and then what is superfluous by `max_per_workflow`, or by the
+    `policies` of some workflows; None: it leaves that out. The first one begins after a random part of
+    `cleanup_interval_seconds`, so that servers that were started together do not all delete at once; that they do is
+    harmless. A round that fails is logged, and the next one comes in its time. With `auto_cleanup=False` there are no
+    rounds::
 
         async with RetentionTask(store, config):
             ...
@@ -51,27 +110,11 @@ class RetentionTask:
     async def run_once(self) -> int:
         """Do one round now; returns how many checkpoints it deleted.
 
-        It trims although expiring failed.
-
         Raises:
-            CheckpointStoreError: The round failed, or one half of it. What it has deleted stays deleted.
+            CheckpointStoreError: The round failed, or a part of it; the others were done. What was deleted stays so.
         """
-        config, store = self._config, self._store
-        deleted = 0
-        failure: Exception | None = None
-        if config.ttl_seconds is not None:
-            try:
-                deleted += await store.cleanup_expired(config.ttl_seconds, keep_paused=config.keep_paused)
-            except Exception as error:  # noqa: BLE001 - raised below
-                failure = error
-        if config.max_per_workflow is not None:
-            try:
-                deleted += await store.trim_per_workflow(config.max_per_workflow, keep_paused=config.keep_paused)
-            except Exception as error:  # noqa: BLE001 - raised below
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        return deleted
+        deleted = await retain(self._store, self._config.retention_rules)
+        return deleted.by_age + deleted.by_count
 
     async def __aenter__(self) -> Self:
         self.start()

@@ -53,7 +53,8 @@ class Doomed(NamedTuple):
     @property
     def condition(self) -> ColumnElement[bool]:
         """The condition itself."""
-        bounds = {"expired": C.created_at < bindparam("cutoff"), "superfluous": its_place < place("kept")}
+        is_old = C.created_at < bindparam("cutoff")
+        bounds = {"expired": is_old, "expired_of": is_old, "superfluous": its_place < place("kept")}
         return and_(bounds[self.kind], self.condition_within)
 
     @property
@@ -61,14 +62,25 @@ class Doomed(NamedTuple):
         """The same for those whose places are known to be within its bound."""
         kinds = {
             "expired": _IS_LONG_OVER,
+            "expired_of": and_(_IS_OF_WORKFLOW, _IS_LONG_OVER),
             "superfluous": and_(_IS_OF_WORKFLOW, _IS_OVER),
         }
         return and_(kinds[self.kind], _is_no_exception(keep_paused=self.keep_paused))
 
 
-def expired(cutoff: float, max_age_seconds: float, *, keep_paused: bool) -> Doomed:
-    """Checkpoints that are older than a Unix time, whose leases ended longer ago than an age, and not to be kept."""
-    return Doomed("expired", keep_paused, {"cutoff": cutoff}, {"max_age_seconds": max_age_seconds})
+def expired(cutoff: float, max_age_seconds: float, *, keep_paused: bool, workflow_name: str | None = None) -> Doomed:
+    """Checkpoints, or those of one workflow, that are too old and not to be kept.
+
+    Args:
+        cutoff: Unix time in seconds before which they were created.
+        max_age_seconds: How much longer ago their leases ended.
+        keep_paused: Whether those that wait are kept.
+        workflow_name: None: all.
+    """
+    bound, values = {"cutoff": cutoff}, {"max_age_seconds": max_age_seconds}
+    if workflow_name is None:
+        return Doomed("expired", keep_paused, bound, values)
+    return Doomed("expired_of", keep_paused, bound, {**values, **_workflow(workflow_name)})
 
 
 def superfluous(workflow_name: str, last_kept: Position, *, keep_paused: bool) -> Doomed:

@@ -5,18 +5,24 @@ import functools
 import math
 import operator
 import os
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats
-from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore, OnDamaged, columns_of
+from workflows_mcp.engine.checkpoint_store import (
+    CheckpointStore,
+    InMemoryCheckpointStore,
+    OnDamaged,
+    OnDeleted,
+    columns_of,
+)
 from workflows_mcp.engine.filters import (
     CheckpointFilter,
     Position,
+    WorkflowScope,
     check_age,
     check_columns,
     check_count,
@@ -34,22 +40,19 @@ from workflows_mcp.engine.leases import (
 )
 from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
-from workflows_mcp.persistence import lease_statements, retention_statements, statements
+from workflows_mcp.persistence import lease_statements, statements
 from workflows_mcp.persistence.codec import decode_payload, pack
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Password, Row, fenced
 from workflows_mcp.persistence.renewals import Renewals
-from workflows_mcp.persistence.retention_statements import Doomed
-from workflows_mcp.persistence.rows import first_within, is_odd, metadata_of, position_in, shown_text
+from workflows_mcp.persistence.retention import Retention
+from workflows_mcp.persistence.rows import is_odd, metadata_of, shown_text
 from workflows_mcp.persistence.schema import check_schema
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
 
 __all__ = ["SQLAlchemyCheckpointStore", "create_checkpoint_store"]
-
-_DELETE_BYTES = 4 * 2**20
-"""About the most payload that goes with one deletion; one row alone may have more."""
 
 _ITER_PAGE = 500
 _ITER_BYTES = 8 * 2**20
@@ -91,7 +94,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             deadline_seconds=database.settings.deadline_seconds,
             spawn=database.calls.start,
         )
-        self._remove_range = retention_statements.removing(database.dialect)
+        self._retention = Retention(database)
 
     async def save_checkpoint(
         self,
@@ -190,52 +193,41 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     async def delete_run(self, run_id: str) -> int:
         """See `CheckpointStore.delete_run`. Goes in batches, each with a deadline of its own."""
-        check_name("run_id", run_id)
-        database = self._database
-        total, pace = 0, _Pace()
-        for heads_only in (True, False):
-            while rows := await database.fetch(
-                retention_statements.newest_of_run(run_id, heads_only=heads_only, limit=pace.rows)
-            ):
-                rows = first_within(rows, _DELETE_BYTES)
-                last, ids = position_in(rows[-1]), [checkpoint_id for _, checkpoint_id, *_ in rows]
-                with pace.measure():
-                    total += await database.change(
-                        retention_statements.remove_newest_of_run(run_id, last, heads_only=heads_only),
-                        keys=ids,
-                    )
-                await asyncio.sleep(database.dialect.seconds_between_deletions)
-        return total
+        return await self._retention.delete_run(check_name("run_id", run_id))
 
-    async def cleanup_expired(self, max_age_seconds: float, *, keep_paused: bool = True) -> int:
+    async def cleanup_expired(
+        self,
+        max_age_seconds: float,
+        *,
+        keep_paused: bool = True,
+        workflow_name: str | None = None,
+        except_workflows: Collection[str] = (),
+        on_deleted: OnDeleted | None = None,
+    ) -> int:
         """See `CheckpointStore.cleanup_expired`. Goes in batches, each with a deadline of its own.
 
         What somebody else has locked is not waited for: it is left for the next call.
         """
+        scope = WorkflowScope(workflow_name, except_workflows)
         age = check_age(max_age_seconds)
-        expired = retention_statements.expired(time.time() - age, age, keep_paused=keep_paused)
-        return await self._remove(expired, _Pace())
+        return await self._retention.expire(age, scope, keep_paused=keep_paused, on_deleted=on_deleted)
 
-    async def trim_per_workflow(self, max_per_workflow: int, *, keep_paused: bool = True) -> int:
+    async def trim_per_workflow(
+        self,
+        max_per_workflow: int,
+        *,
+        keep_paused: bool = True,
+        workflow_name: str | None = None,
+        except_workflows: Collection[str] = (),
+        on_deleted: OnDeleted | None = None,
+    ) -> int:
         """See `CheckpointStore.trim_per_workflow`. Goes in batches, each with a deadline of its own.
 
         What somebody else has locked is not waited for: it is left for the next call.
         """
-        check_count("max_per_workflow", max_per_workflow, at_least=1)
-        database = self._database
-        total, pace = 0, _Pace()
-        rows = await database.fetch(retention_statements.next_workflow(None))
-        while rows:
-            [[name]] = rows
-            if not isinstance(name, str):
-                break  # bytes, which no store has written, and SQLite sorts behind all text
-            last_kept = await database.fetch(retention_statements.slot(name, max_per_workflow, keep_paused=keep_paused))
-            if last_kept:
-                place = position_in(last_kept[0])
-                superfluous = retention_statements.superfluous(name, place, keep_paused=keep_paused)
-                total += await self._remove(superfluous, pace)
-            rows = await database.fetch(retention_statements.next_workflow(name))
-        return total
+        scope = WorkflowScope(workflow_name, except_workflows)
+        most = check_count("max_per_workflow", max_per_workflow, at_least=1)
+        return await self._retention.trim(most, scope, keep_paused=keep_paused, on_deleted=on_deleted)
 
     async def get_stats(self) -> CheckpointStats:
         """See `CheckpointStore.get_stats`. `database_bytes` counts the table and its indexes, or the whole file."""
@@ -316,49 +308,6 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         for one in odd:
             rows += await self._database.fetch_long(statements.odd_payload(one))
         return {row[0]: row for row in rows}
-
-    async def _remove(self, doomed: Doomed, pace: "_Pace") -> int:
-        """Delete what meets a condition, batch by batch, so that saves get their turn in between.
-
-        Each batch begins behind the one before, so that nothing that was left there is met again.
-        """
-        database = self._database
-        total = 0
-        last: Position | None = None
-        while rows := await database.fetch(retention_statements.oldest(doomed, after=last, limit=pace.rows)):
-            rows = first_within(rows, _DELETE_BYTES)
-            first, before, last = position_in(rows[0]), last, position_in(rows[-1])
-            if last == before:
-                break  # an id that is no text, which no store has written, is not behind itself
-            with pace.measure():
-                # About none that anybody has in mind: a save that waits for a lock may come before or after.
-                total += await database.change(self._remove_range(doomed, first, last), keys=())
-            await asyncio.sleep(database.dialect.seconds_between_deletions)
-        return total
-
-
-class _Pace:
-    """How many rows one deletion takes: as many as it can within a time that a save does not mind to wait.
-
-    Rows that lie far apart, in a table larger than the memory, take many times longer than neighbours do.
-    """
-
-    fewest, most = 50, 500
-    shortest, longest = 0.03, 0.08
-
-    def __init__(self) -> None:
-        self.rows = 100
-
-    @contextmanager
-    def measure(self) -> Iterator[None]:
-        """Time a deletion, and adapt."""
-        started = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - started
-        if seconds > self.longest:
-            self.rows = max(self.rows // 2, self.fewest)
-        elif seconds < self.shortest:
-            self.rows = min(self.rows * 2, self.most)
 
 
 def create_checkpoint_store(

@@ -93,6 +93,76 @@ class RetentionContract:
             f"{n:04}" for n in range(1100, -1, -100)
         ]
 
+    async def test_retention_keeps_to_the_workflows_that_it_is_to_look_at(self, store: CheckpointStore) -> None:
+        """One alone, or all but some; by age and by count."""
+        for workflow in ("a", "b", "c"):
+            for number in range(3):
+                state = make_state(f"{workflow}{number}", workflow_name=workflow, created_at=float(number))
+                await store.save_checkpoint(state)
+        assert await store.trim_per_workflow(2, workflow_name="a") == 1
+        assert await store.trim_per_workflow(2, except_workflows=["a", "c", "absent"]) == 1
+        assert {one.checkpoint_id for one in await store.list_checkpoints()} == {
+            "a1",
+            "a2",
+            "b1",
+            "b2",
+            "c0",
+            "c1",
+            "c2",
+        }
+        assert await store.cleanup_expired(60, workflow_name="absent") == 0
+        assert await store.cleanup_expired(60, workflow_name="a") == 2
+        assert await store.cleanup_expired(60, except_workflows={"c"}) == 2
+        assert {one.checkpoint_id for one in await store.list_checkpoints()} == {"c0", "c1", "c2"}
+
+    async def test_retention_of_one_workflow_leaves_alone_what_it_always_does(self, store: CheckpointStore) -> None:
+        """Pinned, waiting, leased ones and what can be recovered, and the age of what was leased counts from then."""
+        await store.save_checkpoint(make_state("pinned", created_at=1.0))
+        await store.pin_checkpoint("pinned")
+        await store.save_checkpoint(make_state("waits", created_at=1.0, paused_block_id="b"))
+        await store.save_checkpoint(make_state("held", created_at=1.0, status="failed"), owner="me", lease_seconds=60)
+        for name, status in (("abandoned", "running"), ("lately", "failed")):
+            await store.save_checkpoint(make_state(name, created_at=1.0, status=status), owner="me", lease_seconds=60)
+            await store.release_claim(name, "me")
+        await store.save_checkpoint(make_state("old", created_at=1.0))
+        name = (await store.list_checkpoints())[0].workflow_name
+        assert await store.cleanup_expired(60, workflow_name=name) == 1
+        assert await store.cleanup_expired(60, workflow_name=name, keep_paused=False) == 1
+        kept = {one.checkpoint_id for one in await store.list_checkpoints()}
+        assert kept == {"pinned", "held", "abandoned", "lately"}
+
+    async def test_retention_tells_of_what_it_deletes_while_it_lasts(self, store: CheckpointStore) -> None:
+        """In parts that make up the whole."""
+        await asyncio.gather(*(store.save_checkpoint(make_state(f"{n:03}", created_at=float(n))) for n in range(250)))
+        parts: list[int] = []
+        assert await store.trim_per_workflow(200, on_deleted=parts.append) == 50
+        assert sum(parts) == 50
+        parts.clear()
+        assert await store.cleanup_expired(60, on_deleted=parts.append) == 200
+        assert sum(parts) == 200
+
+    @pytest.mark.parametrize(
+        "scope",
+        [
+            {"workflow_name": "w", "except_workflows": ["v"]},
+            {"workflow_name": 1},
+            {"except_workflows": "w"},
+            {"except_workflows": [""]},
+            {"except_workflows": None},
+        ],
+    )
+    async def test_retention_refuses_a_scope_that_makes_no_sense(
+        self, store: CheckpointStore, scope: dict[str, Any]
+    ) -> None:
+        """Nothing is deleted."""
+        await store.save_checkpoint(make_state("1", created_at=1.0))
+        await store.save_checkpoint(make_state("2", created_at=2.0))
+        with pytest.raises(ValueError, match="workflow"):
+            await store.cleanup_expired(60, **scope)
+        with pytest.raises(ValueError, match="workflow"):
+            await store.trim_per_workflow(1, **scope)
+        assert len(await store.list_checkpoints()) == 2
+
     @pytest.mark.parametrize("number", [0, -1, 1.5, "2", None, True])
     async def test_trim_refuses_a_bad_number(self, store: CheckpointStore, number: Any) -> None:  # noqa: ANN401 - that is the point
         """Nothing is deleted."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, Table, true
@@ -14,6 +15,7 @@ from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.persistence.checks import Report
+from workflows_mcp.persistence.copies import Copy, Copying
 from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
@@ -293,6 +295,28 @@ class Dialect(ABC):
     @abstractmethod
     def vacuum_statements(self) -> Iterable[str]:
         """What gives space back and refreshes the planner's statistics, to be run outside a transaction."""
+
+    def backup_commands(self, file: Path) -> list[str]:  # noqa: ARG002 - for servers
+        """The commands that back up the database into a file, to be typed; none where `back_up` does it."""
+        return []
+
+    def restore_commands(self, file: Path) -> list[str]:  # noqa: ARG002 - for servers
+        """The commands that put such a backup into a new database, to be typed; none where `restore` does it."""
+        return []
+
+    def back_up(self, file: Path, *, overwrite: bool, copying: Copying) -> Copy:
+        """Copy the database into a file; see `backup_database`. Takes its time, and is to be called in a thread."""
+        raise NotImplementedError
+
+    def restore(self, file: Path, *, refuse: Callable[[str | None], None], copying: Copying) -> Copy:
+        """Put a backup in the place of the database; see `restore_database`. As above.
+
+        Args:
+            file: The backup.
+            refuse: Raises an error when a backup of a revision is of no use.
+            copying: Is told how far it is.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def create_database(self) -> bool:

@@ -5,6 +5,7 @@ import functools
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import SplitResult
 
@@ -43,6 +44,7 @@ from workflows_mcp.persistence.dialects.base import (
     Row,
 )
 from workflows_mcp.persistence.dialects.passwords import Ask
+from workflows_mcp.persistence.dialects.postgresql_backup import backup_commands, restore_commands
 from workflows_mcp.persistence.dialects.postgresql_errors import explain
 from workflows_mcp.persistence.dialects.postgresql_grants import grants
 from workflows_mcp.persistence.dialects.postgresql_health import (
@@ -117,6 +119,7 @@ class PostgreSQLDialect(Dialect):
     is_bound_to_loop = True
 
     def __init__(self, url: SplitResult, schema: str | None = None, ask: Ask | None = None) -> None:
+        self._url = url
         options = read_query(url)
         # What names one database comes before what is said of all.
         named = options.pop("schema", schema)
@@ -353,6 +356,14 @@ class PostgreSQLDialect(Dialect):
         name = postgresql_schema.qualified("checkpoints", self.schema)
         # A user who may not do it is told so by a warning that nobody reads, and nothing is done.
         return _REFUSE_VACUUM.format(name=literal(name)), f"VACUUM (ANALYZE) {name}"
+
+    def backup_commands(self, file: Path) -> list[str]:
+        """See `Dialect.backup_commands`: our tables alone, which may live in somebody else's database."""
+        return backup_commands(self._url, file, self.schema)
+
+    def restore_commands(self, file: Path) -> list[str]:
+        """See `Dialect.restore_commands`."""
+        return restore_commands(self._url, file, self.schema)
 
     def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`."""

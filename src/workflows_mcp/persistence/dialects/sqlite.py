@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -42,6 +42,7 @@ from workflows_mcp.errors import (
     StoreConfigurationError,
 )
 from workflows_mcp.persistence.checks import Report
+from workflows_mcp.persistence.copies import Copy, Copying
 from workflows_mcp.persistence.dialects.base import (
     ENGINE_LOG,
     Compiled,
@@ -54,6 +55,7 @@ from workflows_mcp.persistence.dialects.base import (
 )
 from workflows_mcp.persistence.dialects.quoting import quoted
 from workflows_mcp.persistence.dialects.roles import Roles
+from workflows_mcp.persistence.dialects.sqlite_backup import back_up, restore
 from workflows_mcp.persistence.dialects.sqlite_connecting import BEGIN, OPENED, listen
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
@@ -318,6 +320,14 @@ class SQLiteDialect(Dialect):
     def vacuum_statements(self) -> Iterable[str]:
         """Rewrite the file so that it can give back space, refresh statistics, and empty the -wal file."""
         return "PRAGMA auto_vacuum = INCREMENTAL", "VACUUM", "PRAGMA optimize", "PRAGMA wal_checkpoint(TRUNCATE)"
+
+    def back_up(self, file: Path, *, overwrite: bool, copying: Copying) -> Copy:
+        """See `Dialect.back_up`; it is in `sqlite_backup.py`."""
+        return back_up(self._file.path, file, overwrite=overwrite, copying=copying)
+
+    def restore(self, file: Path, *, refuse: Callable[[str | None], None], copying: Copying) -> Copy:
+        """See `Dialect.restore`."""
+        return restore(self._file.path, file, refuse=refuse, copying=copying)
 
     def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`."""

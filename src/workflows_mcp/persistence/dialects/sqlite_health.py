@@ -32,9 +32,9 @@ from workflows_mcp.persistence.dialects.sqlite_place import (
     look_at_modes,
     look_at_rights,
     look_for_file,
-    shown_bytes,
 )
 from workflows_mcp.persistence.dialects.sqlite_processes import users_of
+from workflows_mcp.persistence.sizes import shown_bytes
 from workflows_mcp.settings import Settings
 
 __all__ = ["SQLiteHealth", "has_reset_bug", "start_up_notices"]

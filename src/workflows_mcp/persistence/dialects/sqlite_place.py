@@ -9,8 +9,9 @@ from pathlib import Path
 
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.file_system import mount_under
+from workflows_mcp.persistence.sizes import shown_bytes
 
-__all__ = ["look_at_disk", "look_at_modes", "look_at_rights", "look_for_file", "shown_bytes"]
+__all__ = ["look_at_disk", "look_at_modes", "look_at_rights", "look_for_file"]
 
 _LEAST_FREE_BYTES = 16 * 2**20
 _LITTLE_FREE_BYTES = 256 * 2**20
@@ -127,11 +128,3 @@ def look_at_rights(path: Path, report: Report) -> None:
         )
     else:
         report.ok("rights", "this user may write the file and its folder")
-
-
-def shown_bytes(count: int) -> str:
-    """A number of bytes for people to read."""
-    for unit, one in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= one:
-            return f"{count / one:,.1f} {unit}"
-    return f"{count:,} bytes"

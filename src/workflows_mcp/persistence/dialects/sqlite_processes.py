@@ -30,11 +30,16 @@ class User:
     holds_write_lock: bool
 
 
-def users_of(path: Path) -> list[User] | None:
-    """Other processes that have the file open, of those that this user may see; None where that cannot be told."""
+def users_of(path: Path, *, own: bool = False) -> list[User] | None:
+    """Processes that have the file open, of those that this user may see; None where that cannot be told.
+
+    Args:
+        path: The file.
+        own: Whether this process counts, too.
+    """
     if not Path("/proc/locks").exists():
         return None
-    pids = _openers(path)
+    pids = _openers(path, but=None if own else os.getpid())
     holders = set(pids) if pids else set()
     for look in range(_LOOKS):
         if not holders:
@@ -45,11 +50,11 @@ def users_of(path: Path) -> list[User] | None:
     return [User(pid, _name(pid), pid in holders) for pid in pids]
 
 
-def _openers(path: Path) -> list[int]:
+def _openers(path: Path, *, but: int | None) -> list[int]:
     wanted = os.path.realpath(path)
     found = []
     for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
+        if not folder.name.isdecimal() or int(folder.name) == but:
             continue
         with suppress(OSError):  # it has ended, or is somebody else's
             if any(_target(link) == wanted for link in (folder / "fd").iterdir()):

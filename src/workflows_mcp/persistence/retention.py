@@ -1,0 +1,135 @@
+"""Deletes many checkpoints in steps that hold nobody up: what retention takes, and whole runs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from workflows_mcp.engine.checkpoint_store import OnDeleted
+from workflows_mcp.engine.filters import Position, WorkflowScope
+from workflows_mcp.persistence import retention_statements as statements
+from workflows_mcp.persistence.database import Database
+from workflows_mcp.persistence.retention_statements import Doomed
+from workflows_mcp.persistence.rows import first_within, position_in
+
+__all__ = ["Retention"]
+
+_DELETE_BYTES = 4 * 2**20
+"""About the most payload that goes with one deletion; one row alone may have more."""
+
+
+class Retention:
+    """The deletions of a store that take more than one statement. Each statement has a deadline of its own.
+
+    Args:
+        database: Where the checkpoints are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._remove_range = statements.removing(database.dialect)
+
+    async def expire(
+        self, age: float, scope: WorkflowScope, *, keep_paused: bool, on_deleted: OnDeleted | None = None
+    ) -> int:
+        """Delete what is older than an age; see `CheckpointStore.cleanup_expired`."""
+        cutoff, pace = time.time() - age, _Pace()
+        if scope.is_everything:
+            return await self._remove(statements.expired(cutoff, age, keep_paused=keep_paused), pace, on_deleted)
+        total = 0
+        # By workflow, each by its index: by time alone, every round would walk over all old ones that are left out.
+        async for name in self._workflows(scope):
+            expired = statements.expired(cutoff, age, keep_paused=keep_paused, workflow_name=name)
+            total += await self._remove(expired, pace, on_deleted)
+        return total
+
+    async def trim(
+        self, most: int, scope: WorkflowScope, *, keep_paused: bool, on_deleted: OnDeleted | None = None
+    ) -> int:
+        """Delete all but the newest of each workflow; see `CheckpointStore.trim_per_workflow`."""
+        total, pace = 0, _Pace()
+        async for name in self._workflows(scope):
+            last_kept = await self._database.fetch(statements.slot(name, most, keep_paused=keep_paused))
+            if last_kept:
+                place = position_in(last_kept[0])
+                superfluous = statements.superfluous(name, place, keep_paused=keep_paused)
+                total += await self._remove(superfluous, pace, on_deleted)
+        return total
+
+    async def delete_run(self, run_id: str) -> int:
+        """Delete all of a run, its heads first; see `CheckpointStore.delete_run`."""
+        database = self._database
+        total, pace = 0, _Pace()
+        for heads_only in (True, False):
+            while rows := await database.fetch(
+                statements.newest_of_run(run_id, heads_only=heads_only, limit=pace.rows)
+            ):
+                rows = first_within(rows, _DELETE_BYTES)
+                last, ids = position_in(rows[-1]), [checkpoint_id for _, checkpoint_id, *_ in rows]
+                with pace.measure():
+                    total += await database.change(
+                        statements.remove_newest_of_run(run_id, last, heads_only=heads_only), keys=ids
+                    )
+                await asyncio.sleep(database.dialect.seconds_between_deletions)
+        return total
+
+    async def _workflows(self, scope: WorkflowScope) -> AsyncIterator[str]:
+        """The names of the workflows that are looked at, a step in an index each."""
+        if scope.workflow_name is not None:
+            yield scope.workflow_name
+            return
+        rows: Sequence[Sequence[Any]] = await self._database.fetch(statements.next_workflow(None))
+        while rows:
+            [[name]] = rows
+            if not isinstance(name, str):
+                return  # bytes, which no store has written, and SQLite sorts behind all text
+            if scope.takes(name):
+                yield name
+            rows = await self._database.fetch(statements.next_workflow(name))
+
+    async def _remove(self, doomed: Doomed, pace: "_Pace", on_deleted: OnDeleted | None) -> int:
+        """Delete what meets a condition, batch by batch, so that saves get their turn in between.
+
+        Each batch begins behind the one before, so that nothing that was left there is met again.
+        """
+        database = self._database
+        total = 0
+        last: Position | None = None
+        while rows := await database.fetch(statements.oldest(doomed, after=last, limit=pace.rows)):
+            rows = first_within(rows, _DELETE_BYTES)
+            first, before, last = position_in(rows[0]), last, position_in(rows[-1])
+            if last == before:
+                break  # an id that is no text, which no store has written, is not behind itself
+            with pace.measure():
+                # About none that anybody has in mind: a save that waits for a lock may come before or after.
+                deleted = await database.change(self._remove_range(doomed, first, last), keys=())
+            total += deleted
+            if on_deleted is not None and deleted:
+                on_deleted(deleted)
+            await asyncio.sleep(database.dialect.seconds_between_deletions)
+        return total
+
+
+class _Pace:
+    """How many rows one deletion takes: as many as it can within a time that a save does not mind to wait.
+
+    Rows that lie far apart, in a table larger than the memory, take many times longer than neighbours do.
+    """
+
+    fewest, most = 50, 500
+    shortest, longest = 0.03, 0.08
+
+    def __init__(self) -> None:
+        self.rows = 100
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Time a deletion, and adapt."""
+        started = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - started
+        if seconds > self.longest:
+            self.rows = max(self.rows // 2, self.fewest)
+        elif seconds < self.shortest:
+            self.rows = min(self.rows * 2, self.most)

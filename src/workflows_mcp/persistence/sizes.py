@@ -1,0 +1,11 @@
+"""Sizes, as people read them."""
+
+__all__ = ["shown_bytes"]
+
+
+def shown_bytes(count: int) -> str:
+    """A number of bytes for people to read."""
+    for unit, one in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= one:
+            return f"{count / one:,.1f} {unit}"
+    return f"{count:,} bytes"
