@@ -82,8 +82,9 @@ def command_lines(code: str) -> list[str]:
 
 
 def spans_of(path: Path) -> list[str]:
-    """The inline code of a document; a line break in it is a space."""
-    return [" ".join(found[2].split()) for found in re.finditer(r"(`+)(.+?)\1", _prose(path), re.DOTALL)]
+    """The inline code of a document; a line break in it is a space, and a bar in a table is a bar."""
+    found = re.finditer(r"(`+)(.+?)\1", _prose(path), re.DOTALL)
+    return [" ".join(span[2].replace("\\|", "|").split()) for span in found]
 
 
 def anchors_of(path: Path) -> set[str]:
