@@ -26,6 +26,8 @@ _PROGRAMS = (
 )
 _COMMAND = re.compile(rf"(?:[$>] )?(?:[A-Z_]+=\S* )*(?:exec |sudo (?:-u \S+ )?)?(?:\S*/)?(?:{_PROGRAMS})(?=[\s.]|$)")
 
+_SEPARATOR = re.compile(r"&&|[|;]")
+
 
 @dataclass(frozen=True)
 class Block:
@@ -78,7 +80,7 @@ def blocks_of(path: Path) -> list[Block]:
 def command_lines(code: str) -> list[str]:
     """The lines that call a program which this project, its installation or its databases are used with."""
     lines = (line.strip() for line in code.replace("\\\n", " ").splitlines())
-    return [line for line in lines if _COMMAND.match(line)]
+    return [line for line in lines if any(_COMMAND.match(part.strip()) for part in _SEPARATOR.split(line))]
 
 
 def spans_of(path: Path) -> list[str]:
