@@ -154,7 +154,7 @@ def stores(
 
     table = compare_stores(rows=rows, seconds=seconds, turns=turns, folder=folder)
     command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
-    machine = ", ".join(describe_machine(folder or Path(tempfile.gettempdir())).values())
+    machine = ", ".join(f"{what} {it}" for what, it in describe_machine(folder or Path(tempfile.gettempdir())).items())
     date = datetime.now(UTC).date().isoformat()
     text = f"{table}\n\n`{command}`, {date}: {machine}"
     if save is not None:

@@ -45,11 +45,6 @@ class Report:
     def __init__(self) -> None:
         self.checks: list[Check] = []
 
-    @property
-    def has_problem(self) -> bool:
-        """Whether something must be done."""
-        return any(one.verdict is Verdict.PROBLEM for one in self.checks)
-
     def ok(self, check: str, found: str) -> None:
         """Add what is in order."""
         self.checks.append(Check(check, Verdict.OK, found))
