@@ -1,6 +1,7 @@
 """A SQLite database is backed up into a file while others save, and put back while nobody uses it."""
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -92,6 +94,7 @@ async def test_a_backup_holds_what_was_saved_when_it_began_and_is_a_file_for_its
     assert stat.S_IMODE(copy.file.stat().st_mode) == 0o600
     assert (copy.checkpoints, copy.revision, copy.size) == (10, "0002", copy.file.stat().st_size)
     assert names_in(tmp_path) == ["backup.db", "data"]
+    assert copy.file.read_bytes()[18:20] == b"\x01\x01", "it is to be readable where nothing can be written: not WAL"
     assert await ids(copy.file) == ["a", "b", *(f"big {n}" for n in range(6)), "c", "last before"]
     assert set(await ids(path)) > set(saved)
 
@@ -258,6 +261,35 @@ async def test_a_backup_by_a_killed_process_is_no_hindrance(path: Path, tmp_path
             await backup_database(path, tmp_path / "backup.db", overwrite=True)
         assert part.exists()
     assert names_in(tmp_path) == ["backup.db", "data"]
+
+
+async def test_who_is_cancelled_too_late_is_told_that_it_is_done(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has its name, and nobody is told that there is none."""
+    loop, sync_folder = asyncio.get_running_loop(), sqlite_copying.sync_folder
+
+    def cancel(folder: Path) -> None:
+        loop.call_soon_threadsafe(task.cancel)
+        time.sleep(0.05)
+        sync_folder(folder)
+
+    monkeypatch.setattr(sqlite_backup, "sync_folder", cancel)
+    task = asyncio.create_task(backup_database(path, tmp_path / "backup.db"))
+    assert (await task).checkpoints == 3
+
+
+async def test_what_the_system_refuses_is_an_error_of_ours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it does."""
+
+    def refuse(_folder: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(sqlite_backup, "sync_folder", refuse)
+    with pytest.raises(StoreConfigurationError, match="cannot be made or replaced: Operation not permitted"):
+        await backup_database(path, path.with_name("backup.db"))
+    with pytest.raises(StoreConfigurationError, match="there is no folder"):
+        await restore_database(path.parent / "no" / "runs.db", path)
 
 
 # --- restoring
