@@ -209,15 +209,15 @@ async def _rounds(folder: Path, rows: int) -> list[str]:
 
 
 def _multiply(path: Path, rows: int) -> None:
-    """Fill the table with copies of a row, of which two fifths are older than a day."""
+    """Fill the table with copies of a row, of which two fifths are older than a day, and none is about to be."""
     columns = [name for name in _columns(path) if name not in {"checkpoint_id", "workflow_name", "created_at"}]
     with closing(sqlite3.connect(path)) as file, file:
         file.execute(
             "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?) "
             f"INSERT INTO checkpoints (checkpoint_id, workflow_name, created_at, {', '.join(columns)}) "
-            f"SELECT printf('c%09d', n), 'workflow ' || (n % ?), ? - (? - n) * ?, {', '.join(columns)} "
-            "FROM n, checkpoints WHERE checkpoint_id = 'seed'",
-            (rows, _WORKFLOWS, time.time(), rows, 86400 / (rows * 3 / 5)),
+            "SELECT printf('c%09d', n), 'workflow ' || (n % ?), ? - (? - n) * 1e-3 - (n <= ?) * 172800.0, "
+            f"{', '.join(columns)} FROM n, checkpoints WHERE checkpoint_id = 'seed'",
+            (rows, _WORKFLOWS, time.time(), rows, rows * 2 // 5),
         )
 
 

@@ -185,6 +185,10 @@ def test_a_run_is_erased_when_that_was_agreed_to(cli: CLI, waiting: WorkflowResu
     """All of it, and with --vacuum nothing is left of it in the file; who does not say yes deletes nothing."""
     words = ("runs", "delete", waiting.run_id, *URL)
     assert b"Ann" in (tmp_path / "runs.db").read_bytes()
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as file:
+        for statement in ("CREATE TABLE more (x)", "INSERT INTO more SELECT zeroblob(50000)", "DROP TABLE more"):
+            file.execute(statement)
+        file.commit()
     refused = cli(*words)
     assert refused.code == 2
     assert "3 checkpoints" in refused.error()
@@ -193,6 +197,8 @@ def test_a_run_is_erased_when_that_was_agreed_to(cli: CLI, waiting: WorkflowResu
     erased = cli(*words, "--yes", "--vacuum", "--json").json()
     assert (erased["run_id"], erased["deleted"], erased["vacuumed"]) == (waiting.run_id, 3, True)
     assert b"Ann" not in (tmp_path / "runs.db").read_bytes()
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as file:
+        assert file.execute("PRAGMA freelist_count").fetchall() == [(0,)]
     assert f"there is no run '{waiting.run_id}'" in cli(*words, "--yes").error()
 
 

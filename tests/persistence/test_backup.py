@@ -1,6 +1,7 @@
 """A SQLite database is backed up into a file while others save, and put back while nobody uses it."""
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -92,6 +94,7 @@ async def test_a_backup_holds_what_was_saved_when_it_began_and_is_a_file_for_its
     assert stat.S_IMODE(copy.file.stat().st_mode) == 0o600
     assert (copy.checkpoints, copy.revision, copy.size) == (10, "0002", copy.file.stat().st_size)
     assert names_in(tmp_path) == ["backup.db", "data"]
+    assert copy.file.read_bytes()[18:20] == b"\x01\x01", "it is to be readable where nothing can be written: not WAL"
     assert await ids(copy.file) == ["a", "b", *(f"big {n}" for n in range(6)), "c", "last before"]
     assert set(await ids(path)) > set(saved)
 
@@ -121,7 +124,9 @@ async def test_a_file_is_replaced_only_when_that_is_asked_for(path: Path, tmp_pa
         await backup_database(path, backup)
     assert (await backup_database(path, backup, overwrite=True)).checkpoints == 4
     with closing(sqlite3.connect(path)) as file:
-        [[root, size]] = file.execute("SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size() LIMIT 1")
+        [[root, size]] = file.execute(
+            "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size() WHERE name = 'ix_checkpoints_leases'"
+        )
     with path.open("r+b") as bytes_of:
         bytes_of.seek((root - 1) * size)
         bytes_of.write(b"\xff" * size)
@@ -258,6 +263,35 @@ async def test_a_backup_by_a_killed_process_is_no_hindrance(path: Path, tmp_path
     assert names_in(tmp_path) == ["backup.db", "data"]
 
 
+async def test_who_is_cancelled_too_late_is_told_that_it_is_done(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has its name, and nobody is told that there is none."""
+    loop, sync_folder = asyncio.get_running_loop(), sqlite_copying.sync_folder
+
+    def cancel(folder: Path) -> None:
+        loop.call_soon_threadsafe(task.cancel)
+        time.sleep(0.05)
+        sync_folder(folder)
+
+    monkeypatch.setattr(sqlite_backup, "sync_folder", cancel)
+    task = asyncio.create_task(backup_database(path, tmp_path / "backup.db"))
+    assert (await task).checkpoints == 3
+
+
+async def test_what_the_system_refuses_is_an_error_of_ours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it does."""
+
+    def refuse(_folder: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(sqlite_backup, "sync_folder", refuse)
+    with pytest.raises(StoreConfigurationError, match="cannot be made or replaced: Operation not permitted"):
+        await backup_database(path, path.with_name("backup.db"))
+    with pytest.raises(StoreConfigurationError, match="there is no folder"):
+        await restore_database(path.parent / "no" / "runs.db", path)
+
+
 # --- restoring
 
 
@@ -309,7 +343,8 @@ async def test_a_database_that_a_process_has_open_is_not_replaced(
     assert names_in(path.parent) == ["runs.db"]
     async with SQLAlchemyCheckpointStore(path) as store:
         await store.list_checkpoints()
-        with pytest.raises(StoreUnavailableError, match="in use by"):
+        named = rf"\({os.getpid()}\)" if can_be_seen else "in use by"
+        with pytest.raises(StoreUnavailableError, match=named):
             await restore_database(path, backup)
     assert (await restore_database(path, backup)).is_certain
 

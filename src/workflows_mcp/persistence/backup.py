@@ -26,7 +26,8 @@ async def backup_database(
     """Copy a SQLite database into a file while others use it: all that was acknowledged before the call, and whole.
 
     The copy is for its owner's eyes alone (mode 0600), was read back and examined, and has its name only when it is on
-    the disk; until then, what may have been there of that name stays. A call that fails or is cancelled leaves nothing.
+    the disk; until then, what may have been there of that name stays. A call that fails or is cancelled leaves nothing;
+    one that is cancelled when all is done already succeeds.
 
     Args:
         url: The database, of whatever revision.
@@ -100,7 +101,10 @@ async def _copied(work: Callable[[Copying], Copy], on_copied: OnCopied | None) -
         while not call.done():
             copying.stop()
             await asyncio.wait({call}, timeout=_SECONDS_BETWEEN_INTERRUPTS)
-        call.exception()  # is heard: nobody waits for it any more
-        raise
+        task = asyncio.current_task()
+        if call.exception() is not None or task is None:
+            raise
+        task.uncancel()  # it was done before it could be given up, and whoever asked for it is to know
+        return call.result()
     finally:
         thread.stop()

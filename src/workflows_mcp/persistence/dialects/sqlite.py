@@ -55,7 +55,6 @@ from workflows_mcp.persistence.dialects.base import (
 )
 from workflows_mcp.persistence.dialects.quoting import quoted
 from workflows_mcp.persistence.dialects.roles import Roles
-from workflows_mcp.persistence.dialects.sqlite_backup import back_up, restore
 from workflows_mcp.persistence.dialects.sqlite_connecting import BEGIN, OPENED, listen
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
@@ -322,11 +321,15 @@ class SQLiteDialect(Dialect):
         return "PRAGMA auto_vacuum = INCREMENTAL", "VACUUM", "PRAGMA optimize", "PRAGMA wal_checkpoint(TRUNCATE)"
 
     def back_up(self, file: Path, *, overwrite: bool, copying: Copying) -> Copy:
-        """See `Dialect.back_up`; it is in `sqlite_backup.py`."""
+        """See `Dialect.back_up`; it is in `sqlite_backup.py`, which is loaded where it is needed."""
+        from workflows_mcp.persistence.dialects.sqlite_backup import back_up
+
         return back_up(self._file.path, file, overwrite=overwrite, copying=copying)
 
     def restore(self, file: Path, *, refuse: Callable[[str | None], None], copying: Copying) -> Copy:
         """See `Dialect.restore`."""
+        from workflows_mcp.persistence.dialects.sqlite_backup import restore
+
         return restore(self._file.path, file, refuse=refuse, copying=copying)
 
     def explain(self, error: Exception) -> Failure | None:

@@ -37,10 +37,10 @@ def back_up(database: Path, file: Path, *, overwrite: bool, copying: Copying) ->
     _check_place(source, final)
     if final.exists() and not overwrite:
         raise StoreConfigurationError(
-            f"{str(final)!r} exists already, and was left as it is; name another file, or have it replaced by "
-            "--overwrite"
+            f"{str(final)!r} exists already, and was left as it is; name another file, or have it replaced "
+            "(--overwrite, in Python overwrite=True)"
         )
-    with part_file(final, "backup") as part:
+    with _told(final), part_file(final, "backup") as part:
         contents = copy_database(source, part, copying)
         if final.exists() and not overwrite:
             raise StoreConfigurationError(f"{str(final)!r} was made by somebody else meanwhile, and left as it is")
@@ -69,7 +69,7 @@ def restore(database: Path, file: Path, *, refuse: Callable[[str | None], None],
         if source.samefile(final):
             raise StoreConfigurationError(f"{str(file)!r} is the database itself; name a backup of it")
     is_certain = _require_unused(final)
-    with part_file(final, "restore") as part:
+    with _told(final), part_file(final, "restore") as part:
         contents = copy_database(source, part, copying)
         refuse(contents.revision)
         size = part[0].stat().st_size
@@ -77,6 +77,18 @@ def restore(database: Path, file: Path, *, refuse: Callable[[str | None], None],
             copying.require_wanted()
             kept = _replace(part[0], final)
     return Copy(final, size, contents.checkpoints, contents.revision, kept, is_certain or is_held)
+
+
+@contextmanager
+def _told(final: Path) -> Iterator[None]:
+    """Make an error of this project of what the system refuses, such as to give a file its name."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror
+    else:
+        return
+    raise StoreConfigurationError(f"{str(final)!r} cannot be made or replaced: {reason}; check the folder")
 
 
 def _require_file(path: Path, missing: str) -> None:

@@ -91,12 +91,10 @@ def part_file(final: Path, purpose: str) -> Iterator[tuple[Path, int]]:
     if reason:
         raise StoreConfigurationError(f"{str(path)!r} cannot be made: {reason}; check the folder and its permissions")
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _lock(descriptor):
             raise StoreUnavailableError(
                 f"another process is about to make {str(final)!r}, and writes {str(path)!r}; wait for it"
-            ) from None
+            )
         try:
             if os.fstat(descriptor).st_nlink != 1 or not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise StoreConfigurationError(f"{str(path)!r} is in the way; remove it")
@@ -110,6 +108,17 @@ def part_file(final: Path, purpose: str) -> Iterator[tuple[Path, int]]:
                         name.unlink()
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file against others who make the same one; False when one does. Some file systems know no such locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def copy_database(source: Path, part: tuple[Path, int], copying: Copying) -> Contents:
@@ -233,9 +242,12 @@ def _no_room(folder: Path, why: str) -> StoreFullError:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Bring the names in a folder to the disk, where the file system can: some of a network's cannot."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
     finally:
         os.close(descriptor)

@@ -14,7 +14,7 @@ from workflows_mcp.persistence.dialects.base import Failure
 
 __all__ = ["explain"]
 
-_DAMAGED = "is damaged; restore it from a backup, without the old -wal and -shm files: docs/operations.md says how"
+_DAMAGED = "is damaged; restore a backup (workflows-mcp db restore): docs/operations.md says how"
 
 _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
     sqlite3.SQLITE_BUSY: (StoreUnavailableError, "is locked by another process; try again"),

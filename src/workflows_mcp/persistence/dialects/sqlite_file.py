@@ -189,7 +189,7 @@ class SQLiteFile(Inherited):
             # By another name it has another -wal file, and nobody's locks hold there (howtocorrupt, "multiple links").
             raise StoreConfigurationError(
                 f"{self.description} has {found.st_nlink} names (hard links); opened by two of them it would be "
-                "damaged, so keep one: to copy it, use sqlite3's .backup or VACUUM INTO"
+                "damaged, so keep one: to copy it, use: workflows-mcp db backup"
             )
 
     def _replaced(self) -> StoreConfigurationError:
