@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         CheckpointAlreadyClaimedError,
         CheckpointDecodeError,
         CheckpointEncodeError,
+        CheckpointKeyError,
         CheckpointNotFoundError,
         CheckpointStoreError,
         CheckpointTooLargeError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         WorkflowNotFoundError,
         WorkflowsError,
     )
+    from workflows_mcp.persistence.rekeying import rekey_checkpoints
     from workflows_mcp.persistence.schema import upgrade_schema
     from workflows_mcp.persistence.store import SQLAlchemyCheckpointStore, create_checkpoint_store
 
@@ -48,6 +50,7 @@ __all__ = [
     "CheckpointConfig",
     "CheckpointDecodeError",
     "CheckpointEncodeError",
+    "CheckpointKeyError",
     "CheckpointMetadata",
     "CheckpointNotFoundError",
     "CheckpointState",
@@ -75,6 +78,7 @@ __all__ = [
     "WorkflowsError",
     "block_type",
     "create_checkpoint_store",
+    "rekey_checkpoints",
     "upgrade_schema",
 ]
 
@@ -93,6 +97,7 @@ _MODULES = {
     "WorkflowResult": "engine.result",
     "block_type": "engine.blocks.python",
     "create_checkpoint_store": "persistence.store",
+    "rekey_checkpoints": "persistence.rekeying",
     "upgrade_schema": "persistence.schema",
 }
 
