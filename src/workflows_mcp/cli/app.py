@@ -2,10 +2,11 @@
 
 from cyclopts import App
 
-from workflows_mcp.cli import checkpoints, db, run_page, runs, workflows
+from workflows_mcp.cli import checkpoints, db, keys, run_page, runs, workflows
 from workflows_mcp.cli.demo import demo
 from workflows_mcp.cli.doctor import doctor
 from workflows_mcp.cli.recover import recover
+from workflows_mcp.cli.rekey import rekey_command
 from workflows_mcp.cli.resume import resume
 from workflows_mcp.cli.run import run
 
@@ -44,7 +45,13 @@ def build_app() -> App:
     listing = App(name="checkpoints", help="Look at what is stored.")
     listing.command(checkpoints.list_command, name="list")
     listing.command(checkpoints.show_command, name="show")
+    listing.command(rekey_command, name="rekey")
     app.command(listing)
+
+    ring = App(name="keys", help="Make keys that checkpoints are sealed with, and see what each of them seals.")
+    ring.command(keys.new_command, name="new")
+    ring.command(keys.list_command, name="list")
+    app.command(ring)
 
     schema = App(name="db", help="Bring the schema of a database up to date, or look at it.")
     schema.command(db.upgrade_command, name="upgrade")

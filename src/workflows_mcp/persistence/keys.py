@@ -192,7 +192,7 @@ def _content(path: Path) -> bytes:
     try:
         # Not blocking: a pipe that nobody writes to would be waited for.
         file = os.open(path.expanduser(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(file, "rb") as opened:  # noqa: PTH123 - a file descriptor
+        try:
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode):
                 problem = "is not a file"
@@ -202,7 +202,9 @@ def _content(path: Path) -> bytes:
             elif found.st_uid not in {os.geteuid(), 0}:
                 problem = "belongs to another user"
             else:
-                content = opened.read(_MOST_BYTES + 1)
+                content = os.read(file, _MOST_BYTES + 1)
+        finally:
+            os.close(file)
     except FileNotFoundError:
         problem = "does not exist; make one with: (umask 077; workflows-mcp keys new > FILE)"
     except RuntimeError:

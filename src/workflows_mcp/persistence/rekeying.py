@@ -69,7 +69,7 @@ async def rekey_checkpoints(
     store: CheckpointStore,
     *,
     decrypt: bool = False,
-    batch: int = 50,
+    batch: int = 100,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Rekeyed:
     """Seal all checkpoints with the newest key of a store, those that are plain included.
@@ -193,8 +193,9 @@ class _Walk:
         ids = [checkpoint_id for _, checkpoint_id, *_ in rows]
         for odd in filter(is_odd, ids):
             self._fail(odd, damaged(shown_text(odd), "its id is no text that a store would take"))
-        found = await database.load_many([one for one in ids if not is_odd(one)])
-        found = [row for row in found if not self._is_done(row[-2])]  # saved anew since, or deleted
+        loaded = {row[0]: row for row in await database.load_many([one for one in ids if not is_odd(one)])}
+        # Others were deleted since, or saved anew.
+        found = [loaded[one] for one in ids if one in loaded and not self._is_done(loaded[one][-2])]
         # In a thread: to open and check them takes longer than a save of this process should wait.
         changes = await asyncio.to_thread(self._changes, found)
         if changes:
@@ -271,10 +272,11 @@ _GIVEN: dict[str, TypeEngine[Any]] = {
 
 def _changing(dialect: Dialect, count: int) -> Executable:
     """Changes rows that still hold what was read, but for those that somebody else has locked; returns their ids."""
-    rows = values(*(Column(name, kind) for name, kind in _GIVEN.items()), name="new").data(
+    rows = values(*(Column(name, kind) for name, kind in _GIVEN.items()), name="given").data(
         [tuple(bindparam(f"{name}_{number}", type_=kind) for name, kind in _GIVEN.items()) for number in range(count)]
     )
-    new = dialect.those_unlocked(_C.checkpoint_id, rows)
+    # SQLite names the columns of such rows in this form alone.
+    new = dialect.those_unlocked(_C.checkpoint_id, rows.cte("given"))
     return (
         update(TABLE)
         .where(

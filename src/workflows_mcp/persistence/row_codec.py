@@ -10,6 +10,7 @@ import base64
 import binascii
 import contextlib
 import json
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -54,6 +55,7 @@ _SEALED = re.compile(rf"{_CIPHER}({KEY_ID}):({JSON}|{ZSTD}|{GUIDE_JSON})")
 _PROMPT = "sealed:"
 
 _COMPARED = ("workflow_name", "created_at", "run_id", "status", "parent_checkpoint_id", "current_wave_index")
+_compared_of = operator.attrgetter(*_COMPARED)
 
 
 class _Stored(NamedTuple):
@@ -315,11 +317,11 @@ def _plain(stored: _Stored) -> tuple[Body, CheckpointState]:
 
 def _require_same(stored: _Stored, state: CheckpointState, prompt: object) -> None:
     """Raise an error unless the columns say what the state says."""
-    expected = columns_of(state)
-    for name in _COMPARED:
-        if getattr(stored, name) != expected[name]:
-            raise _changed(stored.checkpoint_id, name)
-    if prompt != expected["pause_prompt"]:
+    found, expected = _compared_of(stored), _compared_of(state)
+    if found != expected:
+        differing = (name for name, one, other in zip(_COMPARED, found, expected, strict=True) if one != other)
+        raise _changed(stored.checkpoint_id, next(differing))
+    if prompt != state.pause_prompt and prompt != columns_of(state)["pause_prompt"]:
         raise _changed(stored.checkpoint_id, "pause_prompt")
 
 

@@ -77,8 +77,8 @@ def check_database(connection: Connection, dialect: Dialect, *, codec: RowCodec)
     named = ", ".join(map(repr, unknown))
     if codec.keys is not None:
         _log.warning(
-            "%s: some of the newest checkpoints are sealed with %s, which this process does not have in %s, so that they "
-            "cannot be loaded",
+            "%s: some of the newest checkpoints are sealed with %s, which is not in %s, so that this process cannot "
+            "load them",
             dialect.description,
             named,
             codec.keys.source,

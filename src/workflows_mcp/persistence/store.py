@@ -269,7 +269,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         await database.run_patiently(work)
 
     async def rekey(
-        self, *, decrypt: bool = False, batch: int = 50, on_progress: Callable[[int, int], None] | None = None
+        self, *, decrypt: bool = False, batch: int = 100, on_progress: Callable[[int, int], None] | None = None
     ) -> Rekeyed:
         """See `rekey_checkpoints`."""
         return await rekeying.rekey(self._database, self._codec, decrypt=decrypt, batch=batch, on_progress=on_progress)
