@@ -206,7 +206,14 @@ STOP = "stop"
 
 
 async def save_until_stopped(
-    url: str, acknowledged: Acknowledged, folder: Path, *, tasks: int = 8, ids: int | None = None
+    url: str,
+    acknowledged: Acknowledged,
+    folder: Path,
+    *,
+    tasks: int = 8,
+    ids: int | None = None,
+    name: str | None = None,
+    settings: Settings | None = None,
 ) -> None:
     """Save until a folder holds the file `STOP`, then write down there what was met with; see `save_for_ever`."""
     errors: list[str] = []
@@ -221,7 +228,16 @@ async def save_until_stopped(
         seconds.append(elapsed)
 
     saving = asyncio.create_task(
-        save_for_ever(url, acknowledged, tasks=tasks, ids=ids, on_error=failed, on_saved=saved)
+        save_for_ever(
+            url,
+            acknowledged,
+            tasks=tasks,
+            ids=ids,
+            name=name,
+            on_error=failed,
+            on_saved=saved,
+            settings=settings,
+        )
     )
     while not (folder / STOP).exists() and not saving.done():
         await asyncio.sleep(0.02)

@@ -22,6 +22,7 @@ _MODULES = (
     "clock",
     "upgrade",
     "maintenance",
+    "rekeyed",
     "model",
     "history",
     "hostile_rows",

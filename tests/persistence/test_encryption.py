@@ -190,9 +190,9 @@ async def test_without_keys_nothing_is_saved_in_plain_text_beside_what_is_sealed
 async def test_an_engine_of_the_callers_seals_and_refuses_likewise(open_store: OpenStore, database_url: str) -> None:
     """It has no connections of the store's own, and no way round what they look at."""
     engine = open_store()._database.engine
-    await open_store(engine, encryption_keys=KEY.entry).save_checkpoint(asking())  # type: ignore[arg-type] # as a store takes it
+    await open_store(engine, encryption_keys=KEY.entry).save_checkpoint(asking())
     with pytest.raises(StoreConfigurationError, match="in plain text"):
-        await open_store(engine).save_checkpoint(make_state("plain"))  # type: ignore[arg-type]
+        await open_store(engine).save_checkpoint(make_state("plain"))
     assert await raw.fetch(database_url, "SELECT encoding FROM checkpoints") == [("aes-256-gcm:k2:zstd",)]
 
 

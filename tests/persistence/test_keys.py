@@ -6,6 +6,7 @@ import shlex
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ NEW, OLD = new_key("new"), new_key("old")
 CANARY = "Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5"
 
 
-def keys_of(**settings: object) -> KeyRing | None:
+def keys_of(**settings: Any) -> KeyRing | None:
     """The keys of some settings."""
     return load_keys(load_settings(**settings))
 

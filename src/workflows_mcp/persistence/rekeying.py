@@ -7,7 +7,7 @@ of how far a walk has come: another one passes over what is done.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -35,6 +35,9 @@ _COMMIT_BYTES = 512 * 2**10
 """About the most payload of one commit, twice: what was there, and what is. One row alone may have more."""
 
 _MOST_ROWS = 500
+
+_FEW = 10
+"""Up to so many changes are a smaller statement."""
 
 _MOST_WALKS = 5
 """So often what was saved meanwhile by others, with another key, is gone after."""
@@ -199,8 +202,7 @@ class _Walk:
         # In a thread: to open and check them takes longer than a save of this process should wait.
         changes = await asyncio.to_thread(self._changes, found)
         if changes:
-            given = {f"{name}_{number}": one[name] for number, one in enumerate(changes) for name in _GIVEN}
-            query = Query(self._statement(len(changes)), given)
+            query = self._query(changes)
             changed = await database.fetch_changed(lambda _: query, keys=[one["checkpoint_id"] for one in changes])
             done.changed += len(changed)
             done.left += len(changes) - len(changed)
@@ -219,6 +221,13 @@ class _Walk:
                 continue
             made.append({"checkpoint_id": checkpoint_id, "old_encoding": encoding, "old_payload": payload, **new})
         return made
+
+    def _query(self, changes: Sequence[Mapping[str, Any]]) -> Query:
+        """The statement for some changes, filled up with rows that are nobody's: compiled, each takes a megabyte."""
+        count = next(size for size in sorted({1, _FEW, self._batch}) if size >= len(changes))
+        filled = [*changes, *[_NOBODYS] * (count - len(changes))]
+        given = {f"{name}_{number}": one[name] for number, one in enumerate(filled) for name in _GIVEN}
+        return Query(self._statement(count), given)
 
     def _fail(self, checkpoint_id: str, error: CheckpointDecodeError) -> None:
         self._done.failed += 1
@@ -268,6 +277,8 @@ _GIVEN: dict[str, TypeEngine[Any]] = {
     "old_payload": LargeBinary(),
     **_CHANGED,
 }
+
+_NOBODYS: Mapping[str, Any] = dict.fromkeys(_GIVEN)
 
 
 def _changing(dialect: Dialect, count: int) -> Executable:
