@@ -122,8 +122,10 @@ def _seen(told: Path) -> int:
 
 async def rekey(url: str, settings: Settings, told: Path) -> None:
     """What the process does that is killed, or not."""
-    megabytes = _peak()
     async with SQLAlchemyCheckpointStore(url, settings=settings) as store:
+        await store.list_checkpoints(limit=1)  # what any store takes, whatever it does
+        await store.count_seals()
+        megabytes = _peak()
         done = await rekey_checkpoints(store, on_progress=lambda seen, _: append(told, str(seen)))
     result = {**dataclasses.asdict(done), "megabytes": round(_peak() - megabytes)}
     told.with_suffix(".json").write_text(json.dumps(result))

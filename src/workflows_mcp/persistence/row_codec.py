@@ -165,10 +165,7 @@ class RowCodec:
         if type(encoding) is str and encoding.startswith(_CIPHER):
             return self._opened(row)[1]
         if not self.takes_plain:
-            raise CheckpointDecodeError(
-                f"checkpoint {checkpoint_id!r} is not sealed, and WORKFLOWS_ENCRYPTION is 'required'; if it is older "
-                "than your keys, seal it with: workflows-mcp checkpoints rekey"
-            )
+            raise _not_sealed(checkpoint_id)
         return decode_payload(
             encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
         )
@@ -185,7 +182,7 @@ class RowCodec:
         """What changes in a row that is sealed with the newest key, or not sealed any more.
 
         Args:
-            row: As `loading` has loaded it; also a plain one that is not taken otherwise.
+            row: As `loading` has loaded it.
             decrypt: Whether it is to be plain.
 
         Raises:
@@ -196,8 +193,10 @@ class RowCodec:
         stored = _Stored._make(row)
         if type(stored.encoding) is str and stored.encoding.startswith(_CIPHER):
             body, state = self._opened(row)
-        else:
+        elif self.takes_plain:
             body, state = _plain(stored)
+        else:
+            raise _not_sealed(stored.checkpoint_id)
         prompt = columns_of(state)["pause_prompt"]
         columns = {**stored._asdict(), "pause_prompt": prompt}
         if not decrypt:
@@ -336,6 +335,13 @@ def _self_contained(body: Body, state: CheckpointState) -> Body:
         return pack_body(encode_state(state))
     columns = {name: getattr(state, name) for name in ("checkpoint_id", "workflow_name", "created_at")}
     return Body(GUIDE_JSON, json.dumps({**json.loads(body.data), **columns}).encode())
+
+
+def _not_sealed(checkpoint_id: object) -> CheckpointDecodeError:
+    return CheckpointDecodeError(
+        f"checkpoint {checkpoint_id!r} is not sealed, and WORKFLOWS_ENCRYPTION is 'required'; if it is older than your "
+        "keys, seal it with: WORKFLOWS_ENCRYPTION=auto workflows-mcp checkpoints rekey"
+    )
 
 
 def _changed(checkpoint_id: object, column: str) -> CheckpointDecodeError:
