@@ -88,7 +88,11 @@ async def _save(place: Place, when: str, settings: Settings, ids: int | None, du
 async def write(url: str, folder: Path, name: str, ids: int | None, settings: Settings) -> None:
     """What a writer does, until it is stopped."""
     acknowledged = Acknowledged(folder.parent / "acknowledged")
-    await save_until_stopped(url, acknowledged, folder, tasks=_TASKS, ids=ids, name=name, settings=settings)
+    # Newer ones than those that were there: an older one that is put back is told from them.
+    first = ids or 0
+    await save_until_stopped(
+        url, acknowledged, folder, tasks=_TASKS, ids=ids, first=first, name=name, settings=settings
+    )
 
 
 async def _rekey_and_kill(place: Place, settings: Settings, total: int, kills: int, verdict: Verdict) -> None:

@@ -152,7 +152,7 @@ async def test_no_key_is_in_what_is_logged_or_shown(
     async with SQLAlchemyCheckpointStore(path, settings=settings) as store:
         await store.list_checkpoints()
         codec = store._codec
-        shown = [settings, settings.model_dump(), codec, codec.keys, NEW, vars(store), vars(codec), vars(codec._sealer)]
+        shown = [settings, settings.model_dump(), codec, codec.keys, NEW, vars(store), vars(codec), vars(codec._seal)]
         told = "\n".join([*map(repr, shown), *map(str, shown), caplog.text])
     assert NEW.entry[4:] not in told
     assert repr(NEW.secret)[2:-1] not in told

@@ -20,7 +20,7 @@ from pathlib import Path
 from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.settings import Settings
 
-__all__ = ["KEY_ID", "Key", "KeyRing", "load_keys", "new_key"]
+__all__ = ["KEY_ID", "BrokenSealError", "Key", "KeyRing", "WrongKeyError", "load_keys", "new_key"]
 
 KEY_ID = "[A-Za-z0-9_.-]{1,40}"
 """What a key's id looks like, as a regular expression."""
@@ -41,6 +41,14 @@ _SEPARATOR = re.compile(r"[,\n]")
 _VARIABLE, _FILE, _COMMAND = (f"WORKFLOWS_ENCRYPTION_KEY{what}" for what in ("S", "_FILE", "_COMMAND"))
 
 _FORM = "an entry is id:key, where the key is 32 random bytes in base64; make one with: workflows-mcp keys new"
+
+
+class WrongKeyError(Exception):
+    """A key is not the one that something was sealed with, or its beginning is damaged."""
+
+
+class BrokenSealError(Exception):
+    """What is sealed was changed, or belongs elsewhere."""
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from workflows_mcp.persistence.keys import Key
+from workflows_mcp.persistence.keys import BrokenSealError, Key, WrongKeyError
 
-__all__ = ["OVERHEAD_BYTES", "BrokenSealError", "Sealer", "WrongKeyError"]
+__all__ = ["OVERHEAD_BYTES", "Sealer"]
 
 _VERSION = b"\x01"
 _SALT, _CHECK, _NONCE, _TAG = 16, 8, 12, 16
@@ -40,14 +40,6 @@ _MOST_USES = 2**31
 
 _DERIVED_KEYS = 256
 """How many derived keys are kept for opening. To derive one again takes as long as to open 20 KB."""
-
-
-class WrongKeyError(Exception):
-    """The key is not the one that it was sealed with, or the header is damaged."""
-
-
-class BrokenSealError(Exception):
-    """It was changed, or belongs elsewhere."""
 
 
 class _Derived(NamedTuple):
