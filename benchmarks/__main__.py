@@ -211,6 +211,42 @@ def tidying(*, megabytes: int = 250, rows: int = 1_000_000, save: Path | None = 
     return 0
 
 
+@app.command
+def encryption(
+    *,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    database: Database | None = None,
+    folder: Path | None = None,
+    save: Path | None = None,
+) -> int:
+    """Measure what sealing costs: a store without keys and one with keys in turns, in one run.
+
+    Args:
+        quick: Show that it works, within some seconds.
+        database: Only this one.
+        folder: Where databases are put; by default the system's temporary folder.
+        save: A file to keep the result in.
+    """
+    from benchmarks.encryption import measure, table
+
+    calls = 64 if quick else 4096
+    machine = ", ".join(describe_machine(folder or Path(tempfile.gettempdir())).values())
+    parts = [f"python3 run.py bench {shlex.join(sys.argv[1:])}\n{machine}\n"]
+    databases: list[Database] = [database] if database else ["sqlite", "postgresql"]
+    try:
+        for name in databases:
+            with open_databases(name, folder) as opened:
+                parts.append(f"{name}\n{table(measure(opened, calls=calls))}\n")
+    except UnsafeServerError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    text = "\n".join(parts)
+    if save is not None:
+        save.write_text(text)
+    sys.stdout.write(text)
+    return 0
+
+
 def _check_names(without: list[str], databases: list[Database]) -> None:
     known = {spec.name for name in databases for spec in contenders_of(name)}
     for name in without:

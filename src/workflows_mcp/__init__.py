@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         CheckpointAlreadyClaimedError,
         CheckpointDecodeError,
         CheckpointEncodeError,
+        CheckpointKeyError,
         CheckpointNotFoundError,
         CheckpointStoreError,
         CheckpointTooLargeError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         WorkflowsError,
     )
     from workflows_mcp.persistence.backup import backup_database, restore_database
+    from workflows_mcp.persistence.rekeying import rekey_checkpoints
     from workflows_mcp.persistence.schema import upgrade_schema
     from workflows_mcp.persistence.store import SQLAlchemyCheckpointStore, create_checkpoint_store
 
@@ -52,6 +54,7 @@ __all__ = [
     "CheckpointConfig",
     "CheckpointDecodeError",
     "CheckpointEncodeError",
+    "CheckpointKeyError",
     "CheckpointMetadata",
     "CheckpointNotFoundError",
     "CheckpointState",
@@ -81,6 +84,7 @@ __all__ = [
     "backup_database",
     "block_type",
     "create_checkpoint_store",
+    "rekey_checkpoints",
     "restore_database",
     "upgrade_schema",
 ]
@@ -102,6 +106,7 @@ _MODULES = {
     "backup_database": "persistence.backup",
     "block_type": "engine.blocks.python",
     "create_checkpoint_store": "persistence.store",
+    "rekey_checkpoints": "persistence.rekeying",
     "restore_database": "persistence.backup",
     "upgrade_schema": "persistence.schema",
 }

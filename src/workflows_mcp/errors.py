@@ -7,6 +7,7 @@
     │   ├── CheckpointEncodeError            a state holds something that is not plain JSON
     │   ├── CheckpointTooLargeError          a state is larger than the limit
     │   ├── CheckpointDecodeError            a stored payload is damaged, or newer than this version
+    │   │   └── CheckpointKeyError           it is sealed, and this process lacks the key
     │   ├── CheckpointNotFoundError          no checkpoint has this id
     │   ├── CheckpointAlreadyClaimedError    somebody else continues this checkpoint
     │   ├── LeaseLostError                   the run now belongs to somebody else
@@ -28,6 +29,7 @@ __all__ = [
     "CheckpointAlreadyClaimedError",
     "CheckpointDecodeError",
     "CheckpointEncodeError",
+    "CheckpointKeyError",
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTooLargeError",
@@ -63,6 +65,10 @@ class CheckpointTooLargeError(CheckpointStoreError):
 
 class CheckpointDecodeError(CheckpointStoreError):
     """A stored payload is damaged, or was written by a newer version. Other checkpoints are unaffected."""
+
+
+class CheckpointKeyError(CheckpointDecodeError):
+    """A checkpoint is sealed with a key that this process does not have, or has another one of the same id."""
 
 
 class CheckpointNotFoundError(CheckpointStoreError):

@@ -115,6 +115,11 @@ class Settings(BaseSettings):
         template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
             a later one overrides an earlier one.
         lease_seconds: How long after a process is gone others may go on with its runs.
+        encryption: `auto`: what is saved is sealed if there are keys. `required`: there must be keys, and nothing is
+            loaded that is not sealed. `off`: keys only open, and what is saved is plain.
+        encryption_keys: The keys themselves, the newest first: `id:base64,id:base64`. See `docs/encryption.md`.
+        encryption_key_file: A file that holds them.
+        encryption_key_command: A command that prints them, run without a shell.
         checkpoint_every: See `CheckpointConfig`, as for all below.
         max_checkpoint_size_mb: In the environment, `none` means no limit, here and below.
         max_per_workflow: How many checkpoints of a workflow retention keeps.
@@ -153,6 +158,10 @@ class Settings(BaseSettings):
     # Not decoded: pydantic-settings would take nothing but JSON for a list.
     template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
     lease_seconds: float = Field(default=30.0, gt=0, le=86400)
+    encryption: Literal["auto", "required", "off"] = "auto"
+    encryption_keys: SecretStr | None = None
+    encryption_key_file: Path | None = None
+    encryption_key_command: SecretStr | None = None
     checkpoint_every: Literal["wave", "block"] = "wave"
     max_checkpoint_size_mb: _Limit[float] = Field(default=10.0, gt=0, allow_inf_nan=False)
     max_per_workflow: _Limit[int] = Field(default=50, ge=1)

@@ -127,7 +127,7 @@ def test_every_error_stands_in_the_drawn_tree() -> None:
     """Beneath the one that it derives from."""
     drawing = (errors.__doc__ or "").split("::")[1]
     for name in errors.__all__:
-        line = next(line for line in drawing.splitlines() if name in line.split()[:3])
+        line = next(line for line in drawing.splitlines() if name in line.split()[:4])
         is_store_error = line.startswith("    │") or name == "CheckpointStoreError"
         kind = getattr(errors, name)
         assert issubclass(kind, errors.WorkflowsError)

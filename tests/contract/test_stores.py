@@ -4,7 +4,10 @@ import pytest
 
 from tests.conftest import OpenStore
 from workflows_mcp import CheckpointStore, InMemoryCheckpointStore, SQLAlchemyCheckpointStore
+from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.testing import CheckpointStoreContract
+from workflows_mcp.testing.listing import ListingContract
+from workflows_mcp.testing.saving import SavingContract
 
 
 class TestMemory(CheckpointStoreContract):
@@ -42,3 +45,17 @@ class TestPostgreSQL(CheckpointStoreContract):
     def store(self, open_store: OpenStore) -> SQLAlchemyCheckpointStore:
         """An empty store in a database of its own."""
         return open_store()
+
+
+class TestSealed(SavingContract, ListingContract):
+    """A SQLite file whose checkpoints are sealed: what concerns states, prompts and listings is as ever."""
+
+    @pytest.fixture
+    def database(self) -> str:
+        """Only this one."""
+        return "sqlite"
+
+    @pytest.fixture
+    def store(self, open_store: OpenStore) -> SQLAlchemyCheckpointStore:
+        """An empty store with a key."""
+        return open_store(encryption_keys=new_key().entry, encryption="required")

@@ -121,6 +121,7 @@ async def save_for_ever(
     *,
     tasks: int = 8,
     ids: int | None = None,
+    first: int = 0,
     name: str | None = None,
     on_error: Callable[[CheckpointStoreError], None] | None = None,
     on_saved: Callable[[float], None] | None = None,
@@ -134,6 +135,7 @@ async def save_for_ever(
         acknowledged: Takes what is durable.
         tasks: How many there are.
         ids: How many ids each of them saves in turn; None: new ones all the time, and one again and again.
+        first: The number that each task begins with.
         name: How the ids begin; by default with the process's id.
         on_error: Takes what a save raises, which is then repeated; None: it is raised.
         on_saved: Takes how many seconds a save took.
@@ -144,7 +146,14 @@ async def save_for_ever(
     async with SQLAlchemyCheckpointStore(url, settings=settings) as store, asyncio.TaskGroup() as group:
         for task in range(tasks):
             saving = _save_for_ever(
-                store, f"{who}-{task}", acknowledged, ids=ids, on_error=on_error, on_saved=on_saved, on_ended=on_ended
+                store,
+                f"{who}-{task}",
+                acknowledged,
+                ids=ids,
+                first=first,
+                on_error=on_error,
+                on_saved=on_saved,
+                on_ended=on_ended,
             )
             group.create_task(saving)
 
@@ -155,11 +164,12 @@ async def _save_for_ever(
     acknowledged: Acknowledged,
     *,
     ids: int | None,
+    first: int,
     on_error: Callable[[CheckpointStoreError], None] | None,
     on_saved: Callable[[float], None] | None,
     on_ended: Callable[[float], None] | None,
 ) -> None:
-    for number in itertools.count():
+    for number in itertools.count(first):
         place = number if ids is None else number % ids
         checkpoint_id = f"{name}-{place}" if ids is not None or number % _ID_KEPT == 0 else name
         state = state_of(checkpoint_id, number)
@@ -206,7 +216,15 @@ STOP = "stop"
 
 
 async def save_until_stopped(
-    url: str, acknowledged: Acknowledged, folder: Path, *, tasks: int = 8, ids: int | None = None
+    url: str,
+    acknowledged: Acknowledged,
+    folder: Path,
+    *,
+    tasks: int = 8,
+    ids: int | None = None,
+    first: int = 0,
+    name: str | None = None,
+    settings: Settings | None = None,
 ) -> None:
     """Save until a folder holds the file `STOP`, then write down there what was met with; see `save_for_ever`."""
     errors: list[str] = []
@@ -221,7 +239,17 @@ async def save_until_stopped(
         seconds.append(elapsed)
 
     saving = asyncio.create_task(
-        save_for_ever(url, acknowledged, tasks=tasks, ids=ids, on_error=failed, on_saved=saved)
+        save_for_ever(
+            url,
+            acknowledged,
+            tasks=tasks,
+            ids=ids,
+            first=first,
+            name=name,
+            on_error=failed,
+            on_saved=saved,
+            settings=settings,
+        )
     )
     while not (folder / STOP).exists() and not saving.done():
         await asyncio.sleep(0.02)

@@ -23,6 +23,7 @@ _MODULES = (
     "clock",
     "upgrade",
     "maintenance",
+    "rekeyed",
     "model",
     "history",
     "hostile_rows",

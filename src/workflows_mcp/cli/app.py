@@ -2,10 +2,11 @@
 
 from cyclopts import App
 
-from workflows_mcp.cli import backups, checkpoints, db, erase, grants, pins, prune, run_page, runs, workflows
+from workflows_mcp.cli import backups, checkpoints, db, erase, grants, keys, pins, prune, run_page, runs, workflows
 from workflows_mcp.cli.demo import demo
 from workflows_mcp.cli.doctor import doctor
 from workflows_mcp.cli.recover import recover
+from workflows_mcp.cli.rekey import rekey_command
 from workflows_mcp.cli.resume import resume
 from workflows_mcp.cli.run import run
 
@@ -49,7 +50,13 @@ def build_app() -> App:
     listing.command(pins.pin_command, name="pin")
     listing.command(pins.unpin_command, name="unpin")
     listing.command(pins.delete_command, name="delete")
+    listing.command(rekey_command, name="rekey")
     app.command(listing)
+
+    ring = App(name="keys", help="Make keys that checkpoints are sealed with, and see what each of them seals.")
+    ring.command(keys.new_command, name="new")
+    ring.command(keys.list_command, name="list")
+    app.command(ring)
 
     schema = App(name="db", help="Bring the schema of a database up to date, back it up, restore it.")
     schema.command(db.upgrade_command, name="upgrade")

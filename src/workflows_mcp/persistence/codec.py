@@ -18,6 +18,7 @@ import json
 import sys
 import threading
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from workflows_mcp.engine.checkpoint import CheckpointState
@@ -28,7 +29,19 @@ if TYPE_CHECKING or sys.version_info < (3, 14):
 else:
     from compression import zstd
 
-__all__ = ["GUIDE_JSON", "JSON", "ZSTD", "Payload", "decode_payload", "pack"]
+__all__ = [
+    "GUIDE_JSON",
+    "JSON",
+    "ZSTD",
+    "Body",
+    "Payload",
+    "body_of",
+    "decode_body",
+    "decode_payload",
+    "pack",
+    "pack_body",
+    "payload_of",
+]
 
 JSON = "json"
 ZSTD = "zstd"
@@ -73,14 +86,31 @@ class Payload(NamedTuple):
     full_bytes: int
 
 
+class Body(NamedTuple):
+    """What a payload holds: neither checksum nor seal is on it.
+
+    Attributes:
+        encoding: What `data` is.
+        data: Its bytes.
+    """
+
+    encoding: str
+    data: bytes
+
+
 def pack(plain: bytes) -> Payload:
     """The payload of a state's plain JSON. May be called in any thread; for large ones, other threads run meanwhile."""
-    encoding, body = JSON, plain
+    encoding, data = pack_body(plain)
+    return Payload(encoding, zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "big") + data, len(plain))
+
+
+def pack_body(plain: bytes) -> Body:
+    """The same without a checksum."""
     if len(plain) >= _WORTH_COMPRESSING:
         frame = _of_thread.compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)
         if len(frame) < len(plain):
-            encoding, body = ZSTD, frame
-    return Payload(encoding, zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big") + body, len(plain))
+            return Body(ZSTD, frame)
+    return Body(JSON, plain)
 
 
 def decode_payload(
@@ -101,15 +131,48 @@ def decode_payload(
     # SQLite holds any type in any column.
     if type(data) is not bytes:
         raise damaged(checkpoint_id, f"it is not bytes, but {type(data).__name__}")
+    columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
+    return decode_body(body_of(encoding, data, checkpoint_id), checkpoint_id, columns)
+
+
+def body_of(encoding: str, data: bytes, checkpoint_id: str) -> Body:
+    """What is in a payload besides its checksum, which is compared.
+
+    Raises:
+        CheckpointDecodeError: They do not match.
+    """
     if encoding == GUIDE_JSON:
-        return _decode_guide_json(data, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at)
+        return Body(encoding, data)
     checksum, body = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
     if zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big") != checksum:
         raise damaged(checkpoint_id, "its checksum does not match")
+    return Body(encoding, body)
+
+
+def payload_of(body: Body) -> bytes:
+    """The payload with such a body."""
+    encoding, data = body
+    return data if encoding == GUIDE_JSON else zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "big") + data
+
+
+def decode_body(body: Body, checkpoint_id: str, columns: Mapping[str, object]) -> CheckpointState:
+    """The state in a payload's body.
+
+    Args:
+        body: What the payload holds.
+        checkpoint_id: The row's id.
+        columns: Fields that the table's columns hold, for encodings that leave them out.
+
+    Raises:
+        CheckpointDecodeError: It is damaged, or newer than this version.
+    """
+    encoding, data = body
+    if encoding == GUIDE_JSON:
+        return _decode_guide_json(data, checkpoint_id, columns)
     if encoding == ZSTD:
-        return decode_state(_unpack(body, checkpoint_id), checkpoint_id)
+        return decode_state(_unpack(data, checkpoint_id), checkpoint_id)
     if encoding == JSON:
-        return decode_state(body, checkpoint_id)
+        return decode_state(data, checkpoint_id)
     raise damaged(
         checkpoint_id, f"its encoding {encoding[:_LONGEST_SHOWN]!r} is unknown to this version of workflows-mcp"
     )
@@ -140,7 +203,7 @@ def _unpack(frame: bytes, checkpoint_id: str) -> bytes | bytearray:
     raise damaged(checkpoint_id, "it is no zstd frame")
 
 
-def _decode_guide_json(data: bytes, *, checkpoint_id: str, workflow_name: str, created_at: float) -> CheckpointState:
+def _decode_guide_json(data: bytes, checkpoint_id: str, columns: Mapping[str, object]) -> CheckpointState:
     # The stdlib wrote it and reads it: NaN, huge integers and lone surrogates included.
     fields: object = None
     with contextlib.suppress(ValueError, RecursionError):
@@ -148,5 +211,4 @@ def _decode_guide_json(data: bytes, *, checkpoint_id: str, workflow_name: str, c
     # Raised outside any handler: the parser's error holds the payload, and must not be this one's context.
     if not isinstance(fields, dict):
         raise damaged(checkpoint_id, "it is not JSON, or no JSON object")
-    columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
     return build_state({**fields, **columns}, checkpoint_id)

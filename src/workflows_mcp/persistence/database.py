@@ -27,7 +27,7 @@ from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.retry import Retry
-from workflows_mcp.persistence.statements import Query
+from workflows_mcp.persistence.statements import PLAIN, Loading, Query
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.persistence.writer import GRACE_SECONDS, Writer
 from workflows_mcp.settings import Settings, load_settings
@@ -60,7 +60,9 @@ class Database(Inherited):
         url_or_engine: Where the database is. An engine stays its creator's to configure and to dispose.
         settings: Read from the environment when None.
         password: See `SQLAlchemyCheckpointStore`.
-        check: Looks at the database before it is first used; raises an error when it is not fit to be.
+        check: Looks at the database before it is first used; raises an error when it is not fit to be, and returns
+            one when nothing may be saved there.
+        loading: How checkpoints are loaded.
 
     Raises:
         StoreConfigurationError: The URL names no database that is supported.
@@ -72,7 +74,8 @@ class Database(Inherited):
         settings: Settings | None = None,
         *,
         password: Password | None = None,
-        check: Callable[[Connection, Dialect], None],
+        check: Callable[[Connection, Dialect], CheckpointStoreError | None],
+        loading: Loading = PLAIN,
     ) -> None:
         self.settings = settings if settings is not None else load_settings()
         self.dialect: Dialect = dialect_for(url_or_engine, self.settings, password)
@@ -86,12 +89,14 @@ class Database(Inherited):
         self.compiler = Compiler(self.engine.dialect, self.dialect.schema)
         self._check = check
         self._is_checked = False
+        self._refusal: CheckpointStoreError | None = None
         self._saving_sql = {name: self.compiler.statement(one) for name, one in statements.saving(self.dialect).items()}
         self._saving, self._reading = (
             Line(functools.partial(self._hold, is_shared=is_shared), self._misuse) for is_shared in (True, False)
         )
         self._retry = Retry(self._explain, self._too_late)
-        self._payloads = statements.payloads(self.dialect)
+        self._loading = loading
+        self._payloads = loading.many(self.dialect)
         self._reader = Reader(
             lambda checkpoint_ids: self._fetch(self._payloads_of(checkpoint_ids)),
             self.calls.start,
@@ -131,7 +136,7 @@ class Database(Inherited):
         await self._writer.save(encode)
 
     async def load(self, checkpoint_id: str) -> Sequence[Any] | None:
-        """The columns of `statements.payloads` of a checkpoint; None when it is absent.
+        """The columns of its `Loading` of a checkpoint; None when it is absent.
 
         Raises:
             CheckpointStoreError: The error, in the project's terms.
@@ -345,12 +350,21 @@ class Database(Inherited):
     async def _commit(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
         """Write some rows together, over the held connection or, on somebody else's engine, in the ordinary way."""
         if self._owns_engine:
-            return await self._write(deadline, lambda held: held.save(rows))
+            return await self._write(deadline, lambda held: self._save(held, rows))
 
         async def work(connection: AsyncConnection) -> Collection[str]:
+            self._require_saving()
             return await self.dialect.save(connection, self._saving_sql, rows)
 
         return await self._retry.until(deadline, lambda: self._work(work))
+
+    def _save(self, held: HeldConnection, rows: Sequence[Row]) -> Awaitable[Collection[str]]:
+        self._require_saving()
+        return held.save(rows)
+
+    def _require_saving(self) -> None:
+        if self._refusal is not None:
+            raise copy_error(self._refusal)
 
     def _begin_commit(self, row: Row, then: Then[Collection[str]]) -> bool:
         """Begin to write one row over the held connection, when that is open and able to."""
@@ -360,7 +374,7 @@ class Database(Inherited):
             failure = self._explain(error) if isinstance(error, Exception) else None
             then(written, error if failure is None else failure.error)
 
-        return held is not None and held.begin_save(row, ended)
+        return held is not None and self._refusal is None and held.begin_save(row, ended)
 
     async def _write(self, deadline: float, work: Callable[[HeldConnection], Awaitable[T]]) -> T:
         """Write over the held connection.
@@ -400,7 +414,7 @@ class Database(Inherited):
         """Look at the database before it is first used, on the same connection and within the same deadline."""
         if self._is_checked:
             return
-        await connection.run_sync(self._check, self.dialect)
+        self._refusal = await connection.run_sync(self._check, self.dialect)
         # A connection of our own is set up so that it has none, but through PgBouncer, which does not let us.
         is_ours = self._owns_engine and not self.settings.pgbouncer
         weakness = None if is_ours else await self.dialect.find_weakness(connection)
@@ -466,7 +480,7 @@ class Database(Inherited):
 
     def _payloads_of(self, checkpoint_ids: Collection[str]) -> Query:
         if len(checkpoint_ids) == 1:
-            return statements.payload(*checkpoint_ids)  # PostgreSQL plans it once, and `= ANY` at every call
+            return self._loading.one(*checkpoint_ids)  # PostgreSQL plans it once, and `= ANY` at every call
         return Query(self._payloads, {"checkpoint_ids": self.dialect.any_value(checkpoint_ids)})
 
     async def _fetch(self, query: Query) -> Sequence[Sequence[Any]]:

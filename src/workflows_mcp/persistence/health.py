@@ -18,10 +18,11 @@ from workflows_mcp.errors import (
 )
 from workflows_mcp.persistence import lease_statements, statements
 from workflows_mcp.persistence.checks import Check, Report, Verdict
-from workflows_mcp.persistence.codec import decode_payload
 from workflows_mcp.persistence.dialects import Dialect, Failure, dialect_for
+from workflows_mcp.persistence.row_codec import RowCodec, open_codec
 from workflows_mcp.persistence.rows import metadata_of
 from workflows_mcp.persistence.schema import HEAD, check_schema, find_differences
+from workflows_mcp.persistence.seals import look_at_seals
 from workflows_mcp.settings import Settings, load_settings
 
 __all__ = ["Check", "Verdict", "examine"]
@@ -64,13 +65,23 @@ async def examine(url: str, settings: Settings | None = None, *, deep: bool = Fa
         report.error("database", error)
         return report.checks
     report.ok("database", dialect.description)
-    look = partial(_look, dialect=dialect, seconds=settings.deadline_seconds, deep=deep)
+    codec = _codec(settings, report)
+    look = partial(_look, dialect=dialect, seconds=settings.deadline_seconds, deep=deep, codec=codec)
     try:
         await dialect.examine(settings, report, look, deep=deep)
     except Exception as error:  # noqa: BLE001 - a bug is raised again
         report.error("answers", _explain(dialect, error).error)
     _look_at_settings(settings, report)
     return report.checks
+
+
+def _codec(settings: Settings, report: Report) -> RowCodec:
+    """The codec of the settings; one without keys when theirs cannot be had, which is told."""
+    try:
+        return open_codec(settings)
+    except StoreConfigurationError as error:
+        report.error("keys", error)
+        return RowCodec()
 
 
 def _explain(dialect: Dialect, error: Exception) -> Failure:
@@ -81,15 +92,18 @@ def _explain(dialect: Dialect, error: Exception) -> Failure:
     return failure
 
 
-def _look(connection: Connection, report: Report, *, dialect: Dialect, seconds: float, deep: bool) -> None:
+def _look(
+    connection: Connection, report: Report, *, dialect: Dialect, seconds: float, deep: bool, codec: RowCodec
+) -> None:
     """Look at what is the same in every database. What cannot be read is a finding too, and the rest goes on."""
     steps: dict[str, Callable[[], None]] = {
         "table": lambda: _look_at_table(connection, report, dialect),
         "checkpoints": lambda: _count(connection, report),
         "runs": lambda: _look_at_runs(connection, report),
+        "encryption": lambda: look_at_seals(connection, report, codec),
         # Half of the time that there is, so that none is taken for late which is but the last of many.
         "payloads": lambda: _look_at_payloads(
-            connection, report, None if deep else min(_SAMPLE_SECONDS, seconds / 2), deep=deep
+            connection, report, codec, None if deep else min(_SAMPLE_SECONDS, seconds / 2), deep=deep
         ),
     }
     most = None if deep else seconds
@@ -159,14 +173,16 @@ def _look_at_runs(connection: Connection, report: Report) -> None:
         report.ok("runs", "none was left behind by its process")
 
 
-def _look_at_payloads(connection: Connection, report: Report, seconds: float | None, *, deep: bool) -> None:
+def _look_at_payloads(
+    connection: Connection, report: Report, codec: RowCodec, seconds: float | None, *, deep: bool
+) -> None:
     """Load checkpoints, one at a time, as any reader would."""
     end = float("inf") if seconds is None else time.monotonic() + seconds
     damaged: list[object] = []
     read = 0
     for checkpoint_id in _ids(connection, None if deep else _SAMPLE):
         read += 1
-        damaged += [checkpoint_id] if _is_damaged(connection, checkpoint_id) else []
+        damaged += [checkpoint_id] if _is_damaged(connection, checkpoint_id, codec) else []
         if time.monotonic() >= end:
             break
     what = f"all {read:,}" if deep else f"the newest {read:,}"
@@ -188,14 +204,13 @@ def _named(checkpoint_id: object) -> str:
     return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}…"
 
 
-def _is_damaged(connection: Connection, checkpoint_id: str) -> bool:
-    query = statements.payload(checkpoint_id)
+def _is_damaged(connection: Connection, checkpoint_id: str, codec: RowCodec) -> bool:
+    query = codec.loading.one(checkpoint_id)
     try:
         row = connection.execute(query.statement, query.values).one_or_none()
         if row is None:  # it was deleted meanwhile
             return False
-        found, workflow_name, created_at, encoding, payload = row
-        decode_payload(encoding, payload, checkpoint_id=found, workflow_name=workflow_name, created_at=created_at)
+        codec.state(row)
     except (CheckpointDecodeError, TypeError, ValueError):  # a column, the id too, may hold what it should not
         return True
     return False

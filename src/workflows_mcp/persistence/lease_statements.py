@@ -22,7 +22,7 @@ from sqlalchemy.sql.expression import literal_column
 
 from workflows_mcp.persistence.dialects import Dialect, Row
 from workflows_mcp.persistence.dialects.types import time_now, time_of_statement
-from workflows_mcp.persistence.statements import LIMIT, METADATA_FIELDS, PAYLOAD_COLUMNS, TABLE, Query
+from workflows_mcp.persistence.statements import LIMIT, METADATA_FIELDS, PLAIN, TABLE, VERIFIED, Loading, Query
 
 __all__ = ["abandoned", "claim", "holder", "pin", "release", "renewing", "undo_claim"]
 
@@ -35,7 +35,9 @@ _is_head = C.superseded == false()
 _new_end = time_now() + bindparam("lease_seconds", type_=Double)
 
 
-def claim(checkpoint_id: str, owner: str, lease_seconds: float, *, is_repeated: bool) -> Query:
+def claim(
+    checkpoint_id: str, owner: str, lease_seconds: float, *, is_repeated: bool, loading: Loading = PLAIN
+) -> Query:
     """Lease a head that nobody holds, and return what loading it needs.
 
     Args:
@@ -43,18 +45,23 @@ def claim(checkpoint_id: str, owner: str, lease_seconds: float, *, is_repeated: 
         owner: To whom.
         lease_seconds: For how long.
         is_repeated: Whether the same claim may have been made already, by somebody who did not hear of it.
+        loading: What loading it needs.
     """
     values = {"checkpoint_id": checkpoint_id, "owner": owner, "lease_seconds": lease_seconds}
-    return Query(_CLAIM_AGAIN if is_repeated else _CLAIM, values)
+    return Query(_CLAIMS[loading, is_repeated], values)
 
 
-def _claim(*others: ColumnElement[bool]) -> Executable:
+def _claim(loading: Loading, *others: ColumnElement[bool]) -> Executable:
     is_free = or_(C.lease_owner.is_(None), C.lease_expires_at.is_(None), C.lease_expires_at <= time_now(), *others)
     lease: dict[str, Any] = {"lease_owner": bindparam("owner", type_=Text), "lease_expires_at": _new_end}
-    return update(TABLE).where(_is_it, _is_head, is_free).values(lease).returning(*PAYLOAD_COLUMNS)
+    return update(TABLE).where(_is_it, _is_head, is_free).values(lease).returning(*loading.columns)
 
 
-_CLAIM, _CLAIM_AGAIN = _claim(), _claim(C.lease_owner == bindparam("owner", type_=Text))
+_CLAIMS = {
+    (loading, is_repeated): _claim(loading, *([C.lease_owner == bindparam("owner", type_=Text)] if is_repeated else []))
+    for loading in (PLAIN, VERIFIED)
+    for is_repeated in (False, True)
+}
 
 
 def holder(checkpoint_id: str) -> Query:

@@ -41,16 +41,15 @@ from workflows_mcp.persistence.models import CheckpointRecord
 __all__ = [
     "LIMIT",
     "METADATA_FIELDS",
-    "PAYLOAD_COLUMNS",
+    "PLAIN",
     "SAVED",
     "TABLE",
+    "VERIFIED",
+    "Loading",
     "Query",
     "is_indexed",
     "its_place",
     "listing",
-    "odd_payload",
-    "payload",
-    "payloads",
     "place",
     "place_values",
     "remove",
@@ -121,36 +120,44 @@ def saving(dialect: Dialect) -> Mapping[str, Executable]:
     return dialect.saving(TABLE, _PLACE_OF_A_NEW_ONE)
 
 
-def payload(checkpoint_id: str) -> Query:
-    """The payload of one checkpoint, and the columns that decoding may need."""
-    return Query(_PAYLOAD, {"checkpoint_id": checkpoint_id})
+class Loading:
+    """The statements that load checkpoints.
 
+    Args:
+        names: Columns that decoding needs besides the first three, the encoding and the payload.
 
-def odd_payload(checkpoint_id: str) -> Query:
-    """The same of one whose id no store would have taken."""
-    return Query(_ODD_PAYLOAD, {"checkpoint_id": stored_value(checkpoint_id)})
-
-
-def payloads(dialect: Dialect) -> Executable:
-    """The same columns of some checkpoints, in no order.
-
-    Its one parameter, `checkpoint_ids`, is what `Dialect.any_value` makes of the ids.
+    Attributes:
+        columns: All of them, in the order in which a row has them: the id first, the payload last.
     """
-    return _PAYLOADS.where(dialect.matches_any(TABLE.c.checkpoint_id, "checkpoint_ids"))
+
+    def __init__(self, *names: str) -> None:
+        chosen = ("checkpoint_id", "workflow_name", "created_at", *names, "encoding", "payload")
+        self.columns = tuple(TABLE.c[name] for name in chosen)
+        self._all = select(*self.columns)
+        self._one = self._all.where(C.checkpoint_id == bindparam("checkpoint_id"))
+        self._odd = self._all.where(C.checkpoint_id == stored(bindparam("checkpoint_id", type_=Text)))
+
+    def one(self, checkpoint_id: str) -> Query:
+        """One checkpoint."""
+        return Query(self._one, {"checkpoint_id": checkpoint_id})
+
+    def odd(self, checkpoint_id: str) -> Query:
+        """The same of one whose id no store would have taken."""
+        return Query(self._odd, {"checkpoint_id": stored_value(checkpoint_id)})
+
+    def many(self, dialect: Dialect) -> Executable:
+        """The same of some checkpoints, in no order.
+
+        Its one parameter, `checkpoint_ids`, is what `Dialect.any_value` makes of the ids.
+        """
+        return self._all.where(dialect.matches_any(TABLE.c.checkpoint_id, "checkpoint_ids"))
 
 
-PAYLOAD_COLUMNS = (
-    TABLE.c.checkpoint_id,
-    TABLE.c.workflow_name,
-    TABLE.c.created_at,
-    TABLE.c.encoding,
-    TABLE.c.payload,
-)
-"""What loading a checkpoint needs."""
+PLAIN = Loading()
+"""What loading needs when nothing is sealed."""
 
-_PAYLOADS = select(*PAYLOAD_COLUMNS)
-_PAYLOAD = _PAYLOADS.where(C.checkpoint_id == bindparam("checkpoint_id"))
-_ODD_PAYLOAD = _PAYLOADS.where(C.checkpoint_id == stored(bindparam("checkpoint_id", type_=Text)))
+VERIFIED = Loading("run_id", "status", "parent_checkpoint_id", "current_wave_index", "schema_version", "pause_prompt")
+"""The same, and what is compared with a sealed payload."""
 
 
 def stats() -> Query:

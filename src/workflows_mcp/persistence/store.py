@@ -5,7 +5,7 @@ import functools
 import math
 import operator
 import os
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -40,14 +40,15 @@ from workflows_mcp.engine.leases import (
 )
 from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
-from workflows_mcp.persistence import lease_statements, statements
-from workflows_mcp.persistence.codec import decode_payload, pack
+from workflows_mcp.persistence import lease_statements, rekeying, statements
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Password, Row, fenced
+from workflows_mcp.persistence.rekeying import Rekeyed
 from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retention import Retention
-from workflows_mcp.persistence.rows import is_odd, metadata_of, shown_text
-from workflows_mcp.persistence.schema import check_schema
+from workflows_mcp.persistence.row_codec import RowCodec, open_codec
+from workflows_mcp.persistence.rows import is_odd, shown_text
+from workflows_mcp.persistence.seals import Seals, check_database
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
@@ -76,7 +77,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             called in a thread. It comes before the URL's and the settings'.
 
     Raises:
-        StoreConfigurationError: The URL names no database that is supported.
+        StoreConfigurationError: The URL names no database that is supported, or the keys cannot be read.
     """
 
     def __init__(
@@ -86,7 +87,15 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         settings: Settings | None = None,
         password: Password | None = None,
     ) -> None:
-        self._database = database = Database(url_or_engine, settings, password=password, check=check_schema)
+        settings = settings if settings is not None else load_settings()
+        self._codec = codec = open_codec(settings)
+        self._database = database = Database(
+            url_or_engine,
+            settings,
+            password=password,
+            check=functools.partial(check_database, codec=codec),
+            loading=codec.loading,
+        )
         self._renewals = Renewals(
             database.fetch_changed,
             lease_statements.renewing(database.dialect, waits=False),
@@ -108,13 +117,13 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         """See `CheckpointStore.save_checkpoint`. Durable: committed to disk by the database's own rules."""
         check_columns(state)
         fence = check_fence(state.checkpoint_id, follows=follows, owner=owner, lease_seconds=lease_seconds)
-        await self._database.save(lambda: _draft(state, max_bytes, fence))
+        await self._database.save(lambda: _draft(state, max_bytes, fence, self._codec))
         return state.checkpoint_id
 
     async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
         """See `CheckpointStore.load_checkpoint`."""
         row = await self._database.load(check_name("checkpoint_id", checkpoint_id))
-        return None if row is None else _state(row)
+        return None if row is None else self._codec.state(row)
 
     async def claim_checkpoint(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> CheckpointState:
         """See `CheckpointStore.claim_checkpoint`. A caller who is cancelled lets go of what may have been claimed."""
@@ -125,9 +134,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     async def _claim(self, checkpoint_id: str, owner: str, seconds: float) -> CheckpointState:
         def claim(is_repeated: bool) -> Query:  # noqa: FBT001 - as `fetch_changed` has it
-            return lease_statements.claim(checkpoint_id, owner, seconds, is_repeated=is_repeated)
+            return lease_statements.claim(checkpoint_id, owner, seconds, is_repeated=is_repeated, loading=codec.loading)
 
-        database = self._database
+        database, codec = self._database, self._codec
         own = (checkpoint_id,)
         # What to go back to if it turns out to be damaged: claiming it does not tell what was there before.
         before = await database.fetch(lease_statements.holder(checkpoint_id))
@@ -143,7 +152,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             [[is_superseded, ends, _]] = found
             raise already_claimed(checkpoint_id, is_superseded=is_superseded, lease_expires_at=ends)
         try:
-            return _state(rows[0])
+            return codec.state(rows[0])
         except CheckpointDecodeError:
             _, ended_at, owner_before = before[0] if before else (None, None, None)
             undo = lease_statements.undo_claim(checkpoint_id, owner, ended_at=ended_at, before=owner_before)
@@ -174,7 +183,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         query = lease_statements.abandoned(limit)
         is_brief = limit is not None and limit <= _ITER_PAGE
         rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
-        return [metadata_of(row) for row in rows]
+        return [self._codec.metadata(row) for row in rows]
 
     async def pin_checkpoint(self, checkpoint_id: str, pinned: bool = True) -> bool:  # noqa: FBT001, FBT002 - as the contract has it
         """See `CheckpointStore.pin_checkpoint`."""
@@ -262,6 +271,16 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
         await database.run_patiently(work)
 
+    async def rekey(
+        self, *, decrypt: bool = False, batch: int = 100, on_progress: Callable[[int, int], None] | None = None
+    ) -> Rekeyed:
+        """See `rekey_checkpoints`."""
+        return await rekeying.rekey(self._database, self._codec, decrypt=decrypt, batch=batch, on_progress=on_progress)
+
+    async def count_seals(self) -> Seals:
+        """How many checkpoints are sealed with which key: one pass by the database, without a deadline."""
+        return await rekeying.count_seals(self._database)
+
     async def close(self) -> None:
         """See `CheckpointStore.close`. An engine that was passed in is left open."""
         await self._database.close()
@@ -272,7 +291,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         query = statements.listing(wanted, limit=limit, before=before)
         is_brief = limit is not None and limit <= _ITER_PAGE and statements.is_indexed(wanted)
         rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
-        return [metadata_of(row) for row in rows]
+        return [self._codec.metadata(row) for row in rows]
 
     async def _iterate(self, wanted: CheckpointFilter, on_damaged: OnDamaged | None) -> AsyncIterator[CheckpointState]:
         """Holds no connection between two pages, and the payloads of a part of a page at a time."""
@@ -285,7 +304,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
                     if metadata.checkpoint_id not in rows and not is_odd(metadata.checkpoint_id):
                         continue
                     try:
-                        state = _state(rows.get(metadata.checkpoint_id) or _not_found(metadata))
+                        state = self._codec.state(rows.get(metadata.checkpoint_id) or _not_found(metadata))
                     except CheckpointDecodeError as error:
                         if on_damaged is None:
                             raise
@@ -306,7 +325,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             else []
         )
         for one in odd:
-            rows += await self._database.fetch_long(statements.odd_payload(one))
+            rows += await self._database.fetch_long(self._codec.loading.odd(one))
         return {row[0]: row for row in rows}
 
 
@@ -334,28 +353,18 @@ def create_checkpoint_store(
     return SQLAlchemyCheckpointStore(url, settings=settings, password=password)
 
 
-def _draft(state: CheckpointState, max_bytes: int | None, fence: Fence | None) -> Draft:
+def _draft(state: CheckpointState, max_bytes: int | None, fence: Fence | None, codec: RowCodec) -> Draft:
     """A row that lacks its payload yet; nothing of it refers to the state any more."""
     plain = encode_state(state, max_bytes=max_bytes)
     columns = {**columns_of(state), "status": state.status._value_}
-    return Draft(state.checkpoint_id, len(plain), functools.partial(_row, columns, plain, fence), fence)
+    return Draft(state.checkpoint_id, len(plain), functools.partial(_row, columns, plain, fence, codec), fence)
 
 
-def _row(columns: dict[str, Any], plain: bytes, fence: Fence | None) -> Row:
+def _row(columns: dict[str, Any], plain: bytes, fence: Fence | None, codec: RowCodec) -> Row:
     """The values of `statements.SAVED`, and what is asked for besides."""
-    encoding, data, full_bytes = pack(plain)
-    columns.update(full_bytes=full_bytes, stored_bytes=len(data), encoding=encoding, payload=data)
+    codec.fill(columns, plain)
     row: Row = _VALUES(columns)
     return row if fence is None else fenced(row, fence)
-
-
-def _state(row: Sequence[Any]) -> CheckpointState:
-    checkpoint_id, workflow_name, created_at, encoding, payload = row
-    if type(created_at) is int:
-        created_at = float(created_at)  # SQLite's RETURNING gives a REAL that is a whole number as an INTEGER
-    return decode_payload(
-        encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
-    )
 
 
 def _not_found(metadata: CheckpointMetadata) -> Sequence[Any]:

@@ -1,0 +1,246 @@
+"""What a row holds of a state, plain or sealed, and the state that a row holds.
+
+The columns of a sealed row that are not sealed are compared with the state when it is loaded: what the columns say is
+in the state, too.
+"""
+
+import contextlib
+import json
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
+from workflows_mcp.engine.contract import columns_of
+from workflows_mcp.engine.state_json import encode_state
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError, StoreConfigurationError
+from workflows_mcp.persistence.codec import (
+    GUIDE_JSON,
+    Body,
+    body_of,
+    decode_body,
+    decode_payload,
+    pack,
+    pack_body,
+    payload_of,
+)
+from workflows_mcp.persistence.keys import KeyRing, load_keys
+from workflows_mcp.persistence.row_seal import CIPHER, Seal, changed, key_missing
+from workflows_mcp.persistence.rows import metadata_of
+from workflows_mcp.persistence.statements import PLAIN, VERIFIED, Loading
+from workflows_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from workflows_mcp.persistence.sealing import Sealer
+
+__all__ = ["SEALED_PROMPT", "RowCodec", "open_codec"]
+
+SEALED_PROMPT = "(sealed, and not to be opened with the keys of this process)"
+"""Stands in a listing for a prompt that cannot be opened."""
+
+_COMPARED = ("workflow_name", "created_at", "run_id", "status", "parent_checkpoint_id", "current_wave_index")
+_compared_of = operator.attrgetter(*_COMPARED)
+
+
+class _Stored(NamedTuple):
+    """A row as `VERIFIED` loads it."""
+
+    checkpoint_id: Any
+    workflow_name: Any
+    created_at: Any
+    run_id: Any
+    status: Any
+    parent_checkpoint_id: Any
+    current_wave_index: Any
+    schema_version: Any
+    pause_prompt: Any
+    encoding: Any
+    payload: Any
+
+
+def open_codec(settings: Settings) -> "RowCodec":
+    """The codec that the settings ask for.
+
+    Raises:
+        StoreConfigurationError: The keys cannot be read or used, or there must be some and are none.
+    """
+    keys = load_keys(settings)
+    if keys is None:
+        if settings.encryption == "required":
+            raise StoreConfigurationError(
+                "WORKFLOWS_ENCRYPTION is 'required', and there are no keys: set WORKFLOWS_ENCRYPTION_KEYS, _KEY_FILE "
+                "or _KEY_COMMAND (docs/encryption.md)"
+            )
+        return RowCodec(may_save_beside_sealed=settings.encryption == "off")
+    try:
+        from workflows_mcp.persistence.sealing import Sealer
+    except ImportError:
+        problem = "needs the package cryptography: pip install 'workflows-mcp[encryption]'"
+    else:
+        sealer = Sealer(keys.newest)
+        return RowCodec(
+            keys,
+            sealer,
+            seals=settings.encryption != "off",
+            takes_plain=settings.encryption != "required",
+        )
+    raise StoreConfigurationError(f"{keys.source} is set, and sealing checkpoints {problem}")
+
+
+class RowCodec:
+    """Makes rows' payloads of states, and states of rows.
+
+    Args:
+        keys: Those that open; None: nothing is sealed, nor opened.
+        sealer: Seals with the newest of them.
+        seals: Whether what is saved is sealed.
+        takes_plain: Whether what is not sealed is loaded.
+        may_save_beside_sealed: Whether plain rows may be saved where others are sealed.
+
+    Attributes:
+        loading: How rows are loaded that this takes.
+    """
+
+    def __init__(
+        self,
+        keys: KeyRing | None = None,
+        sealer: "Sealer | None" = None,
+        *,
+        seals: bool = False,
+        takes_plain: bool = True,
+        may_save_beside_sealed: bool = True,
+    ) -> None:
+        self.keys = keys
+        self.seals = seals
+        self.takes_plain = takes_plain
+        self.may_save_beside_sealed = may_save_beside_sealed
+        self.loading: Loading = PLAIN if keys is None else VERIFIED
+        self._seal = None if keys is None or sealer is None else Seal(keys, sealer)
+
+    def fill(self, columns: dict[str, Any], plain: bytes) -> None:
+        """Add the payload of a state's plain JSON, its encoding and its sizes to its columns; seal the prompt."""
+        if self.seals:
+            assert self._seal is not None
+            columns.update(self._seal.columns(columns, pack_body(plain)), full_bytes=len(plain))
+            return
+        encoding, data, full_bytes = pack(plain)
+        columns.update(full_bytes=full_bytes, stored_bytes=len(data), encoding=encoding, payload=data)
+
+    def state(self, row: Sequence[Any]) -> CheckpointState:
+        """The state of a row that `loading` has loaded.
+
+        Raises:
+            CheckpointKeyError: It is sealed, and cannot be opened with these keys.
+            CheckpointDecodeError: It is damaged, newer than this version, or its columns were changed.
+        """
+        checkpoint_id, workflow_name, created_at, *_, encoding, payload = row
+        if type(created_at) is int:
+            created_at = float(created_at)  # SQLite's RETURNING gives a REAL that is a whole number as an INTEGER
+        if type(encoding) is str and encoding.startswith(CIPHER):
+            return self._opened(row)[1]
+        if not self.takes_plain:
+            raise _not_sealed(checkpoint_id)
+        return decode_payload(
+            encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
+        )
+
+    def metadata(self, row: Sequence[Any]) -> CheckpointMetadata:
+        """The metadata of a row of a listing. A prompt that cannot be opened is `SEALED_PROMPT`."""
+        found = metadata_of(row)
+        if found.pause_prompt is None or not found.encoding.startswith(CIPHER):
+            return found
+        prompt = None
+        if self._seal is not None:
+            place = (found.checkpoint_id, found.schema_version, found.encoding)
+            prompt = self._seal.open_prompt(found.pause_prompt, *place)
+        return replace(found, pause_prompt=SEALED_PROMPT if prompt is None else prompt)
+
+    def resealed(self, row: Sequence[Any], *, decrypt: bool = False) -> dict[str, Any]:
+        """What changes in a row that is sealed with the newest key, or not sealed any more.
+
+        Args:
+            row: As `loading` has loaded it.
+            decrypt: Whether it is to be plain.
+
+        Raises:
+            CheckpointKeyError: It cannot be opened.
+            CheckpointDecodeError: It is damaged, or its columns do not say what its payload says, so that it could
+                not be loaded afterwards.
+        """
+        stored = _Stored._make(row)
+        if type(stored.encoding) is str and stored.encoding.startswith(CIPHER):
+            body, state = self._opened(row)
+        elif self.takes_plain:
+            body, state = _plain(stored)
+        else:
+            raise _not_sealed(stored.checkpoint_id)
+        prompt = columns_of(state)["pause_prompt"]
+        columns = {**stored._asdict(), "pause_prompt": prompt}
+        if not decrypt:
+            assert self._seal is not None
+            return self._seal.columns(columns, _self_contained(body, state))
+        data = payload_of(body)
+        return {"encoding": body.encoding, "payload": data, "stored_bytes": len(data), "pause_prompt": prompt}
+
+    def _opened(self, row: Sequence[Any]) -> tuple[Body, CheckpointState]:
+        """What a sealed row holds, compared with its columns."""
+        if self._seal is None:
+            raise key_missing(row[0], row[-2], None)
+        stored = _Stored._make(row)
+        checkpoint_id, prompt = stored.checkpoint_id, stored.pause_prompt
+        place = (checkpoint_id, stored.schema_version, stored.encoding)
+        body = self._seal.open(stored.payload, *place)
+        state = decode_body(body, checkpoint_id, {})
+        if prompt is not None:
+            prompt = self._seal.open_prompt(prompt, *place)
+            if prompt is None:
+                raise changed(checkpoint_id, "pause_prompt")
+        _require_same(stored, state, prompt)
+        return body, state
+
+
+def _plain(stored: _Stored) -> tuple[Body, CheckpointState]:
+    """What a plain row holds, compared with its columns."""
+    checkpoint_id = stored.checkpoint_id
+    state = decode_payload(
+        stored.encoding,
+        stored.payload,
+        checkpoint_id=checkpoint_id,
+        workflow_name=stored.workflow_name,
+        created_at=stored.created_at,
+    )
+    _require_same(stored, state, stored.pause_prompt)
+    if stored.schema_version != state.schema_version:
+        raise changed(checkpoint_id, "schema_version")
+    return body_of(stored.encoding, stored.payload, checkpoint_id), state
+
+
+def _require_same(stored: _Stored, state: CheckpointState, prompt: object) -> None:
+    """Raise an error unless the columns say what the state says."""
+    found, expected = _compared_of(stored), _compared_of(state)
+    if found != expected:
+        differing = (name for name, one, other in zip(_COMPARED, found, expected, strict=True) if one != other)
+        raise changed(stored.checkpoint_id, next(differing))
+    if prompt != state.pause_prompt and prompt != columns_of(state)["pause_prompt"]:
+        raise changed(stored.checkpoint_id, "pause_prompt")
+
+
+def _self_contained(body: Body, state: CheckpointState) -> Body:
+    """The same with all fields of the state inside: a payload of the guide's leaves some to columns, to be changed.
+
+    One that holds what this package would refuse to save stays the guide's JSON.
+    """
+    if body.encoding != GUIDE_JSON:
+        return body
+    with contextlib.suppress(CheckpointStoreError, ValueError):
+        return pack_body(encode_state(state))
+    columns = {name: getattr(state, name) for name in ("checkpoint_id", "workflow_name", "created_at")}
+    return Body(GUIDE_JSON, json.dumps({**json.loads(body.data), **columns}).encode())
+
+
+def _not_sealed(checkpoint_id: object) -> CheckpointDecodeError:
+    return CheckpointDecodeError(
+        f"checkpoint {checkpoint_id!r} is not sealed, and WORKFLOWS_ENCRYPTION is 'required'; if it is older than your "
+        "keys, seal it with: WORKFLOWS_ENCRYPTION=auto workflows-mcp checkpoints rekey"
+    )

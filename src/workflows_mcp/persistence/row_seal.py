@@ -1,0 +1,138 @@
+"""The seal on a row: its payload and its prompt, bound to their place.
+
+The row's encoding tells the key and what is inside: `aes-256-gcm:KEY-ID:INNER`. The seal covers the checkpoint's id,
+its schema version, the encoding and the column, so that nothing opens elsewhere. A sealed prompt is text: `sealed:` and
+base64.
+"""
+
+import base64
+import binascii
+import contextlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION
+from workflows_mcp.engine.state_json import damaged
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
+from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, Body
+from workflows_mcp.persistence.keys import KEY_ID, BrokenSealError, Key, KeyRing, WrongKeyError
+from workflows_mcp.persistence.rows import shown_text
+
+if TYPE_CHECKING:
+    from workflows_mcp.persistence.sealing import Sealer
+
+__all__ = ["CIPHER", "Seal", "changed", "key_id_of", "key_missing"]
+
+CIPHER = "aes-256-gcm:"
+"""How the encodings of sealed rows begin."""
+
+_SEALED = re.compile(rf"{CIPHER}({KEY_ID}):({JSON}|{ZSTD}|{GUIDE_JSON})")
+_PROMPT = "sealed:"
+
+
+def key_id_of(encoding: object) -> str | None:
+    """The id of the key that a row with this encoding is sealed with; None: it is not sealed."""
+    found = _SEALED.fullmatch(encoding) if isinstance(encoding, str) else None
+    return None if found is None else found[1]
+
+
+class Seal:
+    """Seals rows, and opens them; any thread may use it.
+
+    Args:
+        keys: Those that open.
+        sealer: Seals with the newest of them.
+    """
+
+    def __init__(self, keys: KeyRing, sealer: "Sealer") -> None:
+        self._keys = keys
+        self._sealer = sealer
+
+    def columns(self, columns: Mapping[str, Any], body: Body) -> dict[str, Any]:
+        """The columns of a row that differ when it is sealed.
+
+        Args:
+            columns: Those of the plain row; of the prompt, what it says.
+            body: What its payload holds.
+        """
+        encoding = f"{CIPHER}{self._sealer.key.key_id}:{body.encoding}"
+        place = (columns["checkpoint_id"], columns["schema_version"], encoding)
+        data = self._sealer.seal(body.data, _associated("payload", *place))
+        prompt = columns["pause_prompt"]
+        if prompt is not None:
+            sealed = self._sealer.seal(prompt.encode(), _associated("pause_prompt", *place))
+            prompt = f"{_PROMPT}{base64.b64encode(sealed).decode()}"
+        return {"encoding": encoding, "payload": data, "stored_bytes": len(data), "pause_prompt": prompt}
+
+    def open(self, payload: object, checkpoint_id: str, schema_version: object, encoding: str) -> Body:
+        """What a sealed payload holds.
+
+        Raises:
+            CheckpointKeyError: It cannot be opened with these keys.
+            CheckpointDecodeError: It is damaged, or belongs elsewhere.
+        """
+        if type(payload) is not bytes:  # SQLite holds any type in any column
+            raise damaged(shown_text(checkpoint_id), f"it is not bytes, but {type(payload).__name__}")
+        found = _SEALED.fullmatch(encoding)
+        key = None if found is None else self._keys.find(found[1])
+        if found is None or key is None:
+            raise key_missing(checkpoint_id, encoding, self._keys)
+        try:
+            place = _associated("payload", checkpoint_id, schema_version, encoding)
+            return Body(found[2], self._sealer.open(key, payload, place))
+        except WrongKeyError:
+            is_of_key = False
+        except BrokenSealError:
+            is_of_key = True
+        if not is_of_key:
+            raise CheckpointKeyError(
+                f"checkpoint {checkpoint_id!r} was sealed with another key of the id {key.key_id!r} than the one in "
+                f"{self._keys.source}, or the beginning of its payload is damaged; compare the fingerprints of keys: "
+                "workflows-mcp keys list"
+            )
+        raise self._broken(key, payload, checkpoint_id, encoding)
+
+    def open_prompt(self, prompt: object, checkpoint_id: object, schema_version: object, encoding: str) -> str | None:
+        """The plain prompt of a sealed one; None when it cannot be opened."""
+        key_id = key_id_of(encoding)
+        key = None if key_id is None else self._keys.find(key_id)
+        if key is None or not isinstance(prompt, str) or not prompt.startswith(_PROMPT):
+            return None
+        with contextlib.suppress(binascii.Error, ValueError, BrokenSealError, WrongKeyError):
+            sealed = base64.b64decode(prompt[len(_PROMPT) :], validate=True)
+            place = _associated("pause_prompt", checkpoint_id, schema_version, encoding)
+            return self._sealer.open(key, sealed, place).decode()
+        return None
+
+    def _broken(self, key: Key, payload: bytes, checkpoint_id: str, encoding: str) -> CheckpointDecodeError:
+        """Say what is wrong with a seal: the schema version alone, or something else."""
+        for version in range(1, STATE_SCHEMA_VERSION + 1):
+            with contextlib.suppress(BrokenSealError):
+                self._sealer.open(key, payload, _associated("payload", checkpoint_id, version, encoding))
+                return changed(checkpoint_id, "schema_version")
+        return damaged(
+            shown_text(checkpoint_id), "its seal is broken: it was changed, or it belongs to another checkpoint"
+        )
+
+
+def key_missing(checkpoint_id: object, encoding: object, keys: KeyRing | None) -> CheckpointDecodeError:
+    """The error for a row that no key is there for."""
+    key_id = key_id_of(encoding)
+    if key_id is None:
+        return damaged(shown_text(checkpoint_id), "its encoding is unknown to this version of workflows-mcp")
+    where = "WORKFLOWS_ENCRYPTION_KEYS" if keys is None else keys.source
+    return CheckpointKeyError(
+        f"checkpoint {checkpoint_id!r} is sealed with the key {key_id!r}, which this process does not have: add it to "
+        f"{where} (docs/encryption.md)"
+    )
+
+
+def changed(checkpoint_id: object, column: str) -> CheckpointDecodeError:
+    """The error for a row with a column that says something else than its payload."""
+    return damaged(shown_text(checkpoint_id), f"its column {column} says something else than what was saved")
+
+
+def _associated(column: str, checkpoint_id: object, schema_version: object, encoding: str) -> bytes:
+    """What a seal covers besides what it hides. Only the id, which stands last, may hold any character."""
+    return f"{column}\0{encoding}\0{schema_version}\0{checkpoint_id}".encode("utf-8", "surrogatepass")
