@@ -1,5 +1,6 @@
 """Where keys come from, and that none of them is ever shown."""
 
+import itertools
 import logging
 import os
 import shlex
@@ -63,6 +64,7 @@ def test_keys_come_from_a_variable_a_file_or_a_command(key_file: Path, monkeypat
         (f"{NEW.entry},copy:{NEW.entry[4:]}", "one key under two ids, 'new' and 'copy'"),
         ("# nothing", "names no key"),
     ],
+    ids=itertools.count(),  # keys are new in every process of the tests
 )
 def test_what_is_no_key_is_named_by_its_id_or_its_place(text: str, problem: str) -> None:
     """And never shown: neither in the message, nor in a traceback, nor in the error's context."""
