@@ -8,6 +8,7 @@ Takes uv from PATH, or puts it into `.uv/` beside this file, and lets it do the 
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -57,10 +58,25 @@ def main(words: list[str]) -> int:
     command = [uv, "run", *quiet, "--project", str(HERE), *TASKS.get(words[0], words[:1]), *words[1:]]
     environment = {**os.environ}
     environment.pop("VIRTUAL_ENV", None)  # the project's own .venv, whatever shell this was started from
-    try:
-        return subprocess.run(command, check=False, env=environment).returncode
-    except KeyboardInterrupt:
-        return 130
+    return run_to_the_end(command, environment)
+
+
+def run_to_the_end(command: list[str], environment: dict[str, str]) -> int:
+    """Run a command, and pass SIGTERM and SIGHUP on to it; returns its exit code, as a shell would.
+
+    Ctrl-C is left to the command, which gets it from the terminal, too: what is stopped may have something to put in
+    order, so this process waits for its end.
+    """
+    with subprocess.Popen(command, env=environment) as process:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, lambda number, _: process.send_signal(number))
+        while True:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                continue
+            return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":

@@ -170,3 +170,12 @@ async def open_store(database_url: str) -> AsyncIterator[OpenStore]:
 async def store(open_store: OpenStore) -> SQLAlchemyCheckpointStore:
     """A store over an empty database, on each database in turn."""
     return open_store()
+
+
+@pytest.fixture(scope="session")
+def quick_commands() -> Iterator[Path]:
+    """A folder with the commands that the documents show: see `tests/documents/running.py`."""
+    from tests.documents.running import commands_on_path
+
+    with commands_on_path() as folder:
+        yield folder

@@ -14,10 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cyclopts import App
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from tests.documents.words import PRODUCT, arguments_of, commands
+from tests.documents.words import PRODUCT, arguments_of, product_commands
 from workflows_mcp.settings import Settings
 
 __all__ = ["FILE", "PUBLIC", "describe"]
@@ -56,7 +57,7 @@ def describe() -> str:
             if name not in described:
                 parts += ["", *_describe(name, getattr(module, name))]
         described.update(names)
-    arguments = {words: list(_arguments(words)) for words in sorted(commands()) if words[0] == PRODUCT}
+    arguments = {words: list(_arguments(app)) for words, app in sorted(product_commands().items())}
     every = [
         line for line in arguments[PRODUCT, "doctor"] if all(line in lines for lines in arguments.values() if lines)
     ]
@@ -123,8 +124,8 @@ def _short(text: str) -> str:
     return re.sub(r"Optional\[((?:[^\[\]]|\[[^\[\]]*\])*)\]", r"\1 | None", text)
 
 
-def _arguments(command: tuple[str, ...]) -> Iterator[str]:
-    for argument in arguments_of(command):
+def _arguments(app: App) -> Iterator[str]:
+    for argument in arguments_of(app):
         if not argument.parse or argument.names == ("*",):
             continue
         values = argument.get_choices() or [_annotation(argument.hint)]

@@ -14,19 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.documents.pieces import DOCUMENTS, ROOT, Block, anchors_of, blocks_of, command_lines, links_of, spans_of
-from tests.documents.running import Reader, commands_on_path, names_of_databases
-from tests.documents.words import PRODUCT, commands, known_options, problems_in
+from tests.documents.running import Reader, names_of_databases
+from tests.documents.words import PRODUCT, problems_in, problems_in_span, product_commands
 from tests.migrations import raw
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.testing import make_state
-
-
-@pytest.fixture(scope="session")
-def quick_commands() -> Iterator[Path]:
-    """A folder with the commands that the documents show."""
-    with commands_on_path() as folder:
-        yield folder
 
 
 @pytest.fixture
@@ -91,6 +84,8 @@ async def test_the_code_in_a_document_runs(path: Path, reader_with_server: Reade
 
 def left_out(block: Block) -> str | None:
     """What keeps a piece of code from being as it must be; None: nothing."""
+    if block.is_run and block.mark not in {None, "run", "run: postgresql"}:
+        return f"nobody knows what this means: {block.mark}"
     shown = block.language == "bash" or command_lines(block.code)
     if block.is_run or not (shown or block.mark):
         return None
@@ -98,7 +93,7 @@ def left_out(block: Block) -> str | None:
         return (
             f"nothing runs this; say <!-- run -->, or <!-- not run: WHY --> before it (CONTRIBUTING.md): {block.code}"
         )
-    named = re.findall(r"(?:tests|benchmarks|\.ci)/[\w./]+\w", block.reason)
+    named = re.findall(r"(?:tests|benchmarks)/[\w./]+\w", block.reason)
     missing = [name for name in named if not (ROOT / name).exists()]
     return f"{missing} are not there, which are said to run this: {block.code}" if missing else None
 
@@ -114,6 +109,8 @@ def test_every_command_that_a_document_shows_is_run_or_says_why_not(path: Path) 
     [
         Block("bash", "true"),
         Block("text", "$ workflows-mcp doctor"),
+        Block("console", "cd x && .venv/bin/workflows-mcp doctor"),
+        Block("bash", "true", "run: mysql"),
         Block("", "CHECKPOINT_DB_PATH=a.db workflows-mcp doctor"),
         Block("yaml", "- run\n", "not run:"),
         Block("python", "1", "not run: by tests/absent.py"),
@@ -129,10 +126,21 @@ def test_a_command_that_nothing_runs_is_noticed(block: Block) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_and_option_that_a_document_names_exists(path: Path) -> None:
     """In code that is run, in code that is not, and in the middle of a sentence."""
-    texts = [*(block.code for block in blocks_of(path) if block.language != "python"), *spans_of(path)]
-    assert [problem for text in texts for problem in problems_in(text)] == []
-    named = {text.split()[0].partition("=")[0] for text in spans_of(path) if re.match(r"--[a-z]", text)}
-    assert named - known_options() == set()
+    blocks = (block.code for block in blocks_of(path) if block.language != "python")
+    assert [problem for text in blocks for problem in problems_in(text)] == []
+    assert [problem for text in spans_of(path) for problem in problems_in_span(text)] == []
+
+
+OTHER_FILES = [
+    *(ROOT / name for name in (".env.example", "docker-compose.yml")),
+    *(path for path in sorted((ROOT / "docs").rglob("*.*")) if path.suffix in {".yaml", ".yml", ".json", ".service"}),
+]
+
+
+@pytest.mark.parametrize("path", OTHER_FILES, ids=lambda path: path.name)
+def test_every_command_in_a_file_that_users_copy_exists(path: Path) -> None:
+    """Settings, services, alerts that say what to do."""
+    assert problems_in(path.read_text()) == []
 
 
 @pytest.mark.parametrize(
@@ -148,8 +156,16 @@ def test_every_command_and_option_that_a_document_names_exists(path: Path) -> No
     ],
 )
 def test_a_command_that_does_not_exist_is_noticed(text: str) -> None:
-    """The test above can fail."""
+    """The tests above can fail."""
     assert len(problems_in(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["runs lists", "db upgrade|downgrad", "run FILE --jsn", "--jsn", "workflows-mcp doctr"]
+)
+def test_an_inline_command_that_does_not_exist_is_noticed(text: str) -> None:
+    """By itself, and with the program before it."""
+    assert len(problems_in_span(text)) == 1
 
 
 def test_the_readmes_table_has_every_command() -> None:
@@ -161,7 +177,7 @@ def test_the_readmes_table_has_every_command() -> None:
             words = span.replace("\\", "").split()
             names = (word.split("|") for word in words if re.match(r"[a-z]", word))
             shown |= set(itertools.product([PRODUCT], *names))
-    there = {command for command, app in commands().items() if command[0] == PRODUCT and app.default_command}
+    there = {command for command, app in product_commands().items() if app.default_command}
     assert shown == there
 
 
@@ -251,17 +267,20 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_the_projects_files_speak_of_the_project_alone() -> None:
-    """No path of somebody's machine, no registry, in any file that git keeps."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    names = [name for name in listed.split("\0") if name]
+    """No path of somebody's machine, no registry, in any file that git keeps, or that an sdist has."""
+    folders = ("src", "tests", "docs", "migrations", "benchmarks", "examples")
+    names = [path.relative_to(ROOT) for name in folders for path in (ROOT / name).rglob("*.*") if path.is_file()]
+    if (ROOT / ".git").exists():
+        listing = ["git", "ls-files", "-z"]
+        listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        names = [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
     assert len(names) > 50
     forbidden = re.compile(r"/root/|/home/\w+/|pypi\.org|files\.pythonhosted\.org|/work/")
     found = {
-        name: match[0]
+        str(name): match[0]
         for name in names
-        if (ROOT / name).is_file()
-        and (match := forbidden.search((ROOT / name).read_text(errors="replace")))
-        and name != "tests/test_documents.py"
+        if name.suffix != ".pyc" and name != Path("tests/test_documents.py")
+        if (match := forbidden.search((ROOT / name).read_text(errors="replace")))
     }
     assert found == {}
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import CLI
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
+from workflows_mcp.cli import runs
 from workflows_mcp.engine.events import BlockStarted, Event
 from workflows_mcp.testing import make_state
 
@@ -96,8 +97,49 @@ def test_each_run_is_listed_once_with_what_it_has_come_to(cli: CLI) -> None:
     assert [(run["run_id"], run["abandoned"]) for run in first["runs"]] == [("asking", False), ("stopped", True)]
     page = ("--workflow", "deploying", "--limit", "2", "--before", first["next"])
     assert [run["run_id"] for run in cli("runs", "list", *page, "--json", *DATABASE).json()["runs"]] == ["bad"]
+    left = cli("runs", "list", "--status", "abandoned", "--json", *DATABASE).json()
+    assert ([run["run_id"] for run in left["runs"]], left["next"]) == (["stopped"], None)
     failed = cli("runs", "list", "--status", "failure", "--json", *DATABASE).json()
     assert [run["run_id"] for run in failed["runs"]] == ["bad"]
+
+
+async def make_running(path: Path, number: int) -> None:
+    """Runs, the newest first in a listing: of three the first is held by a process, the others are abandoned."""
+    await upgrade_schema(str(path))
+    async with SQLAlchemyCheckpointStore(str(path)) as store:
+        for index in range(number):
+            held = {"owner": "somebody", "lease_seconds": 600} if index % 3 == 0 else {}
+            state = make_state(f"c{index}", run_id=f"r{index}", workflow_name="w", created_at=10_000.0 - index)
+            await store.save_checkpoint(state, **held)  # type: ignore[arg-type] # by name
+
+
+def test_abandoned_runs_are_found_among_those_that_are_held(
+    cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pages, each of which goes on where the one before ended, however many others lie between them."""
+    asyncio.run(make_running(tmp_path / "runs.db", 9))
+    expected = ["r1", "r2", "r4", "r5", "r7", "r8"]
+    found: list[str] = []
+    before: list[str] = []
+    for _ in range(3):
+        page = cli("runs", "list", "--status", "abandoned", "--limit", "2", *before, "--json", *DATABASE).json()
+        assert all(run["abandoned"] and run["status"] == "running" for run in page["runs"])
+        found += [run["run_id"] for run in page["runs"]]
+        before = ["--before", str(page["next"])]
+    assert (found, page["next"]) == (expected, None)
+    assert cli("runs", "list", "--status", "abandoned", "--workflow", "other", *DATABASE).out.startswith("There are no")
+
+    # Where one look at what is running does not suffice.
+    monkeypatch.setattr(runs, "_PAGE", 2)
+    assert asyncio.run(abandoned(tmp_path / "runs.db", 5)) == expected[:5]
+    assert asyncio.run(abandoned(tmp_path / "runs.db", 50)) == expected
+
+
+async def abandoned(path: Path, limit: int) -> list[str]:
+    """The ids of the abandoned runs."""
+    async with SQLAlchemyCheckpointStore(str(path)) as store:
+        found = await runs._find_runs(WorkflowExecutor(store), None, "abandoned", limit, None)
+        return [run.run_id for run in found]
 
 
 @pytest.mark.usefixtures("made")
@@ -159,19 +201,19 @@ def test_what_is_over_is_not_cancelled(cli: CLI) -> None:
 @pytest.mark.usefixtures("made")
 def test_a_fork_is_a_new_run_that_repeats_nothing_but_what_failed(cli: CLI, tmp_path: Path) -> None:
     """With other inputs, under a name of its own; the other run stays as it was."""
-    runs = {run["run_id"]: run for run in cli("runs", "list", "--json", *DATABASE).json()["runs"]}
-    forked = cli("runs", "fork", runs["asking"]["checkpoint_id"], "--run-id", "mine", *DATABASE)
+    listed = {run["run_id"]: run for run in cli("runs", "list", "--json", *DATABASE).json()["runs"]}
+    forked = cli("runs", "fork", listed["asking"]["checkpoint_id"], "--run-id", "mine", *DATABASE)
     assert forked.out.startswith("paused: run mine\n\nDeploy to eu?")
     assert not (tmp_path / "built").exists()
 
-    retried = cli("runs", "fork", runs["bad"]["checkpoint_id"], "--input", "code=0", "--json", *DATABASE)
+    retried = cli("runs", "fork", listed["bad"]["checkpoint_id"], "--input", "code=0", "--json", *DATABASE)
     assert retried.json()["status"] == "paused"
     assert (tmp_path / "built").read_text() == "\n"
     after = {run["run_id"]: run for run in cli("runs", "list", "--json", *DATABASE).json()["runs"]}
-    assert after["mine"]["parent_checkpoint_id"] == runs["asking"]["checkpoint_id"]
-    assert after["asking"]["checkpoint_id"] == runs["asking"]["checkpoint_id"]
+    assert after["mine"]["parent_checkpoint_id"] == listed["asking"]["checkpoint_id"]
+    assert after["asking"]["checkpoint_id"] == listed["asking"]["checkpoint_id"]
 
-    success = cli("runs", "fork", runs["good"]["checkpoint_id"], *DATABASE)
+    success = cli("runs", "fork", listed["good"]["checkpoint_id"], *DATABASE)
     assert "is the end of a run that succeeded" in success.error()
 
 

@@ -26,6 +26,8 @@ _PROGRAMS = (
 )
 _COMMAND = re.compile(rf"(?:[$>] )?(?:[A-Z_]+=\S* )*(?:exec |sudo (?:-u \S+ )?)?(?:\S*/)?(?:{_PROGRAMS})(?=[\s.]|$)")
 
+_SEPARATOR = re.compile(r"&&|[|;]")
+
 
 @dataclass(frozen=True)
 class Block:
@@ -78,12 +80,13 @@ def blocks_of(path: Path) -> list[Block]:
 def command_lines(code: str) -> list[str]:
     """The lines that call a program which this project, its installation or its databases are used with."""
     lines = (line.strip() for line in code.replace("\\\n", " ").splitlines())
-    return [line for line in lines if _COMMAND.match(line)]
+    return [line for line in lines if any(_COMMAND.match(part.strip()) for part in _SEPARATOR.split(line))]
 
 
 def spans_of(path: Path) -> list[str]:
-    """The inline code of a document; a line break in it is a space."""
-    return [" ".join(found[2].split()) for found in re.finditer(r"(`+)(.+?)\1", _prose(path), re.DOTALL)]
+    """The inline code of a document; a line break in it is a space, and a bar in a table is a bar."""
+    found = re.finditer(r"(`+)(.+?)\1", _prose(path), re.DOTALL)
+    return [" ".join(span[2].replace("\\|", "|").split()) for span in found]
 
 
 def anchors_of(path: Path) -> set[str]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ __all__ = ["Reader", "commands_on_path", "names_of_databases"]
 
 _URL = re.compile(r"\bpostgres(?:ql)?://[\w.:@%-]+/(\w+)(\?)?")
 _CREATED = re.compile(r"^ *createdb .*?(\w+)$", re.MULTILINE)
+_LONGEST_SECONDS = 100
 _WAITING = re.compile(r"(?<!\w)CHECKPOINT(?!\w)")
 
 
@@ -38,10 +40,12 @@ def commands_on_path() -> Iterator[Path]:
     command = [sys.executable, "-m", "tests.documents.server", str(folder / "socket")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     try:
-        with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as server:  # type: ignore[call-overload] # pipes by name
-            assert server.stdout.readline() == b"ready\n"
-            yield folder
-            server.stdin.close()
+        with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes) as server:  # type: ignore[call-overload] # pipes by name
+            try:
+                assert server.stdout.readline() == b"ready\n"
+                yield folder
+            finally:
+                os.killpg(server.pid, signal.SIGKILL)  # and what a document has left behind
     finally:
         shutil.rmtree(folder)
 
@@ -90,7 +94,13 @@ class Reader:
         assert block.language in {"bash", "python"}, f"nothing can run {block.language!r}: {block.first_line}"
         command = ["/bin/sh", "-e", "-c"] if block.language == "bash" else [str(self.commands / "python-code")]
         done = subprocess.run(
-            [*command, code], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+            [*command, code],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LONGEST_SECONDS,
         )
         assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
@@ -98,9 +108,8 @@ class Reader:
     def url_of(self, name: str) -> str:
         """The URL of the real database in place of one that a document names."""
         assert self.server is not None, "only code that is marked `run: postgresql` has a server"
-        return (
-            self.server if name == "postgres" else urlsplit(self.server)._replace(path=f"/{self.prefix}{name}").geturl()
-        )
+        database = name if name == "postgres" else self.prefix + name
+        return urlsplit(self.server)._replace(path=f"/{database}").geturl()
 
     def _with_real_databases(self, code: str) -> str:
         code = _CREATED.sub(lambda found: found[0].removesuffix(found[1]) + self.prefix + found[1], code)

@@ -13,11 +13,18 @@ from cyclopts import App
 from cyclopts.argument import Argument
 
 import run as run_py
-from benchmarks.__main__ import app as bench
-from tests.faults.__main__ import app as faults
 from workflows_mcp.cli.app import build_app
 
-__all__ = ["arguments_of", "commands", "known_options", "options_of", "problems_in"]
+__all__ = [
+    "PRODUCT",
+    "arguments_of",
+    "commands",
+    "known_options",
+    "options_of",
+    "problems_in",
+    "problems_in_span",
+    "product_commands",
+]
 
 PRODUCT = "workflows-mcp"
 
@@ -27,22 +34,37 @@ _PLACE_HOLDER = re.compile(r"[^a-z]")
 
 
 @cache
+def product_commands() -> dict[tuple[str, ...], App]:
+    """All commands of `workflows-mcp` by their words, groups of them included."""
+    return dict(_walk((PRODUCT,), build_app()))
+
+
+@cache
 def commands() -> dict[tuple[str, ...], App]:
-    """All commands by their words, groups of them included: the product's, and the tasks that have options."""
-    return dict(
-        [*_walk((PRODUCT,), build_app()), *_walk(("run.py", "bench"), bench), *_walk(("run.py", "faults"), faults)]
-    )
+    """The same, and the tasks of `run.py` that have options."""
+    from benchmarks.__main__ import app as bench
+    from tests.faults.__main__ import app as faults
+
+    return {
+        **product_commands(),
+        **dict(_walk(("run.py", "bench"), bench)),
+        **dict(_walk(("run.py", "faults"), faults)),
+    }
 
 
-def arguments_of(command: tuple[str, ...]) -> list[Argument]:
+def arguments_of(app: App) -> list[Argument]:
     """What a command takes; a group of commands takes nothing."""
-    app = commands()[command]
     return list(app.assemble_argument_collection()) if app.default_command else []
 
 
 def options_of(command: tuple[str, ...]) -> set[str]:
     """The options of a command, those that say no among them."""
-    names = {name for one in arguments_of(command) for name in (*one.names, *one.negatives) if name.startswith("-")}
+    names = {
+        name
+        for one in arguments_of(commands()[command])
+        for name in (*one.names, *one.negatives)
+        if name.startswith("-")
+    }
     return names | _STANDARD
 
 
@@ -65,6 +87,16 @@ def problems_in(text: str) -> list[str]:
             elif not _PLACE_HOLDER.match(task) and task not in run_py.TASKS and not _program(task):
                 found.append(f"run.py has no task {task!r}, and there is no such program")
     return found
+
+
+def problems_in_span(text: str) -> list[str]:
+    """The same for inline code, where `runs list` alone is a command, too, and `--json` an option of one."""
+    first, *rest = text.split() or [""]
+    if rest and (PRODUCT, first) in commands():
+        return _problems((PRODUCT,), _words(text))
+    if re.match(r"--[a-z]", first) and first.partition("=")[0] not in known_options():
+        return [f"no command has an option {first}"]
+    return problems_in(text)
 
 
 def _walk(words: tuple[str, ...], app: App) -> Iterator[tuple[tuple[str, ...], App]]:

@@ -1,1 +1,114 @@
-"""Placeholder."""
+"""What takes too long for every run of the tests: `python3 run.py test -n0 tests/packaging/complete.py`.
+
+`.ci/run` does, and whoever makes a release.
+"""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.conftest import ROOT, Built, call, run, write_versions
+
+EMBEDDING = """\
+from workflows_mcp import (
+    CheckpointState,
+    CheckpointStore,
+    InMemoryCheckpointStore,
+    SQLAlchemyCheckpointStore,
+    WorkflowExecutor,
+    WorkflowResult,
+    __version__,
+    block_type,
+    create_checkpoint_store,
+    upgrade_schema,
+)
+from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointMetadata
+from workflows_mcp.settings import Settings
+
+
+@block_type
+async def double(number: int) -> int:
+    return 2 * number
+
+
+async def newest(store: CheckpointStore, name: str) -> CheckpointState | None:
+    found: list[CheckpointMetadata] = await store.list_checkpoints(name, limit=1)
+    return await store.load_checkpoint(found[0].checkpoint_id) if found else None
+
+
+async def main(url: str) -> str:
+    await upgrade_schema(url)
+    store: CheckpointStore = InMemoryCheckpointStore() if url == "memory://" else create_checkpoint_store(url)
+    async with store, SQLAlchemyCheckpointStore(url, settings=Settings(pool_size=2)) as other:
+        executor = WorkflowExecutor(store, CheckpointConfig(max_per_workflow=None))
+        result: WorkflowResult = await executor.execute_workflow("name", {"a": 1})
+        state = await newest(other, "name")
+        return f"{__version__} {result.status} {None if state is None else state.context}"
+"""
+"""What somebody embeds, in types."""
+
+
+def test_pip_alone_installs_it(uv: str, built: Built, tmp_path: Path) -> None:
+    """Into an empty environment, with all that it needs, from an index."""
+    run(uv, "venv", "--quiet", "--seed", tmp_path / "venv", cwd=tmp_path)
+    pip = [tmp_path / "venv" / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
+    run(*pip, "install", "--quiet", "--constraint", write_versions(tmp_path), built.wheel, cwd=tmp_path)
+    assert "No broken requirements" in run(*pip, "check", cwd=tmp_path)
+    printed = run(tmp_path / "venv" / "bin" / "workflows-mcp", "run", "--help", cwd=tmp_path)
+    assert printed.startswith("Usage: workflows-mcp run ")
+
+
+def check_types(installed: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What mypy says of the program in a folder, with the environment of the wheel for all that it imports."""
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", installed / "python"]
+    return call(*mypy, "--cache-dir", installed.parent / "mypy", folder / "embedding.py", cwd=folder)
+
+
+def test_a_program_that_embeds_it_is_checked_by_its_types(installed: Path, tmp_path: Path) -> None:
+    """By `mypy --strict`, against the wheel: it says that it is typed, and names what it has."""
+    (tmp_path / "embedding.py").write_text(EMBEDDING)
+    done = check_types(installed, tmp_path)
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "embedding.py").write_text(EMBEDDING.replace("limit=1", 'limit="one"'))
+    assert 'argument "limit"' in check_types(installed, tmp_path).stdout.lower()
+
+
+def test_the_examples_are_checked_by_its_types(installed: Path, tmp_path: Path) -> None:
+    """As a reader copies them."""
+    for example in sorted((ROOT / "examples").glob("*.py")):
+        (tmp_path / "embedding.py").write_text(example.read_text())
+        done = check_types(installed, tmp_path)
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_demo_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    """With the workflow that comes along, over a folder that is no checkout."""
+    (tmp_path / "README.md").write_text("A folder.")
+    printed = run(installed / "workflows-mcp", "demo", "--path", tmp_path, "--response", "no", cwd=tmp_path)
+    assert "ran again" in printed
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may enter: a PostgreSQL that root starts runs as somebody else."""
+    folder = Path(tempfile.mkdtemp(prefix="sdist-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(300)
+def test_the_tests_of_the_sdist_can_be_started(built: Built, open_folder: Path) -> None:
+    """With the command of its own CONTRIBUTING.md, in an environment of its own: some are run, all are found."""
+    with tarfile.open(built.sdist) as archive:
+        archive.extractall(open_folder, filter="data")
+    folder = open_folder / built.sdist.name.removesuffix(".tar.gz")
+    some = ["tests/test_guide.py", "tests/test_public_api.py", "tests/test_documents.py", "tests/architecture"]
+    assert " passed" in run(sys.executable, "run.py", "test", "-q", "-n0", *some, cwd=folder)
+    assert " tests collected" in run(sys.executable, "run.py", "test", "-q", "-n0", "--collect-only", cwd=folder)

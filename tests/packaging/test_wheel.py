@@ -1,14 +1,14 @@
-"""The wheel, in an environment that holds nothing else: it brings its migrations and its example along."""
+"""The wheel, put by pip into an environment that holds nothing else: what a user has after `pip install`."""
 
+import base64
+import hashlib
 import json
-import os
-import shutil
-import subprocess
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.packaging.conftest import ROOT, Built, call, run, write_versions
 
 WORKFLOW = """
 name: hello
@@ -22,68 +22,81 @@ outputs:
   greeting: "{{ blocks.greet.outputs.stdout }}"
 """
 
+KEY = f"a:{base64.b64encode(hashlib.sha256(b'').digest()).decode()}"
 
-@pytest.fixture(scope="session")
-def uv() -> str:
-    """The uv that runs these tests."""
-    found = os.environ.get("UV") or shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".uv" / "bin"))
-    assert found, "uv is needed to build the wheel; start the tests with: python3 run.py test"
-    return found
+ASKING = {
+    "encryption": (["run", "hello.yaml", "--input", "name=you"], {"WORKFLOWS_ENCRYPTION_KEYS": KEY}),
+    "metrics": (["recover", "--watch", "--metrics-port", "0"], {}),
+    "tracing": (["runs", "list"], {"WORKFLOWS_TRACING": "true"}),
+}
+"""A command that asks for what an extra brings, with the environment for it."""
 
-
-@pytest.fixture(scope="session")
-def installed(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of an environment with the wheel and what it depends on."""
-    folder = tmp_path_factory.mktemp("wheel")
-    run(uv, "build", "--quiet", "--wheel", "--out-dir", folder, ROOT, cwd=folder)
-    [wheel] = folder.glob("*.whl")
-    run(uv, "venv", "--quiet", folder / "venv", cwd=folder)
-    # From the project's root, so that its date limits what is installed here, too.
-    run(uv, "pip", "install", "--quiet", "--python", folder / "venv", wheel, cwd=ROOT)
-    return folder / "venv" / "bin"
-
-
-def run(*command: object, cwd: Path) -> str:
-    """What a command prints; it must succeed. No setting, and no checkout on its path."""
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("WORKFLOWS_", "CHECKPOINT_", "STORAGE_", "SQLITE_", "PYTHONPATH", "VIRTUAL_ENV"))
-    }
-    done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=clean, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+DATABASE = ("--database-url", "hello.db")
 
 
 def test_the_schema_is_made_and_a_workflow_runs(installed: Path, tmp_path: Path) -> None:
     """`db upgrade`, `run`, `checkpoints list`, from an empty folder."""
     (tmp_path / "hello.yaml").write_text(WORKFLOW)
-    database = ("--database-url", "hello.db")
-    run(installed / "workflows-mcp", "db", "upgrade", *database, cwd=tmp_path)
-    run(installed / "workflows-mcp", "db", "check", *database, cwd=tmp_path)
-    printed = run(
-        installed / "workflows-mcp", "run", "hello.yaml", "--input", "name=you", "--json", *database, cwd=tmp_path
-    )
+    command = installed / "workflows-mcp"
+    run(command, "db", "upgrade", *DATABASE, cwd=tmp_path)
+    printed = run(command, "run", "hello.yaml", "--input", "name=you", "--json", *DATABASE, cwd=tmp_path)
     result = json.loads(printed)
     assert (result["status"], result["outputs"]) == ("success", {"greeting": "Hello, you"})
-    listed = json.loads(run(installed / "workflows-mcp", "checkpoints", "list", "--json", *database, cwd=tmp_path))
+    listed = json.loads(run(command, "checkpoints", "list", "--json", *DATABASE, cwd=tmp_path))
     assert [one["status"] for one in listed["checkpoints"]] == ["completed", "running", "running"]
 
 
-def test_the_package_is_imported_and_typed(installed: Path, tmp_path: Path) -> None:
-    """Its public names are there, and so is the marker for type checkers."""
-    code = "import workflows_mcp as w; [getattr(w, name) for name in w.__all__]; print(w.__file__)"
-    package = Path(run(installed / "python", "-c", code, cwd=tmp_path).strip()).parent
-    assert installed.parent in package.parents
-    for file in ("py.typed", "_migrations/env.py", "_migrations/versions/0001_the_guides_table.py"):
-        assert (package / file).is_file()
+def test_a_program_that_embeds_the_store_works_with_postgresql(
+    installed: Path, tmp_path: Path, postgres_url: str
+) -> None:
+    """From the plain install, as from a checkout."""
+    printed = run(installed / "python", ROOT / "examples" / "embed_store.py", postgres_url, cwd=tmp_path)
+    assert "loaded True" in printed
 
 
-def test_the_demos_workflow_comes_along(installed: Path, tmp_path: Path) -> None:
-    """As it is in the checkout."""
-    code = "import workflows_mcp; print(workflows_mcp.__path__[0])"
-    package = Path(run(installed / "python", "-c", code, cwd=tmp_path).strip())
-    shipped = package / "_examples" / "release-check.yaml"
+def test_the_module_is_the_command(installed: Path, tmp_path: Path) -> None:
+    """`python -m workflows_mcp` calls itself by the command's name, too."""
+    shown = run(installed / "workflows-mcp", "--help", cwd=tmp_path)
+    assert shown.startswith("Usage: workflows-mcp COMMAND")
+    assert run(installed / "python", "-m", "workflows_mcp", "--help", cwd=tmp_path) == shown
+
+
+def test_the_package_is_imported_from_the_wheel_with_what_it_needs(installed: Path, tmp_path: Path) -> None:
+    """Its public names are there, the migrations, the demo's workflow, and the version."""
+    code = "import workflows_mcp as w; [getattr(w, name) for name in w.__all__]; print(w.__version__, w.__path__[0])"
+    version, folder = run(installed / "python", "-c", code, cwd=tmp_path).split()
+    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert installed.parent in Path(folder).parents
+    shipped = Path(folder, "_examples", "release-check.yaml")
     assert shipped.read_text() == (ROOT / "examples" / "release-check.yaml").read_text()
+
+
+@pytest.fixture(scope="session")
+def extras(installed: Path) -> list[str]:
+    """The extras of the wheel."""
+    [about] = installed.parent.glob("lib/*/site-packages/workflows_mcp-*.dist-info")
+    return Distribution.at(about).metadata.get_all("Provides-Extra") or []
+
+
+def test_what_an_extra_brings_is_asked_for_by_its_name(extras: list[str], installed: Path, tmp_path: Path) -> None:
+    """Without it, the last line on stderr says what is missing, and names the command that installs it."""
+    (tmp_path / "hello.yaml").write_text(WORKFLOW)
+    if extras:
+        run(installed / "workflows-mcp", "db", "upgrade", *DATABASE, cwd=tmp_path)
+    for extra in extras:
+        assert extra in ASKING, "say there how it is asked for"
+        words, environment = ASKING[extra]
+        done = call(installed / "workflows-mcp", *words, *DATABASE, cwd=tmp_path, **environment)
+        assert done.returncode != 0, extra
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("error: "), done.stderr
+        assert f"pip install 'workflows-mcp[{extra}]'" in last
+
+
+def test_every_extra_can_be_installed(extras: list[str], uv: str, built: Built, tmp_path: Path) -> None:
+    """All at once, and what they bring fits together."""
+    run(uv, "venv", "--quiet", tmp_path / "venv", cwd=tmp_path)
+    install = [uv, "pip", "install", "--quiet", "--no-compile-bytecode", "--python", tmp_path / "venv"]
+    what = f"{built.wheel}[{','.join(extras)}]" if extras else built.wheel
+    run(*install, "--constraint", write_versions(tmp_path), what, cwd=tmp_path)
+    run(uv, "pip", "check", "--python", tmp_path / "venv", cwd=tmp_path)

@@ -18,6 +18,7 @@ from workflows_mcp.cli.waiting import seconds_left
 from workflows_mcp.cli.work import make_executor, watched
 
 if TYPE_CHECKING:
+    from workflows_mcp.engine.executor import WorkflowExecutor
     from workflows_mcp.engine.result import RunSummary
 
 __all__ = [
@@ -31,12 +32,13 @@ __all__ = [
     "status_of",
 ]
 
-_Status = Literal["success", "failure", "paused", "cancelled", "running"]
+_Status = Literal["success", "failure", "paused", "cancelled", "running", "abandoned"]
 
-ABANDONED = "abandoned"
+ABANDONED: Literal["abandoned"] = "abandoned"
 """What a run is called that is running, and that no process holds a lease on."""
 
 _MOST_PROMPT = 60
+_PAGE = 500
 
 
 async def list_command(
@@ -53,7 +55,7 @@ async def list_command(
 
     Args:
         workflow: Only this workflow's.
-        status: Only those that have come to this; `running` includes abandoned ones.
+        status: Only those that have come to this; `running` includes abandoned ones, which `abandoned` picks out.
         limit: The most to show.
         before: Go on after a page: the cursor that it ended with.
         options: What every command takes.
@@ -64,9 +66,7 @@ async def list_command(
     check_cursor(before)
     async with open_store(options) as store:
         # One more than asked for tells whether there is another page.
-        found = await make_executor(store, options.settings()).list_runs(
-            workflow, status=status, limit=limit + 1, before=before
-        )
+        found = await _find_runs(make_executor(store, options.settings()), workflow, status, limit + 1, before)
     page = found[:limit]
     cursor = page[-1].cursor if len(found) > limit else None
     if options.json:
@@ -155,6 +155,22 @@ async def fork_command(
             idle=lambda result: f"run {result.run_id} is there already: nothing ran",
         )
         return await print_result(result, store, options)
+
+
+async def _find_runs(
+    executor: "WorkflowExecutor", workflow: str | None, status: _Status | None, limit: int, before: str | None
+) -> "list[RunSummary]":
+    """See `WorkflowExecutor.list_runs`. What is abandoned is known by its lease, and found among what is running."""
+    if status != ABANDONED:
+        return await executor.list_runs(workflow, status=status, limit=limit, before=before)
+    found: list[RunSummary] = []
+    while len(found) < limit:
+        page = await executor.list_runs(workflow, status="running", limit=_PAGE, before=before)
+        found += filter(is_abandoned, page)
+        if len(page) < _PAGE:
+            break
+        before = page[-1].cursor
+    return found[:limit]
 
 
 def age(seconds: float) -> str:
