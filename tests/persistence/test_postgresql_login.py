@@ -337,8 +337,8 @@ async def test_each_mode_encrypts_and_is_examined(world: World, keys: dict[str, 
     async with SQLAlchemyCheckpointStore(url) as store:
         await store.save_checkpoint(make_state("one"))
     found = await examined(url)
-    assert found["encryption"].verdict is Verdict.OK
-    assert found["encryption"].found.startswith("TLSv1")
+    assert found["TLS"].verdict is Verdict.OK
+    assert found["TLS"].found.startswith("TLSv1")
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ async def test_a_server_without_tls_is_told_from_one_that_is_gone(world: World) 
     with pytest.raises(StoreUnavailableError, match="does not answer with TLS"):
         await SQLAlchemyCheckpointStore(world.tls(sslmode="require")).list_checkpoints()
     found = await examined(world.tls())
-    assert "does not leave this machine" in found["encryption"].found
+    assert "does not leave this machine" in found["TLS"].found
 
 
 async def test_who_may_log_in_is_the_servers_to_say(world: World) -> None:

@@ -270,20 +270,20 @@ async def _look_at_encryption(connection: AsyncConnection, facts: _Facts, report
     address = peer[0] if isinstance(peer, tuple) else None  # of a socket's file it is a text
     if cipher is None and _is_far(address):
         report.notice(
-            "encryption",
+            "TLS",
             "the connection goes over a network in plain text: who listens there can read and change it",
             "switch TLS on there, and add sslmode=verify-full and sslrootcert to the URL",
         )
     elif settings.pgbouncer and facts.tls is None and _is_far(facts.client):
         report.notice(
-            "encryption",
+            "TLS",
             "PgBouncer's way to the server goes over a network in plain text",
             "set server_tls_sslmode = verify-full in pgbouncer.ini",
         )
     elif cipher is None:
-        report.ok("encryption", "none, and what is sent does not leave this machine")
+        report.ok("TLS", "none, and what is sent does not leave this machine")
     else:
-        report.ok("encryption", f"{cipher[1]}, {cipher[0]}")
+        report.ok("TLS", f"{cipher[1]}, {cipher[0]}")
 
 
 def _is_far(address: str | None) -> bool:
