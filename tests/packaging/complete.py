@@ -103,7 +103,7 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_tests_of_the_sdist_can_be_started(built: Built, open_folder: Path) -> None:
     """With the command of its own CONTRIBUTING.md, in an environment of its own: some are run, all are found."""
     with tarfile.open(built.sdist) as archive:
