@@ -27,7 +27,7 @@ from workflows_mcp import (
     StoreUnavailableError,
     upgrade_schema,
 )
-from workflows_mcp.persistence import store as store_module
+from workflows_mcp.persistence import row_codec
 from workflows_mcp.persistence import writer as writer_module
 from workflows_mcp.persistence.codec import Payload, pack
 from workflows_mcp.persistence.dialects import Row, Then
@@ -387,7 +387,7 @@ class Stopped:
                 assert self._go_on.wait(30)
             return pack(plain)
 
-        monkeypatch.setattr(store_module, "pack", packed)
+        monkeypatch.setattr(row_codec, "pack", packed)
 
     def go_on(self) -> None:
         """Let them all go on."""
@@ -458,7 +458,7 @@ async def test_a_large_state_that_cannot_be_finished_fails_alone(
             raise MemoryError
         return pack(plain)
 
-    monkeypatch.setattr(store_module, "pack", packed)
+    monkeypatch.setattr(row_codec, "pack", packed)
     store = open_store()
     results = await save_all(store, [large("a"), make_state("a"), make_state("b"), large("c")])
     assert [type(result) for result in results] == [MemoryError, str, str, MemoryError]
