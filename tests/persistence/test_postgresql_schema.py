@@ -22,6 +22,7 @@ from workflows_mcp import (
     create_checkpoint_store,
     upgrade_schema,
 )
+from workflows_mcp.persistence.dialects.quoting import literal
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import make_state
@@ -130,6 +131,9 @@ async def test_tables_of_our_names_in_front_of_the_path_do_no_harm(postgres_url:
         for call in [*READS.values(), *WRITES.values()]:
             await call(store)
         await store.vacuum()
+        size = (await store.get_stats()).database_bytes
+    whole = "SELECT pg_total_relation_size('ours.checkpoints'), pg_stat_get_vacuum_count('ours.checkpoints'::regclass)"
+    assert await raw.fetch(postgres_url, whole) == [(size, 1)]
     assert problems(await examined(postgres_url, database_schema="ours", pgbouncer=True)) == set()
     assert await raw.fetch(postgres_url, "SELECT count(*) FROM hostile.checkpoints") == [(0,)]
 
@@ -189,10 +193,11 @@ async def test_a_schema_can_be_named_in_the_url_which_comes_first(postgres_url: 
 async def test_alembics_own_command_keeps_to_the_schema(postgres_url: str, tmp_path: Path) -> None:
     """It creates the schema on the way up alone."""
     url = f"{postgres_url}&schema={quote(ODD)}"
-    for words in (("current",), ("upgrade", "head"), ("check",)):
-        assert await tables(postgres_url) == set() or words == ("check",)
+    ours = f"SELECT FROM pg_namespace WHERE nspname = {literal(ODD)}"
+    for words, is_there in ((("current",), False), (("upgrade", "head"), True), (("check",), True)):
         done = await fork_alembic(tmp_path, url, *words)
         assert done.returncode == 0, done.stderr
+        assert bool(await raw.fetch(postgres_url, ours)) is is_there
     assert {schema for schema, _ in await tables(postgres_url)} == {ODD}
 
 

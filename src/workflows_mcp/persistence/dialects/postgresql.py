@@ -46,7 +46,7 @@ from workflows_mcp.persistence.dialects.base import (
 from workflows_mcp.persistence.dialects.passwords import Ask
 from workflows_mcp.persistence.dialects.postgresql_backup import backup_commands, restore_commands
 from workflows_mcp.persistence.dialects.postgresql_errors import explain
-from workflows_mcp.persistence.dialects.postgresql_grants import grants
+from workflows_mcp.persistence.dialects.postgresql_grants import grants, refusing_vacuum
 from workflows_mcp.persistence.dialects.postgresql_health import (
     look_at_server,
     tell_of_refusing_pooler,
@@ -63,6 +63,7 @@ from workflows_mcp.persistence.dialects.postgresql_saving import (
     save_one_fenced,
     those_locked,
 )
+from workflows_mcp.persistence.dialects.postgresql_session import said_to_held, server_settings
 from workflows_mcp.persistence.dialects.postgresql_tls import check_files
 from workflows_mcp.persistence.dialects.postgresql_url import (
     database_name,
@@ -71,43 +72,10 @@ from workflows_mcp.persistence.dialects.postgresql_url import (
     read_query,
     without_password,
 )
-from workflows_mcp.persistence.dialects.quoting import literal
 from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]
-
-_BY_INDEX = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
-"""What is said to a held connection: all its statements name the rows that they want.
-
-Without these ways to join, it fetches what a batch names row by row, and so locks it in the batch's order; joined by
-hash, the rows of a small table came, and were locked, as they lay there.
-"""
-
-_DURABLE = (
-    "SELECT pg_catalog.set_config('synchronous_commit', 'on', false) "
-    "WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
-)
-"""Acknowledged means durable, whatever a database's or a user's default is. What waits for less than a standby, or for
-more, stays as somebody has chosen it."""
-
-_LOCK_SECONDS = 0.1
-"""How long a commit waits for a row that somebody else has locked, before the other rows go on without it. Other
-savers' commits, which lock rows too, are over sooner."""
-
-_REFUSE_VACUUM = """
-DO $$
-BEGIN
-  IF NOT (SELECT CASE
-      WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role(d.datdba, 'USAGE') THEN true
-      WHEN pg_catalog.current_setting('server_version_num')::int < 170000 THEN false
-      ELSE pg_catalog.has_table_privilege(c.oid, 'MAINTAIN') END
-    FROM pg_catalog.pg_class c, pg_catalog.pg_database d
-    WHERE c.oid = pg_catalog.to_regclass({name}) AND d.datname = pg_catalog.current_database())
-  THEN RAISE insufficient_privilege;
-  END IF;
-END $$
-"""
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
@@ -148,7 +116,7 @@ class PostgreSQLDialect(Dialect):
                 self._ask,
                 # Without it, a call to a frozen server cannot be ended in time: its cancellation waits for an answer.
                 command_timeout=None if patient else deadline,
-                server_settings=self._server_settings(settings, patient=patient),
+                server_settings=server_settings(settings, self.schema, patient=patient),
                 # PgBouncer hands the next transaction to another server, which knows none of our statements.
                 **({"statement_cache_size": 0} if settings.pgbouncer else {}),
             ),
@@ -175,24 +143,6 @@ class PostgreSQLDialect(Dialect):
     def naming(self) -> Mapping[str, Any]:
         """See `Dialect.naming`."""
         return {} if self.schema is None else {"schema_translate_map": {None: self.schema}}
-
-    def _server_settings(self, settings: Settings, *, patient: bool) -> dict[str, str]:
-        """What the server is told at connect; PgBouncer refuses what it does not know."""
-        if settings.pgbouncer:
-            return {}
-        # Tables are named with their schema; functions and operators are not, and a stranger may have made some that
-        # fit better than PostgreSQL's own in a schema of the path (CVE-2018-1058).
-        path = {} if self.schema is None else {"search_path": postgresql_schema.search_path(self.schema)}
-        if patient:
-            return path
-        milliseconds = str(int(settings.deadline_seconds * 1000))
-        return {
-            **path,
-            # The server's own end of the deadline, for a client that died or cannot be heard.
-            "statement_timeout": milliseconds,
-            "lock_timeout": milliseconds,
-            "idle_in_transaction_session_timeout": milliseconds,
-        }
 
     def create_database(self) -> bool:
         """PostgreSQL's databases are their owner's to create: does nothing."""
@@ -230,7 +180,7 @@ class PostgreSQLDialect(Dialect):
         if self.schema is None:
             yield
             return
-        level = connection.get_isolation_level()
+        level = connection.get_execution_options().get("isolation_level", "AUTOCOMMIT")  # the engine's own
         connection.rollback()
         connection.execution_options(isolation_level="READ COMMITTED")
         try:
@@ -298,14 +248,8 @@ class PostgreSQLDialect(Dialect):
         if settings.pgbouncer:
             # Others wait behind one that waits for a lock only where the role's own lock_timeout ends that early.
             return HeldPostgreSQLConnection(driver, Saving(saving), settings.deadline_seconds, is_shared=is_shared)
-        # A prepared statement keeps the plan of its first calls, made when the table may have been all but empty,
-        # until the table is analyzed; until then every commit would read the whole table. PgBouncer would hand
-        # the settings on to others, and nothing is prepared there.
-        wanted = [_BY_INDEX, _DURABLE]
-        if is_shared:
-            wanted.append(f"SET lock_timeout = {round(min(_LOCK_SECONDS, settings.deadline_seconds) * 1000)}")
         try:
-            await driver.execute("; ".join(wanted))
+            await driver.execute(said_to_held(settings, is_shared=is_shared))
             return await hold(driver, Saving(saving), settings.deadline_seconds, is_shared=is_shared)
         except BaseException:
             driver.terminate()  # the pool does not know it any more
@@ -355,7 +299,7 @@ class PostgreSQLDialect(Dialect):
         """Make the space of deleted rows usable again and refresh statistics."""
         name = postgresql_schema.qualified("checkpoints", self.schema)
         # A user who may not do it is told so by a warning that nobody reads, and nothing is done.
-        return _REFUSE_VACUUM.format(name=literal(name)), f"VACUUM (ANALYZE) {name}"
+        return refusing_vacuum(name), f"VACUUM (ANALYZE) {name}"
 
     def backup_commands(self, file: Path) -> list[str]:
         """See `Dialect.backup_commands`: our tables alone, which may live in somebody else's database."""

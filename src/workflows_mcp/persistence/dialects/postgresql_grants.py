@@ -7,7 +7,7 @@ from workflows_mcp.persistence.dialects.postgresql_schema import name_problem, q
 from workflows_mcp.persistence.dialects.quoting import identifier, literal
 from workflows_mcp.persistence.dialects.roles import Roles
 
-__all__ = ["grants"]
+__all__ = ["grants", "refusing_vacuum"]
 
 
 def grants(
@@ -100,3 +100,27 @@ def _table_lines(roles: Roles, schema: str, table: str, version_table: str, colu
             f"  {wanted}));",
         ]
     return lines
+
+
+def refusing_vacuum(table: str) -> str:
+    """A statement that fails when this user may not vacuum a table: VACUUM itself only warns, and does nothing.
+
+    Args:
+        table: As it stands in SQL.
+    """
+    return _REFUSE_VACUUM.format(name=literal(table))
+
+
+_REFUSE_VACUUM = """
+DO $$
+BEGIN
+  IF NOT (SELECT CASE
+      WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE') OR pg_catalog.pg_has_role(d.datdba, 'USAGE') THEN true
+      WHEN pg_catalog.current_setting('server_version_num')::int < 170000 THEN false
+      ELSE pg_catalog.has_table_privilege(c.oid, 'MAINTAIN') END
+    FROM pg_catalog.pg_class c, pg_catalog.pg_database d
+    WHERE c.oid = pg_catalog.to_regclass({name}) AND d.datname = pg_catalog.current_database())
+  THEN RAISE insufficient_privilege;
+  END IF;
+END $$
+"""

@@ -1,7 +1,5 @@
 """What can be known of a PostgreSQL server, of a database on it, and of what stands in between."""
 
-import asyncio
-import ipaddress
 import statistics
 import time
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import Look
+from workflows_mcp.persistence.dialects.postgresql_tls import look_at_encryption
 from workflows_mcp.persistence.dialects.quoting import identifier
 from workflows_mcp.settings import Settings
 
@@ -113,7 +112,7 @@ async def look_at_server(
     _look_at_encoding(facts, report)
     _look_at_timeouts(facts, report, settings)
     _look_at_connections(facts, report, settings)
-    await _look_at_encryption(connection, facts, report, settings)
+    await look_at_encryption(connection, report, settings, tls=facts.tls, client=facts.client)
     report.ok(
         "size", f"{facts.bytes / 2**20:,.1f} MiB, all tables of the database; its disk's free space cannot be asked"
     )
@@ -260,35 +259,6 @@ def _look_at_connections(facts: _Facts, report: Report, settings: Settings) -> N
         report.notice("connections", found, "raise WORKFLOWS_POOL_SIZE: one long query holds up the others")
     else:
         report.ok("connections", found)
-
-
-async def _look_at_encryption(connection: AsyncConnection, facts: _Facts, report: Report, settings: Settings) -> None:
-    """Whether others may read on the way what is sent: to what answers here and, behind a pooler, to the server."""
-    driver = (await connection.get_raw_connection()).driver_connection
-    transport = cast("asyncio.Transport", driver._transport)  # type: ignore[union-attr]  # noqa: SLF001 - nothing else tells
-    cipher, peer = transport.get_extra_info("cipher"), transport.get_extra_info("peername")
-    address = peer[0] if isinstance(peer, tuple) else None  # of a socket's file it is a text
-    if cipher is None and _is_far(address):
-        report.notice(
-            "TLS",
-            "the connection goes over a network in plain text: who listens there can read and change it",
-            "switch TLS on there, and add sslmode=verify-full and sslrootcert to the URL",
-        )
-    elif settings.pgbouncer and facts.tls is None and _is_far(facts.client):
-        report.notice(
-            "TLS",
-            "PgBouncer's way to the server goes over a network in plain text",
-            "set server_tls_sslmode = verify-full in pgbouncer.ini",
-        )
-    elif cipher is None:
-        report.ok("TLS", "none, and what is sent does not leave this machine")
-    else:
-        report.ok("TLS", f"{cipher[1]}, {cipher[0]}")
-
-
-def _is_far(address: str | None) -> bool:
-    """Whether an address is another machine's; None: that of a socket's file."""
-    return address is not None and not ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 async def _look_for_pooler(connection: AsyncConnection, report: Report, settings: Settings) -> None:
