@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -33,6 +33,7 @@ from workflows_mcp.engine.leases import (
     not_found,
 )
 from workflows_mcp.engine.state_json import damaged, encode_state
+from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
 from workflows_mcp.persistence import lease_statements, retention_statements, statements
 from workflows_mcp.persistence.codec import decode_payload, pack
@@ -43,6 +44,7 @@ from workflows_mcp.persistence.retention_statements import Doomed
 from workflows_mcp.persistence.rows import first_within, is_odd, metadata_of, position_in, shown_text
 from workflows_mcp.persistence.schema import check_schema
 from workflows_mcp.persistence.statements import Query
+from workflows_mcp.persistence.storing import Storing
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
 
@@ -84,6 +86,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             deadline_seconds=database.settings.deadline_seconds,
             spawn=database.calls.start,
         )
+        self._storing = Storing(database, _state, functools.partial(_row, fence=None))
         self._remove_range = retention_statements.removing(database.dialect)
 
     async def save_checkpoint(
@@ -229,6 +232,33 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
                 total += await self._remove(superfluous, pace)
             rows = await database.fetch(retention_statements.next_workflow(name))
         return total
+
+    async def iter_stored(
+        self, wanted: CheckpointFilter | None = None, *, on_unreadable: OnUnreadable | None = None
+    ) -> AsyncIterator[StoredCheckpoint]:
+        """See `CheckpointStore.iter_stored`. Holds no connection between two pages, and a part of one in memory."""
+        async for stored in self._storing.iterate(wanted or CheckpointFilter(), on_unreadable):
+            yield stored
+
+    async def load_stored(
+        self, checkpoint_ids: Collection[str], *, on_unreadable: OnUnreadable | None = None
+    ) -> dict[str, StoredCheckpoint]:
+        """See `CheckpointStore.load_stored`."""
+        return await self._storing.load(checkpoint_ids, on_unreadable)
+
+    async def write_stored(
+        self, checkpoints: Sequence[StoredCheckpoint], *, on_conflict: OnConflict = "fail"
+    ) -> dict[str, Writing]:
+        """See `CheckpointStore.write_stored`. One commit, in its turn among the saves, with a deadline of its own."""
+        return await self._storing.write(checkpoints, on_conflict)
+
+    async def count_stored(self, wanted: CheckpointFilter | None = None) -> int | None:
+        """See `CheckpointStore.count_stored`."""
+        return await self._storing.count(wanted or CheckpointFilter())
+
+    async def identity(self) -> object:
+        """See `CheckpointStore.identity`: the same by whatever URL."""
+        return await self._storing.identity()
 
     async def get_stats(self) -> CheckpointStats:
         """See `CheckpointStore.get_stats`. `database_bytes` counts the table and its indexes, or the whole file."""

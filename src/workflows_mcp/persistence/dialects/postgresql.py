@@ -38,6 +38,7 @@ from workflows_mcp.persistence.dialects.base import (
     Failure,
     HeldConnection,
     Look,
+    Replaced,
     Row,
 )
 from workflows_mcp.persistence.dialects.postgresql_errors import explain, root_of
@@ -51,6 +52,7 @@ from workflows_mcp.persistence.dialects.postgresql_hosts import connect, urls_of
 from workflows_mcp.persistence.dialects.postgresql_saving import (
     Saving,
     arrays_of,
+    putting,
     rows_of,
     save_many,
     save_many_fenced,
@@ -77,6 +79,11 @@ more, stays as somebody has chosen it."""
 _LOCK_SECONDS = 0.1
 """How long a commit waits for a row that somebody else has locked, before the other rows go on without it. Other
 savers' commits, which lock rows too, are over sooner."""
+
+_IDENTITY = (
+    "SELECT pg_postmaster_start_time(), current_setting('port'), oid, 'checkpoints'::regclass::oid "
+    "FROM pg_database WHERE datname = current_database()"
+)
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
@@ -170,6 +177,18 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.save`."""
         sql, values = Saving(saving).of(rows)
         return {row[0] for row in await connection.exec_driver_sql(sql, values)}
+
+    def putting(self, table: Table, columns: Mapping[str, TypeEngine[Any]], replaced: Replaced | None) -> Executable:
+        """See `Dialect.putting`."""
+        return putting(table, columns, replaced)
+
+    async def put(self, connection: AsyncConnection, statement: Compiled, rows: Sequence[Row]) -> int:
+        """See `Dialect.put`."""
+        return (await connection.exec_driver_sql(statement.sql, tuple(arrays_of(rows)))).rowcount
+
+    async def identity(self, connection: AsyncConnection) -> object:
+        """See `Dialect.identity`. The start of a server tells it from others, and a table's number all in it."""
+        return tuple((await connection.exec_driver_sql(_IDENTITY)).one())
 
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """See `Dialect.rows_of`: an array for each column."""
