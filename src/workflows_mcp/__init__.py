@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.result import RunSummary, WorkflowResult
     from workflows_mcp.errors import (
         CheckpointAlreadyClaimedError,
+        CheckpointConflictError,
         CheckpointDecodeError,
         CheckpointEncodeError,
+        CheckpointFileError,
         CheckpointNotFoundError,
         CheckpointStoreError,
         CheckpointTooLargeError,
@@ -42,12 +44,15 @@ if TYPE_CHECKING:
     )
     from workflows_mcp.persistence.schema import upgrade_schema
     from workflows_mcp.persistence.store import SQLAlchemyCheckpointStore, create_checkpoint_store
+    from workflows_mcp.persistence.transfer import copy_checkpoints, export_checkpoints, import_checkpoints
 
 __all__ = [
     "CheckpointAlreadyClaimedError",
     "CheckpointConfig",
+    "CheckpointConflictError",
     "CheckpointDecodeError",
     "CheckpointEncodeError",
+    "CheckpointFileError",
     "CheckpointMetadata",
     "CheckpointNotFoundError",
     "CheckpointState",
@@ -74,7 +79,10 @@ __all__ = [
     "WorkflowResult",
     "WorkflowsError",
     "block_type",
+    "copy_checkpoints",
     "create_checkpoint_store",
+    "export_checkpoints",
+    "import_checkpoints",
     "upgrade_schema",
 ]
 
@@ -92,7 +100,10 @@ _MODULES = {
     "WorkflowLibrary": "engine.library",
     "WorkflowResult": "engine.result",
     "block_type": "engine.blocks.python",
+    "copy_checkpoints": "persistence.transfer",
     "create_checkpoint_store": "persistence.store",
+    "export_checkpoints": "persistence.transfer",
+    "import_checkpoints": "persistence.transfer",
     "upgrade_schema": "persistence.schema",
 }
 

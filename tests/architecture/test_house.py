@@ -137,8 +137,10 @@ def test_the_public_names_are_these() -> None:
 PUBLIC_NAMES = [
     "CheckpointAlreadyClaimedError",
     "CheckpointConfig",
+    "CheckpointConflictError",
     "CheckpointDecodeError",
     "CheckpointEncodeError",
+    "CheckpointFileError",
     "CheckpointMetadata",
     "CheckpointNotFoundError",
     "CheckpointState",
@@ -165,7 +167,10 @@ PUBLIC_NAMES = [
     "WorkflowResult",
     "WorkflowsError",
     "block_type",
+    "copy_checkpoints",
     "create_checkpoint_store",
+    "export_checkpoints",
+    "import_checkpoints",
     "upgrade_schema",
 ]
 

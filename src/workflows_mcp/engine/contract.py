@@ -399,6 +399,11 @@ class CheckpointStore(ABC):
         """How many checkpoints pass a filter; None: it would take too long to know."""
         return None
 
+    @property
+    def description(self) -> str:
+        """Names what keeps the checkpoints, for people; holds no password."""
+        return f"a {type(self).__name__}"
+
     async def identity(self) -> object:
         """Tells what keeps the checkpoints from anything else that does: equal for two stores over one table."""
         return id(self)

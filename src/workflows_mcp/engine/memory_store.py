@@ -205,6 +205,11 @@ class InMemoryCheckpointStore(CheckpointStore):
             kept = kept.with_lease(kept.owner, None if kept.metadata.superseded else by_now(new.lease_ended_at))
         self._kept[new.checkpoint_id] = kept.as_history() if new.superseded else kept
 
+    @property
+    def description(self) -> str:
+        """See `CheckpointStore.description`."""
+        return "a store in memory"
+
     async def count_stored(self, wanted: CheckpointFilter | None = None) -> int:
         """See `CheckpointStore.count_stored`."""
         return sum(map((wanted or CheckpointFilter()).matches, self._listed()))

@@ -34,6 +34,7 @@ __all__ = [
     "Writing",
     "by_now",
     "check_batch",
+    "check_conflict",
     "judge",
     "load_one_by_one",
     "place_of",
@@ -129,6 +130,16 @@ class StoredCheckpoint:
         raise CheckpointEncodeError(f"checkpoint {self.checkpoint_id!r} fits into no store: {reason}")
 
 
+def check_conflict(on_conflict: str) -> None:
+    """Check what is to be done about conflicts.
+
+    Raises:
+        ValueError: It is unknown.
+    """
+    if on_conflict not in get_args(OnConflict):
+        raise ValueError(f"on_conflict must be one of: {', '.join(get_args(OnConflict))}")
+
+
 def check_batch(checkpoints: Sequence[StoredCheckpoint], on_conflict: str) -> None:
     """Check what is to be written.
 
@@ -137,8 +148,7 @@ def check_batch(checkpoints: Sequence[StoredCheckpoint], on_conflict: str) -> No
         CheckpointEncodeError: A state holds something that is not plain JSON.
         CheckpointTooLargeError: A state is larger than any store takes.
     """
-    if on_conflict not in get_args(OnConflict):
-        raise ValueError(f"on_conflict must be one of: {', '.join(get_args(OnConflict))}")
+    check_conflict(on_conflict)
     if len({one.checkpoint_id for one in checkpoints}) < len(checkpoints):
         raise ValueError("a checkpoint's id stands twice in one batch")
     for one in checkpoints:

@@ -256,6 +256,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         """See `CheckpointStore.count_stored`."""
         return await self._storing.count(wanted or CheckpointFilter())
 
+    @property
+    def description(self) -> str:
+        """See `CheckpointStore.description`."""
+        return self._database.description
+
     async def identity(self) -> object:
         """See `CheckpointStore.identity`: the same by whatever URL."""
         return await self._storing.identity()
