@@ -5,7 +5,7 @@ The store in memory (`memory_store.py`) is its executable specification, and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -353,12 +353,17 @@ class CheckpointStore(ABC):
             last = position_of(page[-1])
 
     async def load_stored(
-        self, checkpoint_ids: Collection[str], *, on_unreadable: OnUnreadable | None = None
+        self,
+        checkpoint_ids: Collection[str],
+        *,
+        known: Iterable[StoredCheckpoint] = (),  # noqa: ARG002 - for those that can make use of it
+        on_unreadable: OnUnreadable | None = None,
     ) -> dict[str, StoredCheckpoint]:
         """Load some checkpoints with their places, by id; those that are absent are left out.
 
         Args:
             checkpoint_ids: Which ones. All that are found are in memory together.
+            known: What may have the same states: one whose very JSON is found need not be decoded again.
             on_unreadable: See `iter_stored`.
         """
         return await load_one_by_one(self, checkpoint_ids, on_unreadable)

@@ -171,6 +171,7 @@ class InMemoryCheckpointStore(CheckpointStore):
         self,
         checkpoint_ids: Collection[str],
         *,
+        known: Iterable[StoredCheckpoint] = (),  # noqa: ARG002 - decoding is quick enough
         on_unreadable: OnUnreadable | None = None,  # noqa: ARG002 - nothing is ever damaged here
     ) -> dict[str, StoredCheckpoint]:
         """See `CheckpointStore.load_stored`."""

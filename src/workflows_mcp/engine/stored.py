@@ -107,6 +107,12 @@ class StoredCheckpoint:
         """
         return encode_state(self.state)
 
+    def moved(self, pinned: bool, superseded: bool, lease_ended_at: float | None) -> "StoredCheckpoint":  # noqa: FBT001 - as a row has them
+        """The same state in another place; its JSON is not made anew."""
+        moved = StoredCheckpoint(self.state, pinned, superseded, lease_ended_at)
+        vars(moved)["plain"] = self.plain
+        return moved
+
     def has_state_of(self, other: "StoredCheckpoint") -> bool:
         """Whether both have exactly the same state."""
         try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING or sys.version_info < (3, 14):
 else:
     from compression import zstd
 
-__all__ = ["GUIDE_JSON", "JSON", "ZSTD", "Payload", "decode_payload", "pack"]
+__all__ = ["GUIDE_JSON", "JSON", "ZSTD", "Payload", "decode_payload", "pack", "unpack"]
 
 JSON = "json"
 ZSTD = "zstd"
@@ -98,18 +98,27 @@ def decode_payload(
     Raises:
         CheckpointDecodeError: The payload is damaged, or newer than this version.
     """
+    if encoding == GUIDE_JSON and type(data) is bytes:
+        return _decode_guide_json(data, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at)
+    return decode_state(unpack(encoding, data, checkpoint_id), checkpoint_id)
+
+
+def unpack(encoding: str, data: bytes, checkpoint_id: str) -> bytes | bytearray:
+    """The plain JSON that `pack` made a payload of.
+
+    Raises:
+        CheckpointDecodeError: The payload is damaged, or of another kind.
+    """
     # SQLite holds any type in any column.
     if type(data) is not bytes:
         raise damaged(checkpoint_id, f"it is not bytes, but {type(data).__name__}")
-    if encoding == GUIDE_JSON:
-        return _decode_guide_json(data, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at)
     checksum, body = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
     if zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big") != checksum:
         raise damaged(checkpoint_id, "its checksum does not match")
     if encoding == ZSTD:
-        return decode_state(_unpack(body, checkpoint_id), checkpoint_id)
+        return _unpack(body, checkpoint_id)
     if encoding == JSON:
-        return decode_state(body, checkpoint_id)
+        return body
     raise damaged(
         checkpoint_id, f"its encoding {encoding[:_LONGEST_SHOWN]!r} is unknown to this version of workflows-mcp"
     )

@@ -106,7 +106,7 @@ class _Copying:
             copied = [one for one in batch if verdicts[one.checkpoint_id] is not Writing.SKIPPED]
             # What cannot be read is not found, and so differs.
             found = await self._target.load_stored(
-                [one.checkpoint_id for one in copied], on_unreadable=lambda _name, _error: None
+                [one.checkpoint_id for one in copied], known=copied, on_unreadable=lambda _name, _error: None
             )
             for one in copied:
                 self.digest.add(line_of(one))

@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -36,7 +36,7 @@ from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
 from workflows_mcp.persistence import lease_statements, retention_statements, statements
-from workflows_mcp.persistence.codec import decode_payload, pack
+from workflows_mcp.persistence.codec import decode_payload, pack, unpack
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Row, fenced
 from workflows_mcp.persistence.renewals import Renewals
@@ -86,7 +86,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             deadline_seconds=database.settings.deadline_seconds,
             spawn=database.calls.start,
         )
-        self._storing = Storing(database, _state, functools.partial(_row, fence=None))
+        self._storing = Storing(database, _state, _plain, functools.partial(_row, fence=None))
         self._remove_range = retention_statements.removing(database.dialect)
 
     async def save_checkpoint(
@@ -241,10 +241,14 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             yield stored
 
     async def load_stored(
-        self, checkpoint_ids: Collection[str], *, on_unreadable: OnUnreadable | None = None
+        self,
+        checkpoint_ids: Collection[str],
+        *,
+        known: Iterable[StoredCheckpoint] = (),
+        on_unreadable: OnUnreadable | None = None,
     ) -> dict[str, StoredCheckpoint]:
         """See `CheckpointStore.load_stored`."""
-        return await self._storing.load(checkpoint_ids, on_unreadable)
+        return await self._storing.load(checkpoint_ids, on_unreadable, known)
 
     async def write_stored(
         self, checkpoints: Sequence[StoredCheckpoint], *, on_conflict: OnConflict = "fail"
@@ -429,6 +433,11 @@ def _state(row: Sequence[Any]) -> CheckpointState:
     return decode_payload(
         encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
     )
+
+
+def _plain(row: Sequence[Any]) -> bytes | bytearray:
+    checkpoint_id, _, _, encoding, payload = row
+    return unpack(encoding, payload, checkpoint_id)
 
 
 def _not_found(metadata: CheckpointMetadata) -> Sequence[Any]:

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import math
 import operator
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, Integer, Text, and_, case, false, func, not_, or_, true, update
@@ -56,6 +56,7 @@ class Storing:
     Args:
         database: Where they are.
         decode: Makes a state of a row of `statements.PAYLOAD_COLUMNS`.
+        unpack: The plain JSON in such a row.
         encode: Makes a row of `statements.SAVED` of its columns and the state's plain JSON; called in any thread.
     """
 
@@ -63,10 +64,12 @@ class Storing:
         self,
         database: Database,
         decode: Callable[[Sequence[Any]], CheckpointState],
+        unpack: Callable[[Sequence[Any]], bytes | bytearray],
         encode: Callable[[dict[str, Any], bytes], Row],
     ) -> None:
         self._database = database
         self._decode = decode
+        self._unpack = unpack
         self._encode = encode
 
     # Built when they are needed: most stores never import.
@@ -113,31 +116,45 @@ class Storing:
         query = statements.listing(wanted, limit=limit, before=before, columns=columns)
         return await self._database.fetch_long(query)
 
-    def _stored(self, row: Sequence[Any], on_unreadable: OnUnreadable | None) -> StoredCheckpoint | None:
+    def _stored(
+        self, row: Sequence[Any], on_unreadable: OnUnreadable | None, known: StoredCheckpoint | None = None
+    ) -> StoredCheckpoint | None:
         """The checkpoint of a row; None: it cannot be read."""
         pinned, superseded, ended = row[-3:]
+        # SQLite holds any type in any column.
+        has_ended = type(ended) is float and math.isfinite(ended)
+        place = (bool(pinned), bool(superseded), by_now(ended if has_ended else None))
         try:
-            state = self._decode(row[:-3])
+            if known is not None and self._has_plain(row[:-3], known.plain):
+                return known.moved(*place)
+            return StoredCheckpoint(self._decode(row[:-3]), *place)
         except CheckpointDecodeError as error:
             if on_unreadable is None:
                 raise
             on_unreadable(shown_text(row[0]), error)
             return None
-        # SQLite holds any type in any column.
-        has_ended = type(ended) is float and math.isfinite(ended)
-        return StoredCheckpoint(state, bool(pinned), bool(superseded), by_now(ended if has_ended else None))
+
+    def _has_plain(self, row: Sequence[Any], plain: bytes) -> bool:
+        try:
+            return self._unpack(row) == plain
+        except CheckpointDecodeError:  # or of another encoding; decoding it tells
+            return False
 
     async def load(
-        self, checkpoint_ids: Collection[str], on_unreadable: OnUnreadable | None
+        self,
+        checkpoint_ids: Collection[str],
+        on_unreadable: OnUnreadable | None,
+        known: Iterable[StoredCheckpoint] = (),
     ) -> dict[str, StoredCheckpoint]:
         """See `CheckpointStore.load_stored`."""
         database = self._database
         wanted = [one for one in checkpoint_ids if not is_odd(one)]
         if not wanted:
             return {}
+        known_by_id = {one.checkpoint_id: one for one in known}
         by_id = {"checkpoint_ids": database.dialect.any_value(wanted)}
         rows = await database.fetch_long(Query(self._reading, by_id))
-        found = (self._stored(row, on_unreadable) for row in rows)
+        found = (self._stored(row, on_unreadable, known_by_id.get(row[0])) for row in rows)
         return {one.checkpoint_id: one for one in found if one is not None}
 
     async def count(self, wanted: CheckpointFilter) -> int | None:
@@ -162,7 +179,7 @@ class Storing:
             try:
                 await self._put(self._replacing if replaces else self._inserting, chosen)
             except RowsThereError:
-                there = await self._look([one.checkpoint_id for one in checkpoints])
+                there = await self._look(checkpoints)
                 continue
             present = [one for one in checkpoints if verdicts[one.checkpoint_id] is Writing.PRESENT]
             await self._supersede(present, there)
@@ -196,10 +213,11 @@ class Storing:
         row: Row = _VALUES({**saved, **place})
         return row
 
-    async def _look(self, checkpoint_ids: Sequence[str]) -> dict[str, StoredCheckpoint | None]:
-        """What bears these ids; None: something that cannot be read."""
+    async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, StoredCheckpoint | None]:
+        """What bears the ids of some; None: something that cannot be read."""
         unreadable: list[str] = []
-        found = await self.load(checkpoint_ids, lambda name, _: unreadable.append(name))
+        ids = [one.checkpoint_id for one in checkpoints]
+        found = await self.load(ids, lambda name, _: unreadable.append(name), checkpoints)
         return {**found, **dict.fromkeys(unreadable)}
 
     async def _supersede(

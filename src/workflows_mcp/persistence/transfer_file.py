@@ -104,8 +104,8 @@ class Closing:
 
 def line_of(stored: StoredCheckpoint) -> bytes:
     """A checkpoint's line, with its line break."""
-    place = _line({name: getattr(stored, name) for name in _PLACE})
-    return b'{"state":' + stored.plain + b"," + place[1:]
+    place = orjson.dumps({name: getattr(stored, name) for name in _PLACE})
+    return b"".join((b'{"state":', stored.plain, b",", place[1:], b"\n"))
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
