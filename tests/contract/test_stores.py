@@ -5,6 +5,7 @@ import pytest
 from tests.conftest import OpenStore
 from workflows_mcp import CheckpointStore, InMemoryCheckpointStore, SQLAlchemyCheckpointStore
 from workflows_mcp.testing import CheckpointStoreContract
+from workflows_mcp.testing.transfer import TransferContract
 
 
 class TestMemory(CheckpointStoreContract):
@@ -42,3 +43,21 @@ class TestPostgreSQL(CheckpointStoreContract):
     def store(self, open_store: OpenStore) -> SQLAlchemyCheckpointStore:
         """An empty store in a database of its own."""
         return open_store()
+
+
+class _OneByOne(InMemoryCheckpointStore):
+    """A store of somebody else's, which does nothing in bulk."""
+
+    iter_stored = CheckpointStore.iter_stored
+    load_stored = CheckpointStore.load_stored
+    write_stored = CheckpointStore.write_stored
+
+
+@pytest.mark.asyncio
+class TestOneByOne(TransferContract):
+    """What the contract itself does for stores that override none of it."""
+
+    @pytest.fixture
+    def store(self) -> CheckpointStore:
+        """An empty store in memory."""
+        return _OneByOne()

@@ -2,7 +2,7 @@
 
 from cyclopts import App
 
-from workflows_mcp.cli import checkpoints, db, run_page, runs, workflows
+from workflows_mcp.cli import checkpoints, db, run_page, runs, transfer, workflows
 from workflows_mcp.cli.demo import demo
 from workflows_mcp.cli.doctor import doctor
 from workflows_mcp.cli.recover import recover
@@ -41,9 +41,12 @@ def build_app() -> App:
     whole.command(runs.fork_command, name="fork")
     app.command(whole)
 
-    listing = App(name="checkpoints", help="Look at what is stored.")
+    listing = App(name="checkpoints", help="Look at what is stored, and move it.")
     listing.command(checkpoints.list_command, name="list")
     listing.command(checkpoints.show_command, name="show")
+    listing.command(transfer.export_command, name="export")
+    listing.command(transfer.import_command, name="import")
+    listing.command(transfer.copy_command, name="copy")
     app.command(listing)
 
     schema = App(name="db", help="Bring the schema of a database up to date, or look at it.")

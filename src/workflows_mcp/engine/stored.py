@@ -269,8 +269,8 @@ async def write_one_by_one(
             await store.pin_checkpoint(name, one.pinned)
             if one.lease_ended_at is not None and (old is None or not _has_had_lease(old)):
                 await _lease_and_let_go(store, name)
-        is_kept = verdicts[name] is Writing.SKIPPED
-        if one.superseded and not is_kept and (old is None or not old.superseded):
+        becomes_history = one.superseded and verdicts[name] is not Writing.SKIPPED
+        if becomes_history and (old is None or not old.superseded) and not await _is_leased(store, one.state):
             await _make_history(store, one.state)
     return verdicts
 
@@ -279,6 +279,11 @@ async def _lease_and_let_go(store: "CheckpointStore", checkpoint_id: str) -> Non
     token = uuid.uuid4().hex
     await store.claim_checkpoint(checkpoint_id, token, 1)
     await store.release_claim(checkpoint_id, token)
+
+
+async def _is_leased(store: "CheckpointStore", state: CheckpointState) -> bool:
+    metadata = await place_of(store, state)
+    return metadata is not None and (metadata.lease_expires_at or 0.0) > time.time()
 
 
 async def _make_history(store: "CheckpointStore", state: CheckpointState) -> None:
