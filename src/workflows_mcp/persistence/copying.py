@@ -14,7 +14,7 @@ from workflows_mcp.persistence.transfer_file import Digest, line_of
 
 __all__ = ["Copied", "copy"]
 
-_AHEAD = 2
+_AHEAD = 1
 """So many batches wait between two steps at the most."""
 
 _MOST_LISTED = 1000
