@@ -78,7 +78,6 @@ class _Bars:
             console=console,
             transient=True,
             redirect_stdout=False,
-            redirect_stderr=False,
         )
         self._began_at = time.monotonic()
 

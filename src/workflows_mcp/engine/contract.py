@@ -5,7 +5,7 @@ The store in memory (`memory_store.py`) is its executable specification, and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,16 +16,7 @@ from workflows_mcp.engine.checkpoint import (
     CheckpointStatus,
 )
 from workflows_mcp.engine.filters import CheckpointFilter, Position, check_count, position_before, position_of
-from workflows_mcp.engine.stored import (
-    OnConflict,
-    OnUnreadable,
-    StoredCheckpoint,
-    Writing,
-    check_batch,
-    load_one_by_one,
-    with_place,
-    write_one_by_one,
-)
+from workflows_mcp.engine.moving import MovingCheckpoints
 from workflows_mcp.errors import CheckpointDecodeError
 
 __all__ = ["CheckpointStore", "OnDamaged", "columns_of"]
@@ -35,8 +26,10 @@ OnDamaged = Callable[[CheckpointMetadata, CheckpointDecodeError], None]
 _PAGE = 100
 
 
-class CheckpointStore(ABC):
+class CheckpointStore(MovingCheckpoints, ABC):
     """Keeps checkpoints. Every store behaves alike; tasks may call one store at the same time.
+
+    What exports, imports and copies need besides is in `moving.py`, and need not be overridden.
 
     Order: checkpoints have one total order, `created_at` and then `checkpoint_id` by code points; listings run
     through it from the newest down.
@@ -328,102 +321,17 @@ class CheckpointStore(ABC):
             keep_paused: Whether those that wait for an answer are kept besides, too.
         """
 
-    async def iter_stored(
-        self, wanted: CheckpointFilter | None = None, *, on_unreadable: OnUnreadable | None = None
-    ) -> AsyncIterator[StoredCheckpoint]:
-        """Stream checkpoints with their places, the newest first, each in another place than the one before.
-
-        Args:
-            wanted: Which ones; None: all.
-            on_unreadable: Called with the id of a damaged checkpoint and the error, after which the stream goes on;
-                None: the error is raised.
-        """
-        last: Position | None = None
-        while page := await self._list(wanted or CheckpointFilter(), limit=_PAGE, before=last):
-            for metadata in page:
-                try:
-                    state = await self.load_checkpoint(metadata.checkpoint_id)
-                except CheckpointDecodeError as error:
-                    if on_unreadable is None:
-                        raise
-                    on_unreadable(metadata.checkpoint_id, error)
-                else:
-                    if state is not None and state.created_at == metadata.created_at:  # or else saved anew meanwhile
-                        yield with_place(state, metadata)
-            last = position_of(page[-1])
-
-    async def load_stored(
-        self,
-        checkpoint_ids: Collection[str],
-        *,
-        known: Iterable[StoredCheckpoint] = (),  # noqa: ARG002 - for those that can make use of it
-        on_unreadable: OnUnreadable | None = None,
-    ) -> dict[str, StoredCheckpoint]:
-        """Load some checkpoints with their places, by id; those that are absent are left out.
-
-        Args:
-            checkpoint_ids: Which ones. All that are found are in memory together.
-            known: What may have the same states: one whose very JSON is found need not be decoded again.
-            on_unreadable: See `iter_stored`.
-        """
-        return await load_one_by_one(self, checkpoint_ids, on_unreadable)
-
-    async def write_stored(
-        self, checkpoints: Sequence[StoredCheckpoint], *, on_conflict: OnConflict = "fail"
-    ) -> dict[str, Writing]:
-        """Write checkpoints as they were stored elsewhere, in their places, durably.
-
-        Nobody holds a lease on what is written. What is there already with the same state stays as it is, but becomes
-        history if it is history elsewhere, unless somebody has a lease on it: a run that has gone on must not go on
-        from there once more. For the same reason what is history here never becomes a head again.
-
-        A store of this package writes all of it or nothing, and never over what somebody else saves meanwhile, unless
-        it is to be replaced. What does not override this method checks all of it, writes it one by one, and has
-        leases end when they are written.
-
-        Args:
-            checkpoints: What to write; each id once.
-            on_conflict: What to do about a checkpoint that is there with another state: `fail`, `skip` it, or
-                `replace` its state and its pin; its lease is left alone, as in any save.
-
-        Returns:
-            What became of each, by id.
-
-        Raises:
-            ValueError: An argument is not fit to be one.
-            CheckpointConflictError: Another state is there, and `on_conflict` is `fail`; nothing was written.
-            CheckpointEncodeError: A state holds something that is not plain JSON.
-            CheckpointTooLargeError: A state is larger than any store takes.
-            StoreUnavailableError: The outcome is unknown; writing again is safe.
-            StoreFullError: There is no space left.
-        """
-        check_batch(checkpoints, on_conflict)
-        return await write_one_by_one(self, checkpoints, on_conflict)
-
-    async def count_stored(self, wanted: CheckpointFilter | None = None) -> int | None:  # noqa: ARG002 - for those that can
-        """How many checkpoints pass a filter; None: it would take too long to know."""
-        return None
-
-    @property
-    def description(self) -> str:
-        """Names what keeps the checkpoints, for people; holds no password."""
-        return f"a {type(self).__name__}"
-
-    async def identity(self) -> object:
-        """Tells what keeps the checkpoints from anything else that does: equal for two stores over one table."""
-        return id(self)
-
     @abstractmethod
     async def get_stats(self) -> CheckpointStats:
         """Count what is stored, without reading a payload."""
 
-    async def vacuum(self) -> None:  # noqa: B027 - a store with nothing to tidy need not override it
+    async def vacuum(self) -> None:
         """Give back the space of deleted checkpoints and refresh what the database knows of its indexes.
 
         Other calls may have to wait for it. Has no deadline.
         """
 
-    async def close(self) -> None:  # noqa: B027 - nor one with nothing to close
+    async def close(self) -> None:
         """Finish the saves that were started and let go of all resources. Closing twice is fine."""
 
     async def __aenter__(self) -> Self:

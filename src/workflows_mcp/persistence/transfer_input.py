@@ -42,18 +42,29 @@ class InputFile:
 
     def __init__(self, source: Path | BinaryIO) -> None:
         self._name = repr(str(source)) if isinstance(source, Path) else "the input"
-        self._opened = self._open(source) if isinstance(source, Path) else None
-        raw = self._opened or cast("BinaryIO", source)
-        try:
-            self._can_be_read_twice = stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
-        except (OSError, ValueError):  # one in memory
-            self._can_be_read_twice = raw.seekable()
-        self._start = raw.tell() if self._can_be_read_twice else 0
         self._kept: BinaryIO | None = None
-        if not self._can_be_read_twice:
+        self._opened = self._open(source) if isinstance(source, Path) else None
+        self._raw = self._opened or cast("BinaryIO", source)
+        try:
+            self._start = self._begin()
+            self._stream = self._decompressed(self._raw, self._kept)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> int:
+        """Where to begin; what cannot be read twice is kept from now on."""
+        try:
+            can_be_read_twice = stat.S_ISREG(os.fstat(self._raw.fileno()).st_mode)
+        except (OSError, ValueError):  # one in memory
+            can_be_read_twice = self._raw.seekable()
+        if can_be_read_twice:
+            return self._raw.tell()
+        try:
             self._kept = cast("BinaryIO", tempfile.TemporaryFile(prefix="workflows-mcp-"))  # noqa: SIM115 - closed by close
-        self._raw = raw
-        self._stream = self._decompressed(raw, self._kept)
+        except OSError as error:
+            raise self._failure(error) from None
+        return 0
 
     def rewind(self) -> None:
         """Begin anew, once the whole has been read."""
@@ -150,5 +161,17 @@ class _Raw(io.RawIOBase):
         data: bytes = reader(len(buffer))
         buffer[: len(data)] = data
         if self._to is not None:
-            self._to.write(data)
+            self._keep(self._to, data)
         return len(data)
+
+    def _keep(self, kept: BinaryIO, data: bytes) -> None:
+        try:
+            kept.write(data)
+        except OSError as error:
+            problem = error.strerror
+        else:
+            return
+        raise CheckpointFileError(
+            f"what comes through a pipe is kept in {tempfile.gettempdir()!r} until it is imported, and cannot be: "
+            f"{problem}. Set TMPDIR to another folder, or import from a file"
+        )
