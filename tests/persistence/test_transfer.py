@@ -180,13 +180,14 @@ async def test_a_damaged_checkpoint_is_told_and_the_rest_goes_on(
     damage(Path(database_url), "free")
     with closing(sqlite3.connect(database_url)) as connection, connection:
         connection.execute("UPDATE checkpoints SET checkpoint_id = x'ff' WHERE checkpoint_id = 'asked'")
+        connection.execute("UPDATE checkpoints SET created_at = 99 WHERE checkpoint_id = 'answered'")
     told: list[str] = []
     count = await export_checkpoints(store, tmp_path / "x", on_damaged=lambda name, _: told.append(name))
-    assert (count, set(told)) == (5, {"free", r"b'\xff'"})
-    assert json.loads((tmp_path / "x").read_text().splitlines()[-1])["damaged"] == 2
+    assert (count, set(told)) == (4, {"free", "answered", r"b'\xff'"})
+    assert json.loads((tmp_path / "x").read_text().splitlines()[-1])["damaged"] == 3
     target = InMemoryCheckpointStore()
-    assert await copy_checkpoints(store, target, on_damaged=lambda *_: None) == 5
-    assert await import_checkpoints(target, tmp_path / "x") == 5
+    assert await copy_checkpoints(store, target, on_damaged=lambda *_: None) == 4
+    assert await import_checkpoints(target, tmp_path / "x") == 4
     with pytest.raises(CheckpointDecodeError):
         await export_checkpoints(store, tmp_path / "y")
     with pytest.raises(CheckpointDecodeError):

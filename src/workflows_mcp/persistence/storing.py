@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeEngine
 from workflows_mcp.engine.checkpoint import CheckpointState
 from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.filters import CheckpointFilter, Position
+from workflows_mcp.engine.state_json import damaged
 from workflows_mcp.engine.stored import (
     OnConflict,
     OnUnreadable,
@@ -127,7 +128,10 @@ class Storing:
         try:
             if known is not None and self._has_plain(row[:-3], known.plain):
                 return known.moved(*place)
-            return StoredCheckpoint(self._decode(row[:-3]), *place)
+            state = self._decode(row[:-3])
+            if state.created_at != row[2]:
+                raise damaged(state.checkpoint_id, "its time in the table is not the one in the payload")
+            return StoredCheckpoint(state, *place)
         except CheckpointDecodeError as error:
             if on_unreadable is None:
                 raise

@@ -135,8 +135,9 @@ class OutputFile:
         )
 
     def _failure(self, error: OSError) -> CheckpointFileError:
-        where = "the output" if self._path is None else repr(str(self._path))
-        return CheckpointFileError(f"{where} cannot be written: {error.strerror}; no part of it is left")
+        if self._path is None:
+            return CheckpointFileError(f"the output cannot be written: {error.strerror}")
+        return CheckpointFileError(f"{str(self._path)!r} cannot be written: {error.strerror}; no part of it is left")
 
 
 def _sync_folder(folder: Path) -> None:
