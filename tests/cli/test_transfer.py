@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import io
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -13,9 +15,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.cli.conftest import CLI, PASSWORD
 from workflows_mcp import InMemoryCheckpointStore, SQLAlchemyCheckpointStore, export_checkpoints
+from workflows_mcp.cli import progress
 from workflows_mcp.engine.stored import StoredCheckpoint
 from workflows_mcp.testing import make_state
 from workflows_mcp.testing.transfer import fill
@@ -205,8 +209,39 @@ def count_in(path: Path) -> int:
 
 
 @pytest.mark.usefixtures("runs")
-def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(cli: CLI, tmp_path: Path) -> None:
-    """None for what is over in a moment; `--json` is not disturbed."""
+def test_what_is_over_in_a_moment_shows_no_progress(cli: CLI, tmp_path: Path) -> None:
+    """`--json` is one value on stdout, and nothing but what was created is on stderr."""
     outcome = cli("checkpoints", "copy", "runs.db", "new.db", "--json")
     assert outcome.err == f"created the SQLite database '{tmp_path / 'new.db'}'\n"
     assert json.loads(outcome.out)["count"] == 7
+
+
+def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the rate, and the time that is left where it is known how many there are."""
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
+    with progress.progress("checkpoints") as told:
+        told("checked", 500, None)
+        told("imported", 500, 1000)
+    checked, imported = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"checked 500 checkpoints, [\d,]+ a second", checked)
+    assert re.fullmatch(r"imported 500 of 1,000 checkpoints, [\d,]+ a second, [\d.]+ s left", imported)
+
+
+def test_progress_is_a_bar_on_a_terminal() -> None:
+    """With the same in it, for each thing that is done."""
+    screen = io.StringIO()
+    bars = progress._Bars(Console(file=screen, force_terminal=True, width=100), "checkpoints")
+    with bars.shown:
+        for done in (500, 1500):
+            bars("checked", done, None)
+            bars("imported", done, 2000)
+        bars.shown.refresh()
+    assert re.search(r"imported checkpoints.*1,500 of 2,000.*[\d,]+ a second", screen.getvalue())
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.26, "0.3 s"), (59, "59 s"), (150, "2 min"), (5400, "1.5 h")])
+def test_a_time_is_as_exact_as_makes_sense(seconds: float, words: str) -> None:
+    """For people, who wait for it."""
+    assert progress.span(seconds) == words

@@ -55,7 +55,7 @@ class _Lines:
         if now - self._told_at < _SECONDS_BETWEEN_LINES:
             return
         self._told_at = now
-        rate = done / (now - self._began_at)
+        rate = done / max(now - self._began_at, 0.001)
         of_all = "" if total is None else f" of {total:,}"
         left = "" if total is None or not rate else f", {span(max(total - done, 0) / rate)} left"
         say(f"{verb} {done:,}{of_all} {self._what}, {rate:,.0f} a second{left}")
