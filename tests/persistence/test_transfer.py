@@ -144,11 +144,13 @@ async def test_nothing_is_left_of_an_export_that_is_cancelled(tmp_path: Path) ->
 
 
 async def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> None:
-    """Also one that came while the export ran; a folder is none, and a missing one is named."""
+    """Before anything is read; also one that came while the export ran. A folder is none, and a missing one is named."""
     path = tmp_path / "x"
     path.write_text("precious")
+    unread = _Watched(lambda: pytest.fail("it was read"))
+    await unread.write_stored([ONE])
     with pytest.raises(CheckpointFileError, match="--overwrite"):
-        await export_checkpoints(await filled(), path)
+        await export_checkpoints(unread, path)
     path.unlink()
     late = _Watched(lambda: path.write_text("precious"))  # type: ignore[arg-type]
     await late.write_stored([ONE])

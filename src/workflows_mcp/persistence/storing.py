@@ -72,6 +72,7 @@ class Storing:
         self._decode = decode
         self._unpack = unpack
         self._encode = encode
+        self._meets_others = False
 
     # Built when they are needed: most stores never import.
 
@@ -172,10 +173,11 @@ class Storing:
     async def write(self, checkpoints: Sequence[StoredCheckpoint], on_conflict: OnConflict) -> dict[str, Writing]:
         """See `CheckpointStore.write_stored`. What is new is inserted, or nothing is, if one of them is not new.
 
-        So it is the database that decides whether something is there, also when somebody saves it at that moment.
+        So it is the database that decides whether something is there, also when somebody saves it at that moment. It is
+        looked at beforehand only where it was so the last time: most imports are into an empty table.
         """
         check_batch(checkpoints, on_conflict)
-        there: dict[str, StoredCheckpoint | None] = {}  # most imports are into an empty table
+        there = await self._look(checkpoints) if self._meets_others else {}
         for _ in range(_MOST_ATTEMPTS):
             verdicts = judge(checkpoints, there, on_conflict)
             chosen = [one for one in checkpoints if verdicts[one.checkpoint_id] in {Writing.WRITTEN, Writing.REPLACED}]
@@ -185,6 +187,7 @@ class Storing:
             except RowsThereError:
                 there = await self._look(checkpoints)
                 continue
+            self._meets_others = bool(there)
             present = [one for one in checkpoints if verdicts[one.checkpoint_id] is Writing.PRESENT]
             await self._supersede(present, there)
             return verdicts
