@@ -247,6 +247,30 @@ def encryption(
     return 0
 
 
+@app.command
+def transfer(*, rows: int = 1_000_000, folder: Path | None = None, save: Path | None = None) -> int:
+    """Send checkpoints of 1 KB from SQLite to PostgreSQL and back, to a file and from it, by the commands for that.
+
+    Args:
+        rows: How many.
+        folder: Where databases and files are put; by default the system's temporary folder.
+        save: A file to keep the result in.
+
+    Returns:
+        0, or 1 when a digest on the way differs from another.
+    """
+    from benchmarks.transfer import report, travel
+
+    command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
+    machine = ", ".join(describe_machine(folder or Path(tempfile.gettempdir())).values())
+    told, agrees = report(travel(rows, folder))
+    text = f"{command}\n{machine}\n\n{told}"
+    if save is not None:
+        save.write_text(text)
+    sys.stdout.write(text)
+    return 0 if agrees else 1
+
+
 def _check_names(without: list[str], databases: list[Database]) -> None:
     known = {spec.name for name in databases for spec in contenders_of(name)}
     for name in without:

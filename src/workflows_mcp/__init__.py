@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.result import RunSummary, WorkflowResult
     from workflows_mcp.errors import (
         CheckpointAlreadyClaimedError,
+        CheckpointConflictError,
         CheckpointDecodeError,
         CheckpointEncodeError,
+        CheckpointFileError,
         CheckpointKeyError,
         CheckpointNotFoundError,
         CheckpointStoreError,
@@ -46,14 +48,17 @@ if TYPE_CHECKING:
     from workflows_mcp.persistence.rekeying import rekey_checkpoints
     from workflows_mcp.persistence.schema import upgrade_schema
     from workflows_mcp.persistence.store import SQLAlchemyCheckpointStore, create_checkpoint_store
+    from workflows_mcp.persistence.transfer import copy_checkpoints, export_checkpoints, import_checkpoints
 
     __version__: str
 
 __all__ = [
     "CheckpointAlreadyClaimedError",
     "CheckpointConfig",
+    "CheckpointConflictError",
     "CheckpointDecodeError",
     "CheckpointEncodeError",
+    "CheckpointFileError",
     "CheckpointKeyError",
     "CheckpointMetadata",
     "CheckpointNotFoundError",
@@ -83,7 +88,10 @@ __all__ = [
     "WorkflowsError",
     "backup_database",
     "block_type",
+    "copy_checkpoints",
     "create_checkpoint_store",
+    "export_checkpoints",
+    "import_checkpoints",
     "rekey_checkpoints",
     "restore_database",
     "upgrade_schema",
@@ -105,7 +113,10 @@ _MODULES = {
     "WorkflowResult": "engine.result",
     "backup_database": "persistence.backup",
     "block_type": "engine.blocks.python",
+    "copy_checkpoints": "persistence.transfer",
     "create_checkpoint_store": "persistence.store",
+    "export_checkpoints": "persistence.transfer",
+    "import_checkpoints": "persistence.transfer",
     "rekey_checkpoints": "persistence.rekeying",
     "restore_database": "persistence.backup",
     "upgrade_schema": "persistence.schema",

@@ -10,12 +10,14 @@
     │   │   └── CheckpointKeyError           it is sealed, and this process lacks the key
     │   ├── CheckpointNotFoundError          no checkpoint has this id
     │   ├── CheckpointAlreadyClaimedError    somebody else continues this checkpoint
+    │   ├── CheckpointConflictError          what is imported is there already with other content
     │   ├── LeaseLostError                   the run now belongs to somebody else
     │   ├── SchemaOutOfDateError             the database wants `workflows-mcp db upgrade`
     │   ├── SchemaTooNewError                the database is ahead of this version
     │   ├── StoreUnavailableError            locked, frozen or gone: worth another try
     │   ├── StoreFullError                   no space left
     │   └── StoreConfigurationError          a URL, path, permission or setting is wrong
+    ├── CheckpointFileError                  a file of exported checkpoints is cut off, changed or foreign
     ├── ScratchFolderError                   the folder for a run's temporary files cannot be trusted
     ├── SecretError                          a secret is not fit to be one
     ├── WorkflowNotFoundError                no workflow has this name, no file this path
@@ -27,8 +29,10 @@ database. No message shows a payload, a password or the answer to a prompt.
 
 __all__ = [
     "CheckpointAlreadyClaimedError",
+    "CheckpointConflictError",
     "CheckpointDecodeError",
     "CheckpointEncodeError",
+    "CheckpointFileError",
     "CheckpointKeyError",
     "CheckpointNotFoundError",
     "CheckpointStoreError",
@@ -79,6 +83,10 @@ class CheckpointAlreadyClaimedError(CheckpointStoreError):
     """Somebody else holds an unexpired lease on this checkpoint, or has already continued it."""
 
 
+class CheckpointConflictError(CheckpointStoreError):
+    """A checkpoint that was to be imported or copied is there already with other content, or came to be other."""
+
+
 class LeaseLostError(CheckpointStoreError):
     """The run was taken over, deleted or cancelled: whoever gets this must stop working on it."""
 
@@ -104,6 +112,10 @@ class StoreFullError(CheckpointStoreError):
 
 class StoreConfigurationError(CheckpointStoreError):
     """A URL, a path, a permission or a setting is wrong; repeating the call will not help."""
+
+
+class CheckpointFileError(WorkflowsError):
+    """A file of exported checkpoints cannot be read or written, was cut off or changed, or is none at all."""
 
 
 class ScratchFolderError(WorkflowsError):

@@ -18,6 +18,7 @@ import workflows_mcp.cli.app
 import workflows_mcp.engine.executor
 import workflows_mcp.persistence.schema
 import workflows_mcp.persistence.store
+import workflows_mcp.persistence.transfer
 from workflows_mcp.cli import main
 
 __all__ = ["become", "run"]

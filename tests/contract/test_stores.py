@@ -8,6 +8,7 @@ from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.testing import CheckpointStoreContract
 from workflows_mcp.testing.listing import ListingContract
 from workflows_mcp.testing.saving import SavingContract
+from workflows_mcp.testing.transfer import TransferContract
 
 
 class TestMemory(CheckpointStoreContract):
@@ -59,3 +60,21 @@ class TestSealed(SavingContract, ListingContract):
     def store(self, open_store: OpenStore) -> SQLAlchemyCheckpointStore:
         """An empty store with a key."""
         return open_store(encryption_keys=new_key().entry, encryption="required")
+
+
+class _OneByOne(InMemoryCheckpointStore):
+    """A store of somebody else's, which does nothing in bulk."""
+
+    iter_stored = CheckpointStore.iter_stored
+    load_stored = CheckpointStore.load_stored
+    write_stored = CheckpointStore.write_stored
+
+
+@pytest.mark.asyncio
+class TestOneByOne(TransferContract):
+    """What the contract itself does for stores that override none of it."""
+
+    @pytest.fixture
+    def store(self) -> CheckpointStore:
+        """An empty store in memory."""
+        return _OneByOne()

@@ -30,7 +30,7 @@ from workflows_mcp import (
     create_checkpoint_store,
     upgrade_schema,
 )
-from workflows_mcp.persistence.dialects import passwords, postgresql_tls
+from workflows_mcp.persistence.dialects import passwords, postgresql_wire
 from workflows_mcp.persistence.health import Verdict
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.settings import Settings
@@ -421,4 +421,4 @@ async def test_who_may_log_in_is_the_servers_to_say(world: World) -> None:
 )  # fmt: skip
 def test_an_address_of_another_machine_is_known(address: str | None, *, is_far: bool) -> None:
     """No test can leave this one: there, plain text is a notice."""
-    assert postgresql_tls.is_far(address) is is_far
+    assert postgresql_wire.is_far(address) is is_far

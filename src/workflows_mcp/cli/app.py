@@ -2,7 +2,20 @@
 
 from cyclopts import App
 
-from workflows_mcp.cli import backups, checkpoints, db, erase, grants, keys, pins, prune, run_page, runs, workflows
+from workflows_mcp.cli import (
+    backups,
+    checkpoints,
+    db,
+    erase,
+    grants,
+    keys,
+    pins,
+    prune,
+    run_page,
+    runs,
+    transfer,
+    workflows,
+)
 from workflows_mcp.cli.demo import demo
 from workflows_mcp.cli.doctor import doctor
 from workflows_mcp.cli.recover import recover
@@ -43,7 +56,7 @@ def build_app() -> App:
     whole.command(erase.delete_command, name="delete")
     app.command(whole)
 
-    listing = App(name="checkpoints", help="Look at what is stored, and delete what is old.")
+    listing = App(name="checkpoints", help="Look at what is stored, move it, and delete what is old.")
     listing.command(checkpoints.list_command, name="list")
     listing.command(checkpoints.show_command, name="show")
     listing.command(prune.prune_command, name="prune")
@@ -51,6 +64,9 @@ def build_app() -> App:
     listing.command(pins.unpin_command, name="unpin")
     listing.command(pins.delete_command, name="delete")
     listing.command(rekey_command, name="rekey")
+    listing.command(transfer.export_command, name="export")
+    listing.command(transfer.import_command, name="import")
+    listing.command(transfer.copy_command, name="copy")
     app.command(listing)
 
     ring = App(name="keys", help="Make keys that checkpoints are sealed with, and see what each of them seals.")

@@ -16,6 +16,7 @@ from workflows_mcp.engine.checkpoint import (
     CheckpointStatus,
 )
 from workflows_mcp.engine.filters import CheckpointFilter, Position, check_count, position_before, position_of
+from workflows_mcp.engine.moving import MovingCheckpoints
 from workflows_mcp.errors import CheckpointDecodeError
 
 __all__ = ["CheckpointStore", "OnDamaged", "OnDeleted", "columns_of"]
@@ -28,8 +29,10 @@ OnDeleted = Callable[[int], None]
 _PAGE = 100
 
 
-class CheckpointStore(ABC):
+class CheckpointStore(MovingCheckpoints, ABC):
     """Keeps checkpoints. Every store behaves alike; tasks may call one store at the same time.
+
+    What exports, imports and copies need besides is in `moving.py`, and need not be overridden.
 
     Order: checkpoints have one total order, `created_at` and then `checkpoint_id` by code points; listings run
     through it from the newest down.
@@ -353,13 +356,13 @@ class CheckpointStore(ABC):
     async def get_stats(self) -> CheckpointStats:
         """Count what is stored, without reading a payload."""
 
-    async def vacuum(self) -> None:  # noqa: B027 - a store with nothing to tidy need not override it
+    async def vacuum(self) -> None:
         """Give back the space of deleted checkpoints and refresh what the database knows of its indexes.
 
         Other calls may have to wait for it. Has no deadline.
         """
 
-    async def close(self) -> None:  # noqa: B027 - nor one with nothing to close
+    async def close(self) -> None:
         """Finish the saves that were started and let go of all resources. Closing twice is fine."""
 
     async def __aenter__(self) -> Self:

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats
@@ -30,6 +30,16 @@ from workflows_mcp.engine.leases import (
 )
 from workflows_mcp.engine.retention_rules import exemption, is_expired, is_recoverable
 from workflows_mcp.engine.state_json import decode_state, encode_state
+from workflows_mcp.engine.stored import (
+    OnConflict,
+    OnUnreadable,
+    StoredCheckpoint,
+    Writing,
+    by_now,
+    check_batch,
+    judge,
+    with_place,
+)
 
 __all__ = ["InMemoryCheckpointStore"]
 
@@ -145,6 +155,67 @@ class InMemoryCheckpointStore(CheckpointStore):
             if wanted.matches(metadata) and (before is None or position_of(metadata) < before)
         ]
         return sorted(found, key=position_of, reverse=True)[:limit]
+
+    async def iter_stored(
+        self,
+        wanted: CheckpointFilter | None = None,
+        *,
+        on_unreadable: OnUnreadable | None = None,  # noqa: ARG002 - nothing is ever damaged here
+    ) -> AsyncIterator[StoredCheckpoint]:
+        """See `CheckpointStore.iter_stored`: what is there at the beginning, unless it is deleted or saved anew."""
+        listed = await self._list(wanted or CheckpointFilter(), limit=None, before=None)
+        for place in map(position_of, listed):
+            kept = self._kept.get(place[1])
+            if kept is not None and position_of(kept.metadata) == place:
+                yield _stored(kept)
+
+    async def load_stored(
+        self,
+        checkpoint_ids: Collection[str],
+        *,
+        known: Iterable[StoredCheckpoint] = (),  # noqa: ARG002 - decoding is quick enough
+        on_unreadable: OnUnreadable | None = None,  # noqa: ARG002 - nothing is ever damaged here
+    ) -> dict[str, StoredCheckpoint]:
+        """See `CheckpointStore.load_stored`."""
+        return {name: _stored(self._kept[name]) for name in checkpoint_ids if name in self._kept}
+
+    async def write_stored(
+        self, checkpoints: Sequence[StoredCheckpoint], *, on_conflict: OnConflict = "fail"
+    ) -> dict[str, Writing]:
+        """See `CheckpointStore.write_stored`."""
+        check_batch(checkpoints, on_conflict)
+        there = await self.load_stored([one.checkpoint_id for one in checkpoints])
+        verdicts = judge(checkpoints, {**there}, on_conflict)
+        for one in checkpoints:
+            verdict, old = verdicts[one.checkpoint_id], self._kept.get(one.checkpoint_id)
+            if verdict in {Writing.WRITTEN, Writing.REPLACED}:
+                self._put_stored(one)
+            elif verdict is Writing.PRESENT and one.superseded and old is not None and old.owner is None:
+                self._kept[one.checkpoint_id] = old.as_history()
+        return verdicts
+
+    def _put_stored(self, new: StoredCheckpoint) -> None:
+        """Keep a checkpoint in its place; one that is there keeps its lease, and stays history."""
+        size = len(new.plain)
+        metadata = CheckpointMetadata(
+            **columns_of(new.state), full_bytes=size, stored_bytes=size, encoding="json", pinned=new.pinned
+        )
+        old = self._kept.get(new.checkpoint_id)
+        self._put(_Kept(metadata, new.plain))
+        kept = self._kept[new.checkpoint_id]
+        kept = dataclasses.replace(kept, metadata=dataclasses.replace(kept.metadata, pinned=new.pinned))
+        if old is None or old.metadata.lease_expires_at is None:
+            kept = kept.with_lease(kept.owner, None if kept.metadata.superseded else by_now(new.lease_ended_at))
+        self._kept[new.checkpoint_id] = kept.as_history() if new.superseded else kept
+
+    @property
+    def description(self) -> str:
+        """See `CheckpointStore.description`."""
+        return "a store in memory"
+
+    async def count_stored(self, wanted: CheckpointFilter | None = None) -> int:
+        """See `CheckpointStore.count_stored`."""
+        return sum(map((wanted or CheckpointFilter()).matches, self._listed()))
 
     async def claim_checkpoint(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> CheckpointState:
         """See `CheckpointStore.claim_checkpoint`."""
@@ -280,3 +351,7 @@ class InMemoryCheckpointStore(CheckpointStore):
         if on_deleted is not None and doomed:
             on_deleted(len(doomed))
         return len(doomed)
+
+
+def _stored(kept: _Kept) -> StoredCheckpoint:
+    return with_place(decode_state(kept.payload, kept.metadata.checkpoint_id), kept.metadata)

@@ -41,6 +41,7 @@ __all__ = [
     "pack",
     "pack_body",
     "payload_of",
+    "unpack",
 ]
 
 JSON = "json"
@@ -128,9 +129,6 @@ def decode_payload(
     Raises:
         CheckpointDecodeError: The payload is damaged, or newer than this version.
     """
-    # SQLite holds any type in any column.
-    if type(data) is not bytes:
-        raise damaged(checkpoint_id, f"it is not bytes, but {type(data).__name__}")
     columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
     return decode_body(body_of(encoding, data, checkpoint_id), checkpoint_id, columns)
 
@@ -141,6 +139,9 @@ def body_of(encoding: str, data: bytes, checkpoint_id: str) -> Body:
     Raises:
         CheckpointDecodeError: They do not match.
     """
+    # SQLite holds any type in any column.
+    if type(data) is not bytes:
+        raise damaged(checkpoint_id, f"it is not bytes, but {type(data).__name__}")
     if encoding == GUIDE_JSON:
         return Body(encoding, data)
     checksum, body = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
@@ -166,13 +167,22 @@ def decode_body(body: Body, checkpoint_id: str, columns: Mapping[str, object]) -
     Raises:
         CheckpointDecodeError: It is damaged, or newer than this version.
     """
+    if body.encoding == GUIDE_JSON:
+        return _decode_guide_json(body.data, checkpoint_id, columns)
+    return decode_state(unpack(body, checkpoint_id), checkpoint_id)
+
+
+def unpack(body: Body, checkpoint_id: str) -> bytes | bytearray:
+    """The plain JSON that `pack_body` made a body of.
+
+    Raises:
+        CheckpointDecodeError: It is damaged, or of another encoding.
+    """
     encoding, data = body
-    if encoding == GUIDE_JSON:
-        return _decode_guide_json(data, checkpoint_id, columns)
     if encoding == ZSTD:
-        return decode_state(_unpack(data, checkpoint_id), checkpoint_id)
+        return _unpack(data, checkpoint_id)
     if encoding == JSON:
-        return decode_state(data, checkpoint_id)
+        return data
     raise damaged(
         checkpoint_id, f"its encoding {encoding[:_LONGEST_SHOWN]!r} is unknown to this version of workflows-mcp"
     )

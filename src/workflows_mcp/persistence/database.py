@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Executable
 from sqlalchemy import Row as ResultRow
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -189,19 +189,32 @@ class Database(Inherited):
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self.refuse_misuse()
-        if self._owns_engine:
-            sql, values = self.compiler.query(query)
-            return await self._writer.run(
-                lambda deadline: self._write(deadline, lambda held: held.change(sql, values)), keys
-            )
+        sql, values = self.compiler.query(query)
 
-        async def work(connection: AsyncConnection) -> int:
-            sql, values = self.compiler.query(query)
-            async with self.dialect.transaction(connection):
-                return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
+        async def on_connection(connection: AsyncConnection) -> int:
+            return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
 
-        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)), keys)
+        return await self._in_turn(lambda held: held.change(sql, values), on_connection, keys)
+
+    async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
+        """Insert rows by a statement of `Dialect.putting`, all or none, in their turn among the saves.
+
+        Args:
+            statement: The statement.
+            rows: What it inserts.
+            keys: Their ids.
+
+        Returns:
+            How many were written.
+
+        Raises:
+            RowsThereError: One of the ids is there, and is not to be replaced.
+            CheckpointStoreError: The error, in the project's terms.
+        """
+        sql = self.compiler.known_statement(statement)
+        return await self._in_turn(
+            lambda held: held.put(sql, rows), lambda connection: self.dialect.put(connection, sql, rows), keys
+        )
 
     async def fetch_changed(
         self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None, deadline: float | None = None
@@ -217,27 +230,42 @@ class Database(Inherited):
         Raises:
             CheckpointStoreError: The error, in the project's terms.
         """
-        self.refuse_misuse()
         first: HeldConnection | AsyncConnection | None = None
 
-        async def attempt(held: HeldConnection) -> Sequence[Sequence[Any]]:
+        async def on_held(held: HeldConnection) -> Sequence[Sequence[Any]]:
             nonlocal first
             first = first or held
             # A connection that was lost was replaced; one that was not has told what came of the statement.
             return await held.fetch_changed(*self.compiler.query(make(held is not first)))
 
-        async def work(connection: AsyncConnection) -> Sequence[Sequence[Any]]:
+        async def on_connection(connection: AsyncConnection) -> Sequence[Sequence[Any]]:
             nonlocal first
             first = first or connection  # of somebody else's engine: each attempt has one of its own
             sql, values = self.compiler.query(make(connection is not first))
-            async with self.dialect.transaction(connection):
-                return (await connection.exec_driver_sql(sql, tuple(values))).all()
+            return (await connection.exec_driver_sql(sql, tuple(values))).all()
 
-        if self._owns_engine:
-            return await self._writer.run(lambda until: self._write(until, attempt), keys, deadline=deadline)
-        return await self._writer.run(
-            lambda until: self._retry.until(until, lambda: self._work(work)), keys, deadline=deadline
-        )
+        return await self._in_turn(on_held, on_connection, keys, deadline)
+
+    async def _in_turn(
+        self,
+        on_held: Callable[[HeldConnection], Awaitable[T]],
+        on_connection: Work[T],
+        keys: Collection[str] | None,
+        deadline: float | None = None,
+    ) -> T:
+        """Write in its turn among the saves, over the held connection or, on somebody else's engine, over any."""
+        self.refuse_misuse()
+
+        async def work(connection: AsyncConnection) -> T:
+            async with self.dialect.transaction(connection):
+                return await on_connection(connection)
+
+        def write(until: float) -> Awaitable[T]:
+            if self._owns_engine:
+                return self._write(until, on_held)
+            return self._retry.until(until, lambda: self._work(work))
+
+        return await self._writer.run(write, keys, deadline=deadline)
 
     async def in_time(self, calls: Coroutine[Any, Any, T]) -> T:
         """Make several calls, each of which has the whole deadline, within one; those left over are cancelled.

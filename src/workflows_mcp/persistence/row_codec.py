@@ -24,6 +24,7 @@ from workflows_mcp.persistence.codec import (
     pack,
     pack_body,
     payload_of,
+    unpack,
 )
 from workflows_mcp.persistence.keys import KeyRing, load_keys
 from workflows_mcp.persistence.row_seal import CIPHER, Seal, changed, key_missing
@@ -144,6 +145,20 @@ class RowCodec:
         return decode_payload(
             encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
         )
+
+    def plain(self, row: Sequence[Any]) -> bytes | bytearray:
+        """The plain JSON in a row that `loading` has loaded; it is not parsed unless it is sealed.
+
+        Raises:
+            CheckpointKeyError: It is sealed, and cannot be opened with these keys.
+            CheckpointDecodeError: It is damaged, the guide's, newer than this version, or its columns were changed.
+        """
+        checkpoint_id, *_, encoding, payload = row
+        if type(encoding) is str and encoding.startswith(CIPHER):
+            return unpack(self._opened(row)[0], checkpoint_id)
+        if not self.takes_plain:
+            raise _not_sealed(checkpoint_id)
+        return unpack(body_of(encoding, payload, checkpoint_id), checkpoint_id)
 
     def metadata(self, row: Sequence[Any]) -> CheckpointMetadata:
         """The metadata of a row of a listing. A prompt that cannot be opened is `SEALED_PROMPT`."""

@@ -5,7 +5,7 @@ too: building and compiling one takes longer than running it.
 """
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Double,
     Executable,
     LargeBinary,
+    Select,
     Table,
     Text,
     bindparam,
@@ -47,12 +48,14 @@ __all__ = [
     "VERIFIED",
     "Loading",
     "Query",
+    "counting",
     "is_indexed",
     "its_place",
     "listing",
     "place",
     "place_values",
     "remove",
+    "rows_by_id",
     "saving",
     "stats",
 ]
@@ -146,11 +149,17 @@ class Loading:
         return Query(self._odd, {"checkpoint_id": stored_value(checkpoint_id)})
 
     def many(self, dialect: Dialect) -> Executable:
-        """The same of some checkpoints, in no order.
+        """The same of some checkpoints, in no order; see `rows_by_id`."""
+        return rows_by_id(dialect, [column.name for column in self.columns])
 
-        Its one parameter, `checkpoint_ids`, is what `Dialect.any_value` makes of the ids.
-        """
-        return self._all.where(dialect.matches_any(TABLE.c.checkpoint_id, "checkpoint_ids"))
+
+def rows_by_id(dialect: Dialect, columns: Sequence[str]) -> Executable:
+    """Columns of some checkpoints, in no order.
+
+    Its one parameter, `checkpoint_ids`, is what `Dialect.any_value` makes of the ids.
+    """
+    found = select(*(TABLE.c[name] for name in columns))
+    return found.where(dialect.matches_any(TABLE.c.checkpoint_id, "checkpoint_ids"))
 
 
 PLAIN = Loading()
@@ -173,8 +182,14 @@ def remove(checkpoint_id: str) -> Query:
 _REMOVE = delete(C).where(C.checkpoint_id == bindparam("checkpoint_id"))
 
 
-def listing(wanted: CheckpointFilter, *, limit: int | None, before: Position | None) -> Query:
-    """The metadata of the checkpoints that pass a filter, the newest first."""
+def listing(
+    wanted: CheckpointFilter,
+    *,
+    limit: int | None,
+    before: Position | None,
+    columns: Sequence[str] = METADATA_FIELDS,
+) -> Query:
+    """Some columns, by default the metadata, of the checkpoints that pass a filter, the newest first."""
     values: dict[str, Any] = {
         "workflow_name": wanted.workflow_name,
         "run_id": wanted.run_id,
@@ -185,9 +200,21 @@ def listing(wanted: CheckpointFilter, *, limit: int | None, before: Position | N
         **place_values("before", before),
     }
     given = {name: value for name, value in values.items() if value is not None}
-    is_running = None if wanted.status is None else wanted.status == CheckpointStatus.RUNNING
-    is_bytes = before is not None and isinstance(before[1], bytes)
-    return Query(_listing(frozenset(given), wanted.is_paused, wanted.heads_only, is_running, is_bytes), given)
+    shape = _Shape(
+        frozenset(given),
+        wanted.is_paused,
+        wanted.heads_only,
+        None if wanted.status is None else wanted.status == CheckpointStatus.RUNNING,
+        before is not None and isinstance(before[1], bytes),
+        tuple(columns),
+    )
+    return Query(_listing(shape), given)
+
+
+def counting(wanted: CheckpointFilter) -> Query:
+    """How many checkpoints pass a filter."""
+    listed = listing(wanted, limit=None, before=None, columns=("checkpoint_id",))
+    return Query(_counting(typing.cast("Select[Any]", listed.statement)), listed.values)
 
 
 def is_indexed(wanted: CheckpointFilter) -> bool:
@@ -203,34 +230,44 @@ def is_indexed(wanted: CheckpointFilter) -> bool:
     return sum(given) <= 1 and wanted.status != CheckpointStatus.RUNNING and wanted.is_paused is not False
 
 
+class _Shape(NamedTuple):
+    """What decides how a listing's statement reads; the rest is its parameters."""
+
+    given: frozenset[str]
+    is_paused: bool | None
+    heads_only: bool
+    is_running: bool | None
+    is_bytes: bool
+    columns: tuple[str, ...]
+
+
 @cache
-def _listing(
-    given: frozenset[str],
-    is_paused: bool | None,  # noqa: FBT001 - each is a part of the statement's shape
-    heads_only: bool,  # noqa: FBT001
-    is_running: bool | None,  # noqa: FBT001
-    is_bytes: bool,  # noqa: FBT001
-) -> Executable:
+def _listing(shape: _Shape) -> Executable:
     conditions: dict[str, ColumnElement[bool]] = {
         "workflow_name": C.workflow_name == bindparam("workflow_name"),
         "run_id": C.run_id == bindparam("run_id"),
         "status": C.status == bindparam("status"),
         "created_after": C.created_at >= bindparam("created_after"),
         "created_before": C.created_at < bindparam("created_before"),
-        "before_time": its_place < (_place_of_bytes("before") if is_bytes else place("before")),
+        "before_time": its_place < (_place_of_bytes("before") if shape.is_bytes else place("before")),
     }
-    statement = select(*(getattr(C, name) for name in METADATA_FIELDS)).where(
-        *(condition for name, condition in conditions.items() if name in given)
+    statement = select(*(getattr(C, name) for name in shape.columns)).where(
+        *(condition for name, condition in conditions.items() if name in shape.given)
     )
-    if is_running is False:
+    if shape.is_running is False:
         # Says again, in the very words of the partial index, what the database cannot conclude from a parameter.
         statement = statement.where(literal_column("status <> 'running'"))
-    if is_paused is not None:
-        statement = statement.where(C.is_paused == (true() if is_paused else false()))
-    if heads_only:
+    if shape.is_paused is not None:
+        statement = statement.where(C.is_paused == (true() if shape.is_paused else false()))
+    if shape.heads_only:
         statement = statement.where(C.superseded == false())
     statement = statement.order_by(C.created_at.desc(), C.checkpoint_id.desc())
-    return statement.limit(LIMIT) if "limit" in given else statement
+    return statement.limit(LIMIT) if "limit" in shape.given else statement
+
+
+@cache
+def _counting(listed: Select[Any]) -> Executable:
+    return select(func.count()).select_from(listed.order_by(None).subquery())
 
 
 LIMIT = bindparam("limit", type_=BigInteger)

@@ -5,7 +5,7 @@ import functools
 import math
 import operator
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -39,6 +39,7 @@ from workflows_mcp.engine.leases import (
     not_found,
 )
 from workflows_mcp.engine.state_json import damaged, encode_state
+from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
 from workflows_mcp.persistence import lease_statements, rekeying, statements
 from workflows_mcp.persistence.database import Database
@@ -50,6 +51,7 @@ from workflows_mcp.persistence.row_codec import RowCodec, open_codec
 from workflows_mcp.persistence.rows import is_odd, shown_text
 from workflows_mcp.persistence.seals import Seals, check_database
 from workflows_mcp.persistence.statements import Query
+from workflows_mcp.persistence.storing import Storing
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
 
@@ -104,6 +106,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             spawn=database.calls.start,
         )
         self._retention = Retention(database)
+        self._storing = Storing(database, codec, functools.partial(_row, fence=None, codec=codec))
 
     async def save_checkpoint(
         self,
@@ -237,6 +240,42 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         scope = WorkflowScope(workflow_name, except_workflows)
         most = check_count("max_per_workflow", max_per_workflow, at_least=1)
         return await self._retention.trim(most, scope, keep_paused=keep_paused, on_deleted=on_deleted)
+
+    async def iter_stored(
+        self, wanted: CheckpointFilter | None = None, *, on_unreadable: OnUnreadable | None = None
+    ) -> AsyncIterator[StoredCheckpoint]:
+        """See `CheckpointStore.iter_stored`. Holds no connection between two pages, and a part of one in memory."""
+        async for stored in self._storing.iterate(wanted or CheckpointFilter(), on_unreadable):
+            yield stored
+
+    async def load_stored(
+        self,
+        checkpoint_ids: Collection[str],
+        *,
+        known: Iterable[StoredCheckpoint] = (),
+        on_unreadable: OnUnreadable | None = None,
+    ) -> dict[str, StoredCheckpoint]:
+        """See `CheckpointStore.load_stored`."""
+        return await self._storing.load(checkpoint_ids, on_unreadable, known)
+
+    async def write_stored(
+        self, checkpoints: Sequence[StoredCheckpoint], *, on_conflict: OnConflict = "fail"
+    ) -> dict[str, Writing]:
+        """See `CheckpointStore.write_stored`. One commit, in its turn among the saves, with a deadline of its own."""
+        return await self._storing.write(checkpoints, on_conflict)
+
+    async def count_stored(self, wanted: CheckpointFilter | None = None) -> int | None:
+        """See `CheckpointStore.count_stored`."""
+        return await self._storing.count(wanted or CheckpointFilter())
+
+    @property
+    def description(self) -> str:
+        """See `CheckpointStore.description`."""
+        return self._database.description
+
+    async def identity(self) -> object:
+        """See `CheckpointStore.identity`: the same by whatever URL."""
+        return await self._storing.identity()
 
     async def get_stats(self) -> CheckpointStats:
         """See `CheckpointStore.get_stats`. `database_bytes` counts the table and its indexes, or the whole file."""

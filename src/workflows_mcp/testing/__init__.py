@@ -17,11 +17,14 @@ from workflows_mcp.testing.leases import LeaseContract
 from workflows_mcp.testing.listing import ListingContract
 from workflows_mcp.testing.retention import RetentionContract
 from workflows_mcp.testing.saving import SavingContract
+from workflows_mcp.testing.transfer import TransferContract
 from workflows_mcp.testing.values import assert_same, make_state
 
 __all__ = ["CheckpointStoreContract", "assert_same", "make_state"]
 
 
 @pytest.mark.asyncio
-class CheckpointStoreContract(SavingContract, FollowingContract, LeaseContract, ListingContract, RetentionContract):
+class CheckpointStoreContract(
+    SavingContract, FollowingContract, LeaseContract, ListingContract, RetentionContract, TransferContract
+):
     """Every promise of `CheckpointStore`, as a test."""

@@ -18,6 +18,7 @@ from workflows_mcp.persistence.dialects.base import (
     Row,
     RowsDroppedError,
     RowsLockedError,
+    RowsThereError,
     are_fenced,
     fenced,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Row",
     "RowsDroppedError",
     "RowsLockedError",
+    "RowsThereError",
     "Then",
     "are_fenced",
     "dialect_for",

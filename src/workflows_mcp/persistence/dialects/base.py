@@ -28,9 +28,11 @@ __all__ = [
     "FencedRow",
     "HeldConnection",
     "Look",
+    "Replaced",
     "Row",
     "RowsDroppedError",
     "RowsLockedError",
+    "RowsThereError",
     "are_fenced",
     "fenced",
 ]
@@ -43,6 +45,9 @@ logging.getLogger(f"sqlalchemy.engine.Engine.{ENGINE_LOG}").addFilter(lambda rec
 
 Row: TypeAlias = tuple[Any, ...]
 """A value for each column of a table or a query, in their order."""
+
+Replaced: TypeAlias = Callable[[Any], Mapping[str, Any]]
+"""What an `INSERT … ON CONFLICT DO UPDATE` sets, by column, given the `INSERT`."""
 
 Look: TypeAlias = Callable[[Connection, Report], None]
 """Looks at something over a connection, and reports on it."""
@@ -72,6 +77,10 @@ class RowsDroppedError(CheckpointStoreError):
 
     Callers get an error that names their own checkpoint instead: which row it was is found when each is saved alone.
     """
+
+
+class RowsThereError(CheckpointStoreError):
+    """Rows were not inserted, none of them, since one has the id of a row that is there."""
 
 
 class RowsLockedError(Exception):
@@ -171,6 +180,14 @@ class HeldConnection(ABC):
     @abstractmethod
     async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """The same for a statement that returns what it changed; all of its rows."""
+
+    @abstractmethod
+    async def put(self, statement: Compiled, rows: Sequence[Row]) -> int:
+        """Insert rows by a statement of `Dialect.putting`, all or none, durably; returns how many were written.
+
+        Raises:
+            RowsLockedError: It would have waited for somebody else's locks, and wrote none.
+        """
 
     async def end(self, lost: "HeldConnection") -> bool:  # noqa: ARG002 - for those that need it
         """See to it that a connection which was abandoned writes nothing any more; of the same kind as this one.
@@ -371,6 +388,30 @@ class Dialect(ABC):
             saving: What the statements of `saving` compile to.
             rows: What to save.
         """
+
+    @abstractmethod
+    def putting(self, table: Table, columns: Mapping[str, TypeEngine[Any]], replaced: Replaced | None) -> Executable:
+        """The statement with which `put` inserts rows.
+
+        Args:
+            table: Where to insert.
+            columns: What a row's values are, in their order, which is that of the table; the payload stands last.
+            replaced: What is set in a row whose key is there, given the statement; None: that is an error.
+        """
+
+    @abstractmethod
+    async def put(self, connection: AsyncConnection, statement: Compiled, rows: Sequence[Row]) -> int:
+        """Do what `HeldConnection.put` does, on anybody's connection.
+
+        Args:
+            connection: In a transaction.
+            statement: What one of `putting` compiles to.
+            rows: What to insert.
+        """
+
+    @abstractmethod
+    async def identity(self, connection: AsyncConnection) -> object:
+        """Tells the table that a connection, in a transaction, uses from any other table anywhere."""
 
     def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those who need one
         """A transaction in which a statement that writes is never carried out after its call was given up.

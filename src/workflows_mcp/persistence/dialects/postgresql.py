@@ -41,6 +41,7 @@ from workflows_mcp.persistence.dialects.base import (
     Failure,
     HeldConnection,
     Look,
+    Replaced,
     Row,
 )
 from workflows_mcp.persistence.dialects.passwords import Ask
@@ -56,6 +57,7 @@ from workflows_mcp.persistence.dialects.postgresql_hosts import PoolerRefusedErr
 from workflows_mcp.persistence.dialects.postgresql_saving import (
     Saving,
     arrays_of,
+    putting,
     rows_of,
     save_many,
     save_many_fenced,
@@ -72,10 +74,16 @@ from workflows_mcp.persistence.dialects.postgresql_url import (
     read_query,
     without_password,
 )
+from workflows_mcp.persistence.dialects.quoting import literal
 from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.settings import Settings
 
 __all__ = ["PostgreSQLDialect"]
+
+_IDENTITY = (
+    "SELECT pg_postmaster_start_time(), current_setting('port'), oid, {table}::regclass::oid "
+    "FROM pg_database WHERE datname = current_database()"
+)
 
 _UPGRADE_LOCK = 0x776F726B666C6F77
 """The advisory lock of a schema change: "workflow" in ASCII."""
@@ -206,6 +214,19 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.save`."""
         sql, values = Saving(saving).of(rows)
         return {row[0] for row in await connection.exec_driver_sql(sql, values)}
+
+    def putting(self, table: Table, columns: Mapping[str, TypeEngine[Any]], replaced: Replaced | None) -> Executable:
+        """See `Dialect.putting`."""
+        return putting(table, columns, replaced)
+
+    async def put(self, connection: AsyncConnection, statement: Compiled, rows: Sequence[Row]) -> int:
+        """See `Dialect.put`."""
+        return (await connection.exec_driver_sql(statement.sql, tuple(arrays_of(rows)))).rowcount
+
+    async def identity(self, connection: AsyncConnection) -> object:
+        """See `Dialect.identity`. The start of a server tells it from others, and a table's number all in it."""
+        table = literal(postgresql_schema.qualified("checkpoints", self.schema))
+        return tuple((await connection.exec_driver_sql(_IDENTITY.format(table=table))).one())
 
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """See `Dialect.rows_of`: an array for each column."""

@@ -11,7 +11,7 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import Failure, RowsDroppedError
+from workflows_mcp.persistence.dialects.base import Failure, RowsDroppedError, RowsThereError
 from workflows_mcp.persistence.dialects.postgresql_tls import explain_tls
 
 __all__ = ["explain", "root_of"]
@@ -35,6 +35,7 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
     ("08", StoreUnavailableError, "lost the connection; try again"),
     # By no value that was sent: a fenced save says so when it finds at its end that it must not have begun.
     (_TAKEN_BACK, RowsDroppedError, "did not write all of a commit; do triggers or rules of its table drop rows?"),
+    ("23505", RowsThereError, "holds such a row already"),
     ("25006", StoreUnavailableError, "is read-only, as a standby is; try again"),
     ("28P01", StoreConfigurationError, "refused the login; check user and password"),
     (

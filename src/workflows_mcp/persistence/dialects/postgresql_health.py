@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import Look
-from workflows_mcp.persistence.dialects.postgresql_tls import look_at_encryption
+from workflows_mcp.persistence.dialects.postgresql_wire import look_at_encryption
 from workflows_mcp.persistence.dialects.quoting import identifier
 from workflows_mcp.settings import Settings
 

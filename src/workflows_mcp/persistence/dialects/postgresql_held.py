@@ -8,8 +8,8 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from workflows_mcp.persistence.dialects.base import FencedRow, HeldConnection, Row, RowsLockedError
-from workflows_mcp.persistence.dialects.postgresql_saving import Saving
+from workflows_mcp.persistence.dialects.base import Compiled, FencedRow, HeldConnection, Row, RowsLockedError
+from workflows_mcp.persistence.dialects.postgresql_saving import Saving, arrays_of
 
 __all__ = ["HeldPostgreSQLConnection", "hold"]
 
@@ -119,6 +119,10 @@ class HeldPostgreSQLConnection(HeldConnection):
     async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         """See `HeldConnection.fetch_changed`."""
         return cast("Sequence[Row]", await self._change(self._connection.fetch, sql, values))
+
+    async def put(self, statement: Compiled, rows: Sequence[Row]) -> int:
+        """See `HeldConnection.put`."""
+        return await self.change(statement.sql, tuple(arrays_of(rows)))
 
     async def _change(self, method: Callable[..., Awaitable[T]], sql: str, values: Sequence[Any]) -> T:
         try:

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from workflows_mcp.persistence.dialects.base import Compiled, Row, are_fenced, fenced
+from workflows_mcp.persistence.dialects.base import Compiled, Replaced, Row, are_fenced, fenced
 from workflows_mcp.persistence.dialects.fencing import (
     FENCE,
     fenced_columns,
@@ -51,6 +51,7 @@ from workflows_mcp.persistence.dialects.fencing import (
 __all__ = [
     "Saving",
     "arrays_of",
+    "putting",
     "rows_of",
     "save_many",
     "save_many_fenced",
@@ -135,6 +136,15 @@ def _replacing(statement: postgresql.Insert, table: Table, place: Place) -> Exec
     key = [one.name for one in table.primary_key]
     new = replaced(statement, table, place)
     return statement.on_conflict_do_update(index_elements=key, set_=new).returning(*table.primary_key)
+
+
+def putting(table: Table, columns: Mapping[str, TypeEngine[Any]], replaced: Replaced | None) -> Executable:
+    """Insert some rows with all their columns; see `Dialect.putting`."""
+    new = rows_of(columns)
+    statement = postgresql.insert(table).from_select(list(columns), select(*new.c))
+    if replaced is None:
+        return statement
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=replaced(statement))
 
 
 def save_one_fenced(table: Table, place: Place) -> Executable:

@@ -50,6 +50,7 @@ from workflows_mcp.persistence.dialects.base import (
     Failure,
     HeldConnection,
     Look,
+    Replaced,
     Row,
     are_fenced,
 )
@@ -69,6 +70,7 @@ from workflows_mcp.persistence.dialects.sqlite_saving import (
     follow,
     follow_one,
     let_pass,
+    putting,
     require_all,
     save_one,
     save_one_fenced,
@@ -254,6 +256,18 @@ class SQLiteDialect(Dialect):
                 ordered = [fences.ordered(row) for row in passing]
                 require_all((await connection.exec_driver_sql(fences.inserting, ordered)).rowcount, passing)
             return {row[0] for row in passing}
+
+    def putting(self, table: Table, columns: Mapping[str, TypeEngine[Any]], replaced: Replaced | None) -> Executable:
+        """See `Dialect.putting`."""
+        return putting(table, columns, replaced)
+
+    async def put(self, connection: AsyncConnection, statement: Compiled, rows: Sequence[Row]) -> int:
+        """See `Dialect.put`."""
+        return (await connection.exec_driver_sql(statement.sql, list(rows))).rowcount
+
+    async def identity(self, connection: AsyncConnection) -> object:
+        """See `Dialect.identity`: the file, by whatever name."""
+        return (await self.whereabouts(connection)).database
 
     def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
         """See `Dialect.transaction`. Outside of one, what waits for a lock writes when that is free."""

@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, cast
 
-from workflows_mcp.persistence.dialects.base import HeldConnection, Row
+from workflows_mcp.persistence.dialects.base import Compiled, HeldConnection, Row
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile
+from workflows_mcp.persistence.dialects.sqlite_saving import put_rows
 from workflows_mcp.persistence.dialects.thread import CallThread, Then
 from workflows_mcp.persistence.dialects.watch import Watch
 
@@ -98,6 +99,14 @@ class HeldSQLiteConnection(HeldConnection):
 
         def work() -> Sequence[Row]:
             return self._connection.execute(sql, values).fetchall()
+
+        return await self._thread.call(functools.partial(self._write, work))
+
+    async def put(self, statement: Compiled, rows: Sequence[Row]) -> int:
+        """See `HeldConnection.put`."""
+
+        def work() -> int:
+            return put_rows(self._connection, statement.sql, rows)
 
         return await self._thread.call(functools.partial(self._write, work))
 

@@ -12,7 +12,15 @@ from sqlalchemy import ColumnElement, Executable, FromClause, Table, Text, bindp
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeEngine
 
-from workflows_mcp.persistence.dialects.base import Compiled, FencedRow, Row, RowsDroppedError, are_fenced, fenced
+from workflows_mcp.persistence.dialects.base import (
+    Compiled,
+    FencedRow,
+    Replaced,
+    Row,
+    RowsDroppedError,
+    are_fenced,
+    fenced,
+)
 from workflows_mcp.persistence.dialects.fencing import (
     FENCE,
     fenced_columns,
@@ -37,6 +45,8 @@ __all__ = [
     "follow",
     "follow_one",
     "let_pass",
+    "put_rows",
+    "putting",
     "require_all",
     "save_one",
     "save_one_fenced",
@@ -61,6 +71,14 @@ def save_one(table: Table, place: Place) -> Executable:
     return statement.on_conflict_do_update(
         index_elements=list(table.primary_key), set_=replaced(statement, table, place)
     )
+
+
+def putting(table: Table, columns: Mapping[str, TypeEngine[Any]], replaced: Replaced | None) -> Executable:
+    """Insert a row with all its columns; see `Dialect.putting`."""
+    statement = sqlite.insert(table).values(parameters(columns))
+    if replaced is None:
+        return statement
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=replaced(statement))
 
 
 def save_one_fenced(table: Table, place: Place) -> Executable:
@@ -196,15 +214,15 @@ class _Inserting:
     """Inserts any number of rows by a statement of one.
 
     Args:
-        sql: Inserts a row: `INSERT … VALUES (…) ON CONFLICT …`.
+        sql: Inserts a row: `INSERT … VALUES (…)`, perhaps with `ON CONFLICT …`.
     """
 
     def __init__(self, sql: str) -> None:
         self._sql = sql
         self._before, values, rest = sql.partition(" VALUES ")
         self._row, conflict, self._after = rest.partition(" ON CONFLICT ")
-        if not values or not conflict:
-            raise AssertionError("the saving statement has no VALUES, or no ON CONFLICT")
+        if not values:
+            raise AssertionError("the saving statement has no VALUES")
         self._before, self._after = self._before + values, conflict + self._after
 
     def insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
@@ -222,6 +240,11 @@ class _Inserting:
             return connection.executemany(self._sql, rows).rowcount
         sql = f"{self._before}{', '.join([self._row] * len(rows))}{self._after}"
         return connection.execute(sql, tuple(itertools.chain.from_iterable(rows))).rowcount
+
+
+def put_rows(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> int:
+    """Insert rows by a statement of `putting`, all or none; returns how many there are then."""
+    return _Inserting(sql).insert(connection, rows)
 
 
 def _fit_together(rows: Sequence[Row]) -> bool:

@@ -1,0 +1,277 @@
+"""Reading checkpoints with their places, and writing them so, in bulk."""
+
+import asyncio
+import functools
+import math
+import operator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Executable, Integer, Text, and_, case, false, func, not_, or_, true, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeEngine
+
+from workflows_mcp.engine.contract import columns_of
+from workflows_mcp.engine.filters import CheckpointFilter, Position
+from workflows_mcp.engine.state_json import damaged
+from workflows_mcp.engine.stored import (
+    OnConflict,
+    OnUnreadable,
+    StoredCheckpoint,
+    Writing,
+    by_now,
+    check_batch,
+    judge,
+)
+from workflows_mcp.errors import CheckpointDecodeError, StoreUnavailableError
+from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.database import Database
+from workflows_mcp.persistence.dialects import Dialect, Row, RowsThereError
+from workflows_mcp.persistence.row_codec import RowCodec
+from workflows_mcp.persistence.rows import first_within, is_odd, position_in, shown_text
+from workflows_mcp.persistence.statements import TABLE, Query
+
+__all__ = ["Storing"]
+
+_PAGE_ROWS = 500
+_PAGE_BYTES = 2 * 2**20
+"""What is read at a time: so many rows, and about so many bytes of plain JSON; one row alone may have more."""
+
+_LARGE = 256 * 2**10
+"""From so many bytes on, rows are made in a thread."""
+
+_MOST_ATTEMPTS = 20
+"""How often a batch that meets what others save at the same time is looked at anew."""
+
+_SIZES = ("created_at", "checkpoint_id", "full_bytes")
+_PLACE = ("pinned", "superseded", "lease_expires_at")
+
+_WRITTEN = {column.name: column.type for column in TABLE.c if column.name != "lease_owner"}
+_VALUES = operator.itemgetter(*_WRITTEN)
+
+
+class Storing:
+    """Reads and writes stored checkpoints.
+
+    Args:
+        database: Where they are.
+        codec: Makes states of rows.
+        encode: Makes a row of `statements.SAVED` of its columns and the state's plain JSON; called in any thread.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        codec: RowCodec,
+        encode: Callable[[dict[str, Any], bytes], Row],
+    ) -> None:
+        self._database = database
+        self._codec = codec
+        self._read = (*(column.name for column in codec.loading.columns), *_PLACE)
+        self._encode = encode
+        self._meets_others = False
+
+    # Built when they are needed: most stores never import.
+
+    @functools.cached_property
+    def _inserting(self) -> Executable:
+        return self._database.dialect.putting(TABLE, _WRITTEN, None)
+
+    @functools.cached_property
+    def _replacing(self) -> Executable:
+        return self._database.dialect.putting(TABLE, _WRITTEN, _replaced)
+
+    @functools.cached_property
+    def _superseding(self) -> Executable:
+        return _superseding(self._database.dialect)
+
+    @functools.cached_property
+    def _reading(self) -> Executable:
+        return statements.rows_by_id(self._database.dialect, self._read)
+
+    async def iterate(
+        self, wanted: CheckpointFilter, on_unreadable: OnUnreadable | None
+    ) -> AsyncIterator[StoredCheckpoint]:
+        """See `CheckpointStore.iter_stored`. Holds no connection between two pages."""
+        last: Position | None = None
+        while sizes := await self._list(wanted, last, _PAGE_ROWS, _SIZES):
+            while sizes:
+                part = first_within(sizes, _PAGE_BYTES)
+                sizes = sizes[len(part) :]
+                rows = await self._list(wanted, last, len(part), self._read)
+                for row in rows:
+                    stored = self._stored(row, on_unreadable)
+                    if stored is not None:
+                        yield stored
+                before, last = last, _place_in(rows[-1]) if rows else None
+                if last is None or last == before:
+                    return  # there are no more, or none that a listing can tell apart
+                if last != position_in(part[-1]):
+                    break  # somebody has saved or deleted some meanwhile, so that the sizes are not theirs
+
+    async def _list(
+        self, wanted: CheckpointFilter, before: Position | None, limit: int, columns: Sequence[str]
+    ) -> Sequence[Sequence[Any]]:
+        query = statements.listing(wanted, limit=limit, before=before, columns=columns)
+        return await self._database.fetch_long(query)
+
+    def _stored(
+        self, row: Sequence[Any], on_unreadable: OnUnreadable | None, known: StoredCheckpoint | None = None
+    ) -> StoredCheckpoint | None:
+        """The checkpoint of a row; None: it cannot be read."""
+        pinned, superseded, ended = row[-3:]
+        # SQLite holds any type in any column.
+        has_ended = type(ended) is float and math.isfinite(ended)
+        place = (bool(pinned), bool(superseded), by_now(ended if has_ended else None))
+        try:
+            if known is not None and self._has_plain(row[:-3], known.plain):
+                return known.moved(*place)
+            state = self._codec.state(row[:-3])
+            if state.created_at != row[2]:
+                raise damaged(state.checkpoint_id, "its time in the table is not the one in the payload")
+            return StoredCheckpoint(state, *place)
+        except CheckpointDecodeError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(shown_text(row[0]), error)
+            return None
+
+    def _has_plain(self, row: Sequence[Any], plain: bytes) -> bool:
+        try:
+            return self._codec.plain(row) == plain
+        except CheckpointDecodeError:  # or of another encoding; decoding it tells
+            return False
+
+    async def load(
+        self,
+        checkpoint_ids: Collection[str],
+        on_unreadable: OnUnreadable | None,
+        known: Iterable[StoredCheckpoint] = (),
+    ) -> dict[str, StoredCheckpoint]:
+        """See `CheckpointStore.load_stored`."""
+        database = self._database
+        wanted = [one for one in checkpoint_ids if not is_odd(one)]
+        if not wanted:
+            return {}
+        known_by_id = {one.checkpoint_id: one for one in known}
+        by_id = {"checkpoint_ids": database.dialect.any_value(wanted)}
+        rows = await database.fetch_long(Query(self._reading, by_id))
+        found = (self._stored(row, on_unreadable, known_by_id.get(row[0])) for row in rows)
+        return {one.checkpoint_id: one for one in found if one is not None}
+
+    async def count(self, wanted: CheckpointFilter) -> int | None:
+        """See `CheckpointStore.count_stored`."""
+        try:
+            [[count]] = await self._database.fetch_long(statements.counting(wanted))
+        except StoreUnavailableError:
+            return None
+        return int(count)
+
+    async def write(self, checkpoints: Sequence[StoredCheckpoint], on_conflict: OnConflict) -> dict[str, Writing]:
+        """See `CheckpointStore.write_stored`. What is new is inserted, or nothing is, if one of them is not new.
+
+        So it is the database that decides whether something is there, also when somebody saves it at that moment. It is
+        looked at beforehand only where it was so the last time: most imports are into an empty table.
+        """
+        check_batch(checkpoints, on_conflict)
+        there = await self._look(checkpoints) if self._meets_others else {}
+        for _ in range(_MOST_ATTEMPTS):
+            verdicts = judge(checkpoints, there, on_conflict)
+            chosen = [one for one in checkpoints if verdicts[one.checkpoint_id] in {Writing.WRITTEN, Writing.REPLACED}]
+            replaces = Writing.REPLACED in verdicts.values()
+            try:
+                await self._put(self._replacing if replaces else self._inserting, chosen)
+            except RowsThereError:
+                there = await self._look(checkpoints)
+                continue
+            self._meets_others = bool(there)
+            present = [one for one in checkpoints if verdicts[one.checkpoint_id] is Writing.PRESENT]
+            await self._supersede(present, there)
+            return verdicts
+        raise StoreUnavailableError(
+            f"others save the same checkpoints in {self._database.description} all the time; try again"
+        )
+
+    async def _put(self, statement: Executable, checkpoints: Sequence[StoredCheckpoint]) -> None:
+        if not checkpoints:
+            return
+        is_large = sum(len(one.plain) for one in checkpoints) >= _LARGE
+        rows = await asyncio.to_thread(self._rows, checkpoints) if is_large else self._rows(checkpoints)
+        await self._database.put(statement, rows, keys=[one.checkpoint_id for one in checkpoints])
+
+    def _rows(self, checkpoints: Sequence[StoredCheckpoint]) -> list[Row]:
+        return [self._row(one) for one in checkpoints]
+
+    def _row(self, stored: StoredCheckpoint) -> Row:
+        columns = {
+            **columns_of(stored.state),
+            "status": str(stored.state.status),
+            "is_paused": stored.is_waiting,
+        }
+        saved = dict(zip(statements.SAVED, self._encode(columns, stored.plain), strict=True))
+        place = {
+            "pinned": stored.pinned,
+            "superseded": stored.superseded,
+            "lease_expires_at": by_now(stored.lease_ended_at),
+        }
+        row: Row = _VALUES({**saved, **place})
+        return row
+
+    async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, StoredCheckpoint | None]:
+        """What bears the ids of some; None: something that cannot be read."""
+        unreadable: list[str] = []
+        ids = [one.checkpoint_id for one in checkpoints]
+        found = await self.load(ids, lambda name, _: unreadable.append(name), checkpoints)
+        return {**found, **dict.fromkeys(unreadable)}
+
+    async def _supersede(
+        self, present: Sequence[StoredCheckpoint], there: Mapping[str, StoredCheckpoint | None]
+    ) -> None:
+        """Make history of what is history elsewhere, unless it has changed since it was looked at, or has an owner."""
+        rows = [
+            (one.checkpoint_id, len(one.plain))
+            for one in present
+            if one.superseded and (old := there.get(one.checkpoint_id)) is not None and not old.superseded
+        ]
+        if rows:
+            values = self._database.dialect.rows_value(list(_SUPERSEDED), rows)
+            await self._database.change(Query(self._superseding, values), keys=[name for name, _ in rows])
+
+    async def identity(self) -> object:
+        """See `CheckpointStore.identity`."""
+
+        async def work(connection: AsyncConnection) -> object:
+            return await self._database.dialect.identity(connection)
+
+        return await self._database.run(work)
+
+
+def _place_in(row: Sequence[Any]) -> Position:
+    checkpoint_id, _, created_at, *_ = row
+    return created_at, checkpoint_id
+
+
+_SUPERSEDED: Mapping[str, TypeEngine[Any]] = {"checkpoint_id": Text(), "full_bytes": Integer()}
+
+
+def _superseding(dialect: Dialect) -> Executable:
+    """Makes history of heads that nobody has a lease on, if they are still as large as they were."""
+    them = dialect.rows_of(_SUPERSEDED)
+    is_it = and_(TABLE.c.checkpoint_id == them.c.checkpoint_id, TABLE.c.full_bytes == them.c.full_bytes)
+    is_nobodys = and_(TABLE.c.lease_owner.is_(None), TABLE.c.superseded == false())
+    return update(TABLE).where(is_it, is_nobodys).values(superseded=true(), is_paused=false())
+
+
+def _replaced(statement: Any) -> dict[str, ColumnElement[Any]]:  # noqa: ANN401 - each database has its own INSERT
+    """What is set in a row that is replaced. It keeps its lease, and what was followed here stays history."""
+    new, old = statement.excluded, TABLE.c
+    kept = {"checkpoint_id", "superseded", "is_paused", "lease_expires_at"}
+    is_history = or_(old.superseded, new.superseded)
+    return {
+        **{name: new[name] for name in _WRITTEN if name not in kept},
+        "superseded": is_history,
+        "is_paused": and_(new.is_paused, not_(is_history)),
+        "lease_expires_at": case(
+            (is_history, old.lease_expires_at), else_=func.coalesce(old.lease_expires_at, new.lease_expires_at)
+        ),
+    }
