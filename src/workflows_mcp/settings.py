@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     sqlite_synchronous: Literal["FULL", "EXTRA", "NORMAL"] = "FULL"
     pgbouncer: bool = False
     database_schema: str | None = None
-    database_password_command: str | None = None
+    database_password_command: SecretStr | None = None
     database_password_file: Path | None = None
     auto_upgrade: bool = False
     # Not decoded: pydantic-settings would take nothing but JSON for a list.

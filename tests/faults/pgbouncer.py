@@ -128,9 +128,7 @@ class _Found:
 
 async def _work(folder: Path, pooler: Pooler, jobs: int, effort: Effort, disturb: Awaitable[None]) -> _Found:
     """Let the clients work, in some processes: undisturbed for a while, then until the disturbance is over."""
-    # In the quick version nobody gives up: a machine that is busy with other tests is no fault.
-    deadline = effort.of(_OUTAGE_SECONDS / 2, 10.0)
-    crew = [start(_use_until_stopped, pooler.url, str(folder), number, jobs, deadline) for number in range(_PROCESSES)]
+    crew = [start(_use_until_stopped, pooler.url, str(folder), number, jobs, effort) for number in range(_PROCESSES)]
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(30):
             while len(list(folder.glob("*.ready"))) < _CLIENTS:
@@ -163,14 +161,21 @@ def _judge(found: _Found, verdict: Verdict) -> None:
     verdict.require(not twice, f"{len(twice)} jobs had two owners, such as {twice[:1]}")
 
 
-async def _use_until_stopped(url: str, folder: str, process: int, jobs: int, deadline: float) -> None:
-    """Be some of the clients, each with a store of its own."""
-    share = _CLIENTS // _PROCESSES
+async def _use_until_stopped(url: str, folder: str, process: int, jobs: int, effort: Effort) -> None:
+    """Be some of the clients, each with a store of its own; in the quick version four share one."""
+    share, per_store = _CLIENTS // _PROCESSES, effort.of(1, 4)
+    # There, nobody gives up, either: a machine that is busy with other tests is no fault.
+    deadline = effort.of(_OUTAGE_SECONDS / 2, 10.0)
     settings = Settings(pgbouncer=True, pool_size=2, database_schema=_SCHEMA, deadline_seconds=deadline)
-    async with asyncio.TaskGroup() as group:
-        for number in range(process * share, (process + 1) * share):
-            store = SQLAlchemyCheckpointStore(url, settings=settings)
-            group.create_task(_Client(store, Path(folder), number, jobs).work())
+    async with contextlib.AsyncExitStack() as stack:
+        stores = [
+            await stack.enter_async_context(SQLAlchemyCheckpointStore(url, settings=settings))
+            for _ in range(share // per_store)
+        ]
+        async with asyncio.TaskGroup() as group:
+            for number in range(process * share, (process + 1) * share):
+                store = stores[number % len(stores)]
+                group.create_task(_Client(store, Path(folder), number, jobs).work())
 
 
 class _Client:
@@ -189,13 +194,12 @@ class _Client:
 
     async def work(self) -> None:
         """Go on until all are to stop."""
-        async with self._store:
-            for number in itertools.count():
-                if (self._folder / STOP).exists():
-                    break
-                await self._round(number)
-                if number == 0:
-                    (self._folder / f"{self._name}.ready").touch()
+        for number in itertools.count():
+            if (self._folder / STOP).exists():
+                break
+            await self._round(number)
+            if number == 0:
+                (self._folder / f"{self._name}.ready").touch()
         if self._head is not None:
             self._acknowledged.note(*self._head)
         append(self._folder / "calls", str(self._calls))

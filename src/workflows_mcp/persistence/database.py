@@ -40,13 +40,13 @@ T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
 
-def describe_database(url: str | os.PathLike[str]) -> str:
-    """A URL's database in words that hold no password.
+def describe_database(url: str | os.PathLike[str], settings: Settings | None = None) -> str:
+    """A URL's database, and the schema that the settings name, in words that hold no password.
 
     Raises:
         StoreConfigurationError: The URL names no database that is supported.
     """
-    return dialect_for(url).description
+    return dialect_for(url, settings).description
 
 
 class Database(Inherited):

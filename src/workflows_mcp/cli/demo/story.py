@@ -59,7 +59,7 @@ class Story:
 
         await prepare_database(self._settings, create=True, quiet=True)
         await self._checkpoints()  # a database that cannot be used is found before the story begins
-        database = describe_database(self._settings.url)
+        database = describe_database(self._settings.url, self._settings)
         page = self._page
         page.line("A workflow that survives kill -9", style="bold")
         page.line()

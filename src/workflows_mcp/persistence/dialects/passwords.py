@@ -90,7 +90,7 @@ def from_settings(settings: Settings) -> Ask | None:
             "WORKFLOWS_DATABASE_PASSWORD_COMMAND and WORKFLOWS_DATABASE_PASSWORD_FILE are both set; unset one of them"
         )
     if command is not None:
-        return _Command(_words_of(command), settings.deadline_seconds)
+        return _Command(_words_of(command.get_secret_value()), settings.deadline_seconds)
     return None if file is None else lambda _is_fresh: _read(file)
 
 

@@ -12,6 +12,7 @@ from workflows_mcp.errors import (
     StoreUnavailableError,
 )
 from workflows_mcp.persistence.dialects.base import Failure, RowsDroppedError, RowsThereError
+from workflows_mcp.persistence.dialects.postgresql_hosts import PoolerRefusedError
 from workflows_mcp.persistence.dialects.postgresql_tls import explain_tls
 
 __all__ = ["explain", "root_of"]
@@ -108,6 +109,9 @@ def root_of(error: BaseException) -> BaseException:
 
 
 def _explain_silence(cause: BaseException, description: str) -> Failure | None:
+    if isinstance(cause, PoolerRefusedError):
+        told = f"{description} is behind a pooler such as PgBouncer, which refuses settings for the server"
+        return Failure(StoreConfigurationError(f"{told}; set WORKFLOWS_PGBOUNCER=true"))
     if isinstance(cause, asyncpg.exceptions.ClientConfigurationError | ValueError):
         return Failure(StoreConfigurationError(f"the URL of {description} holds a setting that the driver refuses"))
     if isinstance(cause, asyncpg.exceptions.TargetServerAttributeNotMatched):

@@ -9,7 +9,6 @@ from urllib.parse import SplitResult, quote, urlencode
 
 import asyncpg
 
-from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.persistence.dialects.passwords import Ask
 
 __all__ = ["PoolerRefusedError", "connect", "urls_of_hosts"]
@@ -55,8 +54,8 @@ def _url(url: SplitResult, options: Mapping[str, str]) -> str:
     return url._replace(scheme="postgresql", query=urlencode(options, quote_via=quote)).geturl()
 
 
-class PoolerRefusedError(StoreConfigurationError):
-    """A pooler stands before the server, and refuses settings that are for the server."""
+class PoolerRefusedError(Exception):
+    """A pooler stands before the server, and refuses settings that are for the server. Not for callers."""
 
 
 async def connect(
@@ -75,7 +74,7 @@ async def connect(
 
     Raises:
         PoolerRefusedError: It is a pooler that answers, and nobody said so.
-        CheckpointStoreError: There is no password.
+        CheckpointStoreError: No password can be had.
         Exception: The driver's.
     """
     end, tried = time.monotonic() + seconds, ""
@@ -96,21 +95,26 @@ async def connect(
 
 
 async def _connect(urls: Sequence[str], end: float, options: Mapping[str, Any]) -> asyncpg.Connection:
-    """Connect until a moment; what is refused together with settings for the server is tried without."""
-    refused: asyncpg.ProtocolViolationError | None = None
-    try:
-        return await _connect_to_first(urls, end, options)
-    except asyncpg.ProtocolViolationError as error:
-        refused = error
-    if options.get("server_settings"):
+    """Connect until a moment.
+
+    A pooler has one code for all that it refuses, be it settings or because the server is gone. What succeeds without
+    settings, and fails with them before that and after it, fails because of them.
+    """
+    succeeds_without = False
+    while True:
+        try:
+            return await _connect_to_first(urls, end, options)
+        except asyncpg.ProtocolViolationError as error:
+            refused = error
+        if succeeds_without or not options.get("server_settings"):
+            break
         with contextlib.suppress(Exception):
             (await _connect_to_first(urls, end, {**options, "server_settings": {}})).terminate()
-            refused = None
-    if refused is None:
-        raise PoolerRefusedError(
-            "a pooler such as PgBouncer stands before the database, and refuses settings for the server; set "
-            "WORKFLOWS_PGBOUNCER=true"
-        )
+            succeeds_without = True
+        if not succeeds_without:
+            break
+    if succeeds_without:
+        raise PoolerRefusedError
     raise refused
 
 
