@@ -113,7 +113,7 @@ async def test_damage_that_sqlite_cannot_tell_of_in_text_is_told_at_once(path: P
     path.write_bytes(whole.replace(b" WHERE is_paused", b" \xa3HERE is_paused"))
     async with SQLAlchemyCheckpointStore(str(path)) as store:
         began = time.perf_counter()
-        with pytest.raises(CheckpointStoreError, match="is damaged; restore it from a backup"):
+        with pytest.raises(CheckpointStoreError, match="is damaged; restore a backup"):
             await store.list_checkpoints()
         assert time.perf_counter() - began < 1
 
