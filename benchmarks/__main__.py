@@ -196,7 +196,7 @@ def tidying(*, megabytes: int = 250, rows: int = 1_000_000, save: Path | None = 
     """Measure what backups cost whoever saves meanwhile, and how long plans, pruning and a vacuum take, on SQLite.
 
     Args:
-        megabytes: How large the file is that is copied.
+        megabytes: How large the file is that is copied, about; 0: nothing is.
         rows: How many checkpoints are planned and pruned.
         save: A file to keep the result in.
     """

@@ -191,6 +191,6 @@ def _dump_into(url: str, other: str) -> None:
 
 ROW = Row(
     fault="maintenance beside load",
-    promise="Saves and loads go on beside vacuum, trim, cleanup and backups, and every backup is whole.",
+    promise="Saves and loads go on beside vacuum, trim, cleanup and copies, and every copy is whole.",
     check=check,
 )
