@@ -22,8 +22,8 @@ from workflows_mcp.errors import CheckpointDecodeError, StoreConfigurationError
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.row_codec import RowCodec
-from workflows_mcp.persistence.rows import is_odd, position_in, shown_text
 from workflows_mcp.persistence.row_seal import key_id_of
+from workflows_mcp.persistence.rows import is_odd, position_in, shown_text
 from workflows_mcp.persistence.seals import BY_ENCODING, Seals, seals_of
 from workflows_mcp.persistence.statements import LIMIT, TABLE, Query, its_place, place, place_values
 

@@ -26,8 +26,8 @@ from workflows_mcp.persistence.codec import (
     payload_of,
 )
 from workflows_mcp.persistence.keys import KeyRing, load_keys
-from workflows_mcp.persistence.rows import metadata_of
 from workflows_mcp.persistence.row_seal import CIPHER, Seal, changed, key_missing
+from workflows_mcp.persistence.rows import metadata_of
 from workflows_mcp.persistence.statements import PLAIN, VERIFIED, Loading
 from workflows_mcp.settings import Settings
 
