@@ -229,7 +229,7 @@ def encryption(
     """
     from benchmarks.encryption import measure, table
 
-    calls = 64 if quick else 4096
+    calls = 64 if quick else 2048
     machine = ", ".join(describe_machine(folder or Path(tempfile.gettempdir())).values())
     parts = [f"python3 run.py bench {shlex.join(sys.argv[1:])}\n{machine}\n"]
     databases: list[Database] = [database] if database else ["sqlite", "postgresql"]

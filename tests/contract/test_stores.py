@@ -6,7 +6,6 @@ from tests.conftest import OpenStore
 from workflows_mcp import CheckpointStore, InMemoryCheckpointStore, SQLAlchemyCheckpointStore
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.testing import CheckpointStoreContract
-from workflows_mcp.testing.listing import ListingContract
 from workflows_mcp.testing.saving import SavingContract
 from workflows_mcp.testing.transfer import TransferContract
 
@@ -48,8 +47,8 @@ class TestPostgreSQL(CheckpointStoreContract):
         return open_store()
 
 
-class TestSealed(SavingContract, ListingContract):
-    """A SQLite file whose checkpoints are sealed: what concerns states, prompts and listings is as ever."""
+class TestSealed(SavingContract):
+    """A SQLite file whose checkpoints are sealed: what concerns states and prompts is as ever."""
 
     @pytest.fixture
     def database(self) -> str:

@@ -87,16 +87,8 @@ class Payload(NamedTuple):
     full_bytes: int
 
 
-class Body(NamedTuple):
-    """What a payload holds: neither checksum nor seal is on it.
-
-    Attributes:
-        encoding: What `data` is.
-        data: Its bytes.
-    """
-
-    encoding: str
-    data: bytes
+Body = tuple[str, bytes]
+"""An encoding, and what a payload of it holds: neither checksum nor seal is on it."""
 
 
 def pack(plain: bytes) -> Payload:
@@ -110,8 +102,8 @@ def pack_body(plain: bytes) -> Body:
     if len(plain) >= _WORTH_COMPRESSING:
         frame = _of_thread.compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)
         if len(frame) < len(plain):
-            return Body(ZSTD, frame)
-    return Body(JSON, plain)
+            return ZSTD, frame
+    return JSON, plain
 
 
 def decode_payload(
@@ -129,7 +121,9 @@ def decode_payload(
     Raises:
         CheckpointDecodeError: The payload is damaged, or newer than this version.
     """
-    columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
+    columns = None
+    if encoding == GUIDE_JSON:
+        columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
     return decode_body(body_of(encoding, data, checkpoint_id), checkpoint_id, columns)
 
 
@@ -143,11 +137,11 @@ def body_of(encoding: str, data: bytes, checkpoint_id: str) -> Body:
     if type(data) is not bytes:
         raise damaged(checkpoint_id, f"it is not bytes, but {type(data).__name__}")
     if encoding == GUIDE_JSON:
-        return Body(encoding, data)
+        return encoding, data
     checksum, body = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
     if zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big") != checksum:
         raise damaged(checkpoint_id, "its checksum does not match")
-    return Body(encoding, body)
+    return encoding, body
 
 
 def payload_of(body: Body) -> bytes:
@@ -156,19 +150,20 @@ def payload_of(body: Body) -> bytes:
     return data if encoding == GUIDE_JSON else zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "big") + data
 
 
-def decode_body(body: Body, checkpoint_id: str, columns: Mapping[str, object]) -> CheckpointState:
+def decode_body(body: Body, checkpoint_id: str, columns: Mapping[str, object] | None = None) -> CheckpointState:
     """The state in a payload's body.
 
     Args:
         body: What the payload holds.
         checkpoint_id: The row's id.
-        columns: Fields that the table's columns hold, for encodings that leave them out.
+        columns: Fields that the table's columns hold, if the body may leave them out.
 
     Raises:
         CheckpointDecodeError: It is damaged, or newer than this version.
     """
-    if body.encoding == GUIDE_JSON:
-        return _decode_guide_json(body.data, checkpoint_id, columns)
+    encoding, data = body
+    if encoding == GUIDE_JSON:
+        return _decode_guide_json(data, checkpoint_id, columns or {})
     return decode_state(unpack(body, checkpoint_id), checkpoint_id)
 
 

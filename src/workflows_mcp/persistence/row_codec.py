@@ -196,7 +196,7 @@ class RowCodec:
             assert self._seal is not None
             return self._seal.columns(columns, _self_contained(body, state))
         data = payload_of(body)
-        return {"encoding": body.encoding, "payload": data, "stored_bytes": len(data), "pause_prompt": prompt}
+        return {"encoding": body[0], "payload": data, "stored_bytes": len(data), "pause_prompt": prompt}
 
     def _opened(self, row: Sequence[Any]) -> tuple[Body, CheckpointState]:
         """What a sealed row holds, compared with its columns."""
@@ -206,7 +206,7 @@ class RowCodec:
         checkpoint_id, prompt = stored.checkpoint_id, stored.pause_prompt
         place = (checkpoint_id, stored.schema_version, stored.encoding)
         body = self._seal.open(stored.payload, *place)
-        state = decode_body(body, checkpoint_id, {})
+        state = decode_body(body, checkpoint_id)
         if prompt is not None:
             prompt = self._seal.open_prompt(prompt, *place)
             if prompt is None:
@@ -246,12 +246,12 @@ def _self_contained(body: Body, state: CheckpointState) -> Body:
 
     One that holds what this package would refuse to save stays the guide's JSON.
     """
-    if body.encoding != GUIDE_JSON:
+    if body[0] != GUIDE_JSON:
         return body
     with contextlib.suppress(CheckpointStoreError, ValueError):
         return pack_body(encode_state(state))
     columns = {name: getattr(state, name) for name in ("checkpoint_id", "workflow_name", "created_at")}
-    return Body(GUIDE_JSON, json.dumps({**json.loads(body.data), **columns}).encode())
+    return GUIDE_JSON, json.dumps({**json.loads(body[1]), **columns}).encode()
 
 
 def _not_sealed(checkpoint_id: object) -> CheckpointDecodeError:

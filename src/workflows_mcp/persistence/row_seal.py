@@ -56,9 +56,10 @@ class Seal:
             columns: Those of the plain row; of the prompt, what it says.
             body: What its payload holds.
         """
-        encoding = f"{CIPHER}{self._sealer.key.key_id}:{body.encoding}"
+        inner, data = body
+        encoding = f"{CIPHER}{self._sealer.key.key_id}:{inner}"
         place = (columns["checkpoint_id"], columns["schema_version"], encoding)
-        data = self._sealer.seal(body.data, _associated("payload", *place))
+        data = self._sealer.seal(data, _associated("payload", *place))
         prompt = columns["pause_prompt"]
         if prompt is not None:
             sealed = self._sealer.seal(prompt.encode(), _associated("pause_prompt", *place))
@@ -80,7 +81,7 @@ class Seal:
             raise key_missing(checkpoint_id, encoding, self._keys)
         try:
             place = _associated("payload", checkpoint_id, schema_version, encoding)
-            return Body(found[2], self._sealer.open(key, payload, place))
+            return found[2], self._sealer.open(key, payload, place)
         except WrongKeyError:
             is_of_key = False
         except BrokenSealError:
