@@ -204,7 +204,7 @@ class Storing:
         if written != len(rows):
             raise CheckpointStoreError(
                 f"{self._database.description} wrote {written} of {len(rows)} checkpoints, and said nothing; does "
-                " its checkpoints table have a trigger or a rule that drops rows?"
+                "its checkpoints table have a trigger or a rule that drops rows?"
             )
 
     def _rows(self, checkpoints: Sequence[StoredCheckpoint]) -> list[Row]:
