@@ -23,6 +23,7 @@ from workflows_mcp import (
     CheckpointDecodeError,
     CheckpointFileError,
     CheckpointStore,
+    CheckpointStoreError,
     InMemoryCheckpointStore,
     SQLAlchemyCheckpointStore,
     StoreConfigurationError,
@@ -144,7 +145,7 @@ async def test_nothing_is_left_of_an_export_that_is_cancelled(tmp_path: Path) ->
 
 
 async def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> None:
-    """Before anything is read; also one that came while the export ran. A folder is none; a missing one is named."""
+    """Before anything is read; also one that came while the export ran. A folder is none, a missing one is named."""
     path = tmp_path / "x"
     path.write_text("precious")
     unread = _Watched(lambda: pytest.fail("it was read"))
@@ -450,6 +451,18 @@ async def test_what_is_not_there_as_it_was_copied_is_told(store: SQLAlchemyCheck
     assert (done.differing_count, done.kept) == (3, 4)
     with pytest.raises(CheckpointConflictError, match=r"are not in SQLite database .* as they were copied"):
         await copy_checkpoints(await filled(), store, on_conflict="replace")
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_database_that_drops_rows_is_no_success(store: SQLAlchemyCheckpointStore, database_url: str) -> None:
+    """Though it says nothing: an import does not read back."""
+    with closing(sqlite3.connect(database_url)) as connection, connection:
+        connection.execute(
+            "CREATE TRIGGER t BEFORE INSERT ON checkpoints WHEN new.checkpoint_id = 'two' "
+            "BEGIN SELECT RAISE(IGNORE); END"
+        )
+    with pytest.raises(CheckpointStoreError, match=r"wrote 1 of 2 .* trigger"):
+        await import_checkpoints(store, io.BytesIO(export_of(line_of(TWO), line_of(ONE))))
 
 
 async def test_somebody_elses_engine_takes_whole_batches(database_url: str) -> None:

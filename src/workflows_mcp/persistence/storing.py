@@ -23,7 +23,7 @@ from workflows_mcp.engine.stored import (
     check_batch,
     judge,
 )
-from workflows_mcp.errors import CheckpointDecodeError, StoreUnavailableError
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError, StoreUnavailableError
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Dialect, Row, RowsThereError
@@ -197,7 +197,12 @@ class Storing:
             return
         is_large = sum(len(one.plain) for one in checkpoints) >= _LARGE
         rows = await asyncio.to_thread(self._rows, checkpoints) if is_large else self._rows(checkpoints)
-        await self._database.put(statement, rows, keys=[one.checkpoint_id for one in checkpoints])
+        written = await self._database.put(statement, rows, keys=[one.checkpoint_id for one in checkpoints])
+        if written != len(rows):
+            raise CheckpointStoreError(
+                f"{self._database.description} wrote {written} of {len(rows)} checkpoints, and said nothing; does "
+                "its checkpoints table have a trigger or a rule that drops rows?"
+            )
 
     def _rows(self, checkpoints: Sequence[StoredCheckpoint]) -> list[Row]:
         return [self._row(one) for one in checkpoints]

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from workflows_mcp.engine.leases import Fence
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError
-from workflows_mcp.persistence.dialects import Row, RowsDroppedError, RowsLockedError, Then
+from workflows_mcp.persistence.dialects import Row, RowsDroppedError, RowsLockedError, RowsThereError, Then
 from workflows_mcp.persistence.dialects.watch import Watch, fail
 from workflows_mcp.persistence.waiting import ROW_BYTES, Draft, Job, Write
 
@@ -442,5 +442,6 @@ def _may_be_one_rows_fault(error: Exception) -> bool:
     return not isinstance(error, CheckpointStoreError) or type(error) in {
         CheckpointStoreError,
         RowsDroppedError,
+        RowsThereError,  # by an index of somebody else's making
         StoreFullError,
     }
