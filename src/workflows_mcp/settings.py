@@ -67,6 +67,8 @@ class Settings(BaseSettings):
         auto_upgrade: Whether the command line brings an existing, older database to head by itself.
         template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
             a later one overrides an earlier one.
+        slow_operation_seconds: From how many seconds on a call to the database is warned of; in the environment,
+            `none` means never.
         lease_seconds: How long after a process is gone others may go on with its runs.
         checkpoint_every: See `CheckpointConfig`, as for all below.
         max_checkpoint_size_mb: In the environment, `none` means no limit, here and below.
@@ -101,6 +103,7 @@ class Settings(BaseSettings):
     auto_upgrade: bool = False
     # Not decoded: pydantic-settings would take nothing but JSON for a list.
     template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
+    slow_operation_seconds: _Limit[float] = Field(default=1.0, gt=0, allow_inf_nan=False)
     lease_seconds: float = Field(default=30.0, gt=0, le=86400)
     checkpoint_every: Literal["wave", "block"] = "wave"
     max_checkpoint_size_mb: _Limit[float] = Field(default=10.0, gt=0, allow_inf_nan=False)

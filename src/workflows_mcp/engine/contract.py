@@ -16,6 +16,7 @@ from workflows_mcp.engine.checkpoint import (
     CheckpointStatus,
 )
 from workflows_mcp.engine.filters import CheckpointFilter, Position, check_count, position_before, position_of
+from workflows_mcp.engine.observing import StoreActivity, StoreObserver, observe_methods
 from workflows_mcp.errors import CheckpointDecodeError
 
 __all__ = ["CheckpointStore", "OnDamaged", "columns_of"]
@@ -44,7 +45,31 @@ class CheckpointStore(ABC):
     made for one claim, or for one start of a run, and for nothing else. A lease ends when it runs out, is released, or
     its checkpoint is followed; one that ran out still lets its owner save and renew until somebody else claims the
     checkpoint. The time is the database's, where that has a clock of its own.
+
+    Attributes:
+        system: What kind of store it is, in a word: `memory`, or the database's name.
+        observers: Who is told what it does; see `observe`.
     """
+
+    system: str = "other"
+    observers: tuple[StoreObserver, ...] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - a base class's
+        """Every store tells its observers what it does, without a line about it in its methods."""
+        super().__init_subclass__(**options)
+        observe_methods(cls)
+
+    def observe(self, observer: StoreObserver) -> None:
+        """Tell one more observer what the store does from now on."""
+        self.observers = (*self.observers, observer)
+
+    def unobserve(self, observer: StoreObserver) -> None:
+        """Tell an observer nothing any more; one that was told nothing may be named, too."""
+        self.observers = tuple(one for one in self.observers if one is not observer)
+
+    def activity(self) -> StoreActivity:
+        """What the store is doing at this moment; asks no database, and may be called from any thread."""
+        return StoreActivity()
 
     @abstractmethod
     async def save_checkpoint(

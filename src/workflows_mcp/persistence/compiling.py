@@ -25,16 +25,23 @@ class Compiler:
 
     def query(self, query: Query) -> tuple[str, Sequence[Any]]:
         """A query's SQL, and the values of its parameters in their order."""
-        known = self._known.get(query.statement)
-        if known is None:
-            known = self._known[query.statement] = self._compile(query.statement)
-        (sql, names), fixed = known
+        (sql, names), fixed = self._known_as(query.statement)
         values = {**fixed, **query.values}
         return sql, [values[name] for name in names]
+
+    def sql(self, query: Query) -> str:
+        """A query's SQL, without the values of its parameters."""
+        return self._known_as(query.statement)[0].sql
 
     def statement(self, statement: Executable) -> Compiled:
         """A statement whose parameters are all given whenever it is run."""
         return self._compile(statement)[0]
+
+    def _known_as(self, statement: Executable) -> tuple[Compiled, Mapping[str, Any]]:
+        known = self._known.get(statement)
+        if known is None:
+            known = self._known[statement] = self._compile(statement)
+        return known
 
     def _compile(self, statement: Executable) -> tuple[Compiled, Mapping[str, Any]]:
         """A statement's SQL and the names of its parameters; and the values that are its own."""

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.engine.leases import Fence, not_saved
+from workflows_mcp.engine.observing import StoreActivity, StoreObserver, tell
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError, copy_error
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
@@ -27,6 +29,7 @@ from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.retry import Retry
+from workflows_mcp.persistence.slow import SlowLog, Timed
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.persistence.writer import GRACE_SECONDS, Writer
@@ -55,6 +58,7 @@ class Database(Inherited):
     Attributes:
         dialect: What is particular to the database.
         calls: What is under way, and waited for by `close`.
+        observers: Are told of commits, repeated attempts and slow calls.
 
     Args:
         url_or_engine: Where the database is. An engine stays its creator's to configure and to dispose.
@@ -79,6 +83,7 @@ class Database(Inherited):
             url_or_engine if isinstance(url_or_engine, AsyncEngine) else self.dialect.create_engine(self.settings)
         )
         self.calls = Calls()
+        self.observers: tuple[StoreObserver, ...] = ()
         self.compiler = Compiler(self.engine.dialect)
         self._check = check
         self._is_checked = False
@@ -86,7 +91,8 @@ class Database(Inherited):
         self._saving, self._reading = (
             Line(functools.partial(self._hold, is_shared=is_shared), self._misuse) for is_shared in (True, False)
         )
-        self._retry = Retry(self._explain, self._too_late)
+        self._slow = SlowLog(self.settings.slow_operation_seconds, self.description, self._tell_slow)
+        self._retry = Retry(self._explain, self._too_late, self._tell_retried)
         self._payloads = statements.payloads(self.dialect)
         self._reader = Reader(
             lambda checkpoint_ids: self._fetch(self._payloads_of(checkpoint_ids)),
@@ -101,6 +107,8 @@ class Database(Inherited):
             too_late=self._too_late,
             locked=self._locked,
             refused=self._refused,
+            slow=self._slow,
+            statement=self._saving_sql["one"].sql,
         )
         self._reads = 0
         self._no_reads = asyncio.Event()
@@ -168,7 +176,10 @@ class Database(Inherited):
         async def work(connection: AsyncConnection) -> Sequence[ResultRow[Any]]:
             return (await connection.execute(query.statement, query.values)).all()
 
-        return await self.run(work)
+        with self._slow.timed("read", self.compiler.sql(query)) as call:
+            rows = await self.run(work)
+            call.rows = len(rows)
+        return rows
 
     async def change(self, query: Query, *, keys: Collection[str] | None = None) -> int:
         """Run one statement that writes, in its turn among the saves; returns how many rows it changed.
@@ -181,18 +192,20 @@ class Database(Inherited):
             CheckpointStoreError: The error, in the project's terms.
         """
         self.refuse_misuse()
-        if self._owns_engine:
-            sql, values = self.compiler.query(query)
-            return await self._writer.run(
-                lambda deadline: self._write(deadline, lambda held: held.change(sql, values)), keys
-            )
+        sql, values = self.compiler.query(query)
 
         async def work(connection: AsyncConnection) -> int:
-            sql, values = self.compiler.query(query)
             async with self.dialect.transaction(connection):
                 return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
 
-        return await self._writer.run(lambda deadline: self._retry.until(deadline, lambda: self._work(work)), keys)
+        def make_attempts(deadline: float) -> Coroutine[Any, Any, int]:
+            if self._owns_engine:
+                return self._write(deadline, lambda held: held.change(sql, values))
+            return self._retry.until(deadline, lambda: self._work(work))
+
+        with self._slow.timed("change", sql) as call:
+            call.rows = changed = await self._writer.run(make_attempts, keys, call=call)
+        return changed
 
     async def fetch_changed(
         self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None, deadline: float | None = None
@@ -215,20 +228,25 @@ class Database(Inherited):
             nonlocal first
             first = first or held
             # A connection that was lost was replaced; one that was not has told what came of the statement.
-            return await held.fetch_changed(*self.compiler.query(make(held is not first)))
+            call.sql, values = self.compiler.query(make(held is not first))
+            return await held.fetch_changed(call.sql, values)
 
         async def work(connection: AsyncConnection) -> Sequence[Sequence[Any]]:
             nonlocal first
             first = first or connection  # of somebody else's engine: each attempt has one of its own
-            sql, values = self.compiler.query(make(connection is not first))
+            call.sql, values = self.compiler.query(make(connection is not first))
             async with self.dialect.transaction(connection):
-                return (await connection.exec_driver_sql(sql, tuple(values))).all()
+                return (await connection.exec_driver_sql(call.sql, tuple(values))).all()
 
-        if self._owns_engine:
-            return await self._writer.run(lambda until: self._write(until, attempt), keys, deadline=deadline)
-        return await self._writer.run(
-            lambda until: self._retry.until(until, lambda: self._work(work)), keys, deadline=deadline
-        )
+        def make_attempts(until: float) -> Coroutine[Any, Any, Sequence[Sequence[Any]]]:
+            if self._owns_engine:
+                return self._write(until, attempt)
+            return self._retry.until(until, lambda: self._work(work))
+
+        with self._slow.timed("change") as call:
+            rows = await self._writer.run(make_attempts, keys, deadline=deadline, call=call)
+            call.rows = len(rows)
+        return rows
 
     async def in_time(self, calls: Coroutine[Any, Any, T]) -> T:
         """Make several calls, each of which has the whole deadline, within one; those left over are cancelled.
@@ -339,6 +357,14 @@ class Database(Inherited):
         await self.engine.dispose()
 
     async def _commit(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
+        if not self.observers:
+            return await self._save(rows, deadline)
+        started = time.perf_counter()
+        written = await self._save(rows, deadline)
+        self._tell_committed(rows, started)
+        return written
+
+    async def _save(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
         """Write some rows together, over the held connection or, on somebody else's engine, in the ordinary way."""
         if self._owns_engine:
             return await self._write(deadline, lambda held: held.save(rows))
@@ -351,8 +377,11 @@ class Database(Inherited):
     def _begin_commit(self, row: Row, then: Then[Collection[str]]) -> bool:
         """Begin to write one row over the held connection, when that is open and able to."""
         held = self._saving.held
+        started = time.perf_counter() if self.observers else 0.0
 
         def ended(written: Collection[str] | None, error: BaseException | None) -> None:
+            if error is None and started:
+                self._tell_committed((row,), started)
             failure = self._explain(error) if isinstance(error, Exception) else None
             then(written, error if failure is None else failure.error)
 
@@ -468,10 +497,46 @@ class Database(Inherited):
     async def _fetch(self, query: Query) -> Sequence[Sequence[Any]]:
         """All rows of a query, over the connection that is held for reading."""
         sql, values = self.compiler.query(query)
-        deadline = asyncio.get_running_loop().time() + self.settings.deadline_seconds
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        deadline = started + self.settings.deadline_seconds
 
         def attempt() -> Awaitable[Sequence[Sequence[Any]]]:
             return self._reading.call(lambda held: held.fetch(sql, values))
 
         # A query over an open connection ends by itself.
-        return await self._retry.until(deadline, attempt, ends_by_itself=self._reading.held is not None)
+        rows: Sequence[Sequence[Any]] | None = None
+        try:
+            rows = await self._retry.until(deadline, attempt, ends_by_itself=self._reading.held is not None)
+        finally:
+            if loop.time() - started >= self._slow.seconds:
+                self._slow.look_at(Timed("read", started, sql, None if rows is None else len(rows)))
+        return rows
+
+    def activity(self) -> StoreActivity:
+        """See `CheckpointStore.activity`."""
+        pool: Any = self.engine.pool
+        queued, queued_bytes = self._writer.queued
+        return StoreActivity(
+            pool_size=pool.size() if hasattr(pool, "size") else None,
+            pool_in_use=pool.checkedout() if hasattr(pool, "checkedout") else 0,
+            held_connections=sum(line.held is not None for line in (self._saving, self._reading)),
+            queued_saves=queued,
+            queued_bytes=queued_bytes,
+            log_bytes=self.dialect.log_bytes(),
+            free_bytes=self.dialect.free_bytes(),
+        )
+
+    def _tell_committed(self, rows: Sequence[Row], started: float) -> None:
+        seconds = time.perf_counter() - started
+        payload_bytes = sum(len(row[-1]) for row in rows)
+        for observer in self.observers:
+            tell(observer.committed, len(rows), payload_bytes, seconds)
+
+    def _tell_retried(self, error: CheckpointStoreError) -> None:
+        for observer in self.observers:
+            tell(observer.retried, error)
+
+    def _tell_slow(self, operation: str, seconds: float) -> None:
+        for observer in self.observers:
+            tell(observer.slowed, operation, seconds)

@@ -32,6 +32,7 @@ from workflows_mcp.engine.leases import (
     lease_lost,
     not_found,
 )
+from workflows_mcp.engine.observing import StoreActivity, StoreObserver
 from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
 from workflows_mcp.persistence import lease_statements, retention_statements, statements
@@ -77,6 +78,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         self, url_or_engine: str | os.PathLike[str] | AsyncEngine, *, settings: Settings | None = None
     ) -> None:
         self._database = database = Database(url_or_engine, settings, check=check_schema)
+        self.system = database.dialect.system
         self._renewals = Renewals(
             database.fetch_changed,
             lease_statements.renewing(database.dialect, waits=False),
@@ -266,6 +268,20 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def close(self) -> None:
         """See `CheckpointStore.close`. An engine that was passed in is left open."""
         await self._database.close()
+
+    def observe(self, observer: StoreObserver) -> None:
+        """See `CheckpointStore.observe`."""
+        super().observe(observer)
+        self._database.observers = self.observers
+
+    def unobserve(self, observer: StoreObserver) -> None:
+        """See `CheckpointStore.unobserve`."""
+        super().unobserve(observer)
+        self._database.observers = self.observers
+
+    def activity(self) -> StoreActivity:
+        """See `CheckpointStore.activity`."""
+        return self._database.activity()
 
     async def _list(
         self, wanted: CheckpointFilter, *, limit: int | None, before: Position | None
