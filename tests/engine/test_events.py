@@ -17,6 +17,7 @@ from workflows_mcp.engine.events import (
     RunEnded,
     RunPaused,
     RunStarted,
+    WaveFinished,
     WaveStarted,
 )
 from workflows_mcp.engine.executor import WorkflowExecutor
@@ -29,8 +30,8 @@ async def test_a_run_tells_what_happens_in_order(executor: WorkflowExecutor, eve
     paused = await executor.execute_workflow(workflow, run_id="r")
     assert [type(event) for event in events] == [
         RunStarted, CheckpointSaved,
-        WaveStarted, BlockStarted, BlockFinished, CheckpointSaved,
-        WaveStarted, BlockStarted, CheckpointSaved, RunPaused,
+        WaveStarted, BlockStarted, BlockFinished, WaveFinished, CheckpointSaved,
+        WaveStarted, BlockStarted, WaveFinished, CheckpointSaved, RunPaused,
     ]  # fmt: skip
     assert events[0] == RunStarted("r", "flow", (("a",), ("ask",), ("bad",), ("c",)), 0, continued=False)
     assert paused.checkpoint_id is not None
@@ -40,8 +41,8 @@ async def test_a_run_tells_what_happens_in_order(executor: WorkflowExecutor, eve
     failed = await executor.resume_workflow(paused.checkpoint_id, "yes")
     assert [type(event) for event in events] == [
         RunStarted, BlockFinished, CheckpointSaved,
-        WaveStarted, BlockStarted, BlockFinished, CheckpointSaved,
-        WaveStarted, BlockSkipped, CheckpointSaved, CheckpointSaved, RunEnded,
+        WaveStarted, BlockStarted, BlockFinished, WaveFinished, CheckpointSaved,
+        WaveStarted, BlockSkipped, WaveFinished, CheckpointSaved, CheckpointSaved, RunEnded,
     ]  # fmt: skip
     started, answered, *_ = events
     assert isinstance(started, RunStarted)

@@ -12,7 +12,7 @@ from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState, C
 from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore
 from workflows_mcp.engine.continuing import cancelled_state, forked, switched
 from workflows_mcp.engine.definition import WorkflowDefinition
-from workflows_mcp.engine.events import EventCallback
+from workflows_mcp.engine.events import EventCallback, together
 from workflows_mcp.engine.filters import check_name
 from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.frame import Frame
@@ -110,6 +110,10 @@ class WorkflowExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._background.stop()
+
+    def add_listener(self, callback: EventCallback) -> None:
+        """Tell one more callback what happens in the runs that begin, or go on, from now on."""
+        self._on_event = together(self._on_event, callback)
 
     def load_workflow(self, source: WorkflowSource) -> WorkflowDefinition:
         """Register a workflow under its name, in place of one that had it before.

@@ -10,7 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
-from workflows_mcp.engine.events import CheckpointSaved, Event, EventCallback, RunEnded, RunPaused, RunStarted, send
+from workflows_mcp.engine.events import (
+    CheckpointSaved,
+    Event,
+    EventCallback,
+    RunEnded,
+    RunPaused,
+    RunStarted,
+    RunStopped,
+    send,
+)
 from workflows_mcp.engine.expressions import ExpressionError
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.lease import Heartbeat, Moment
@@ -132,14 +141,18 @@ class Run:
         except asyncio.CancelledError:
             if self._lost is None:
                 await self._release()
+                await self._tell(RunStopped(**self._names, reason="cancelled", error=None))
                 raise
             assert self._task is not None
             self._task.uncancel()
+            await self._tell(RunStopped(**self._names, reason="lost", error=type(self._lost).__name__))
             raise self._lost from None
-        except LeaseLostError:
+        except LeaseLostError as error:
+            await self._tell(RunStopped(**self._names, reason="lost", error=type(error).__name__))
             raise
-        except BaseException:
+        except BaseException as error:
             await self._release()
+            await self._tell(RunStopped(**self._names, reason="failed", error=type(error).__name__))
             raise
         finally:
             self._heartbeat.stop()
