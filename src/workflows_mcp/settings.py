@@ -69,6 +69,10 @@ class Settings(BaseSettings):
             a later one overrides an earlier one.
         slow_operation_seconds: From how many seconds on a call to the database is warned of; in the environment,
             `none` means never.
+        log_format: How the command line logs on stderr: `text` for people, `json` for programs, a line for each event.
+        log_level: From which level on; None: `warning` in text, `info` in JSON.
+        metrics_port: Where `recover --watch` serves metrics on the loopback address; None: nowhere.
+        tracing: Whether the command line makes OpenTelemetry spans.
         lease_seconds: How long after a process is gone others may go on with its runs.
         checkpoint_every: See `CheckpointConfig`, as for all below.
         max_checkpoint_size_mb: In the environment, `none` means no limit, here and below.
@@ -104,6 +108,10 @@ class Settings(BaseSettings):
     # Not decoded: pydantic-settings would take nothing but JSON for a list.
     template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
     slow_operation_seconds: _Limit[float] = Field(default=1.0, gt=0, allow_inf_nan=False)
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    tracing: bool = False
     lease_seconds: float = Field(default=30.0, gt=0, le=86400)
     checkpoint_every: Literal["wave", "block"] = "wave"
     max_checkpoint_size_mb: _Limit[float] = Field(default=10.0, gt=0, allow_inf_nan=False)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self
 
+from workflows_mcp.engine.census import CheckpointCensus, CheckpointPulse, count_census, count_pulse
 from workflows_mcp.engine.checkpoint import (
     CheckpointMetadata,
     CheckpointState,
@@ -346,6 +347,17 @@ class CheckpointStore(ABC):
     @abstractmethod
     async def get_stats(self) -> CheckpointStats:
         """Count what is stored, without reading a payload."""
+
+    async def take_pulse(self) -> CheckpointPulse:
+        """Count what must be known often: what waits, and what runs have a process. Quick however much is stored."""
+        return count_pulse(await self.list_checkpoints(), (await self.get_stats()).database_bytes)
+
+    async def take_census(self) -> CheckpointCensus:
+        """Count everything, by workflow and by status, in one pass over all that is stored; reads no payload.
+
+        It takes its time, and has no deadline.
+        """
+        return count_census(await self.list_checkpoints(), (await self.get_stats()).database_bytes)
 
     async def vacuum(self) -> None:  # noqa: B027 - a store with nothing to tidy need not override it
         """Give back the space of deleted checkpoints and refresh what the database knows of its indexes.

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from workflows_mcp.engine.census import CheckpointCensus, CheckpointPulse
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats
 from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore, OnDamaged, columns_of
 from workflows_mcp.engine.filters import (
@@ -36,6 +37,7 @@ from workflows_mcp.engine.observing import StoreActivity, StoreObserver
 from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
 from workflows_mcp.persistence import lease_statements, retention_statements, statements
+from workflows_mcp.persistence.census import read_census, read_pulse
 from workflows_mcp.persistence.codec import decode_payload, pack
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Row, fenced
@@ -254,6 +256,16 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             stored_bytes=_whole(everything.stored_bytes),
             database_bytes=size,
         )
+
+    async def take_pulse(self) -> CheckpointPulse:
+        """See `CheckpointStore.take_pulse`."""
+        database = self._database
+        return await database.run(lambda connection: read_pulse(connection, database.dialect))
+
+    async def take_census(self) -> CheckpointCensus:
+        """See `CheckpointStore.take_census`."""
+        database = self._database
+        return await database.run_patiently(lambda connection: read_census(connection, database.dialect))
 
     async def vacuum(self) -> None:
         """See `CheckpointStore.vacuum`."""
