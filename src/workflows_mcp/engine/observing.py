@@ -41,7 +41,11 @@ OPERATIONS = {
 }
 """What the operations are called, by the methods of a store."""
 
-_ABOUT_A_CHECKPOINT = frozenset({"load", "claim", "renew", "release", "pin", "delete"})
+_ABOUT = {
+    **dict.fromkeys(("load", "claim", "renew", "release", "pin", "delete"), "checkpoint"),
+    "delete_run": "run",
+}
+"""Which id is the first argument of an operation."""
 
 
 class Operation:
@@ -50,29 +54,45 @@ class Operation:
     Attributes:
         name: Which operation; one of the values of `OPERATIONS`.
         database: What kind of store it is, as its `system` says.
-        workflow_name: The workflow that it is about, as far as that is known.
-        checkpoint_id: The checkpoint, likewise.
-        run_id: The run, likewise.
         plain_bytes: The plain JSON of the state that was saved or loaded; 0: there was none.
-        rows: How many checkpoints were listed, deleted or changed; None: that makes no sense for it.
         seconds: How long it took; 0 until it has ended.
         error: What it raised; None: it succeeded, or is under way.
     """
 
-    __slots__ = (
-        "checkpoint_id", "database", "error", "name", "plain_bytes", "rows", "run_id", "seconds", "workflow_name",
-    )  # fmt: skip
+    # What few observers ask for is worked out when they do: most only count.
+    __slots__ = ("_result", "_subject", "database", "error", "name", "plain_bytes", "seconds")
 
-    def __init__(self, name: str, database: str) -> None:
+    def __init__(self, name: str, database: str, subject: object) -> None:
         self.name = name
         self.database = database
-        self.workflow_name: str | None = None
-        self.checkpoint_id: str | None = None
-        self.run_id: str | None = None
         self.plain_bytes = 0
-        self.rows: int | None = None
         self.seconds = 0.0
         self.error: BaseException | None = None
+        self._subject = subject
+        self._result: object = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What is known of the checkpoint that it is about: `workflow`, `checkpoint` and `run`."""
+        found: dict[str, str | None] = {}
+        for about in (self._subject, self._result):
+            if isinstance(about, CheckpointState):
+                found = {"workflow": about.workflow_name, "checkpoint": about.checkpoint_id, "run": about.run_id}
+        if not found and isinstance(self._subject, str) and self.name in _ABOUT:
+            found = {_ABOUT[self.name]: self._subject}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def rows(self) -> int | None:
+        """How many checkpoints were listed, deleted or changed; None: that makes no sense for it."""
+        result = self._result
+        if isinstance(result, list):
+            return len(result)
+        return int(result) if isinstance(result, int) else None  # a bool, too: it was there, or not
+
+    def end(self, seconds: float, result: object, error: BaseException | None) -> None:
+        """Note how it ended."""
+        self.seconds, self._result, self.error = seconds, result, error
 
 
 class StoreObserver:
@@ -140,9 +160,13 @@ def tell(call: Callable[..., object], *arguments: object) -> object:
     try:
         return call(*arguments)
     except Exception as error:  # noqa: BLE001 - whatever a watcher does wrong, the call goes on
-        # Not the traceback: its frames and its text may show what is stored.
-        _log.warning("an observer failed: %s", type(error).__name__)
+        _warn(error)
         return None
+
+
+def _warn(error: Exception) -> None:
+    # Not the traceback, nor the text: they may show what is stored.
+    _log.warning("an observer failed: %s", type(error).__name__)
 
 
 def _observed(name: str, method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -166,44 +190,42 @@ async def _watch(
     if _CURRENT.get() is not None:  # a part of another operation
         return await method(store, *arguments, **options)
     observers = store.observers
-    operation = Operation(name, store.system)
-    _note_subject(operation, arguments[0] if arguments else next(iter(options.values()), None))
-    current = _CURRENT.set(operation)
-    marks = [tell(observer.began, operation) for observer in observers]
+    operation = Operation(name, store.system, arguments[0] if arguments else next(iter(options.values()), None))
+    token = _CURRENT.set(operation)
+    marks = _begin(observers, operation)
+    error: BaseException | None = None
+    result = None
     started = time.perf_counter()
     try:
         result = await method(store, *arguments, **options)
-        operation.seconds = time.perf_counter() - started
-        _note_result(operation, result)
-    except BaseException as error:
-        operation.seconds = time.perf_counter() - started
-        operation.error = error
+    except BaseException as raised:
+        error = raised
         raise
-    else:
-        return result
     finally:
-        _CURRENT.reset(current)
-        for observer, mark in zip(reversed(observers), reversed(marks), strict=True):
-            tell(observer.ended, operation, mark)
-        operation.error = None  # an error that its own traceback leads to is kept for long
+        operation.end(time.perf_counter() - started, result, error)
+        error = None  # which its own traceback leads to, so that it would be kept for long
+        _CURRENT.reset(token)
+        _end(observers, operation, marks)
+    return result
 
 
-def _note_subject(operation: Operation, subject: object) -> None:
-    if isinstance(subject, CheckpointState):
-        operation.workflow_name = subject.workflow_name
-        operation.checkpoint_id = subject.checkpoint_id
-        operation.run_id = subject.run_id
-    elif isinstance(subject, str):
-        if operation.name in _ABOUT_A_CHECKPOINT:
-            operation.checkpoint_id = subject
-        elif operation.name == "delete_run":
-            operation.run_id = subject
+def _begin(observers: "tuple[StoreObserver, ...]", operation: Operation) -> list[object]:
+    # Here and below not by `tell`, which takes as long as what it calls.
+    marks = []
+    for observer in observers:
+        mark = None
+        try:
+            mark = observer.began(operation)
+        except Exception as error:  # noqa: BLE001 - as in `tell`
+            _warn(error)
+        marks.append(mark)
+    return marks
 
 
-def _note_result(operation: Operation, result: object) -> None:
-    if isinstance(result, CheckpointState):
-        operation.workflow_name, operation.run_id = result.workflow_name, result.run_id
-    elif isinstance(result, int):  # a bool, too: it was there or it was not
-        operation.rows = int(result)
-    elif isinstance(result, list):
-        operation.rows = len(result)
+def _end(observers: "tuple[StoreObserver, ...]", operation: Operation, marks: list[object]) -> None:
+    for observer, mark in zip(observers, marks, strict=True):
+        try:
+            observer.ended(operation, mark)
+        except Exception as error:  # noqa: BLE001 - as in `tell`
+            _warn(error)
+    operation.error = None

@@ -26,7 +26,7 @@ def of_store_tally(tally: StoreTally) -> Iterator[Sample]:
     several: dict[str, Mapping[str, float | Distribution] | Mapping[tuple[str, str], int]] = {
         "workflows_checkpoint_saves": tally.saves,
         "workflows_checkpoint_operation_duration_seconds": tally.durations,
-        "workflows_checkpoint_bytes": tally.state_bytes,
+        "workflows_checkpoint_bytes": {name: sizes for name, sizes in list(tally.state_bytes.items()) if sizes.total},
         "workflows_checkpoint_errors": tally.errors,
         "workflows_checkpoint_deletions": tally.deletions,
         "workflows_checkpoint_slow_operations": tally.slow,

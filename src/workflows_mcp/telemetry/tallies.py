@@ -52,7 +52,7 @@ class StoreTally(StoreObserver):
         system: What kind of store it is.
         loop: The event loop that it is used in, once it has been.
         durations: Seconds of operations, by name.
-        state_bytes: Plain JSON bytes of states that were saved or loaded, by the operation's name.
+        state_bytes: Plain JSON bytes of states that were saved or loaded, by the operation's name; of others, none.
         saves: How many, by how they ended: `ok`, `error`, `cancelled`.
         errors: How many, by operation and class of error.
         deletions: How many checkpoints were deleted, by operation.
@@ -69,6 +69,7 @@ class StoreTally(StoreObserver):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.durations: dict[str, Distribution] = {}
         self.state_bytes: dict[str, Distribution] = {}
+        self._counts: dict[str, tuple[Distribution, Distribution]] = {}
         self.saves: Counter[str] = Counter({"ok": 0, "error": 0, "cancelled": 0})
         self.errors: Counter[tuple[str, str]] = Counter()
         self.deletions: Counter[str] = Counter(dict.fromkeys(sorted(_DELETIONS), 0))
@@ -82,23 +83,21 @@ class StoreTally(StoreObserver):
     def ended(self, operation: Operation, mark: object) -> None:  # noqa: ARG002 - as the base class has it
         """See `StoreObserver.ended`."""
         name = operation.name
-        durations = self.durations.get(name)
-        if durations is None:
+        counts = self._counts.get(name)
+        if counts is None:
             self.loop = asyncio.get_running_loop()
-            durations = self.durations[name] = Distribution(SECONDS)
-        durations.add(operation.seconds)
+            self.durations[name], self.state_bytes[name] = counts = Distribution(SECONDS), Distribution(BYTES)
+            self._counts[name] = counts
+        counts[0].add(operation.seconds)
         if operation.error is not None:
             self._fail(name, operation.error)
             return
         if operation.plain_bytes:
-            sizes = self.state_bytes.get(name)
-            if sizes is None:
-                sizes = self.state_bytes[name] = Distribution(BYTES)
-            sizes.add(operation.plain_bytes)
+            counts[1].add(operation.plain_bytes)
         if name == "save":
             self.saves["ok"] += 1
-        elif operation.rows and name in _DELETIONS:
-            self.deletions[name] += operation.rows
+        elif name in _DELETIONS:
+            self.deletions[name] += operation.rows or 0
 
     def _fail(self, name: str, error: BaseException) -> None:
         is_cancelled = isinstance(error, asyncio.CancelledError)

@@ -20,6 +20,13 @@ __all__ = ["RunTracer", "StoreTracer"]
 
 _NAME = "workflows_mcp"
 
+_ATTRIBUTES = {
+    "workflow": "workflows.workflow.name",
+    "checkpoint": "workflows.checkpoint.id",
+    "run": "workflows.run.id",
+}
+"""What names are called in a span."""
+
 
 class StoreTracer(StoreObserver):
     """A span for each operation of a store.
@@ -39,15 +46,11 @@ class StoreTracer(StoreObserver):
 
     def began(self, operation: Operation) -> "Span":
         """See `StoreObserver.began`."""
-        attributes = {"db.system.name": operation.database, "db.operation.name": operation.name}
-        if operation.checkpoint_id is not None:
-            attributes["workflows.checkpoint.id"] = operation.checkpoint_id
-        if operation.run_id is not None:
-            attributes["workflows.run.id"] = operation.run_id
-        if operation.workflow_name is not None:
-            attributes["workflows.workflow.name"] = operation.workflow_name
         span: Span = self._tracer.start_span(
-            f"checkpoint.{operation.name}", kind=self._kind, attributes=attributes, record_exception=False
+            f"checkpoint.{operation.name}",
+            kind=self._kind,
+            # For samplers; the rest is told at the end, of those spans that are kept.
+            attributes={"db.system.name": operation.database, "db.operation.name": operation.name},
         )
         return span
 
@@ -56,10 +59,13 @@ class StoreTracer(StoreObserver):
         if mark is None:
             return
         if mark.is_recording():
+            about: dict[str, str | int] = {_ATTRIBUTES[name]: value for name, value in operation.names.items()}
             if operation.plain_bytes:
-                mark.set_attribute("workflows.state.bytes", operation.plain_bytes)
-            if operation.rows is not None:
-                mark.set_attribute("workflows.rows", operation.rows)
+                about["workflows.state.bytes"] = operation.plain_bytes
+            rows = operation.rows
+            if rows is not None:
+                about["workflows.rows"] = rows
+            mark.set_attributes(about)
             if operation.error is not None:
                 self._note_error(mark, operation.error)
         mark.end()
