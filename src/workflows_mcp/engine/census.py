@@ -40,7 +40,7 @@ class WorkflowCensus:
         waiting: How many of them wait for an answer.
         full_bytes: Their plain JSON.
         stored_bytes: Their payloads as stored.
-        newest: The largest `created_at`.
+        newest: The largest `created_at`; NaN where a database holds none that is a number.
     """
 
     checkpoints: int

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import ColumnElement, Double, Text, bindparam, cast, false, func, literal_column, select, true
@@ -46,7 +46,7 @@ _PULSE = select(
     .scalar_subquery()
     .label("abandoned"),
 )
-"""Entries of two small indexes: it takes as long as there are runs at work and waiting, whatever else is stored."""
+"""By two small indexes: it takes as long as there are runs at work and waiting, whatever else is stored."""
 
 # Not the column itself: SQLite would walk its index, and jump through the table for what is not in it.
 _WORKFLOW = C.workflow_name.op("||")(literal_column("''", Text)).label("workflow_name")
@@ -98,17 +98,22 @@ async def read_census(connection: AsyncConnection, dialect: Dialect) -> Checkpoi
                 waiting=sum(one.total for one in those if one.is_paused),
                 full_bytes=_bytes(one.full_bytes for one in those),
                 stored_bytes=_bytes(one.stored_bytes for one in those),
-                newest=max(one.newest for one in those),
+                newest=max(_times(one.newest for one in those), default=math.nan),
             )
             for name, those in sorted(by_workflow.items())
         },
-        oldest=min((one.oldest for one in groups), default=None),
-        newest=max((one.newest for one in groups), default=None),
+        oldest=min(_times(one.oldest for one in groups), default=None),
+        newest=max(_times(one.newest for one in groups), default=None),
         last_hour=sum(one.last_hour for one in groups),
         last_day=sum(one.last_day for one in groups),
         full_bytes=_bytes(one.full_bytes for one in groups),
         stored_bytes=_bytes(one.stored_bytes for one in groups),
     )
+
+
+def _times(found: Iterable[Any]) -> Iterator[float]:
+    """Those that are numbers: a row that no store has written may hold anything."""
+    return (one for one in found if isinstance(one, float) and math.isfinite(one))
 
 
 def _bytes(sizes: Iterable[float]) -> int:

@@ -25,6 +25,9 @@ Samples = Mapping[str, Mapping[tuple[str, ...], float | Distribution]]
 _EXPORTERS: "weakref.WeakKeyDictionary[CollectorRegistry, Exporter]" = weakref.WeakKeyDictionary()
 _LOCK = threading.Lock()
 
+_COUNTED = "workflows_checkpoints"
+"""How the names of metrics begin that only a census gives."""
+
 _LEAST, _MOST = (
     frozenset({"workflows_checkpoint_up", "workflows_checkpoint_disk_free_bytes"}),
     frozenset({"workflows_oldest_pause_seconds"}),
@@ -102,7 +105,7 @@ class Exporter:
         for tally in self._runs:
             for name, labels, value in of_run_tally(tally):
                 _put(samples.setdefault(name, {}), name, labels, value)
-        return families(samples)
+        return (family for family in families(samples, all_of_them=True) if not family.name.startswith(_COUNTED))
 
 
 def families(samples: Samples, *, all_of_them: bool = False) -> "Iterator[Metric]":
