@@ -201,7 +201,7 @@ async def test_runs_side_by_side_do_not_mix_and_leave_their_callers_span_alone(s
         assert run.parent == caller.context
         blocks = [
             one for one in found if one.name == "workflow.block" and one.context.trace_id == caller.context.trace_id
-        ]  # type: ignore[union-attr] # they have one
+        ]
         assert len(blocks) == 2
 
 
