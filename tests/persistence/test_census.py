@@ -19,6 +19,7 @@ async def _fill(store: SQLAlchemyCheckpointStore) -> None:
     await store.save_checkpoint(make_state("d", workflow_name="é", created_at=now - 40, **asking))
     await store.save_checkpoint(make_state("e", workflow_name="v", status="running"), owner="o", lease_seconds=60)
     await store.save_checkpoint(make_state("f", workflow_name="v", status="running"), owner="o", lease_seconds=1e-3)
+    await store.save_checkpoint(make_state("h", workflow_name="v", status="running"), owner="o", lease_seconds=60)
     await store.save_checkpoint(make_state("g", workflow_name="v", status="completed"), follows="a")
     await store.pin_checkpoint("b")
 
@@ -28,12 +29,12 @@ async def test_a_census_by_the_database_is_one_by_hand(store: SQLAlchemyCheckpoi
     await _fill(store)
     census = await store.take_census()
     assert census == count_census(await store.list_checkpoints(), census.pulse.database_bytes)
-    assert (census.checkpoints, census.heads, census.pinned) == (7, 6, 1)
-    assert census.statuses == {"running": 3, "paused": 2, "completed": 1, "failed": 1, "cancelled": 0}
-    assert (census.last_hour, census.last_day) == (5, 6)
-    assert {name: one.checkpoints for name, one in census.workflows.items()} == {"v": 3, "w": 3, "é": 1}
+    assert (census.checkpoints, census.heads, census.pinned) == (8, 7, 1)
+    assert census.statuses == {"running": 4, "paused": 2, "completed": 1, "failed": 1, "cancelled": 0}
+    assert (census.last_hour, census.last_day) == (6, 7)
+    assert {name: one.checkpoints for name, one in census.workflows.items()} == {"v": 4, "w": 3, "é": 1}
     assert census.workflows["w"].waiting == 1
-    assert (census.pulse.waiting, census.pulse.leased, census.pulse.abandoned) == (2, 1, 1)
+    assert (census.pulse.waiting, census.pulse.leased, census.pulse.abandoned) == (2, 2, 1)
     assert census.pulse.oldest_waiting is not None
     assert 49 < time.time() - census.pulse.oldest_waiting < 60
     assert census.pulse == await store.take_pulse()
@@ -66,9 +67,10 @@ async def test_a_row_that_no_store_has_written_spoils_no_census(open_store: Open
     """A SQLite file may hold anything in any column."""
     store = open_store()
     await store.save_checkpoint(make_state("a"))
+    await store.save_checkpoint(make_state("b", created_at=5.0, status="failed"))
     odd = "'soon'" if database == "sqlite" else "'NaN'"
     async with store._database.engine.connect() as connection:
-        await connection.exec_driver_sql(f"UPDATE checkpoints SET created_at = {odd}")
+        await connection.exec_driver_sql(f"UPDATE checkpoints SET created_at = {odd} WHERE checkpoint_id = 'a'")
     census = await store.take_census()
-    assert census.checkpoints == 1
-    assert census.statuses["running"] == 1
+    assert census.checkpoints == 2
+    assert (census.oldest, census.newest, census.workflows["workflow"].newest) == (5.0, 5.0, 5.0)
