@@ -31,7 +31,7 @@ NOT_RUN = {
     "python3 run.py bench --turns 3 --save docs/performance": ".ci/run, with --quick",
     "python3 run.py bench probe": ".ci/run, with fewer rows",
     "pip install 'workflows-mcp[metrics]'": "tests/packaging; tests/cli/test_watching.py, without the installation",
-    "pip install 'workflows-mcp[tracing]' opentelemetry-distro opentelemetry-exporter-otlp": "tests/telemetry, likewise",
+    "pip install 'workflows-mcp[tracing]' opentelemetry-distro opentelemetry-exporter-otlp": "tests/telemetry",
     "workflows-mcp stats --prometheus --database-url /var/lib/workflows/checkpoints.db > "
     "/var/lib/node_exporter/workflows.prom.new": "tests/cli/test_watching.py",
     "python3 run.py faults --quick                       # three minutes; without --quick about twenty": ".ci/run",

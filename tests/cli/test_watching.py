@@ -98,7 +98,9 @@ def test_every_line_on_stderr_is_json_when_that_is_asked_for(cli: CLI, tmp_path:
     assert "failed; why: workflows-mcp runs show" in found[-1]["message"]
     [block] = [line for line in found if line.get("block") == "say[]" and line["event"] == "BlockFinished"]
     assert (block["status"], block["level"]) == ("failed", "warning")
-    quiet = cli("runs", "list", *DATABASE, "--json", env={"WORKFLOWS_LOG_FORMAT": "json"})
+    quiet = cli(
+        "runs", "list", *DATABASE, "--json", env={"WORKFLOWS_LOG_FORMAT": "json", "WORKFLOWS_LOG_LEVEL": "warning"}
+    )
     assert quiet.err == ""
     assert quiet.json()["runs"][0]["status"] == "failure"
 

@@ -232,8 +232,8 @@ async def test_runs_and_blocks_are_counted_by_what_they_came_to(registry: Collec
     assert value("runs_in_progress") == 0
 
 
-async def test_watching_twice_counts_once_and_ends_when_told_to(registry: CollectorRegistry, value: Value) -> None:
-    """A store that is watched by itself, and then through its executor."""
+async def test_a_store_that_is_watched_twice_is_counted_once(registry: CollectorRegistry, value: Value) -> None:
+    """By itself, and then through an executor; until it is told to end, and again when it is watched again."""
     store = InMemoryCheckpointStore()
     instrument(store, registry=registry)
     with instrument(WorkflowExecutor(store), registry=registry):
@@ -245,6 +245,19 @@ async def test_watching_twice_counts_once_and_ends_when_told_to(registry: Collec
     with instrument(store, registry=registry):
         await store.save_checkpoint(make_state())
     assert value("checkpoint_saves_total", database="memory", status="ok") == 2
+
+
+async def test_an_executor_that_is_watched_twice_is_counted_once(registry: CollectorRegistry, value: Value) -> None:
+    """The same for runs."""
+    executor = WorkflowExecutor(InMemoryCheckpointStore())
+    flow = text(shell("a", "true"))
+    with instrument(executor, registry=registry), instrument(executor, registry=registry):
+        await executor.execute_workflow(flow)
+    await executor.execute_workflow(flow)
+    assert value("runs_total", outcome="success") == 1
+    with instrument(executor, registry=registry):
+        await executor.execute_workflow(flow)
+    assert value("runs_total", outcome="success") == 2
 
 
 async def test_the_number_of_series_does_not_grow_with_names_and_ids(

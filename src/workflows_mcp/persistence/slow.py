@@ -86,7 +86,7 @@ class SlowLog:
         if call.rows is not None:
             fields["rows"] = call.rows
         fields["statement"] = statement
-        rows = "" if call.rows is None else f", {call.rows:,} rows"
+        rows = "" if call.rows is None else f", {call.rows:,} {'row' if call.rows == 1 else 'rows'}"
         more = f" (and {left_out:,} other slow calls since the last such line)" if left_out else ""
         _log.warning(
             "slow %s: %.2f s%s%s in %s%s: %s",

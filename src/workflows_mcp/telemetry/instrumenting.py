@@ -105,13 +105,12 @@ def _count(
     pulse_seconds: float,
 ) -> None:
     from workflows_mcp.telemetry.metrics import Exporter
-    from workflows_mcp.telemetry.tallies import RunTally
 
     exporter = Exporter.of(registry)
     tally = exporter.watch_store(store, pulse_seconds)
     instrumentation.undo_with(lambda: store.unobserve(tally))
-    instrumentation.undo_with(lambda: exporter.forget(tally))
-    if executor is not None:
-        runs = RunTally()
-        exporter.watch_runs(runs)
+    instrumentation.undo_with(lambda: exporter.forget_store(tally))
+    runs = None if executor is None else exporter.watch_runs(executor)
+    if executor is not None and runs is not None:
         instrumentation.listen(executor, runs.listen)
+        instrumentation.undo_with(lambda: exporter.forget_runs(executor))

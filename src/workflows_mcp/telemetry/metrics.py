@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workflows_mcp.engine.contract import CheckpointStore
+from workflows_mcp.engine.executor import WorkflowExecutor
 from workflows_mcp.telemetry.extras import require
 from workflows_mcp.telemetry.names import METRICS, MetricKind
 from workflows_mcp.telemetry.pulse import PulseKeeper
@@ -50,6 +51,7 @@ class Exporter:
     def __init__(self) -> None:
         self._stores: list[_Source] = []
         self._runs: list[RunTally] = []
+        self._executors: weakref.WeakSet[WorkflowExecutor] = weakref.WeakSet()
 
     @classmethod
     def of(cls, registry: "CollectorRegistry | None") -> "Exporter":
@@ -78,11 +80,20 @@ class Exporter:
         self._stores.append(_Source(weakref.ref(store), tally, PulseKeeper(store, tally, pulse_seconds)))
         return tally
 
-    def watch_runs(self, tally: RunTally) -> None:
-        """Show what an executor does."""
+    def watch_runs(self, executor: WorkflowExecutor) -> RunTally | None:
+        """Show what an executor does, by what its tally is told; None: that one is shown already."""
+        if executor in self._executors:
+            return None
+        self._executors.add(executor)
+        tally = RunTally()
         self._runs.append(tally)
+        return tally
 
-    def forget(self, tally: StoreTally) -> None:
+    def forget_runs(self, executor: WorkflowExecutor) -> None:
+        """Take an executor for one that is not shown; what it has done stays counted."""
+        self._executors.discard(executor)
+
+    def forget_store(self, tally: StoreTally) -> None:
         """Look at a store no more; what it has done stays counted."""
         for source in self._stores:
             if source.tally is tally:
