@@ -19,9 +19,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.engine.leases import Fence, not_saved
-from workflows_mcp.engine.observing import StoreActivity, StoreObserver, tell
+from workflows_mcp.engine.observing import StoreActivity
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError, copy_error
 from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.audience import Audience
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Row, Then, dialect_for
@@ -58,7 +59,7 @@ class Database(Inherited):
     Attributes:
         dialect: What is particular to the database.
         calls: What is under way, and waited for by `close`.
-        observers: Are told of commits, repeated attempts and slow calls.
+        audience: Is told of commits, repeated attempts and slow calls.
 
     Args:
         url_or_engine: Where the database is. An engine stays its creator's to configure and to dispose.
@@ -83,7 +84,7 @@ class Database(Inherited):
             url_or_engine if isinstance(url_or_engine, AsyncEngine) else self.dialect.create_engine(self.settings)
         )
         self.calls = Calls()
-        self.observers: tuple[StoreObserver, ...] = ()
+        self.audience = Audience()
         self.compiler = Compiler(self.engine.dialect)
         self._check = check
         self._is_checked = False
@@ -91,8 +92,8 @@ class Database(Inherited):
         self._saving, self._reading = (
             Line(functools.partial(self._hold, is_shared=is_shared), self._misuse) for is_shared in (True, False)
         )
-        self._slow = SlowLog(self.settings.slow_operation_seconds, self.description, self._tell_slow)
-        self._retry = Retry(self._explain, self._too_late, self._tell_retried)
+        self._slow = SlowLog(self.settings.slow_operation_seconds, self.description, self.audience.slowed)
+        self._retry = Retry(self._explain, self._too_late, self.audience.retried)
         self._payloads = statements.payloads(self.dialect)
         self._reader = Reader(
             lambda checkpoint_ids: self._fetch(self._payloads_of(checkpoint_ids)),
@@ -357,11 +358,11 @@ class Database(Inherited):
         await self.engine.dispose()
 
     async def _commit(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
-        if not self.observers:
+        if not self.audience.observers:
             return await self._save(rows, deadline)
         started = time.perf_counter()
         written = await self._save(rows, deadline)
-        self._tell_committed(rows, started)
+        self.audience.committed(rows, started)
         return written
 
     async def _save(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
@@ -377,11 +378,11 @@ class Database(Inherited):
     def _begin_commit(self, row: Row, then: Then[Collection[str]]) -> bool:
         """Begin to write one row over the held connection, when that is open and able to."""
         held = self._saving.held
-        started = time.perf_counter() if self.observers else 0.0
+        started = time.perf_counter() if self.audience.observers else 0.0
 
         def ended(written: Collection[str] | None, error: BaseException | None) -> None:
             if error is None and started:
-                self._tell_committed((row,), started)
+                self.audience.committed((row,), started)
             failure = self._explain(error) if isinstance(error, Exception) else None
             then(written, error if failure is None else failure.error)
 
@@ -505,12 +506,9 @@ class Database(Inherited):
             return self._reading.call(lambda held: held.fetch(sql, values))
 
         # A query over an open connection ends by itself.
-        rows: Sequence[Sequence[Any]] | None = None
-        try:
-            rows = await self._retry.until(deadline, attempt, ends_by_itself=self._reading.held is not None)
-        finally:
-            if loop.time() - started >= self._slow.seconds:
-                self._slow.look_at(Timed("read", started, sql, None if rows is None else len(rows)))
+        rows = await self._retry.until(deadline, attempt, ends_by_itself=self._reading.held is not None)
+        if loop.time() - started >= self._slow.seconds:
+            self._slow.look_at(Timed("read", started, sql, len(rows)))
         return rows
 
     def activity(self) -> StoreActivity:
@@ -526,17 +524,3 @@ class Database(Inherited):
             log_bytes=self.dialect.log_bytes(),
             free_bytes=self.dialect.free_bytes(),
         )
-
-    def _tell_committed(self, rows: Sequence[Row], started: float) -> None:
-        seconds = time.perf_counter() - started
-        payload_bytes = sum(len(row[-1]) for row in rows)
-        for observer in self.observers:
-            tell(observer.committed, len(rows), payload_bytes, seconds)
-
-    def _tell_retried(self, error: CheckpointStoreError) -> None:
-        for observer in self.observers:
-            tell(observer.retried, error)
-
-    def _tell_slow(self, operation: str, seconds: float) -> None:
-        for observer in self.observers:
-            tell(observer.slowed, operation, seconds)

@@ -41,7 +41,7 @@ class Timed:
 
 
 class SlowLog:
-    """Warns of calls to a database that take long.
+    """Warns of calls to a database that take long, and succeed.
 
     Args:
         seconds: From how many seconds on a call is slow; None: none is.
@@ -58,15 +58,13 @@ class SlowLog:
 
     @contextmanager
     def timed(self, operation: str, sql: str = "") -> Iterator[Timed]:
-        """Time a call, however it ends."""
+        """Time a call that succeeds; one that fails has an error that says enough."""
         call = Timed(operation, time.monotonic(), sql)
-        try:
-            yield call
-        finally:
-            self.look_at(call)
+        yield call
+        self.look_at(call)
 
     def look_at(self, call: Timed) -> None:
-        """Warn of a call that has ended, if it was slow."""
+        """Warn of a call that has succeeded, if it was slow."""
         now = time.monotonic()
         seconds = now - call.started
         if seconds < self.seconds:

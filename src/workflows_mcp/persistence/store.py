@@ -284,12 +284,12 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     def observe(self, observer: StoreObserver) -> None:
         """See `CheckpointStore.observe`."""
         super().observe(observer)
-        self._database.observers = self.observers
+        self._database.audience.observers = self.observers
 
     def unobserve(self, observer: StoreObserver) -> None:
         """See `CheckpointStore.unobserve`."""
         super().unobserve(observer)
-        self._database.observers = self.observers
+        self._database.audience.observers = self.observers
 
     def activity(self) -> StoreActivity:
         """See `CheckpointStore.activity`."""

@@ -150,11 +150,9 @@ class Writer:
             is_first = self._lane is None and not self._alone and not self._queue
             if not is_first or not write.row or not self._start_alone(write):
                 self._accept(write)
-        try:
-            await write.done
-        finally:
-            if loop.time() - started >= self._slow.seconds:
-                self._look_at(write, started)
+        await write.done
+        if loop.time() - started >= self._slow.seconds:
+            self._look_at(write, started)
 
     async def run(
         self,
@@ -182,11 +180,10 @@ class Writer:
             await self._wait_outside(lambda: job, job.deadline)
         else:
             self._accept(job)
-        try:
-            return await done
-        finally:
-            if call is not None:
-                call.begun = job.begun
+        result = await done
+        if call is not None:
+            call.begun = job.begun
+        return result
 
     async def close(self, timeout: float) -> None:  # noqa: ASYNC109 - what is left after it is given up, not cancelled
         """Commit what was accepted; what is not done in time fails as too late."""
