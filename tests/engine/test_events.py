@@ -1,12 +1,14 @@
 """What a watcher is told."""
 
 import asyncio
+import contextlib
 import logging
+from typing import Any
 
 import pytest
 
-from tests.engine.probe import Probe, block, text
-from workflows_mcp.engine.checkpoint import CheckpointStatus
+from tests.engine.probe import Probe, block, shell, text
+from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
 from workflows_mcp.engine.events import (
     BlockFinished,
@@ -17,10 +19,12 @@ from workflows_mcp.engine.events import (
     RunEnded,
     RunPaused,
     RunStarted,
+    RunStopped,
     WaveFinished,
     WaveStarted,
 )
 from workflows_mcp.engine.executor import WorkflowExecutor
+from workflows_mcp.errors import LeaseLostError, StoreUnavailableError
 
 
 async def test_a_run_tells_what_happens_in_order(executor: WorkflowExecutor, events: list[Event], probe: Probe) -> None:
@@ -118,3 +122,28 @@ async def test_a_checkpoint_is_durable_when_its_event_comes(store: InMemoryCheck
     assert probe is not None
     await WorkflowExecutor(store, on_event=look).execute_workflow(text(block("a")))
     assert len(seen) == 3
+
+
+async def test_a_run_that_stops_before_its_end_tells_why() -> None:
+    """It was ended elsewhere, or its store failed; once, and as the last thing that is told."""
+
+    class Failing(InMemoryCheckpointStore):
+        async def save_checkpoint(self, state: CheckpointState, **options: Any) -> str:
+            if state.current_wave_index:
+                raise StoreUnavailableError("gone")
+            return await super().save_checkpoint(state, **options)
+
+    for store, error in ((InMemoryCheckpointStore(), LeaseLostError), (Failing(), StoreUnavailableError)):
+        told: list[Event] = []
+        other = WorkflowExecutor(store)
+
+        async def listen(event: Event, told: list[Event] = told, other: WorkflowExecutor = other) -> None:
+            told.append(event)
+            if isinstance(event, BlockFinished) and type(other.checkpoint_store) is InMemoryCheckpointStore:
+                await other.cancel("r")
+
+        executor = WorkflowExecutor(store, on_event=listen)
+        with contextlib.suppress(StoreUnavailableError):
+            await executor.execute_workflow(text(shell("a", "true"), shell("b", "true", "a")), run_id="r")
+        assert told[-1] == RunStopped("r", "flow", "lost" if error is LeaseLostError else "failed", error.__name__)
+        assert [type(event) for event in told].count(RunStopped) == 1
