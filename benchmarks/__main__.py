@@ -1,5 +1,7 @@
 """The command: `python3 run.py bench`."""
 
+import asyncio
+import contextlib
 import shlex
 import sys
 import tempfile
@@ -205,6 +207,34 @@ def tidying(*, megabytes: int = 250, rows: int = 1_000_000, save: Path | None = 
     command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
     machine = ", ".join(describe_machine(Path(tempfile.gettempdir())).values())
     text = f"{command}\n{machine}\n\n{report(megabytes, rows)}"
+    if save is not None:
+        save.write_text(text)
+    sys.stdout.write(text)
+    return 0
+
+
+@app.command
+def watching(*, turns: int = 40, postgresql: bool = True, save: Path | None = None) -> int:
+    """Measure what metrics and spans cost, and what it costs that there may be some.
+
+    Args:
+        turns: How many turns each way of being watched has at each piece of work.
+        postgresql: Whether to measure on PostgreSQL, too.
+        save: A file to keep the result in.
+    """
+    from benchmarks.watching import report, watching
+    from workflows_mcp import upgrade_schema
+
+    with contextlib.ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        urls = {}
+        if postgresql:
+            urls["PostgreSQL"] = opened.enter_context(open_databases("postgresql", folder)).create("watching")
+            asyncio.run(upgrade_schema(urls["PostgreSQL"]))
+        costs = watching(folder, turns, urls)
+    command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
+    machine = ", ".join(describe_machine(Path(tempfile.gettempdir())).values())
+    text = f"{command}\n{machine}\n{report(costs)}"
     if save is not None:
         save.write_text(text)
     sys.stdout.write(text)

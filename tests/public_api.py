@@ -32,11 +32,12 @@ PUBLIC = {
     "workflows_mcp.engine.checkpoint_store": "CheckpointStore InMemoryCheckpointStore",
     "workflows_mcp.engine.events": (
         "BlockFinished BlockSkipped BlockStarted CheckpointSaved Event EventCallback "
-        "RunEnded RunPaused RunStarted WaveStarted"
+        "RunEnded RunPaused RunStarted RunStopped WaveFinished WaveStarted"
     ),
     "workflows_mcp.engine.executor": "WorkflowExecutor",
     "workflows_mcp.engine.retention": "RetentionTask",
     "workflows_mcp.settings": "Settings",
+    "workflows_mcp.telemetry": "*",
     "workflows_mcp.testing": "*",
 }
 """From where which names may be imported; `*`: all that the module says it has."""

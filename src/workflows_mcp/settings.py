@@ -114,6 +114,12 @@ class Settings(BaseSettings):
         auto_upgrade: Whether the command line brings an existing, older database to head by itself.
         template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
             a later one overrides an earlier one.
+        slow_operation_seconds: From how many seconds on a call to the database is warned of; in the environment,
+            `none` means never.
+        log_format: How the command line logs on stderr: `text` for people, `json` for programs, a line for each event.
+        log_level: From which level on; None: `warning` in text, `info` in JSON.
+        metrics_port: Where `recover --watch` serves metrics on the loopback address; None: nowhere.
+        tracing: Whether the command line makes OpenTelemetry spans.
         lease_seconds: How long after a process is gone others may go on with its runs.
         encryption: `auto`: what is saved is sealed if there are keys. `required`: there must be keys, and nothing is
             loaded that is not sealed. `off`: keys only open, and what is saved is plain.
@@ -157,6 +163,11 @@ class Settings(BaseSettings):
     auto_upgrade: bool = False
     # Not decoded: pydantic-settings would take nothing but JSON for a list.
     template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
+    slow_operation_seconds: _Limit[float] = Field(default=1.0, gt=0, allow_inf_nan=False)
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    tracing: bool = False
     lease_seconds: float = Field(default=30.0, gt=0, le=86400)
     encryption: Literal["auto", "required", "off"] = "auto"
     encryption_keys: SecretStr | None = None

@@ -23,11 +23,13 @@ MAY_IMPORT = {
     "engine": {"errors", "settings", "engine"},
     "persistence": {"errors", "settings", "engine", "persistence"},
     "testing": {"errors", "engine", "testing"},
-    "cli": {"errors", "settings", "engine", "persistence", "cli"},
-    "server": {"errors", "settings", "engine", "persistence", "server"},
+    "telemetry": {"errors", "settings", "engine", "persistence", "telemetry"},
+    "cli": {"errors", "settings", "engine", "persistence", "telemetry", "cli"},
+    "server": {"errors", "settings", "engine", "persistence", "telemetry", "server"},
 }
 
 DATABASE_PACKAGES = {"sqlalchemy", "alembic", "aiosqlite", "asyncpg", "sqlite3"}
+TELEMETRY_PACKAGES = {"prometheus_client", "opentelemetry"}
 
 
 def part_of(path: Path) -> str:
@@ -54,12 +56,14 @@ def broken_laws(part: str, source: str) -> list[str]:
             broken.append(name)
         if part in {"engine", "errors", "testing"} and first in DATABASE_PACKAGES:
             broken.append(name)
+        if part != "telemetry" and first in TELEMETRY_PACKAGES:
+            broken.append(name)
     return broken
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_imports_only_what_its_part_may(path: Path) -> None:
-    """errors, settings <- engine <- persistence <- server, cli; no database in the engine."""
+    """errors, settings <- engine <- persistence <- telemetry <- server, cli; no database in the engine."""
     if part_of(path) in {"__init__", "__main__"}:
         return
     assert broken_laws(part_of(path), path.read_text()) == []
@@ -75,6 +79,8 @@ def test_a_module_imports_only_what_its_part_may(path: Path) -> None:
         ("settings", "from workflows_mcp.engine import checkpoint"),
         ("persistence", "from workflows_mcp.cli import main"),
         ("errors", "import workflows_mcp.settings"),
+        ("persistence", "import prometheus_client"),
+        ("engine", "from opentelemetry import trace"),
     ],
 )
 def test_the_law_is_enforced(part: str, source: str) -> None:

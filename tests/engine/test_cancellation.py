@@ -9,7 +9,7 @@ import pytest
 from tests.engine.probe import Probe, block, shell, text
 from tests.engine.test_shell import is_alive, read_pid
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
-from workflows_mcp.engine.events import BlockStarted, Event
+from workflows_mcp.engine.events import BlockStarted, Event, RunStopped
 from workflows_mcp.engine.executor import WorkflowExecutor
 
 
@@ -51,7 +51,8 @@ async def test_a_timeout_around_the_call_is_a_cancellation(
         async with asyncio.timeout(0.05):
             await executor.execute_workflow(text(block("a"), block("b")))
     assert probe.finished == []
-    assert isinstance(events[-1], BlockStarted)
+    assert isinstance(events[-2], BlockStarted)
+    assert events[-1] == RunStopped(events[-1].run_id, "flow", reason="cancelled", error=None)
     assert other_tasks() == set()
 
 

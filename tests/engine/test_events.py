@@ -1,12 +1,14 @@
 """What a watcher is told."""
 
 import asyncio
+import contextlib
 import logging
+from typing import Any
 
 import pytest
 
-from tests.engine.probe import Probe, block, text
-from workflows_mcp.engine.checkpoint import CheckpointStatus
+from tests.engine.probe import Probe, block, shell, text
+from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
 from workflows_mcp.engine.events import (
     BlockFinished,
@@ -17,9 +19,12 @@ from workflows_mcp.engine.events import (
     RunEnded,
     RunPaused,
     RunStarted,
+    RunStopped,
+    WaveFinished,
     WaveStarted,
 )
 from workflows_mcp.engine.executor import WorkflowExecutor
+from workflows_mcp.errors import LeaseLostError, StoreUnavailableError
 
 
 async def test_a_run_tells_what_happens_in_order(executor: WorkflowExecutor, events: list[Event], probe: Probe) -> None:
@@ -29,8 +34,8 @@ async def test_a_run_tells_what_happens_in_order(executor: WorkflowExecutor, eve
     paused = await executor.execute_workflow(workflow, run_id="r")
     assert [type(event) for event in events] == [
         RunStarted, CheckpointSaved,
-        WaveStarted, BlockStarted, BlockFinished, CheckpointSaved,
-        WaveStarted, BlockStarted, CheckpointSaved, RunPaused,
+        WaveStarted, BlockStarted, BlockFinished, WaveFinished, CheckpointSaved,
+        WaveStarted, BlockStarted, WaveFinished, CheckpointSaved, RunPaused,
     ]  # fmt: skip
     assert events[0] == RunStarted("r", "flow", (("a",), ("ask",), ("bad",), ("c",)), 0, continued=False)
     assert paused.checkpoint_id is not None
@@ -40,8 +45,8 @@ async def test_a_run_tells_what_happens_in_order(executor: WorkflowExecutor, eve
     failed = await executor.resume_workflow(paused.checkpoint_id, "yes")
     assert [type(event) for event in events] == [
         RunStarted, BlockFinished, CheckpointSaved,
-        WaveStarted, BlockStarted, BlockFinished, CheckpointSaved,
-        WaveStarted, BlockSkipped, CheckpointSaved, CheckpointSaved, RunEnded,
+        WaveStarted, BlockStarted, BlockFinished, WaveFinished, CheckpointSaved,
+        WaveStarted, BlockSkipped, WaveFinished, CheckpointSaved, CheckpointSaved, RunEnded,
     ]  # fmt: skip
     started, answered, *_ = events
     assert isinstance(started, RunStarted)
@@ -117,3 +122,28 @@ async def test_a_checkpoint_is_durable_when_its_event_comes(store: InMemoryCheck
     assert probe is not None
     await WorkflowExecutor(store, on_event=look).execute_workflow(text(block("a")))
     assert len(seen) == 3
+
+
+async def test_a_run_that_stops_before_its_end_tells_why() -> None:
+    """It was ended elsewhere, or its store failed; once, and as the last thing that is told."""
+
+    class Failing(InMemoryCheckpointStore):
+        async def save_checkpoint(self, state: CheckpointState, **options: Any) -> str:
+            if state.current_wave_index:
+                raise StoreUnavailableError("gone")
+            return await super().save_checkpoint(state, **options)
+
+    for store, error in ((InMemoryCheckpointStore(), LeaseLostError), (Failing(), StoreUnavailableError)):
+        told: list[Event] = []
+        other = WorkflowExecutor(store)
+
+        async def listen(event: Event, told: list[Event] = told, other: WorkflowExecutor = other) -> None:
+            told.append(event)
+            if isinstance(event, BlockFinished) and type(other.checkpoint_store) is InMemoryCheckpointStore:
+                await other.cancel("r")
+
+        executor = WorkflowExecutor(store, on_event=listen)
+        with contextlib.suppress(StoreUnavailableError):
+            await executor.execute_workflow(text(shell("a", "true"), shell("b", "true", "a")), run_id="r")
+        assert told[-1] == RunStopped("r", "flow", "lost" if error is LeaseLostError else "failed", error.__name__)
+        assert [type(event) for event in told].count(RunStopped) == 1

@@ -22,6 +22,7 @@ from workflows_mcp.cli.recover import recover
 from workflows_mcp.cli.rekey import rekey_command
 from workflows_mcp.cli.resume import resume
 from workflows_mcp.cli.run import run
+from workflows_mcp.cli.stats import stats
 
 __all__ = ["build_app"]
 
@@ -40,6 +41,7 @@ def build_app() -> App:
     app.command(resume, name="resume")
     app.command(recover, name="recover")
     app.command(doctor, name="doctor")
+    app.command(stats, name="stats")
 
     library = App(name="workflows", help="Look at workflows, and check them.")
     library.command(workflows.list_command, name="list")

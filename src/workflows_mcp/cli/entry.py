@@ -1,15 +1,14 @@
 """From the words of a command line to an exit code: the only place that ends in an error for people."""
 
 import io
-import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from workflows_mcp.cli.failures import EXIT_INTERRUPTED, explain, one_line
-from workflows_mcp.cli.page import say
+from workflows_mcp.cli.failures import EXIT_INTERRUPTED, explain
+from workflows_mcp.cli.log import begin_logging, log_failure
 from workflows_mcp.cli.signals import ignore_late_signals, interrupted_exit_code, obey_signals
 
 __all__ = ["run_command_line"]
@@ -24,7 +23,7 @@ def run_command_line(words: Sequence[str]) -> int:
         The exit code.
     """
     _prepare_streams()
-    _quieten()
+    begin_logging(words)
     obey_signals()
     try:
         code = _call(words)
@@ -69,7 +68,8 @@ def _report(error: BaseException) -> int:
     failure = explain(error)
     try:
         sys.stdout.flush()
-        sys.stderr.write(f"{failure.line}\n")
+        if not log_failure(failure.line, failure.code):
+            sys.stderr.write(f"{failure.line}\n")
         sys.stderr.flush()
     except OSError:
         _silence(sys.stdout)
@@ -90,25 +90,6 @@ def _prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-class _Lines(logging.Handler):
-    """Prints what this package logs: a warning, such as that a run cannot be recovered, is a line on stderr."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler.emit`."""
-        say(one_line(f"{record.levelname.lower()}: {record.getMessage()}"))
-
-
-def _quieten() -> None:
-    """Keep libraries from logging tracebacks on stderr, say when a signal comes upon them: one line says it all."""
-    if os.environ.get("WORKFLOWS_DEBUG") == "1":
-        return
-    silent = logging.NullHandler()
-    for name, handler in {"sqlalchemy.pool": silent, "asyncio": silent, "workflows_mcp": _Lines()}.items():
-        logger = logging.getLogger(name)
-        logger.addHandler(handler)
-        logger.propagate = False
 
 
 def _silence(stream: TextIO) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from workflows_mcp.cli.log import is_json
 from workflows_mcp.cli.page import Page
 from workflows_mcp.cli.telling import Teller
 
@@ -33,12 +34,15 @@ class Watcher(Protocol):
 
 @asynccontextmanager
 async def watch_run(page: Page, *, many: bool = False) -> AsyncIterator[Watcher]:
-    """Show what happens in a run: live on a terminal, line by line elsewhere.
+    """Show what happens in a run: live on a terminal, line by line elsewhere, or in the log where that is JSON.
 
     Args:
         page: Where.
         many: Whether there may be several runs; then each line names its run, and the ends are told, too.
     """
+    if is_json():
+        yield LoggingWatcher()
+        return
     console = page.unbreakable_console()
     if console is None:
         yield PlainWatcher(page, many=many)
@@ -50,6 +54,25 @@ async def watch_run(page: Page, *, many: bool = False) -> AsyncIterator[Watcher]
         get_renderable=watcher.render, console=console, transient=True, refresh_per_second=8, redirect_stdout=False
     ):
         yield watcher
+
+
+class LoggingWatcher:
+    """A line in the log for each thing that happens, for programs.
+
+    Attributes:
+        run_id: The run that it has seen last.
+    """
+
+    def __init__(self) -> None:
+        from workflows_mcp.telemetry.logs import RunLog
+
+        self.run_id: str | None = None
+        self._log = RunLog()
+
+    async def __call__(self, event: "Event") -> None:
+        """Take an event."""
+        self.run_id = event.run_id
+        await self._log.listen(event)
 
 
 class _Telling:

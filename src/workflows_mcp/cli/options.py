@@ -3,12 +3,13 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cyclopts import Parameter
 
 from workflows_mcp.cli.failures import UsageError
+from workflows_mcp.cli.log import configure_logging
 
 if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
@@ -32,6 +33,9 @@ class Options:
     json: Annotated[bool, Parameter(negative=())] = False
     """Print one JSON value on stdout, and nothing else: an object, or doctor's list of objects."""
 
+    log_format: Literal["text", "json"] | None = None
+    """How to log on stderr: text for people, or json: one object a line. WORKFLOWS_LOG_FORMAT sets it for good."""
+
     def settings(self) -> "Settings":
         """What the options and the environment say.
 
@@ -40,8 +44,10 @@ class Options:
         """
         from workflows_mcp.settings import load_settings
 
-        given = {} if self.database_url is None else {"database_url": self.database_url}
-        return load_settings(self.env_file, **given)
+        given = {"database_url": self.database_url, "log_format": self.log_format}
+        settings = load_settings(self.env_file, **{name: one for name, one in given.items() if one is not None})
+        configure_logging(settings)
+        return settings
 
     def words(self) -> list[str]:
         """The options that lead to the same database, as they are typed again; without a password."""

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO, cast
 
 from workflows_mcp.cli.failures import one_line
@@ -14,7 +14,7 @@ from workflows_mcp.cli.failures import one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Page", "is_terminal", "print_json", "say"]
+__all__ = ["Page", "is_terminal", "print_json", "say", "say_through", "write_line"]
 
 _LONGEST_CELL = 512
 """No id or name that a store takes is longer."""
@@ -52,7 +52,21 @@ def _as_json(value: object) -> object:
     return value if is_fit else repr(value)
 
 
+_speakers: list[Callable[[str], None]] = []
+
+
+def say_through(speaker: Callable[[str], None] | None) -> None:
+    """Have somebody else take what is said from now on; None: it is printed."""
+    _speakers[:] = [] if speaker is None else [speaker]
+
+
 def say(line: str) -> None:
+    """Tell whoever reads stderr something."""
+    for speak in _speakers or (write_line,):
+        speak(line)
+
+
+def write_line(line: str) -> None:
     """Print a line on stderr. Whether anybody reads it makes no difference to what is done."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{line}\n")

@@ -5,10 +5,12 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import EXIT_ERROR, UsageError, one_line
 from workflows_mcp.cli.live import watch_run
+from workflows_mcp.cli.metrics import metrics_of
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, say
 from workflows_mcp.cli.results import print_result, print_results
@@ -30,6 +32,7 @@ async def recover(
     *,
     watch: Annotated[bool, Parameter(negative=())] = False,
     wait: bool = True,
+    metrics_port: Annotated[int | None, Parameter(validator=Number(gte=0, lte=65535))] = None,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
     """Let runs go on whose process is gone, each from its newest checkpoint.
@@ -41,6 +44,8 @@ async def recover(
         run_id: The run, as `run` printed it. Without it: all runs that nobody holds any more, and all questions that
             nobody has answered in time, which get their default answers.
         watch: Keep looking for such runs, and delete old checkpoints as the settings say, up to Ctrl-C or SIGTERM.
+        metrics_port: With --watch, serve Prometheus metrics on this port of 127.0.0.1, at /metrics; 0: on a free one,
+            which is told. WORKFLOWS_METRICS_PORT sets it for good.
         wait: Wait until the run's lease has run out. With --no-wait a run that is held is an error at once.
         options: What every command takes.
 
@@ -51,11 +56,13 @@ async def recover(
     if watch and (run_id is not None or options.json):
         what = "one run" if run_id is not None else "--json, since it has no result"
         raise UsageError(f"--watch does not go together with {what}")
+    if metrics_port is not None and not watch:
+        raise UsageError("--metrics-port goes together with --watch: metrics are read while a process lives")
     if run_id is not None:
         check_id("the run's id", run_id)
     async with open_store(options) as store:
         if watch:
-            return await _watch(store, options)
+            return await _watch(store, options, metrics_port)
         if run_id is None:
             return await _recover_all(store, options)
         return await _recover_one(store, run_id, options, wait=wait)
@@ -95,15 +102,18 @@ async def _recover_all(store: "CheckpointStore", options: Options) -> int:
     return EXIT_ERROR
 
 
-async def _watch(store: "CheckpointStore", options: Options) -> int:
+async def _watch(store: "CheckpointStore", options: Options, metrics_port: int | None) -> int:
     settings = options.settings()
+    port = settings.metrics_port if metrics_port is None else metrics_port
     every = min(_LOOK_EVERY_SECONDS, settings.lease_seconds)
     say(f"looking for runs to recover every {every:g} s; Ctrl-C ends it")
     async with watch_run(Page(sys.stderr), many=True) as watcher:
         try:
             with cancelled_by_signals():
-                async with make_executor(store, settings, on_event=watcher, recover_every_seconds=every):
-                    await asyncio.Event().wait()
+                executor = make_executor(store, settings, on_event=watcher, recover_every_seconds=every)
+                with metrics_of(executor, port):
+                    async with executor:
+                        await asyncio.Event().wait()
         except asyncio.CancelledError:
             pass  # the way in which it ends
     again = command_line("recover", options=options)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflows_mcp.cli.database import is_in_memory
 from workflows_mcp.cli.failures import EXIT_CANCELLED, EXIT_ERROR, one_line
+from workflows_mcp.cli.log import is_json
 from workflows_mcp.cli.options import Options, command_line
 from workflows_mcp.cli.page import Page, print_json, say
 
@@ -105,6 +106,8 @@ def _tell_end(result: "WorkflowResult", options: Options) -> int:
 
 def _what_went_wrong(result: "WorkflowResult", options: Options) -> str:
     if result.status == "failure":
+        if is_json():  # a log outlives the run, and what a block printed has no place in it
+            return f"run {result.run_id} failed; why: {command_line('runs', 'show', result.run_id, options=options)}"
         return f"run {result.run_id} failed: {result.error}"
     if result.status == "cancelled":
         fork = command_line("runs", "fork", result.checkpoint_id or "", options=options)

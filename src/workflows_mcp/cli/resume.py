@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from workflows_mcp.cli.checkpoints import metadata_of
 from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import CommandError, UsageError
+from workflows_mcp.cli.log import is_json
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page
 from workflows_mcp.cli.results import print_result, what_is_taken
@@ -74,7 +75,7 @@ def _ask(checkpoint_id: str, options: Options) -> str:
     """The answer of whoever sits at the terminal, asked for until it is one that the block takes."""
     state = asyncio.run(_load_waiting(checkpoint_id, options))
     taken = what_is_taken(state.pause_metadata)
-    if not sys.stdin.isatty():
+    if not sys.stdin.isatty() or is_json():
         text = f"TEXT, {taken}" if taken else "TEXT"
         raise UsageError(f"give the answer with --response {text}; with --response - it is read from stdin")
     page = Page(sys.stderr)

@@ -1,10 +1,10 @@
 """What happens in a run, in lines for people: one for each thing, as long as these are few enough to be read."""
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from workflows_mcp.cli.failures import one_line
+from workflows_mcp.engine.paths import KEY, without_keys
 
 if TYPE_CHECKING:
     from workflows_mcp.engine import events
@@ -15,9 +15,6 @@ _MOST_ALIKE = 10
 """So many lines there are of each kind about the items of one block."""
 
 _MOST_NAMES = 20
-
-# `deploy[eu]/check` is a block of the workflow that runs for the item `eu`; a key may hold anything.
-_KEY = re.compile(r"\[.*?\](?=/|$)", re.DOTALL)
 
 
 class Teller:
@@ -80,7 +77,7 @@ class Teller:
         if not event.within:
             return f"wave {event.wave + 1} of {self._waves}: {listed}"
         line = f"  wave {event.wave + 1} in {event.within}: {listed}"
-        return line if self._is_one_of_few(f"waves in {_without_keys(event.within)}", event.within) else None
+        return line if self._is_one_of_few(f"waves in {without_keys(event.within)}", event.within) else None
 
     def _finished(self, event: "events.BlockFinished") -> str | None:
         path = event.block_id
@@ -107,7 +104,7 @@ class Teller:
 
     def _unless_many(self, path: str, line: str, kind: str = "") -> str | None:
         """The line, or the last one of its kind, which says that there are more."""
-        name = _without_keys(path)
+        name = without_keys(path)
         if self._is_one_of_few(f"{kind}{name}", path):
             return line
         return (
@@ -116,7 +113,7 @@ class Teller:
 
     def _is_one_of_few(self, what: str, path: str | None = None) -> bool:
         """Whether there are not too many lines like this; what stands under no item is one of few."""
-        if path is not None and _KEY.search(path) is None:
+        if path is not None and KEY.search(path) is None:
             return True
         self._told[what] += 1
         return self._told[what] <= _MOST_ALIKE
@@ -128,11 +125,7 @@ def _how_it_begins(event: "events.RunStarted") -> str:
     return f": {sum(map(len, event.waves))} blocks in {len(event.waves)} waves"
 
 
-def _without_keys(path: str) -> str:
-    return _KEY.sub("[]", path)
-
-
 def _block_of(path: str) -> str | None:
     """The block that this is an item of; None: it is no item."""
-    keys = list(_KEY.finditer(path))
+    keys = list(KEY.finditer(path))
     return path[: keys[-1].start()] if keys and keys[-1].end() == len(path) else None

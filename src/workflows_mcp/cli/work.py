@@ -35,7 +35,7 @@ def make_executor(
     from workflows_mcp.engine.checkpoint import CheckpointConfig
     from workflows_mcp.engine.executor import WorkflowExecutor
 
-    return WorkflowExecutor(
+    executor = WorkflowExecutor(
         store,
         CheckpointConfig.from_settings(settings),
         on_event=on_event,
@@ -43,6 +43,11 @@ def make_executor(
         lease_seconds=settings.lease_seconds,
         recover_every_seconds=recover_every_seconds,
     )
+    if settings.tracing:
+        from workflows_mcp.telemetry import instrument
+
+        instrument(executor, metrics=False, tracing=True)
+    return executor
 
 
 async def watched(

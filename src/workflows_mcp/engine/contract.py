@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from types import TracebackType
 from typing import Any, Self
 
+from workflows_mcp.engine.census import CheckpointCensus, CheckpointPulse, count_census, count_pulse
 from workflows_mcp.engine.checkpoint import (
     CheckpointMetadata,
     CheckpointState,
@@ -17,6 +18,7 @@ from workflows_mcp.engine.checkpoint import (
 )
 from workflows_mcp.engine.filters import CheckpointFilter, Position, check_count, position_before, position_of
 from workflows_mcp.engine.moving import MovingCheckpoints
+from workflows_mcp.engine.observing import StoreActivity, StoreObserver, observe_methods
 from workflows_mcp.errors import CheckpointDecodeError
 
 __all__ = ["CheckpointStore", "OnDamaged", "OnDeleted", "columns_of"]
@@ -50,7 +52,31 @@ class CheckpointStore(MovingCheckpoints, ABC):
     made for one claim, or for one start of a run, and for nothing else. A lease ends when it runs out, is released, or
     its checkpoint is followed; one that ran out still lets its owner save and renew until somebody else claims the
     checkpoint. The time is the database's, where that has a clock of its own.
+
+    Attributes:
+        system: What kind of store it is, in a word: `memory`, or the database's name.
+        observers: Who is told what it does; see `observe`.
     """
+
+    system: str = "other"
+    observers: tuple[StoreObserver, ...] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - a base class's
+        """Every store tells its observers what it does, without a line about it in its methods."""
+        super().__init_subclass__(**options)
+        observe_methods(cls)
+
+    def observe(self, observer: StoreObserver) -> None:
+        """Tell one more observer what the store does from now on."""
+        self.observers = (*self.observers, observer)
+
+    def unobserve(self, observer: StoreObserver) -> None:
+        """Tell an observer nothing any more; one that was told nothing may be named, too."""
+        self.observers = tuple(one for one in self.observers if one is not observer)
+
+    def activity(self) -> StoreActivity:
+        """What the store is doing at this moment; asks no database, and may be called from any thread."""
+        return StoreActivity()
 
     @abstractmethod
     async def save_checkpoint(
@@ -355,6 +381,17 @@ class CheckpointStore(MovingCheckpoints, ABC):
     @abstractmethod
     async def get_stats(self) -> CheckpointStats:
         """Count what is stored, without reading a payload."""
+
+    async def take_pulse(self) -> CheckpointPulse:
+        """Count what must be known often: what waits, and what runs have a process. Quick however much is stored."""
+        return count_pulse(await self.list_checkpoints(), (await self.get_stats()).database_bytes)
+
+    async def take_census(self) -> CheckpointCensus:
+        """Count everything, by workflow and by status, in one pass over all that is stored; reads no payload.
+
+        It takes its time, and has no deadline.
+        """
+        return count_census(await self.list_checkpoints(), (await self.get_stats()).database_bytes)
 
     async def vacuum(self) -> None:
         """Give back the space of deleted checkpoints and refresh what the database knows of its indexes.

@@ -22,8 +22,11 @@ __all__ = [
     "RunEnded",
     "RunPaused",
     "RunStarted",
+    "RunStopped",
+    "WaveFinished",
     "WaveStarted",
     "send",
+    "together",
 ]
 
 _log = logging.getLogger(__name__)
@@ -69,6 +72,23 @@ class WaveStarted(Event):
 
     wave: int
     block_ids: tuple[str, ...]
+    within: str = ""
+
+
+@dataclass(frozen=True)
+class WaveFinished(Event):
+    """The blocks of a wave have come as far as they can for now; it ends what `WaveStarted` began.
+
+    Attributes:
+        wave: Index of the wave.
+        seconds: How long it took.
+        waits: Whether something in it waits for an answer, so that the wave is not over.
+        within: See `WaveStarted`.
+    """
+
+    wave: int
+    seconds: float
+    waits: bool
     within: str = ""
 
 
@@ -164,6 +184,20 @@ class RunEnded(Event):
     checkpoint_id: str | None
 
 
+@dataclass(frozen=True)
+class RunStopped(Event):
+    """The run does not go on here, though it is neither over nor waiting; somebody may recover it.
+
+    Attributes:
+        reason: `cancelled`: its caller or its process was stopped. `lost`: it was taken over, deleted or ended by
+            somebody else. `failed`: a checkpoint could not be saved.
+        error: The name of the error's class; None when it was cancelled.
+    """
+
+    reason: Literal["cancelled", "lost", "failed"]
+    error: str | None
+
+
 EventCallback = Callable[[Event], Awaitable[None]]
 
 
@@ -182,6 +216,19 @@ async def send(callback: EventCallback | None, event: Event) -> None:
         _log.exception("the event callback was cancelled from within on %s of run %r", *_names(event))
     except Exception:  # noqa: BLE001 - whatever a watcher does wrong, the run goes on
         _log.exception("the event callback failed on %s of run %r", *_names(event))
+
+
+def together(*callbacks: EventCallback | None) -> EventCallback | None:
+    """One callback in place of several, each of which is told in turn, whatever the others do."""
+    several = [callback for callback in callbacks if callback is not None]
+    if len(several) <= 1:
+        return several[0] if several else None
+
+    async def tell_all(event: Event) -> None:
+        for callback in several:
+            await send(callback, event)
+
+    return tell_all
 
 
 def _names(event: Event) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState, C
 from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore
 from workflows_mcp.engine.continuing import cancelled_state, forked, switched
 from workflows_mcp.engine.definition import WorkflowDefinition
-from workflows_mcp.engine.events import EventCallback
+from workflows_mcp.engine.events import EventCallback, together
 from workflows_mcp.engine.filters import check_name
 from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.frame import Frame
@@ -95,7 +95,7 @@ class WorkflowExecutor:
         self.checkpoint_store = InMemoryCheckpointStore() if checkpoint_store is None else checkpoint_store
         self.checkpoint_config = CheckpointConfig() if checkpoint_config is None else checkpoint_config
         self._lease_seconds = check_lease("an executor", lease_seconds)
-        self._on_event = on_event
+        self._listeners: tuple[EventCallback | None, ...] = (on_event,)
         self._secrets = Secrets() if secrets is None else secrets
         self._plans = PlanFinder(library)
         self._stored = StoredRuns(self.checkpoint_store)
@@ -110,6 +110,14 @@ class WorkflowExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._background.stop()
+
+    def add_listener(self, callback: EventCallback) -> None:
+        """Tell one more callback what happens in the runs that begin, or go on, from now on."""
+        self._listeners = (*self._listeners, callback)
+
+    def remove_listener(self, callback: EventCallback) -> None:
+        """Tell a callback nothing any more of runs that begin, or go on, from now on."""
+        self._listeners = tuple(one for one in self._listeners if one != callback)
 
     def load_workflow(self, source: WorkflowSource) -> WorkflowDefinition:
         """Register a workflow under its name, in place of one that had it before.
@@ -466,7 +474,7 @@ class WorkflowExecutor:
             owner=owner,
             lease_seconds=self._lease_seconds,
             secrets=self._secrets,
-            on_event=self._on_event,
+            on_event=together(*self._listeners),
             claimed_at=claimed_at,
         )
         self._running.note(progress.run_id, progress.workflow_name, run)

@@ -81,6 +81,8 @@ class InMemoryCheckpointStore(CheckpointStore):
     object that the caller may still change.
     """
 
+    system = "memory"
+
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
 

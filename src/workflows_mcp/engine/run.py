@@ -7,10 +7,20 @@ import functools
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal
 
 from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
-from workflows_mcp.engine.events import CheckpointSaved, Event, EventCallback, RunEnded, RunPaused, RunStarted, send
+from workflows_mcp.engine.events import (
+    CheckpointSaved,
+    Event,
+    EventCallback,
+    RunEnded,
+    RunPaused,
+    RunStarted,
+    RunStopped,
+    send,
+)
 from workflows_mcp.engine.expressions import ExpressionError
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.lease import Heartbeat, Moment
@@ -132,14 +142,18 @@ class Run:
         except asyncio.CancelledError:
             if self._lost is None:
                 await self._release()
+                await self._tell_stopped("cancelled", None)
                 raise
             assert self._task is not None
             self._task.uncancel()
+            await self._tell_stopped("lost", self._lost)
             raise self._lost from None
-        except LeaseLostError:
+        except LeaseLostError as error:
+            await self._tell_stopped("lost", error)
             raise
-        except BaseException:
+        except BaseException as error:
             await self._release()
+            await self._tell_stopped("failed", error)
             raise
         finally:
             self._heartbeat.stop()
@@ -326,6 +340,11 @@ class Run:
             if self._progress.checkpoint_id is not None:
                 with contextlib.suppress(CheckpointStoreError):
                     await self._store.release_claim(self._progress.checkpoint_id, self._owner)
+
+    async def _tell_stopped(self, reason: Literal["cancelled", "lost", "failed"], error: BaseException | None) -> None:
+        self._task = None  # a loss that is heard of meanwhile must not cancel what is on its way to its end
+        name = None if error is None else type(error).__name__
+        await self._tell(RunStopped(**self._names, reason=reason, error=name))
 
     async def _tell(self, event: Event) -> None:
         await send(self._on_event, event)

@@ -13,7 +13,7 @@ from typing import Any
 from workflows_mcp.engine.blocks import BlockFailedError, Call, Pause
 from workflows_mcp.engine.calling import MAX_BLOCKS_AT_ONCE, Caller, check_json
 from workflows_mcp.engine.concurrent import at_once
-from workflows_mcp.engine.events import BlockFinished, BlockSkipped, BlockStarted, Event, WaveStarted
+from workflows_mcp.engine.events import BlockFinished, BlockSkipped, BlockStarted, Event, WaveFinished, WaveStarted
 from workflows_mcp.engine.expressions import ExpressionError
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.items import Weights, failure_of, items_of
@@ -86,15 +86,25 @@ class Runner:
     async def _run_wave(self, frame: Frame) -> None:
         records = frame.records
         left = [one for one in frame.wave if one not in records or not records[one].is_over]
-        if self._tell is not None:
-            fresh = tuple(frame.path_of(one) for one in left if one not in records)
-            if fresh:
-                wave = WaveStarted(**self._names, wave=frame.wave_index, block_ids=fresh, within=frame.path)
-                await self._tell(wave)
-        if len(left) == 1:
-            await self._run_block(frame, left[0])
+        fresh = [one for one in left if one not in records]
+        if self._tell is None or not fresh:
+            await self._run_blocks(frame, left)
+            return
+        wave, within = frame.wave_index, frame.path
+        await self._tell(
+            WaveStarted(**self._names, wave=wave, block_ids=tuple(map(frame.path_of, fresh)), within=within)
+        )
+        started = time.monotonic()
+        await self._run_blocks(frame, left)
+        seconds = time.monotonic() - started
+        await self._tell(WaveFinished(**self._names, wave=wave, seconds=seconds, waits=frame.is_waiting, within=within))
+
+    async def _run_blocks(self, frame: Frame, block_ids: Sequence[str]) -> None:
+        if len(block_ids) == 1:
+            await self._run_block(frame, block_ids[0])
         else:
-            await self._together([functools.partial(self._run_block, frame, block_id) for block_id in left], len(left))
+            parts = [functools.partial(self._run_block, frame, block_id) for block_id in block_ids]
+            await self._together(parts, len(block_ids))
 
     async def _together(self, parts: Sequence[Callable[[], Awaitable[None]]], most: int) -> None:
         """Do all parts, at most so many at the same time.

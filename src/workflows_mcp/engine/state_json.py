@@ -16,6 +16,7 @@ import orjson
 
 from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION, CheckpointState
 from workflows_mcp.engine.filters import check_count
+from workflows_mcp.engine.observing import note_bytes
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTooLargeError
 
 __all__ = [
@@ -157,6 +158,7 @@ def encode_state(state: CheckpointState, *, max_bytes: int | None = None) -> byt
             f"JSON, and the limit is {limit:,}. Keep large data in files and their paths in the state, or raise "
             "max_checkpoint_size_mb"
         )
+    note_bytes(len(data))
     return data
 
 
@@ -208,6 +210,7 @@ def decode_state(data: bytes | bytearray, checkpoint_id: str) -> CheckpointState
     Raises:
         CheckpointDecodeError: The bytes are not a state's JSON, not this checkpoint's, or of a newer version.
     """
+    note_bytes(len(data))
     fields = _parsed(data)
     # Raised outside any handler: the parser's error holds the payload, and must not be this one's context.
     if not isinstance(fields, dict):

@@ -33,6 +33,10 @@ class Compiler:
         values = {**fixed, **query.values}
         return sql, [values[name] for name in names]
 
+    def sql(self, query: Query) -> str:
+        """A query's SQL, without the values of its parameters."""
+        return self._compile_once(query.statement)[0].sql
+
     def known_statement(self, statement: Executable) -> Compiled:
         """A statement whose parameters are all given, compiled when it is first asked for."""
         return self._compile_once(statement)[0]

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -18,8 +19,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.engine.leases import Fence, not_saved
+from workflows_mcp.engine.observing import StoreActivity
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError, StoreUnavailableError, copy_error
 from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.audience import Audience
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.dialects import Dialect, Failure, HeldConnection, Password, Row, Then, dialect_for
@@ -27,6 +30,7 @@ from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.retry import Retry
+from workflows_mcp.persistence.slow import SlowLog, Timed
 from workflows_mcp.persistence.statements import PLAIN, Loading, Query
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.persistence.writer import GRACE_SECONDS, Writer
@@ -55,6 +59,7 @@ class Database(Inherited):
     Attributes:
         dialect: What is particular to the database.
         calls: What is under way, and waited for by `close`.
+        audience: Is told of commits, repeated attempts and slow calls.
 
     Args:
         url_or_engine: Where the database is. An engine stays its creator's to configure and to dispose.
@@ -86,6 +91,7 @@ class Database(Inherited):
             else self.dialect.create_engine(self.settings)
         )
         self.calls = Calls()
+        self.audience = Audience()
         self.compiler = Compiler(self.engine.dialect, self.dialect.schema)
         self._check = check
         self._is_checked = False
@@ -94,7 +100,8 @@ class Database(Inherited):
         self._saving, self._reading = (
             Line(functools.partial(self._hold, is_shared=is_shared), self._misuse) for is_shared in (True, False)
         )
-        self._retry = Retry(self._explain, self._too_late)
+        self._slow = SlowLog(self.settings.slow_operation_seconds, self.description, self.audience.slowed)
+        self._retry = Retry(self._explain, self._too_late, self.audience.retried)
         self._loading = loading
         self._payloads = loading.many(self.dialect)
         self._reader = Reader(
@@ -110,6 +117,8 @@ class Database(Inherited):
             too_late=self._too_late,
             locked=self._locked,
             refused=self._refused,
+            slow=self._slow,
+            statement=self._saving_sql["one"].sql,
         )
         self._reads = 0
         self._no_reads = asyncio.Event()
@@ -177,7 +186,10 @@ class Database(Inherited):
         async def work(connection: AsyncConnection) -> Sequence[ResultRow[Any]]:
             return (await connection.execute(query.statement, query.values)).all()
 
-        return await self.run(work)
+        with self._slow.timed("read", self.compiler.sql(query)) as call:
+            rows = await self.run(work)
+            call.rows = len(rows)
+        return rows
 
     async def change(self, query: Query, *, keys: Collection[str] | None = None) -> int:
         """Run one statement that writes, in its turn among the saves; returns how many rows it changed.
@@ -194,7 +206,9 @@ class Database(Inherited):
         async def on_connection(connection: AsyncConnection) -> int:
             return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
 
-        return await self._in_turn(lambda held: held.change(sql, values), on_connection, keys)
+        with self._slow.timed("change", sql) as call:
+            call.rows = changed = await self._in_turn(lambda held: held.change(sql, values), on_connection, keys, call)
+        return changed
 
     async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
         """Insert rows by a statement of `Dialect.putting`, all or none, in their turn among the saves.
@@ -212,9 +226,13 @@ class Database(Inherited):
             CheckpointStoreError: The error, in the project's terms.
         """
         sql = self.compiler.known_statement(statement)
-        return await self._in_turn(
-            lambda held: held.put(sql, rows), lambda connection: self.dialect.put(connection, sql, rows), keys
-        )
+
+        async def on_connection(connection: AsyncConnection) -> int:
+            return await self.dialect.put(connection, sql, rows)
+
+        with self._slow.timed("put", sql.sql) as call:
+            call.rows = written = await self._in_turn(lambda held: held.put(sql, rows), on_connection, keys, call)
+        return written
 
     async def fetch_changed(
         self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None, deadline: float | None = None
@@ -236,21 +254,26 @@ class Database(Inherited):
             nonlocal first
             first = first or held
             # A connection that was lost was replaced; one that was not has told what came of the statement.
-            return await held.fetch_changed(*self.compiler.query(make(held is not first)))
+            call.sql, values = self.compiler.query(make(held is not first))
+            return await held.fetch_changed(call.sql, values)
 
         async def on_connection(connection: AsyncConnection) -> Sequence[Sequence[Any]]:
             nonlocal first
             first = first or connection  # of somebody else's engine: each attempt has one of its own
-            sql, values = self.compiler.query(make(connection is not first))
-            return (await connection.exec_driver_sql(sql, tuple(values))).all()
+            call.sql, values = self.compiler.query(make(connection is not first))
+            return (await connection.exec_driver_sql(call.sql, tuple(values))).all()
 
-        return await self._in_turn(on_held, on_connection, keys, deadline)
+        with self._slow.timed("change") as call:
+            rows = await self._in_turn(on_held, on_connection, keys, call, deadline)
+            call.rows = len(rows)
+        return rows
 
     async def _in_turn(
         self,
         on_held: Callable[[HeldConnection], Awaitable[T]],
         on_connection: Work[T],
         keys: Collection[str] | None,
+        call: Timed,
         deadline: float | None = None,
     ) -> T:
         """Write in its turn among the saves, over the held connection or, on somebody else's engine, over any."""
@@ -265,7 +288,7 @@ class Database(Inherited):
                 return self._write(until, on_held)
             return self._retry.until(until, lambda: self._work(work))
 
-        return await self._writer.run(write, keys, deadline=deadline)
+        return await self._writer.run(write, keys, deadline=deadline, call=call)
 
     async def in_time(self, calls: Coroutine[Any, Any, T]) -> T:
         """Make several calls, each of which has the whole deadline, within one; those left over are cancelled.
@@ -376,6 +399,14 @@ class Database(Inherited):
         await self.engine.dispose()
 
     async def _commit(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
+        if not self.audience.observers:
+            return await self._write_rows(rows, deadline)
+        started = time.perf_counter()
+        written = await self._write_rows(rows, deadline)
+        self.audience.committed(rows, started)
+        return written
+
+    async def _write_rows(self, rows: Sequence[Row], deadline: float) -> Collection[str]:
         """Write some rows together, over the held connection or, on somebody else's engine, in the ordinary way."""
         if self._owns_engine:
             return await self._write(deadline, lambda held: self._save(held, rows))
@@ -397,8 +428,11 @@ class Database(Inherited):
     def _begin_commit(self, row: Row, then: Then[Collection[str]]) -> bool:
         """Begin to write one row over the held connection, when that is open and able to."""
         held = self._saving.held
+        started = time.perf_counter() if self.audience.observers else 0.0
 
         def ended(written: Collection[str] | None, error: BaseException | None) -> None:
+            if error is None and started:
+                self.audience.committed((row,), started)
             failure = self._explain(error) if isinstance(error, Exception) else None
             then(written, error if failure is None else failure.error)
 
@@ -514,10 +548,29 @@ class Database(Inherited):
     async def _fetch(self, query: Query) -> Sequence[Sequence[Any]]:
         """All rows of a query, over the connection that is held for reading."""
         sql, values = self.compiler.query(query)
-        deadline = asyncio.get_running_loop().time() + self.settings.deadline_seconds
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        deadline = started + self.settings.deadline_seconds
 
         def attempt() -> Awaitable[Sequence[Sequence[Any]]]:
             return self._reading.call(lambda held: held.fetch(sql, values))
 
         # A query over an open connection ends by itself.
-        return await self._retry.until(deadline, attempt, ends_by_itself=self._reading.held is not None)
+        rows = await self._retry.until(deadline, attempt, ends_by_itself=self._reading.held is not None)
+        if loop.time() - started >= self._slow.seconds:
+            self._slow.look_at(Timed("read", started, sql, len(rows)))
+        return rows
+
+    def activity(self) -> StoreActivity:
+        """See `CheckpointStore.activity`."""
+        pool: Any = self.engine.pool
+        queued, queued_bytes = self._writer.queued
+        return StoreActivity(
+            pool_size=pool.size() if hasattr(pool, "size") else None,
+            pool_in_use=pool.checkedout() if hasattr(pool, "checkedout") else 0,
+            held_connections=sum(line.held is not None for line in (self._saving, self._reading)),
+            queued_saves=queued,
+            queued_bytes=queued_bytes,
+            log_bytes=self.dialect.log_bytes(),
+            free_bytes=self.dialect.free_bytes(),
+        )

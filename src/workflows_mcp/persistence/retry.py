@@ -25,13 +25,18 @@ class Retry:
     Args:
         explain: Says what an error means; None: it is no error of the database's, and is raised as it is.
         too_late: The error for a call that was cut short before the database said anything.
+        told: Is told of each failure after which another attempt is made.
     """
 
     def __init__(
-        self, explain: Callable[[Exception], Failure | None], too_late: Callable[[], CheckpointStoreError]
+        self,
+        explain: Callable[[Exception], Failure | None],
+        too_late: Callable[[], CheckpointStoreError],
+        told: Callable[[CheckpointStoreError], None],
     ) -> None:
         self._explain = explain
         self._too_late = too_late
+        self._told = told
 
     async def until(
         self,
@@ -77,6 +82,7 @@ class Retry:
                         if loop.time() >= deadline:
                             break
                         pause = min(pause * 2, _LONGEST_PAUSE)
+                        self._told(failure.error)
                     try:
                         return await attempt()
                     except Exception as error:  # noqa: BLE001 - what is none of ours is raised again

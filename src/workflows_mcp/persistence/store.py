@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from workflows_mcp.engine.census import CheckpointCensus, CheckpointPulse
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats
 from workflows_mcp.engine.checkpoint_store import (
     CheckpointStore,
@@ -38,10 +39,12 @@ from workflows_mcp.engine.leases import (
     lease_lost,
     not_found,
 )
+from workflows_mcp.engine.observing import StoreActivity, StoreObserver
 from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
 from workflows_mcp.persistence import lease_statements, rekeying, statements
+from workflows_mcp.persistence.census import read_census, read_pulse
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Password, Row, fenced
 from workflows_mcp.persistence.rekeying import Rekeyed
@@ -98,6 +101,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             check=functools.partial(check_database, codec=codec),
             loading=codec.loading,
         )
+        self.system = database.dialect.system
         self._renewals = Renewals(
             database.fetch_changed,
             lease_statements.renewing(database.dialect, waits=False),
@@ -300,6 +304,16 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             database_bytes=size,
         )
 
+    async def take_pulse(self) -> CheckpointPulse:
+        """See `CheckpointStore.take_pulse`."""
+        database = self._database
+        return await database.run(lambda connection: read_pulse(connection, database.dialect))
+
+    async def take_census(self) -> CheckpointCensus:
+        """See `CheckpointStore.take_census`."""
+        database = self._database
+        return await database.run_patiently(lambda connection: read_census(connection, database.dialect))
+
     async def vacuum(self) -> None:
         """See `CheckpointStore.vacuum`."""
         database = self._database
@@ -323,6 +337,20 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def close(self) -> None:
         """See `CheckpointStore.close`. An engine that was passed in is left open."""
         await self._database.close()
+
+    def observe(self, observer: StoreObserver) -> None:
+        """See `CheckpointStore.observe`."""
+        super().observe(observer)
+        self._database.audience.observers = self.observers
+
+    def unobserve(self, observer: StoreObserver) -> None:
+        """See `CheckpointStore.unobserve`."""
+        super().unobserve(observer)
+        self._database.audience.observers = self.observers
+
+    def activity(self) -> StoreActivity:
+        """See `CheckpointStore.activity`."""
+        return self._database.activity()
 
     async def _list(
         self, wanted: CheckpointFilter, *, limit: int | None, before: Position | None

@@ -35,13 +35,15 @@ class _Waiting:
     Attributes:
         pause: For how many seconds it was left out last; 0: it has met no lock of somebody else's.
         left_out_until: In the event loop's time.
+        begun: When its turn came, in the event loop's time; 0: it has not, or there was no queue.
     """
 
-    __slots__ = ("left_out_until", "pause")
+    __slots__ = ("begun", "left_out_until", "pause")
 
     def __init__(self) -> None:
         self.pause = 0.0
         self.left_out_until = 0.0
+        self.begun = 0.0
 
 
 class Write(_Waiting):

@@ -27,6 +27,7 @@ from workflows_mcp.engine.leases import Fence
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError
 from workflows_mcp.persistence.dialects import Row, RowsDroppedError, RowsLockedError, RowsThereError, Then
 from workflows_mcp.persistence.dialects.watch import Watch, fail
+from workflows_mcp.persistence.slow import SlowLog, Timed
 from workflows_mcp.persistence.waiting import ROW_BYTES, Draft, Job, Write
 
 __all__ = ["GRACE_SECONDS", "Writer"]
@@ -85,6 +86,8 @@ class Writer:
         locked: The error for one that had met locks of somebody else's all the time.
         refused: The error for a row that was not written though its commit succeeded, by its id and the fence that
             may have kept it; None: no fence has.
+        slow: Warns of saves that take long.
+        statement: What saves are made with, for such a warning.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class Writer:
         too_late: Callable[[], CheckpointStoreError],
         locked: Callable[[], CheckpointStoreError],
         refused: Callable[[str, Fence | None], CheckpointStoreError],
+        slow: SlowLog,
+        statement: str,
     ) -> None:
         self._commit = commit
         self._begin_commit = begin
@@ -103,6 +108,8 @@ class Writer:
         self._too_late = too_late
         self._locked = locked
         self._refused = refused
+        self._slow = slow
+        self._statement = statement
         self._queue: deque[Write | Job] = deque()
         self._in_flight: Sequence[Write | Job] = ()
         self._lane: asyncio.Task[None] | None = None
@@ -118,6 +125,11 @@ class Writer:
         self._has_changed = asyncio.Event()
         self._threads: ThreadPoolExecutor | None = None
 
+    @property
+    def queued(self) -> tuple[int, int]:
+        """How many saves and jobs are not done yet, and about how many bytes they have."""
+        return len(self._queue) + len(self._in_flight), self._bytes
+
     async def save(self, encode: Callable[[], Draft]) -> None:
         """Commit a row; returns when it is durable.
 
@@ -128,7 +140,9 @@ class Writer:
             CheckpointStoreError: It was not written, or not in time.
             Exception: What `encode`, or finishing its draft, raised.
         """
-        deadline = asyncio.get_running_loop().time() + self._deadline_seconds
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        deadline = started + self._deadline_seconds
         if self._outside or not self._has_room.is_set():
             write = await self._wait_outside(lambda: self._begin(encode(), deadline), deadline)
         else:
@@ -137,6 +151,8 @@ class Writer:
             if not is_first or not write.row or not self._start_alone(write):
                 self._accept(write)
         await write.done
+        if loop.time() - started >= self._slow.seconds:
+            self._look_at(write, started)
 
     async def run(
         self,
@@ -144,6 +160,7 @@ class Writer:
         keys: Collection[str] | None = None,
         *,
         deadline: float | None = None,
+        call: Timed | None = None,
     ) -> T:
         """Do other work when all that came before is done, and before anything that comes after.
 
@@ -151,6 +168,7 @@ class Writer:
             work: Called with the deadline, by which it must have ended.
             keys: The ids that it is about, if it may pass what waits for somebody's lock on others; None: it may not.
             deadline: In the event loop's time; None: as of any call that begins now.
+            call: Is told when the work's turn came.
 
         Raises:
             CheckpointStoreError: What the work raised, or it was too late to begin.
@@ -162,7 +180,10 @@ class Writer:
             await self._wait_outside(lambda: job, job.deadline)
         else:
             self._accept(job)
-        return await done
+        result = await done
+        if call is not None:
+            call.begun = job.begun
+        return result
 
     async def close(self, timeout: float) -> None:  # noqa: ASYNC109 - what is left after it is given up, not cancelled
         """Commit what was accepted; what is not done in time fails as too late."""
@@ -358,6 +379,9 @@ class Writer:
         A fenced row that was not written is tried once more, unless this `is_final`: a commit may have looked at the
         other rows before an earlier attempt to write the same one came to light, and a repetition must succeed.
         """
+        now = asyncio.get_running_loop().time()
+        for item in batch:
+            item.begun = item.begun or now
         try:
             written = await self._commit([item.row for item in batch], batch[-1].deadline)
         except RowsLockedError as error:
@@ -403,6 +427,7 @@ class Writer:
             write.done.set_exception(self._refused(write.key, write.fence))
 
     async def _do(self, job: Job) -> None:
+        job.begun = job.begun or asyncio.get_running_loop().time()
         try:
             result = await job.work(job.deadline)
         except RowsLockedError:
@@ -412,6 +437,11 @@ class Writer:
         else:
             if not job.done.done():
                 job.done.set_result(result)
+
+    def _look_at(self, write: Write, started: float) -> None:
+        call = Timed("save", started, self._statement, 1)
+        call.begun = write.begun
+        self._slow.look_at(call)
 
     def _without(self, batch: Sequence[Write], ids: Collection[str]) -> Sequence[Write]:
         """What is left of a batch when the rows that are locked are left out of it."""

@@ -216,6 +216,7 @@ class Dialect(ABC):
     All that is known of the differences between the databases is in the classes derived from this one.
 
     Attributes:
+        system: The database's name, as metrics and spans have it.
         description: Names the database in messages; holds no password.
         upgrade_command: What a user runs to bring its schema to head.
         is_bound_to_loop: Whether a connection can be closed only by the event loop that opened it.
@@ -226,6 +227,7 @@ class Dialect(ABC):
     is_bound_to_loop: ClassVar[bool] = False
     seconds_between_deletions: ClassVar[float] = 0.0
 
+    system: ClassVar[str]
     schema: str | None = None
     description: str
     upgrade_command: str
@@ -249,6 +251,14 @@ class Dialect(ABC):
     @abstractmethod
     def database_bytes(self) -> Executable:
         """A SELECT of what the table and its indexes, or the file, take up, in bytes."""
+
+    def log_bytes(self) -> int | None:
+        """The size of the write-ahead log, where that is a file beside the database."""
+        return None
+
+    def free_bytes(self) -> int | None:
+        """The space that is left where the database is, where this machine can tell."""
+        return None
 
     @abstractmethod
     async def find_weakness(self, connection: AsyncConnection) -> str | None:

@@ -92,6 +92,7 @@ _UPGRADE_LOCK = 0x776F726B666C6F77
 class PostgreSQLDialect(Dialect):
     """A PostgreSQL database, or one of several hosts of a cluster."""
 
+    system = "postgresql"
     is_bound_to_loop = True
 
     def __init__(self, url: SplitResult, schema: str | None = None, ask: Ask | None = None) -> None:

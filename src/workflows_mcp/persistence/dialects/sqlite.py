@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
@@ -103,6 +104,7 @@ _FILE_NAME = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 class SQLiteDialect(Dialect):
     """A SQLite database file."""
 
+    system = "sqlite"
     # Other processes get no turn: they ask again after at most 25 ms, as long as they have waited for less than 0.1 s.
     seconds_between_deletions = 0.025
 
@@ -298,6 +300,23 @@ class SQLiteDialect(Dialect):
     def database_bytes(self) -> Executable:
         """The pages of the file that are in use or free."""
         return text("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
+
+    def log_bytes(self) -> int | None:
+        """See `Dialect.log_bytes`; 0 when nobody has written since the file was last opened."""
+        path = self._file.path
+        try:
+            return path.with_name(f"{path.name}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+        except OSError:
+            return None
+
+    def free_bytes(self) -> int | None:
+        """See `Dialect.free_bytes`."""
+        try:
+            return shutil.disk_usage(self._file.path.parent).free
+        except OSError:
+            return None
 
     async def find_weakness(self, connection: AsyncConnection) -> str | None:
         """See `Dialect.find_weakness`. In a simulated power cut, NORMAL lost commits at half of the points."""

@@ -1,0 +1,106 @@
+"""What the command line logs on stderr, in text for people or in JSON for programs.
+
+In JSON, every line on stderr is an object: what the package logs, what a command says, what happens in its runs, and
+the error in which it ends. Results stay on stdout.
+"""
+
+import copy
+import logging
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from workflows_mcp.cli import page
+from workflows_mcp.cli.failures import one_line
+
+if TYPE_CHECKING:
+    from workflows_mcp.settings import Settings
+
+__all__ = ["begin_logging", "configure_logging", "is_json", "log_failure"]
+
+_OPTION = "--log-format"
+
+_LOGGER = "workflows_mcp"
+
+
+class _Handler(logging.Handler):
+    """Prints what this package logs: a warning, such as that a run cannot be recovered, is a line on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes_json = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        text = one_line(record.getMessage())
+        if not self.writes_json:
+            page.write_line(f"{record.levelname.lower()}: {text}")
+            return
+        cleaned = copy.copy(record)
+        cleaned.msg, cleaned.args = text, None
+        page.write_line(self.format(cleaned))
+
+
+_handler = _Handler()
+
+
+def begin_logging(words: Sequence[str]) -> None:
+    """Log as the words of the command line ask for, or else the environment; and keep libraries silent.
+
+    They log tracebacks, say when a signal comes upon them, where one line says it all.
+    """
+    wanted = os.environ.get("WORKFLOWS_LOG_FORMAT")
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == _OPTION:
+            wanted = following
+        elif word.startswith(f"{_OPTION}="):
+            wanted = word.partition("=")[2]
+    if os.environ.get("WORKFLOWS_DEBUG") == "1" and wanted != "json":
+        return
+    silent = logging.NullHandler()
+    for name, handler in {"sqlalchemy.pool": silent, "asyncio": silent, _LOGGER: _handler}.items():
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.propagate = False
+    _set_format(writes_json=wanted == "json")
+
+
+def configure_logging(settings: "Settings") -> None:
+    """Log as the settings say, which are known once a command has begun."""
+    if _handler not in logging.getLogger(_LOGGER).handlers:
+        return
+    _set_format(writes_json=settings.log_format == "json")
+    if settings.log_level is not None:
+        logging.getLogger(_LOGGER).setLevel(settings.log_level.upper())
+
+
+def is_json() -> bool:
+    """Whether stderr is for programs."""
+    return _handler.writes_json
+
+
+def log_failure(line: str, code: int) -> bool:
+    """Log the error in which a command ends; False: it is to be printed."""
+    if not is_json():
+        return False
+    message = line.removeprefix("error: ")
+    logging.getLogger(f"{_LOGGER}.cli").error("%s", message, extra={"fields": {"exit_code": code}})
+    return True
+
+
+def _set_format(*, writes_json: bool) -> None:
+    _handler.writes_json = writes_json
+    logging.getLogger(_LOGGER).setLevel(logging.INFO if writes_json else logging.WARNING)
+    page.say_through(_say_as_record if writes_json else None)
+    if writes_json:
+        from workflows_mcp.telemetry.logs import JSONFormatter
+
+        _handler.setFormatter(JSONFormatter(with_tracebacks=os.environ.get("WORKFLOWS_DEBUG") == "1"))
+
+
+def _say_as_record(line: str) -> None:
+    level, text = logging.INFO, line
+    for name in ("error", "warning"):
+        if line.startswith(f"{name}: "):
+            level, text = logging.getLevelNamesMapping()[name.upper()], line.removeprefix(f"{name}: ")
+    logging.getLogger(f"{_LOGGER}.cli").log(level, "%s", text)

@@ -1,0 +1,122 @@
+"""What the database counts, without reading a payload."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import ColumnElement, Double, Text, bindparam, cast, false, func, literal_column, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from workflows_mcp.engine.census import (
+    DAY_SECONDS,
+    HOUR_SECONDS,
+    CheckpointCensus,
+    CheckpointPulse,
+    WorkflowCensus,
+)
+from workflows_mcp.engine.checkpoint import CheckpointStatus
+from workflows_mcp.persistence.dialects import Dialect
+from workflows_mcp.persistence.dialects.types import time_of_statement
+from workflows_mcp.persistence.rows import shown_text
+from workflows_mcp.persistence.statements import TABLE
+
+__all__ = ["read_census", "read_pulse"]
+
+C = TABLE.c
+
+# In the words of the partial indexes, with which they must be seen to agree.
+_IS_WAITING = C.is_paused == true()
+_IS_HELD_OR_WAS: tuple[ColumnElement[bool], ...] = (
+    C.lease_expires_at.is_not(None),
+    C.superseded == false(),
+    literal_column("status = 'running'"),
+)
+
+_PULSE = select(
+    select(func.count()).where(_IS_WAITING).scalar_subquery().label("waiting"),
+    select(func.min(C.created_at)).where(_IS_WAITING).scalar_subquery().label("oldest_waiting"),
+    select(func.count())
+    .where(*_IS_HELD_OR_WAS, C.lease_expires_at > time_of_statement())
+    .scalar_subquery()
+    .label("leased"),
+    select(func.count())
+    .where(*_IS_HELD_OR_WAS, C.lease_expires_at <= time_of_statement())
+    .scalar_subquery()
+    .label("abandoned"),
+)
+"""By two small indexes: it takes as long as there are runs at work and waiting, whatever else is stored."""
+
+# Not the column itself: SQLite would walk its index, and jump through the table for what is not in it.
+_WORKFLOW = C.workflow_name.op("||")(literal_column("''", Text)).label("workflow_name")
+
+_CENSUS = select(
+    _WORKFLOW,
+    C.status,
+    C.is_paused,
+    C.superseded,
+    C.pinned,
+    func.count().label("total"),
+    # As doubles, exact up to 2**53: SQLite fails when a sum of integers is larger than one of them can be.
+    func.coalesce(func.sum(cast(C.full_bytes, Double)), 0.0).label("full_bytes"),
+    func.coalesce(func.sum(cast(C.stored_bytes, Double)), 0.0).label("stored_bytes"),
+    func.min(C.created_at).label("oldest"),
+    func.max(C.created_at).label("newest"),
+    func.count().filter(C.created_at >= bindparam("hour", type_=Double)).label("last_hour"),
+    func.count().filter(C.created_at >= bindparam("day", type_=Double)).label("last_day"),
+).group_by(literal_column("1"), C.status, C.is_paused, C.superseded, C.pinned)
+"""One pass over the table in the order in which it lies, for everything at once, so that the numbers agree."""
+
+
+async def read_pulse(connection: AsyncConnection, dialect: Dialect) -> CheckpointPulse:
+    """See `CheckpointStore.take_pulse`."""
+    row = (await connection.execute(_PULSE)).one()
+    size = (await connection.execute(dialect.database_bytes())).scalar_one()
+    return CheckpointPulse(row.waiting, row.oldest_waiting, row.leased, row.abandoned, size)
+
+
+async def read_census(connection: AsyncConnection, dialect: Dialect) -> CheckpointCensus:
+    """See `CheckpointStore.take_census`."""
+    pulse = await read_pulse(connection, dialect)
+    now = time.time()
+    groups = (await connection.execute(_CENSUS, {"hour": now - HOUR_SECONDS, "day": now - DAY_SECONDS})).all()
+    statuses: Counter[str] = Counter()
+    by_workflow: dict[str, list[Any]] = {}
+    for group in groups:
+        statuses[shown_text(group.status)] += group.total
+        by_workflow.setdefault(shown_text(group.workflow_name), []).append(group)
+    return CheckpointCensus(
+        pulse=pulse,
+        checkpoints=sum(one.total for one in groups),
+        heads=sum(one.total for one in groups if not one.superseded),
+        pinned=sum(one.total for one in groups if one.pinned),
+        statuses={**{one.value: 0 for one in CheckpointStatus}, **statuses},
+        workflows={
+            name: WorkflowCensus(
+                checkpoints=sum(one.total for one in those),
+                waiting=sum(one.total for one in those if one.is_paused),
+                full_bytes=_bytes(one.full_bytes for one in those),
+                stored_bytes=_bytes(one.stored_bytes for one in those),
+                newest=max(_times(one.newest for one in those), default=math.nan),
+            )
+            for name, those in sorted(by_workflow.items())
+        },
+        oldest=min(_times(one.oldest for one in groups), default=None),
+        newest=max(_times(one.newest for one in groups), default=None),
+        last_hour=sum(one.last_hour for one in groups),
+        last_day=sum(one.last_day for one in groups),
+        full_bytes=_bytes(one.full_bytes for one in groups),
+        stored_bytes=_bytes(one.stored_bytes for one in groups),
+    )
+
+
+def _times(found: Iterable[Any]) -> Iterator[float]:
+    """Those that are numbers: a row that no store has written may hold anything."""
+    return (one for one in found if isinstance(one, float) and math.isfinite(one))
+
+
+def _bytes(sizes: Iterable[float]) -> int:
+    """A sum of sizes, whatever they are."""
+    total = math.fsum(sizes)
+    return int(total) if math.isfinite(total) else 0
