@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import time
 from typing import Any
 
@@ -108,11 +109,13 @@ class TransferContract:
             assert set(verdicts.values()) == {Writing.PRESENT}
         assert await store.list_checkpoints() == before
 
-    async def test_another_state_is_a_conflict_and_nothing_is_written(self, store: CheckpointStore) -> None:
-        """Not the others of its batch, either. A value of another type is another state."""
+    @pytest.mark.parametrize("size", [10, 800_000])
+    async def test_another_state_is_a_conflict_and_nothing_is_written(self, store: CheckpointStore, size: int) -> None:
+        """Not the others of its batch, either, however large they are. A value of another type is another state."""
         await store.save_checkpoint(make_state("two", created_at=2.0, context={"n": 1}))
+        noise = os.urandom(size // 2).hex()
         batch = [
-            StoredCheckpoint(make_state("one", created_at=1.0)),
+            *(StoredCheckpoint(make_state(name, created_at=1.0, context={"noise": noise})) for name in ("a", "b")),
             StoredCheckpoint(make_state("two", created_at=2.0, context={"n": 1.0})),
         ]
         with pytest.raises(CheckpointConflictError, match="'two' is there already"):
