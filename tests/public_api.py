@@ -36,7 +36,7 @@ PUBLIC = {
     ),
     "workflows_mcp.engine.executor": "WorkflowExecutor",
     "workflows_mcp.engine.retention": "RetentionTask",
-    "workflows_mcp.settings": "Settings",
+    "workflows_mcp.settings": "Settings load_settings",
     "workflows_mcp.telemetry": "*",
     "workflows_mcp.testing": "*",
 }

@@ -78,8 +78,9 @@ def problems_in(text: str) -> list[str]:
     """What is wrong with the command lines in a text: of `workflows-mcp`, and of `run.py`."""
     found = []
     for line in text.replace("\\\n", " ").splitlines():
-        for call in re.finditer(r"(?:workflows-mcp|-m workflows_mcp) (?!-m)([^`]*)", line):
-            found += _problems((PRODUCT,), _words(call[1]))
+        for call in re.finditer(r"([\"']?)(?:workflows-mcp|-m workflows_mcp) (?!-m)([^`]*)", line):
+            quote, rest_of_line = call.groups()
+            found += _problems((PRODUCT,), _words(rest_of_line.split(quote)[0] if quote else rest_of_line))
         for call in re.finditer(r"python3? run\.py ([^`]*)", line):
             task, *rest = _words(call[1]) or ["…"]
             if ("run.py", task) in commands():
@@ -113,7 +114,7 @@ def _words(text: str) -> list[str]:
     try:
         return list(itertools.takewhile(lambda word: word[0] not in "|&;<>()", filter(None, lexer)))
     except ValueError:  # a quotation mark of the text around it
-        return text.split()
+        return re.split("[\"']", text)[0].split()
 
 
 def _problems(command: tuple[str, ...], words: list[str]) -> list[str]:
