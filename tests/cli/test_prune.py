@@ -61,7 +61,6 @@ def stored(untidy: Path, tmp_path: Path) -> set[str]:
     ("words", "settings", "gone"),
     [
         ((), {}, {"audit 0"}),
-        ((), {"TTL_SECONDS": "none", "MAX_PER_WORKFLOW": "2"}, {"audit 0", "audit 1", "nightly 1"}),
         (
             (),
             {"RETENTION": '{"audit": {"ttl_seconds": null, "max_per_workflow": 1}}'},
@@ -69,7 +68,6 @@ def stored(untidy: Path, tmp_path: Path) -> set[str]:
         ),
         (("--workflow", "nightly", "--keep", "1"), {}, {"nightly 1", "nightly 2"}),
         (("--older-than", "5d"), {"RETENTION": '{"audit": {}}'}, {"nightly 1"}),
-        (("--older-than", "5d", "--workflow", "audit"), {"RETENTION": '{"audit": {}}'}, {"audit 0", "audit 1"}),
         (("--older-than", "2w", "--include-paused"), {}, {"waits"}),
     ],
 )
@@ -109,7 +107,6 @@ def test_a_plan_is_a_table_that_says_why(cli: CLI, stored: set[str]) -> None:
         (("--older-than", "3m"), "m may be minutes or months"),
         (("--keep", "0"), "keep"),
         (("--list",), "--dry-run"),
-        (("--workflow", ""), "--workflow"),
     ],
 )
 def test_a_limit_that_makes_no_sense_deletes_nothing(

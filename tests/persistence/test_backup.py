@@ -421,7 +421,8 @@ def test_a_restore_that_is_killed_leaves_the_old_database_or_the_new_one(
     found, moment = [], 0
     while True:
         folder = tmp_path / f"moment {moment}"
-        shutil.copytree(path.parent, folder)
+        folder.mkdir()
+        shutil.copy(path, folder)
         was_killed = killed_at(moment, folder / "runs.db", backup, exchanges=exchanges)
         if not exchanges and (folder / "runs.db").stat().st_nlink > 1:
             [other] = folder.glob("runs.db.before-*")
