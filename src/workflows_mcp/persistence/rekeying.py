@@ -37,8 +37,7 @@ _COMMIT_BYTES = 512 * 2**10
 
 _MOST_ROWS = 500
 
-_FEW = 10
-"""Up to so many changes are a smaller statement."""
+_FEW = 10  # changes for which there is a smaller statement
 
 _MOST_WALKS = 5
 """So often what was saved meanwhile by others, with another key, is gone after."""
