@@ -91,7 +91,12 @@ class CLI:
 
     def __init__(self, folder: Path, forks: Forks) -> None:
         self.folder = folder
-        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "LC_ALL": "C.UTF-8",
+            "WORKFLOWS_SLOW_OPERATION_SECONDS": "60",  # that this machine is busy is no line on stderr
+        }
         self._forks = forks
 
     def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[str]:

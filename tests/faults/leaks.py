@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
-from tests.faults import leaking_databases, leaking_states
+from tests.faults import leaking_databases, leaking_moves, leaking_states
 from tests.faults.leaking import CANARY, PROVOCATIONS, Scene
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import errors, upgrade_schema
@@ -19,7 +19,7 @@ from workflows_mcp import errors, upgrade_schema
 __all__ = ["ROW"]
 
 # Named, so that nobody takes the imports for unused: they fill the list of provocations.
-FILLED = (leaking_states, leaking_databases)
+FILLED = (leaking_states, leaking_databases, leaking_moves)
 
 _RAISED_ELSEWHERE = {"WorkflowsError"}
 """The root, which is never raised itself."""

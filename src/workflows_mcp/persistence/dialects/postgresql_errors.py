@@ -27,6 +27,9 @@ _REPEATS_TAKEN_BACK = 2
 """Who was too late to see what somebody else saved or deleted sees it the next time. What a trigger drops, it drops
 again."""
 
+_PRIMARY_KEY = "pk_checkpoints"
+"""What says that an id is there. Any other unique index is somebody else's, and says nothing of ids."""
+
 _LOST_STATEMENT = (
     "mixed up prepared statements, as a pooler does that hands out another server connection for each transaction; set "
     "WORKFLOWS_PGBOUNCER=true"
@@ -36,7 +39,6 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
     ("08", StoreUnavailableError, "lost the connection; try again"),
     # By no value that was sent: a fenced save says so when it finds at its end that it must not have begun.
     (_TAKEN_BACK, RowsDroppedError, "did not write all of a commit; do triggers or rules of its table drop rows?"),
-    ("23505", RowsThereError, "holds such a row already"),
     ("25006", StoreUnavailableError, "is read-only, as a standby is; try again"),
     ("28P01", StoreConfigurationError, "refused the login; check user and password"),
     (
@@ -88,6 +90,8 @@ def explain(error: Exception, description: str, upgrade_command: str) -> Failure
             f"the checkpoints table of {description} was changed by another process; try again"
         )
         return Failure(changed, retriable=True, most_repeats=1)
+    if isinstance(cause, asyncpg.exceptions.UniqueViolationError) and cause.constraint_name == _PRIMARY_KEY:
+        return Failure(RowsThereError(f"{description} holds such a row already ({cause.sqlstate})"))
     state = getattr(cause, "sqlstate", None)
     if isinstance(state, str):
         return _explain_state(state, description, upgrade_command)
