@@ -173,7 +173,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         What somebody else has locked holds up no other one.
         """
         check_name("checkpoint_id", checkpoint_id)
-        self._database.refuse_misuse()  # before it waits for others, of another event loop perhaps
+        self._database.guard.refuse_misuse()  # before it waits for others, of another event loop perhaps
         if not await self._renewals.renew(checkpoint_id, owner, check_lease(owner, lease_seconds)):
             raise lease_lost(checkpoint_id)
 
