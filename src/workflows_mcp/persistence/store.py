@@ -189,8 +189,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             check_count("limit", limit, at_least=0)
         query = lease_statements.abandoned(limit)
         is_brief = limit is not None and limit <= _ITER_PAGE
-        rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
-        return [self._codec.metadata(row) for row in rows]
+        return await self._metadata(query, is_brief=is_brief)
 
     async def pin_checkpoint(self, checkpoint_id: str, pinned: bool = True) -> bool:  # noqa: FBT001, FBT002 - as the contract has it
         """See `CheckpointStore.pin_checkpoint`."""
@@ -357,6 +356,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     ) -> list[CheckpointMetadata]:
         query = statements.listing(wanted, limit=limit, before=before)
         is_brief = limit is not None and limit <= _ITER_PAGE and statements.is_indexed(wanted)
+        return await self._metadata(query, is_brief=is_brief)
+
+    async def _metadata(self, query: Query, *, is_brief: bool) -> list[CheckpointMetadata]:
         rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
         return [self._codec.metadata(row) for row in rows]
 
