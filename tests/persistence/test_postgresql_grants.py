@@ -53,16 +53,25 @@ class World:
         owner, app, reader = self.names
         return SchemaManager(self.admin).grants(owner=owner, app=app, readonly=reader)
 
-    async def apply(self) -> None:
-        """Run the SQL, as a superuser."""
-        await raw.execute(plain(self.admin), self.grants())
+    async def apply(self) -> list[str]:
+        """Run the SQL, as a superuser; the warnings that it gives."""
+        warnings: list[str] = []
+        connection = await asyncpg.connect(plain(self.admin))
+        try:
+            connection.add_log_listener(
+                lambda _, message: warnings.append(message.message) if message.severity == "WARNING" else None
+            )
+            await connection.execute(self.grants())
+        finally:
+            await connection.close()
+        return warnings
 
 
 @pytest.fixture
 async def world(postgres_url: str) -> AsyncIterator[World]:
     """A database with three roles that may do nothing yet, in a schema that is not there."""
     number = f"{os.getpid()}_{next(_numbers)}"
-    names = (f"owner {number}", f'app "{number}"', f"$grants$ reader's {number}")
+    names = (f"owner {number}", f'app "{number}"', f"$do$ reader's {number}")
     quoted = [identifier(name) for name in names]
     await raw.execute(postgres_url, *(f"CREATE ROLE {name} LOGIN" for name in quoted))
     urls = [postgres_url.replace("postgres:", f"{quote(name)}:", 1) for name in names]
@@ -76,9 +85,9 @@ async def world(postgres_url: str) -> AsyncIterator[World]:
 @pytest.fixture
 async def granted(world: World) -> World:
     """The same at head, with all rights."""
-    await world.apply()
+    assert await world.apply() == []
     await upgrade_schema(world.owner)
-    await world.apply()
+    assert await world.apply() == []
     return world
 
 
@@ -106,24 +115,70 @@ async def test_the_app_ends_what_it_may_have_left_behind(granted: World) -> None
         await other.close()
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DROP TABLE {table}",
-        "ALTER TABLE {table} ADD COLUMN more int",
-        "TRUNCATE {table}",
-        "CREATE TABLE {schema}.more (id int)",
-        "CREATE TRIGGER nothing BEFORE INSERT ON {table} EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-        "UPDATE {schema}.workflows_alembic_version SET version_num = '0001'",
-        "DROP SCHEMA {schema} CASCADE",
-    ],
-)
+FORBIDDEN = [
+    "DROP TABLE {table}",
+    "ALTER TABLE {table} ADD COLUMN more int",
+    "TRUNCATE {table}",
+    "CREATE TABLE {schema}.more (id int)",
+    "CREATE TRIGGER nothing BEFORE INSERT ON {table} EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "UPDATE {schema}.workflows_alembic_version SET version_num = '0001'",
+    "DROP SCHEMA {schema} CASCADE",
+    "ALTER SCHEMA {schema} RENAME TO other",
+]
+"""What nobody may do who only saves and reads."""
+
+
+def in_schema(statement: str) -> str:
+    """A statement with the names of the schema and the table."""
+    schema = identifier(SCHEMA)
+    return statement.format(schema=schema, table=f"{schema}.checkpoints")
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN)
 async def test_the_app_changes_nothing_but_rows(granted: World, statement: str) -> None:
     """Whatever gets hold of its password."""
-    schema = identifier(SCHEMA)
-    words = statement.format(schema=schema, table=f"{schema}.checkpoints")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await raw.execute(plain(granted.app), words)
+        await raw.execute(plain(granted.app), in_schema(statement))
+
+
+async def test_what_the_app_itself_has_made_is_taken_over(world: World) -> None:
+    """Who began with one role has a schema and tables of that role, and an owner's rights cannot be revoked."""
+    [[database]] = await raw.fetch(plain(world.admin), "SELECT current_database()")
+    await raw.execute(plain(world.admin), f"GRANT CREATE ON DATABASE {database} TO {identifier(world.names[1])}")
+    await upgrade_schema(world.app)
+    async with SQLAlchemyCheckpointStore(world.app) as store:
+        await make_ready(store)
+    assert await world.apply() == []
+    connection = await asyncpg.connect(plain(world.app))
+    try:
+        await connection.execute(
+            in_schema(f"GRANT CREATE ON SCHEMA {{schema}} TO {identifier(world.names[1])}")
+        )  # warns
+        for statement in FORBIDDEN:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(in_schema(statement))
+    finally:
+        await connection.close()
+    async with SQLAlchemyCheckpointStore(world.app) as store:
+        assert len(await store.list_checkpoints()) > 5
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["GRANT {owner} TO {app}", "ALTER DATABASE {database} OWNER TO {app}", "ALTER ROLE {app} SUPERUSER"],
+)
+async def test_rights_of_an_owner_that_nothing_revokes_are_warned_of(granted: World, statement: str) -> None:
+    """They are not rights to a table, but what a role is."""
+    owner, app, _ = granted.names
+    [[database]] = await raw.fetch(plain(granted.admin), "SELECT current_database()")
+    words = statement.format(owner=identifier(owner), app=identifier(app), database=database)
+    await raw.execute(plain(granted.admin), words)
+    try:
+        warnings = await granted.apply()
+    finally:
+        await raw.execute(plain(granted.admin), f"ALTER DATABASE {database} OWNER TO postgres")
+    assert warnings
+    assert all(f'the role "{app}" can still drop the tables' in warning for warning in warnings)
 
 
 async def test_only_the_owner_upgrades_and_others_are_told_so(world: World) -> None:
