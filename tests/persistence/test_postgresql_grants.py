@@ -163,6 +163,36 @@ async def test_what_the_app_itself_has_made_is_taken_over(world: World) -> None:
         assert len(await store.list_checkpoints()) > 5
 
 
+@pytest.mark.parametrize("schema", [None, "guide's"])
+async def test_a_table_of_the_guides_goes_to_the_owner_who_adopts_it(world: World, schema: str | None) -> None:
+    """It has no revision yet, and `db upgrade` is nobody's but its owner's."""
+    owner, app, reader = world.names
+    admin = plain(world.admin)
+    place = identifier(schema or "public")
+    words = [f"SET LOCAL search_path TO {place}", *raw.GUIDE_DDL]
+    words.append("INSERT INTO checkpoints VALUES ('old', 'flow', 1.5, false, '{\"context\": {}}')")
+    await raw.execute(admin, f"CREATE SCHEMA IF NOT EXISTS {place}", "; ".join(words))
+    urls = [plain(url) + (f"&schema={quote(schema)}" if schema else "") for url in (world.owner, world.app)]
+    script = SchemaManager(urls[0]).grants(owner=owner, app=app, readonly=reader)
+    await raw.execute(admin, script)
+    await upgrade_schema(urls[0])
+    await raw.execute(admin, script)
+    async with SQLAlchemyCheckpointStore(urls[1]) as store:
+        assert [one.checkpoint_id for one in await store.list_checkpoints()] == ["old"]
+
+
+async def test_a_table_of_somebody_elses_is_given_to_nobody(world: World) -> None:
+    """One that only bears our name: the script fails, and changes nothing."""
+    owner, app, _ = world.names
+    admin = plain(world.admin)
+    await raw.execute(admin, "CREATE TABLE public.checkpoints (thread_id text, checkpoint bytea)")
+    script = SchemaManager(admin).grants(owner=owner, app=app)
+    with pytest.raises(asyncpg.RaiseError, match="is not ours"):
+        await raw.execute(admin, script)
+    asked = "SELECT relowner::regrole::text, relacl IS NULL FROM pg_class WHERE relname = 'checkpoints'"
+    assert await raw.fetch(admin, asked) == [("postgres", True)]
+
+
 @pytest.mark.parametrize(
     "statement",
     ["GRANT {owner} TO {app}", "ALTER DATABASE {database} OWNER TO {app}", "ALTER ROLE {app} SUPERUSER"],

@@ -100,10 +100,23 @@ def _table_lines(roles: Roles, schema: str, table: str, version_table: str, colu
         f"  GRANT SELECT ON {revision} TO {others};",
         "END IF;",
         is_there.format(literal(checkpoints)),
+        *_indented(_REFUSE_FOREIGN.format(name=literal(checkpoints), revision=literal(revision)).splitlines()),
         *_indented(_owned_lines(roles, checkpoints)),
         *_indented(_checkpoint_lines(roles, checkpoints, columns)),
         "END IF;",
     ]
+
+
+# Where the guide was followed there is a table without a revision, which the owner's first upgrade is to adopt. With
+# any other columns it is somebody else's. Names are compared as text: an array of them has no literal of its own.
+_REFUSE_FOREIGN = """\
+IF to_regclass({revision}) IS NULL AND (
+    SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_catalog.pg_attribute
+    WHERE attrelid = to_regclass({name}) AND attnum > 0 AND NOT attisdropped
+  ) IS DISTINCT FROM 'checkpoint_id workflow_name created_at is_paused checkpoint_data'
+THEN
+  RAISE EXCEPTION 'the table % is not ours, and was left as it is; name another schema', {name};
+END IF;"""
 
 
 def _owned_lines(roles: Roles, name: str) -> list[str]:
