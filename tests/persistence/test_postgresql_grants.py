@@ -48,12 +48,12 @@ class World:
     reader: str
     names: tuple[str, str, str]
 
-    def grants(self) -> str:
+    def grants(self, *, prompts: bool = False) -> str:
         """The SQL for the roles."""
         owner, app, reader = self.names
-        return SchemaManager(self.admin).grants(owner=owner, app=app, readonly=reader)
+        return SchemaManager(self.admin).grants(owner=owner, app=app, readonly=reader, prompts=prompts)
 
-    async def apply(self) -> list[str]:
+    async def apply(self, *, prompts: bool = False) -> list[str]:
         """Run the SQL, as a superuser; the warnings that it gives."""
         warnings: list[str] = []
         connection = await asyncpg.connect(plain(self.admin))
@@ -61,7 +61,7 @@ class World:
             connection.add_log_listener(
                 lambda _, message: warnings.append(message.message) if message.severity == "WARNING" else None
             )
-            await connection.execute(self.grants())
+            await connection.execute(self.grants(prompts=prompts))
         finally:
             await connection.close()
         return warnings
@@ -226,8 +226,28 @@ async def test_only_the_owner_upgrades_and_others_are_told_so(world: World) -> N
     assert await SchemaManager(world.owner).current() == "0001"
 
 
-async def test_a_reader_lists_and_counts_and_reads_no_payload(granted: World) -> None:
+async def test_a_reader_counts_and_reads_no_content(granted: World) -> None:
     """Nor who holds a lease, by which one could pretend to be that one; and writes nothing."""
+    async with SQLAlchemyCheckpointStore(granted.app) as store:
+        await make_ready(store)
+    async with SQLAlchemyCheckpointStore(granted.reader) as store:
+        assert (await store.get_stats()).total_checkpoints > 5
+        assert (await store.take_census()).checkpoints > 5
+        assert (await store.take_pulse()).leased == 3
+        for name, call in {**READS, **WRITES}.items():
+            if name != "stats":
+                with pytest.raises(CheckpointStoreError, match="does not permit it"):
+                    await call(store)
+    for column in ("payload", "pause_prompt", "lease_owner", "*"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await raw.fetch(plain(granted.reader), in_schema(f"SELECT {column} FROM {{table}}"))
+    shown = "checkpoint_id, workflow_name, run_id, status, created_at, is_paused, stored_bytes"
+    assert len(await raw.fetch(plain(granted.reader), in_schema(f"SELECT {shown} FROM {{table}}"))) > 5
+
+
+async def test_a_reader_of_prompts_lists(granted: World) -> None:
+    """For as long as the script says so: run again without the word, it takes them back."""
+    await granted.apply(prompts=True)
     async with SQLAlchemyCheckpointStore(granted.app) as store:
         await make_ready(store)
     async with SQLAlchemyCheckpointStore(granted.reader) as store:
@@ -237,12 +257,9 @@ async def test_a_reader_lists_and_counts_and_reads_no_payload(granted: World) ->
         for call in [READS["load"], *WRITES.values()]:
             with pytest.raises(CheckpointStoreError, match="does not permit it"):
                 await call(store)
-    for column in ("payload", "lease_owner"):
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await raw.fetch(
-                plain(granted.reader),
-                f"SELECT {column} FROM {identifier(SCHEMA)}.checkpoints",
-            )
+    await granted.apply()
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await raw.fetch(plain(granted.reader), in_schema("SELECT pause_prompt FROM {table}"))
 
 
 async def test_who_may_not_vacuum_is_told_so(granted: World) -> None:

@@ -21,7 +21,7 @@ def grants(
         schema: Where the tables are, or will be; None: in `public`.
         table: Of the checkpoints.
         version_table: Of the revision.
-        columns: Those that may be read by all of the roles.
+        columns: Those that the role which only reads may read.
 
     Raises:
         StoreConfigurationError: A name cannot be a role's.
@@ -140,7 +140,7 @@ def _checkpoint_lines(roles: Roles, checkpoints: str, columns: Sequence[str]) ->
         wanted = ", ".join(map(literal, columns))
         to = literal(f"GRANT SELECT (%s) ON {checkpoints} TO {identifier(roles.readonly)}".replace("%", "%%"))
         lines += [
-            "-- All that a listing shows, prompts included; neither payloads nor who holds a lease. An older table has",
+            "-- Neither payloads nor who holds a lease; prompts if they were asked for (--prompts). An older table has",
             "-- fewer columns.",
             f"EXECUTE (SELECT format({to.replace('(%%s)', '(%s)', 1)}, string_agg(quote_ident(attname), ', '))",
             f"  FROM pg_attribute WHERE attrelid = to_regclass({literal(checkpoints)}) AND attname IN (",
