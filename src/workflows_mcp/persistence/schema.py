@@ -130,7 +130,8 @@ class SchemaManager:
             drop_data: Whether `base` may drop a table that holds checkpoints.
 
         Raises:
-            CheckpointStoreError: The table holds checkpoints and `drop_data` is False, or a payload is damaged.
+            CheckpointStoreError: The table holds checkpoints and `drop_data` is False, or a payload is
+                damaged or sealed.
             SchemaTooNewError: The database is at a revision that this version does not know.
         """
         _check_known(revision, ("base", *REVISIONS))
