@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from tests.conftest import OpenStore
 from tests.faults.test_secrets import raw_bytes_of
@@ -19,6 +20,7 @@ from workflows_mcp import (
     CheckpointDecodeError,
     CheckpointKeyError,
     CheckpointState,
+    CheckpointStoreError,
     InMemoryCheckpointStore,
     StoreConfigurationError,
     WorkflowExecutor,
@@ -31,6 +33,7 @@ from workflows_mcp.persistence import sealing
 from workflows_mcp.persistence.health import Verdict
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.persistence.row_codec import SEALED_PROMPT, open_codec
+from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import assert_same, make_state
 
@@ -69,6 +72,26 @@ async def test_what_is_sealed_comes_back_and_its_prompt_is_shown(open_store: Ope
     )
     assert prompt.startswith("sealed:")
     assert size == stored == listed.stored_bytes
+
+
+async def test_a_sealed_database_goes_back_to_the_guides_table_when_it_is_opened(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """Before that nothing is changed, and nobody is told to delete what is whole."""
+    settings = Settings(encryption_keys=SecretStr(KEY.entry))
+    manager = SchemaManager(database_url, settings=settings)
+    store = open_store(encryption_keys=KEY.entry)
+    await store.save_checkpoint(asking())
+    with pytest.raises(CheckpointStoreError, match=r"'c' is sealed, .* take the seals off first") as error:
+        await manager.downgrade("0001")
+    assert not isinstance(error.value, CheckpointDecodeError)
+    assert await manager.current() == "0002"
+    assert_same(await store.load_checkpoint("c"), asking())
+    opening = open_store(encryption_keys=KEY.entry, encryption="off")
+    assert (await rekey_checkpoints(opening, decrypt=True)).changed == 1
+    await manager.downgrade("0001")
+    [[data]] = await raw.fetch(database_url, "SELECT checkpoint_data FROM checkpoints")
+    assert CANARY in data
 
 
 async def test_nothing_of_a_state_or_a_prompt_is_found_in_a_database(open_store: OpenStore, database_url: str) -> None:

@@ -309,7 +309,7 @@ class Dialect(ABC):
             roles: Who does what.
             table: Of the checkpoints.
             version_table: Of the revision.
-            columns: Those of a listing.
+            columns: Those that the role which only reads may read.
 
         Raises:
             StoreConfigurationError: The database has no roles.
