@@ -20,6 +20,7 @@ from rich.console import Console
 from tests.cli.conftest import CLI, PASSWORD
 from workflows_mcp import InMemoryCheckpointStore, SQLAlchemyCheckpointStore, export_checkpoints
 from workflows_mcp.cli import progress
+from workflows_mcp.cli.page import Page
 from workflows_mcp.engine.stored import StoredCheckpoint
 from workflows_mcp.testing import make_state
 from workflows_mcp.testing.transfer import fill
@@ -239,6 +240,23 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
             bars("imported", done, 2000)
         bars.shown.refresh()
     assert re.search(r"imported checkpoints.*1,500 of 2,000.*[\d,]+ a second", screen.getvalue())
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_shows_at_once_what_is_under_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_terminal: bool
+) -> None:
+    """Before anything is done, and where nobody knows how much there is to do; elsewhere there is no line for it."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100) if is_terminal else None
+    monkeypatch.setattr(Page, "unbreakable_console", lambda _: console)
+    with progress.progress("bytes", "backed up"):
+        pass
+    with progress.busy("giving back space"):
+        pass
+    shown = [words in screen.getvalue() for words in ("backed up bytes", "giving back space")]
+    assert shown == [is_terminal, is_terminal]
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.26, "0.3 s"), (59, "59 s"), (150, "2 min"), (5400, "1.5 h")])
