@@ -248,16 +248,18 @@ async def test_a_dump_is_restored_as_the_document_says(path: Path, reader_with_s
 
 
 async def test_a_schema_of_its_own_is_dumped_and_restored_by_the_commands(reader: Reader, postgres_url: str) -> None:
-    """Whatever its name has in it; a dump of tables does not hold it."""
-    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema=Flows%20%22A%22"
+    """Whatever its name has in it, and whatever keys name the database; a dump of tables does not hold a schema."""
+    parts = urlsplit(postgres_url)
+    name = parts.path.strip("/")
+    keys = f"dbname={name}&ssl=disable&connect_timeout=7.5&schema=Flows%20%22A%22"
+    url = f"{parts.scheme}://{parts.netloc}?{parts.query}&{keys}"
     await upgrade_schema(url)
     async with SQLAlchemyCheckpointStore(url) as store:
         await store.save_checkpoint(make_state())
     dialect, file = dialect_for(url), Path("schema.dump")
     commands = [*dialect.backup_commands(file), *dialect.restore_commands(file)]
     await asyncio.to_thread(reader.run, Block("bash", "\n".join(commands), "run"))
-    name = urlsplit(postgres_url).path.strip("/")
-    restored = url.replace(f"/{name}", f"/{name}_restored")
+    restored = url.replace(f"dbname={name}", f"dbname={name}_restored")
     await SchemaManager(restored).check()
     assert await ids_in(restored) == ["checkpoint"]
     await raw.execute(postgres_url, f'DROP DATABASE "{name}_restored"')
