@@ -140,6 +140,16 @@ def test_a_bad_file_creates_no_database(cli: CLI, tmp_path: Path) -> None:
     assert not (tmp_path / "new.db").exists()
 
 
+@pytest.mark.usefixtures("runs")
+def test_a_schema_is_meant_for_the_database_that_has_schemas(cli: CLI, postgres_url: str) -> None:
+    """There and back again, with the setting that everything else is used with; two files refuse it."""
+    schema = {"WORKFLOWS_DATABASE_SCHEMA": "flows"}
+    assert cli("db", "upgrade", "--database-url", postgres_url, env=schema).code == 0
+    assert cli("checkpoints", "copy", "runs.db", postgres_url, "--json", env=schema).json()["written"] == 7
+    assert cli("checkpoints", "copy", postgres_url, "back.db", "--json", env=schema).json()["written"] == 7
+    assert "no schema 'flows'" in cli("checkpoints", "copy", "runs.db", "new.db", env=schema).error()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -202,6 +202,7 @@ async def copy_command(
         0, or 1 when a checkpoint could not be read, or is not in the target as it was copied.
     """
     from workflows_mcp.persistence.copying import copy
+    from workflows_mcp.persistence.dialects import has_schemas
 
     if options.database_url is not None:
         raise UsageError("copy takes the two databases as SOURCE_URL and TARGET_URL, and no --database-url")
@@ -212,7 +213,13 @@ async def copy_command(
     source_options, target_options = (
         dataclasses.replace(options, database_url=url) for url in (source_url, target_url)
     )
-    async with open_store(source_options) as source, open_store(target_options, create=True) as target:
+    # A schema is meant for the one of the two that has schemas, unless neither has.
+    kinds = has_schemas(source_url), has_schemas(target_url)
+    of_source, of_target = (kind or not any(kinds) for kind in kinds)
+    async with (
+        open_store(source_options, schema=of_source) as source,
+        open_store(target_options, create=True, schema=of_target) as target,
+    ):
         with _interrupted("what was copied is kept; the same command goes on"), progress("checkpoints") as told:
             done = await copy(source, target, wanted, on_conflict=on_conflict, on_unreadable=left_out, on_progress=told)
     count = done.kept + done.skipped + done.differing_count

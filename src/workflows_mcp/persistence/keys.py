@@ -12,12 +12,12 @@ import re
 import secrets
 import shlex
 import stat
-import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from workflows_mcp.errors import StoreConfigurationError
+from workflows_mcp.persistence.commands import run, words_of
 from workflows_mcp.settings import Settings
 
 __all__ = ["KEY_ID", "BrokenSealError", "Key", "KeyRing", "WrongKeyError", "load_keys", "new_key"]
@@ -226,35 +226,19 @@ def _content(path: Path) -> bytes:
 
 def _output(command: str) -> bytes:
     """What a command prints. Neither that nor what it says besides is ever shown."""
-    problem = ""
-    output = b""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        words = []
+    words = words_of(command)
     if not words:
         raise StoreConfigurationError(f"{_COMMAND} is no command: quotes must be closed")
-    try:
-        # No session of its own: a command that asks for a passphrase does so on the terminal.
-        with subprocess.Popen(  # noqa: S603 - whoever sets the settings is who starts this process
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            try:
-                output, _ = process.communicate(timeout=_COMMAND_SECONDS)
-            except subprocess.TimeoutExpired:
-                problem = f"was not done after {_COMMAND_SECONDS:g} s"
-                process.kill()
-            except BaseException:
-                process.kill()
-                raise
-        if not problem and process.returncode != 0:
-            problem = f"ended with exit code {process.returncode}"
-    except OSError as error:
-        problem = f"cannot be run: {error.strerror}"
-    except ValueError:
-        problem = "cannot be run: it holds U+0000"
-    if problem:
-        raise StoreConfigurationError(
-            f"the command of {_COMMAND} {problem}; run it by hand to see why: what it prints is not shown"
-        )
-    return output
+    # No session of its own: a command that asks for a passphrase does so on the terminal.
+    done = run(words, _COMMAND_SECONDS, _MOST_BYTES, own_session=False)
+    if isinstance(done, str):
+        problem = f"cannot be run: {done}"
+    elif len(done.output) > _MOST_BYTES or done.code == 0:
+        return done.output
+    elif done.code is None:
+        problem = f"was not done after {_COMMAND_SECONDS:g} s"
+    else:
+        problem = f"ended with exit code {done.code}"
+    raise StoreConfigurationError(
+        f"the command of {_COMMAND} {problem}; run it by hand to see why: what it prints is not shown"
+    )

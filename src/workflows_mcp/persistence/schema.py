@@ -218,7 +218,7 @@ class SchemaManager:
         # A daemon's: it may wait for a lock, and an interrupted program ends all the same. Nothing is left half done.
         thread = CallThread("workflows-mcp-schema")
         try:
-            return await thread.call(functools.partial(self._run, work))
+            return await thread.call(functools.partial(self._run, work, asyncio.get_running_loop()))
         except Exception as error:
             failure = None if isinstance(error, CheckpointStoreError) else self._dialect.explain(error)
             if failure is None:
@@ -228,14 +228,27 @@ class SchemaManager:
         # Raised here, outside the handler, so that no chained driver error can show a row.
         raise failure.error
 
-    def _run(self, work: Callable[[Connection], T]) -> T:
+    def _run(self, work: Callable[[Connection], T], callers_loop: asyncio.AbstractEventLoop) -> T:
         with _ONE_AT_A_TIME:
-            return asyncio.run(connect_and_run(self._dialect, self._settings, work))
+            return asyncio.run(connect_and_run(self._dialect, self._settings, work, asked_in=callers_loop))
 
 
-async def connect_and_run(dialect: Dialect, settings: Settings, work: Callable[[Connection], T]) -> T:
-    """Do some work on a connection that is ready to change the schema, and has no deadline."""
-    engine = dialect.create_engine(settings, patient=True)
+async def connect_and_run(
+    dialect: Dialect,
+    settings: Settings,
+    work: Callable[[Connection], T],
+    *,
+    asked_in: asyncio.AbstractEventLoop | None = None,
+) -> T:
+    """Do some work on a connection that is ready to change the schema, and has no deadline.
+
+    Args:
+        dialect: The database's.
+        settings: See `Dialect.create_engine`.
+        work: The work.
+        asked_in: See `Dialect.create_engine`.
+    """
+    engine = dialect.create_engine(settings, patient=True, asked_in=asked_in)
     try:
         async with engine.connect() as connection:
             await dialect.prepare_schema_change(connection)

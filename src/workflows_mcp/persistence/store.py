@@ -78,8 +78,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             `AsyncEngine` of yours, which the store neither configures nor disposes.
         settings: Read from the environment when None; its URL is not used.
         password: A function, or a coroutine function, that returns PostgreSQL's password: called for every new
-            connection, so that the password may change meanwhile. It has the deadline's time. A plain function is
-            called in a thread. It comes before the URL's and the settings'.
+            connection, so that the password may change meanwhile, and once more when what it said is refused. It has
+            four fifths of the deadline. A coroutine function is called in the event loop of whoever calls the store,
+            a plain one in a thread. It comes before the URL's and the settings'.
 
     Raises:
         StoreConfigurationError: The URL names no database that is supported, or the keys cannot be read.

@@ -233,12 +233,15 @@ class Dialect(ABC):
     upgrade_command: str
 
     @abstractmethod
-    def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
+    def create_engine(
+        self, settings: Settings, *, patient: bool = False, asked_in: asyncio.AbstractEventLoop | None = None
+    ) -> AsyncEngine:
         """Make an engine in AUTOCOMMIT: a single statement is a transaction of its own.
 
         Args:
             settings: Deadline, pool size and the like.
             patient: For work without a deadline (schema changes, vacuum): no timeouts, no pool.
+            asked_in: The event loop in which a caller's password function is called; None: the engine's own.
         """
 
     @abstractmethod

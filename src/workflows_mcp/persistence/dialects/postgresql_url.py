@@ -4,7 +4,15 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote
 
 from workflows_mcp.errors import StoreConfigurationError
 
-__all__ = ["IGNORED_KEYS", "database_name", "describe", "positive_seconds", "read_query", "without_password"]
+__all__ = [
+    "IGNORED_KEYS",
+    "database_name",
+    "describe",
+    "names_password",
+    "positive_seconds",
+    "read_query",
+    "without_password",
+]
 
 _DRIVER_KEYS = frozenset({
     "application_name", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
@@ -41,6 +49,11 @@ def read_query(url: SplitResult) -> dict[str, str]:
             known = ", ".join(sorted(_DRIVER_KEYS | _OWN_KEYS))
             raise StoreConfigurationError(f"the database URL has an unknown key {key!r}; known are: {known}")
     return options
+
+
+def names_password(url: SplitResult) -> bool:
+    """Whether the URL holds a password, or names the file that does."""
+    return bool(url.password) or not {"password", "passfile"}.isdisjoint(parse_qs(url.query))
 
 
 def positive_seconds(key: str, value: str) -> float:

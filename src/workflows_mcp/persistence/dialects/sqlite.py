@@ -1,5 +1,6 @@
 """SQLite through aiosqlite and, where that counts, a thread of our own."""
 
+import asyncio
 import functools
 import json
 import logging
@@ -113,7 +114,13 @@ class SQLiteDialect(Dialect):
         self.upgrade_command = f"workflows-mcp db upgrade --database-url {quoted(str(path))}"
         self._file = SQLiteFile(path, description=self.description, upgrade_command=self.upgrade_command)
 
-    def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
+    def create_engine(
+        self,
+        settings: Settings,
+        *,
+        patient: bool = False,
+        asked_in: asyncio.AbstractEventLoop | None = None,  # noqa: ARG002 - a file has no password
+    ) -> AsyncEngine:
         """See `Dialect.create_engine`. The file must exist: opening never creates one."""
         pooling: dict[str, Any] = (
             {"poolclass": NullPool}
