@@ -18,6 +18,7 @@ from tests.persistence.test_codec import TEXT, VALUES
 from workflows_mcp import (
     CheckpointDecodeError,
     CheckpointKeyError,
+    CheckpointNotFoundError,
     CheckpointState,
     InMemoryCheckpointStore,
     StoreConfigurationError,
@@ -27,6 +28,7 @@ from workflows_mcp import (
 )
 from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.state_json import encode_state
+from workflows_mcp.engine.stored import StoredCheckpoint
 from workflows_mcp.persistence import sealing
 from workflows_mcp.persistence.health import Verdict
 from workflows_mcp.persistence.keys import new_key
@@ -36,6 +38,7 @@ from workflows_mcp.testing import assert_same, make_state
 
 KEY, OLD = new_key("k2"), new_key("k1")
 BOTH = f"{KEY.entry},{OLD.entry}"
+KEY_S_ENCODING = "aes-256-gcm:k2:zstd"
 CANARY = "a secret that is nobody's business"
 
 
@@ -174,17 +177,41 @@ async def test_a_key_that_is_missing_or_another_one_is_told(open_store: OpenStor
 
 
 async def test_without_keys_nothing_is_saved_in_plain_text_beside_what_is_sealed(open_store: OpenStore) -> None:
-    """Unless that is asked for; whichever way a save travels."""
+    """Unless that is asked for; whichever way a save travels. Nor is what is sealed replaced by plain text."""
     await open_store(encryption_keys=KEY.entry).save_checkpoint(asking("sealed"))
     store = open_store()
     states = [make_state(str(number)) for number in range(3)]
     for state in (*states, make_state("large", context={"a": "b" * 200_000})):
-        with pytest.raises(StoreConfigurationError, match="sealed with the key 'k2', and this process has no keys"):
+        with pytest.raises(StoreConfigurationError, match=r"sealed with the key 'k2'.*, and this process has no keys"):
             await store.save_checkpoint(state)
-    assert len(await store.list_checkpoints()) == 1
+    for other in (store, open_store(), open_store(store._database.engine)):
+        for state in (states[0], make_state("sealed")):
+            with pytest.raises(StoreConfigurationError, match="and this process has no keys"):
+                await other.write_stored([StoredCheckpoint(state)], on_conflict="replace")
+    assert [one.encoding for one in await store.list_checkpoints()] == [KEY_S_ENCODING]
     allowed = open_store(encryption="off")
     await allowed.save_checkpoint(states[0])
     assert await store.load_checkpoint("0") == states[0]
+
+
+async def test_without_keys_nothing_is_gone_on_with_beside_what_is_sealed(open_store: OpenStore) -> None:
+    """Blocks would run, and what they did could not be saved: again at each look for abandoned runs."""
+    plain = open_store()
+    await plain.save_checkpoint(make_state("plain"), owner="crashed", lease_seconds=60)
+    await plain.release_claim("plain", "crashed")
+    await open_store(encryption_keys=KEY.entry).save_checkpoint(asking("sealed"))
+    store = open_store()
+    for some in (store, open_store(store._database.engine)):
+        with pytest.raises(StoreConfigurationError, match="and this process has no keys"):
+            await some.claim_checkpoint("plain", "me")
+        with pytest.raises(CheckpointKeyError, match="'sealed' is sealed with the key 'k2'"):
+            await some.claim_checkpoint("sealed", "me")
+        with pytest.raises(CheckpointNotFoundError):
+            await some.claim_checkpoint("absent", "me")
+    executor = WorkflowExecutor(store)
+    assert await executor.recover() == []
+    assert [one.checkpoint_id for one in await plain.list_abandoned()] == ["plain"], "somebody with keys may go on"
+    assert (await open_store(encryption="off").claim_checkpoint("plain", "me")).checkpoint_id == "plain"
 
 
 async def test_an_engine_of_the_callers_seals_and_refuses_likewise(open_store: OpenStore, database_url: str) -> None:

@@ -227,11 +227,16 @@ class Database(Inherited):
         """
         sql = self.compiler.known_statement(statement)
 
+        async def on_held(held: HeldConnection) -> int:
+            self.require_saving()
+            return await held.put(sql, rows)
+
         async def on_connection(connection: AsyncConnection) -> int:
+            self.require_saving()
             return await self.dialect.put(connection, sql, rows)
 
         with self._slow.timed("put", sql.sql) as call:
-            call.rows = written = await self._in_turn(lambda held: held.put(sql, rows), on_connection, keys, call)
+            call.rows = written = await self._in_turn(on_held, on_connection, keys, call)
         return written
 
     async def fetch_changed(
@@ -412,16 +417,17 @@ class Database(Inherited):
             return await self._write(deadline, lambda held: self._save(held, rows))
 
         async def work(connection: AsyncConnection) -> Collection[str]:
-            self._require_saving()
+            self.require_saving()
             return await self.dialect.save(connection, self._saving_sql, rows)
 
         return await self._retry.until(deadline, lambda: self._work(work))
 
     def _save(self, held: HeldConnection, rows: Sequence[Row]) -> Awaitable[Collection[str]]:
-        self._require_saving()
+        self.require_saving()
         return held.save(rows)
 
-    def _require_saving(self) -> None:
+    def require_saving(self) -> None:
+        """Raise an error when nothing may be saved here, which is known once the database was looked at."""
         if self._refusal is not None:
             raise copy_error(self._refusal)
 
