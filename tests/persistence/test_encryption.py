@@ -38,7 +38,7 @@ from workflows_mcp.testing import assert_same, make_state
 
 KEY, OLD = new_key("k2"), new_key("k1")
 BOTH = f"{KEY.entry},{OLD.entry}"
-KEY_S_ENCODING = "aes-256-gcm:k2:zstd"
+KEY_S_ENCODING = f"aes-256-gcm:k2:{KEY.fingerprint}:zstd"
 CANARY = "a secret that is nobody's business"
 
 
@@ -62,7 +62,7 @@ async def test_what_is_sealed_comes_back_and_its_prompt_is_shown(open_store: Ope
     state = asking()
     await store.save_checkpoint(state)
     [listed] = await store.list_checkpoints()
-    assert listed.encoding == "aes-256-gcm:k2:zstd"
+    assert listed.encoding == KEY_S_ENCODING
     assert listed.pause_prompt == f"Shall {CANARY} be told?\ufffd"
     assert_same(await store.load_checkpoint("c"), state)
     assert_same(await store.claim_checkpoint("c", "me"), state)
@@ -137,9 +137,11 @@ async def test_what_is_sealed_opens_nowhere_else(open_store: OpenStore, database
         "pause_prompt = 'sealed:AAAA'",
         "pause_prompt = 'sealed:ü'",
         "pause_prompt = NULL",
-        "encoding = 'aes-256-gcm:k2:json'",
-        "encoding = 'aes-256-gcm:k1:zstd'",
-        "encoding = 'aes-256-gcm:k2:other'",
+        f"encoding = 'aes-256-gcm:k2:{KEY.fingerprint}:json'",
+        f"encoding = 'aes-256-gcm:k1:{OLD.fingerprint}:zstd'",
+        f"encoding = 'aes-256-gcm:k2:{OLD.fingerprint}:zstd'",
+        f"encoding = 'aes-256-gcm:k2:{KEY.fingerprint}:other'",
+        "encoding = 'aes-256-gcm:k2:zstd'",
         "encoding = 'zstd'",
         "payload = substr(payload, 1, 60)",
         "payload = substr(payload, 1, 20)",
@@ -174,6 +176,30 @@ async def test_a_key_that_is_missing_or_another_one_is_told(open_store: OpenStor
         assert await store.pin_checkpoint("c")
     assert (await open_store(encryption_keys=OLD.entry).claim_checkpoint("c", "me")).checkpoint_id == "c"
     assert await open_store().delete_checkpoint("c")
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_two_keys_of_one_id_are_told_apart(
+    open_store: OpenStore, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When two servers were each given a key of it, nothing that one has sealed counts as sealed with the other's."""
+    one, other, new = new_key("2026"), new_key("2026"), new_key("2027")
+    await open_store(encryption_keys=one.entry).save_checkpoint(asking("by one"))
+    store = open_store(encryption_keys=other.entry)
+    await store.save_checkpoint(asking("by the other"))
+    named = f"another '2026' (fingerprint {one.fingerprint})"
+    assert f"sealed with {named}, which is not in WORKFLOWS_ENCRYPTION_KEYS" in caplog.text
+    assert await store.count_seals() == (0, {one.name: 1, other.name: 1})
+    done = await store.rekey()
+    assert (done.changed, done.left, list(done.failures)) == (0, 0, ["by one"])
+    assert f"add that of the fingerprint {one.fingerprint}, too" in done.failures["by one"]
+    found = (await examined(database_url, encryption_keys=other.entry))["encryption"].found
+    assert found.endswith(f"that this process does not have: 1 with {named}")
+    everybodys = open_store(encryption_keys=f"{new.entry},{other.entry},{one.entry}")
+    for name in ("by one", "by the other"):
+        assert_same(await everybodys.load_checkpoint(name), asking(name))
+    assert (await everybodys.rekey()).changed == 2
+    assert await everybodys.count_seals() == (0, {new.name: 2})
 
 
 async def test_without_keys_nothing_is_saved_in_plain_text_beside_what_is_sealed(open_store: OpenStore) -> None:
@@ -220,7 +246,7 @@ async def test_an_engine_of_the_callers_seals_and_refuses_likewise(open_store: O
     await open_store(engine, encryption_keys=KEY.entry).save_checkpoint(asking())
     with pytest.raises(StoreConfigurationError, match="in plain text"):
         await open_store(engine).save_checkpoint(make_state("plain"))
-    assert await raw.fetch(database_url, "SELECT encoding FROM checkpoints") == [("aes-256-gcm:k2:zstd",)]
+    assert await raw.fetch(database_url, "SELECT encoding FROM checkpoints") == [(KEY_S_ENCODING,)]
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
@@ -268,10 +294,10 @@ async def test_a_mixed_database_is_readable_and_rekeying_leaves_one_key(
     before = {one.checkpoint_id: one async for one in store.iter_checkpoints()}
     assert len(before) == 5
     prompts = {one.checkpoint_id: one.pause_prompt for one in await store.list_checkpoints()}
-    assert (await store.count_seals()) == (3, {"k1": 1, "k2": 1})
+    assert (await store.count_seals()) == (3, {OLD.name: 1, KEY.name: 1})
 
     assert dataclasses.astuple(await store.rekey(batch=2)) == (5, 4, 0, 0, {})
-    assert (await store.count_seals()) == (0, {"k2": 5})
+    assert (await store.count_seals()) == (0, {KEY.name: 5})
     required = open_store(empty_url, encryption_keys=KEY.entry, encryption="required")  # the older one is gone
     for some in (store, required):
         assert repr({one.checkpoint_id: one async for one in some.iter_checkpoints()}) == repr(before)
@@ -336,7 +362,7 @@ async def test_a_save_while_it_is_rekeyed_is_not_overwritten(
     monkeypatch.setattr(store._database, "load_many", read_and_save)
     done = await store.rekey()
     assert (done.changed, done.left) == (2, 0)
-    assert await store.count_seals() == (0, {"k2": 2})
+    assert await store.count_seals() == (0, {KEY.name: 2})
     assert_same(await store.load_checkpoint("one"), newer)
 
 
@@ -355,7 +381,7 @@ async def test_rekeying_that_was_stopped_goes_on_where_it_was(open_store: OpenSt
 
     with pytest.raises(KeyboardInterrupt):
         await store.rekey(batch=2, on_progress=stop)
-    assert await store.count_seals() == (0, {"k1": 3, "k2": 4})
+    assert await store.count_seals() == (0, {OLD.name: 3, KEY.name: 4})
     assert (await store.rekey(batch=2)).changed == 3
     after = [dataclasses.replace(one, encoding="", stored_bytes=0) for one in await store.list_checkpoints()]
     assert after == before
@@ -371,7 +397,7 @@ def test_a_derived_key_is_renewed_before_its_nonces_run_out(monkeypatch: pytest.
     sealer = sealing.Sealer(KEY)
     sealed = [sealer.seal(b"plain", b"there") for _ in range(9)]
     assert len({one[1:17] for one in sealed}) == 4
-    assert len({one[25:37] for one in sealed}) == 9
+    assert len({one[17:29] for one in sealed}) == 9
     assert {sealing.Sealer(OLD).open(KEY, one, b"there") for one in sealed} == {b"plain"}
     assert sealing.Sealer(KEY).seal(b"", b"")[1:17] != sealer.seal(b"", b"")[1:17], "two stores share a salt"
 

@@ -22,7 +22,7 @@ from workflows_mcp.errors import CheckpointDecodeError, StoreConfigurationError
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.row_codec import RowCodec
-from workflows_mcp.persistence.row_seal import key_id_of
+from workflows_mcp.persistence.row_seal import key_of
 from workflows_mcp.persistence.rows import is_odd, position_in, shown_text
 from workflows_mcp.persistence.seals import BY_ENCODING, Seals, seals_of
 from workflows_mcp.persistence.statements import LIMIT, TABLE, Query, its_place, place, place_values
@@ -169,7 +169,7 @@ class _Walk:
         self._decrypt = decrypt
         self._batch = batch
         self._statement = cache(partial(_changing, database.dialect))
-        self._wanted = None if decrypt or codec.keys is None else codec.keys.newest.key_id
+        self._wanted = None if decrypt or codec.keys is None else codec.keys.newest.name
 
     async def through(self, on_progress: Callable[[int, int], None]) -> None:
         """Change what is not as it should be."""
@@ -187,7 +187,7 @@ class _Walk:
                 on_progress(seen, max(self._done.total, seen))
 
     def _is_done(self, encoding: object) -> bool:
-        return key_id_of(encoding) == self._wanted
+        return key_of(encoding) == self._wanted
 
     async def _change(self, rows: Sequence[Sequence[Any]]) -> None:
         """Change some rows in one commit."""
