@@ -1,11 +1,13 @@
 """Sealed checkpoints: hidden, bound to their place, and readable beside plain ones."""
 
+import asyncio
 import dataclasses
 import json
 import threading
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,10 +31,10 @@ from workflows_mcp import (
 from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.state_json import encode_state
 from workflows_mcp.engine.stored import StoredCheckpoint
-from workflows_mcp.persistence import sealing
+from workflows_mcp.persistence import rekeying, sealing
 from workflows_mcp.persistence.health import Verdict
 from workflows_mcp.persistence.keys import new_key
-from workflows_mcp.persistence.row_codec import SEALED_PROMPT, open_codec
+from workflows_mcp.persistence.row_codec import REFUSED_PROMPT, SEALED_PROMPT, open_codec
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import assert_same, make_state
 
@@ -258,6 +260,7 @@ async def test_where_sealing_is_required_a_plain_row_is_not_believed(
     store = open_store(encryption_keys=KEY.entry, encryption="required")
     with pytest.raises(CheckpointDecodeError, match=r"'c' is not sealed, .*'required'; .*checkpoints rekey"):
         await store.load_checkpoint("c")
+    assert [one.pause_prompt for one in await store.list_checkpoints()] == [REFUSED_PROMPT]
     assert list((await store.rekey()).failures) == ["c"], "a stranger's row would be believed from then on"
     assert (await open_store(encryption_keys=KEY.entry).rekey()).changed == 1
     assert_same(await store.load_checkpoint("c"), asking())
@@ -366,6 +369,39 @@ async def test_a_save_while_it_is_rekeyed_is_not_overwritten(
     assert_same(await store.load_checkpoint("one"), newer)
 
 
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_row_that_somebody_has_locked_is_met_again(
+    open_store: OpenStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for a moment, and left when that does not help; all others are rekeyed."""
+    for name in ("locked", "free"):
+        await open_store(encryption_keys=OLD.entry).save_checkpoint(asking(name))
+    store = open_store(encryption_keys=BOTH)
+    waits: list[float] = []
+    connection = await asyncpg.connect(database_url)
+    lock = connection.transaction()
+    sleep = asyncio.sleep
+
+    async def wait(seconds: float) -> None:
+        if seconds != rekeying._SECONDS_BETWEEN_WALKS:
+            await sleep(seconds)
+            return
+        waits.append(seconds)
+        if len(waits) == 5:
+            await lock.rollback()
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    try:
+        await lock.start()
+        await connection.execute("SELECT 1 FROM checkpoints WHERE checkpoint_id = 'locked' FOR UPDATE")
+        done = await store.rekey()
+        assert (done.changed, done.left, done.failed, len(waits)) == (1, 1, 0, 3)
+        done = await store.rekey()
+        assert (done.changed, done.left, done.failed, len(waits)) == (1, 0, 0, 5)
+    finally:
+        await connection.close()
+
+
 async def test_rekeying_that_was_stopped_goes_on_where_it_was(open_store: OpenStore) -> None:
     """And leaves alone what is the database's own: leases and pins."""
     old, store = open_store(encryption_keys=OLD.entry), open_store(encryption_keys=BOTH)
@@ -465,3 +501,32 @@ async def test_an_examination_tells_what_is_sealed_and_what_cannot_be_opened(
     found = await examined(database_url, encryption_keys="k1:non sense")
     assert problems(found) == {"keys", "encryption", "payloads"}
     assert "is not base64" in found["keys"].found
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_an_examination_does_not_call_damaged_what_lacks_a_key_or_a_seal(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """Nobody is told to delete what a key would open."""
+    store = open_store(encryption_keys=OLD.entry)
+    for name in ("fine", "damaged"):
+        await store.save_checkpoint(asking(name))
+    await open_store(encryption="off").save_checkpoint(asking("plain"))
+    await raw.execute(
+        database_url, "UPDATE checkpoints SET payload = substr(payload, 2) WHERE checkpoint_id = 'damaged'"
+    )
+    without_a_seal = "cannot be loaded without a seal, which WORKFLOWS_ENCRYPTION requires"
+    steps: list[tuple[dict[str, Any], str, str]] = [
+        ({}, "2 cannot be opened with the keys of this process: 'fine', 'damaged'", "add the keys that they are"),
+        ({"encryption_keys": OLD.entry}, "1 cannot be read: 'damaged'", "what is wrong with one: "),
+        (
+            {"encryption_keys": OLD.entry, "encryption": "required"},
+            f"1 cannot be read: 'damaged'; 1 {without_a_seal}: 'plain'",
+            "what is wrong with one: ",
+        ),
+    ]
+    for settings, told, advised in steps:
+        check = (await examined(database_url, **settings))["payloads"]
+        assert check.found == f"of the newest 3, {told}"
+        assert check.advice.startswith(advised)
+        assert ("delete" in check.advice) is ("damaged" in told and "cannot be read" in told)
