@@ -62,7 +62,7 @@ def test_keys_come_from_a_variable_a_file_or_a_command(key_file: Path, monkeypat
         (f"k:{CANARY}ü", "the key 'k' is not base64"),
         (f"k:{CANARY}", "the key 'k' has 18 bytes"),
         ("k:" + "A" * 43 + "=", "the key 'k' is not random"),
-        (f"{NEW.entry},new:{OLD.entry[4:]}", "two keys of the id 'new'"),
+        (f"{NEW.entry},{OLD.entry},{NEW.entry}", "the key 'new' twice"),
         (f"{NEW.entry},copy:{NEW.entry[4:]}", "one key under two ids, 'new' and 'copy'"),
         ("# nothing", "names no key"),
     ],

@@ -38,7 +38,7 @@ async def rekey_command(
         options: What every command takes.
 
     Returns:
-        0; 1 when some could not be opened, or are saved by processes with other keys.
+        0; 1 when some could not be opened, or are saved by processes with other keys, or locked.
     """
     from workflows_mcp.persistence.rekeying import rekey_checkpoints
 
@@ -68,7 +68,8 @@ def _tell(done: "Rekeyed", options: Options, *, decrypt: bool) -> None:
         say(f"left as they are: {done.failed - len(done.failures):,} more")
     if done.left:
         say(
-            f"{done.left:,} were saved with another key meanwhile: give all processes the same keys, and run this again"
+            f"{done.left:,} were saved with another key meanwhile, or somebody holds a lock on them: give all "
+            "processes the same keys, and run this again"
         )
     elif not done.failed and not decrypt:
         page.line(

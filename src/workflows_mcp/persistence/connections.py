@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.errors import CheckpointStoreError, copy_error
 from workflows_mcp.persistence.dialects import Compiled, Dialect, HeldConnection, Password, dialect_for
 from workflows_mcp.settings import Settings
 
@@ -66,6 +66,11 @@ class Connections:
         self._settings = settings
         self._check = check
         self._is_checked = False
+
+    def require_saving(self) -> None:
+        """Raise an error when nothing may be saved here, which is known once the database was looked at."""
+        if self.refusal is not None:
+            raise copy_error(self.refusal)
 
     async def work(self, work: Work[T]) -> T:
         """Do some work in a transaction on a connection of the pool."""

@@ -125,6 +125,7 @@ class Database(Inherited):
         self._turns = Turns(
             self._writer,
             writing,
+            connections=self._connections,
             dialect=self.dialect,
             compiler=self.compiler,
             slow=self._slow,
@@ -138,6 +139,10 @@ class Database(Inherited):
     def description(self) -> str:
         """Names the database in messages; holds no password."""
         return self.dialect.description
+
+    def require_saving(self) -> None:
+        """See `Connections.require_saving`."""
+        self._connections.require_saving()
 
     async def save(self, encode: Callable[[], Draft]) -> None:
         """Insert or replace a checkpoint's row; returns when it is durable.

@@ -35,10 +35,13 @@ from workflows_mcp.settings import Settings
 if TYPE_CHECKING:
     from workflows_mcp.persistence.sealing import Sealer
 
-__all__ = ["SEALED_PROMPT", "RowCodec", "open_codec"]
+__all__ = ["REFUSED_PROMPT", "SEALED_PROMPT", "RowCodec", "open_codec"]
 
 SEALED_PROMPT = "(sealed, and not to be opened with the keys of this process)"
 """Stands in a listing for a prompt that cannot be opened."""
+
+REFUSED_PROMPT = "(not shown: the checkpoint is not sealed, and WORKFLOWS_ENCRYPTION is 'required')"
+"""Stands in a listing for a prompt that anybody may have written who can write to the database."""
 
 _COMPARED = ("workflow_name", "created_at", "run_id", "status", "parent_checkpoint_id", "current_wave_index")
 _compared_of = operator.attrgetter(*_COMPARED)
@@ -138,13 +141,17 @@ class RowCodec:
         checkpoint_id, workflow_name, created_at, *_, encoding, payload = row
         if type(created_at) is int:
             created_at = float(created_at)  # SQLite's RETURNING gives a REAL that is a whole number as an INTEGER
-        if type(encoding) is str and encoding.startswith(CIPHER):
+        if _is_sealed(encoding):
             return self._opened(row)[1]
         if not self.takes_plain:
             raise _not_sealed(checkpoint_id)
         return decode_payload(
             encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
         )
+
+    def refuses(self, row: Sequence[Any]) -> bool:
+        """Whether a row that `loading` has loaded is not to be loaded, whatever it holds, since it is not sealed."""
+        return not self.takes_plain and not _is_sealed(row[-2])
 
     def plain(self, row: Sequence[Any]) -> bytes | bytearray:
         """The plain JSON in a row that `loading` has loaded; it is not parsed unless it is sealed.
@@ -154,17 +161,22 @@ class RowCodec:
             CheckpointDecodeError: It is damaged, the guide's, newer than this version, or its columns were changed.
         """
         checkpoint_id, *_, encoding, payload = row
-        if type(encoding) is str and encoding.startswith(CIPHER):
+        if _is_sealed(encoding):
             return unpack(self._opened(row)[0], checkpoint_id)
         if not self.takes_plain:
             raise _not_sealed(checkpoint_id)
         return unpack(body_of(encoding, payload, checkpoint_id), checkpoint_id)
 
     def metadata(self, row: Sequence[Any]) -> CheckpointMetadata:
-        """The metadata of a row of a listing. A prompt that cannot be opened is `SEALED_PROMPT`."""
+        """The metadata of a row of a listing.
+
+        A prompt that cannot be opened is `SEALED_PROMPT`, and one that is not to be believed is `REFUSED_PROMPT`.
+        """
         found = metadata_of(row)
-        if found.pause_prompt is None or not found.encoding.startswith(CIPHER):
+        if found.pause_prompt is None:
             return found
+        if not _is_sealed(found.encoding):
+            return found if self.takes_plain else replace(found, pause_prompt=REFUSED_PROMPT)
         prompt = None
         if self._seal is not None:
             place = (found.checkpoint_id, found.schema_version, found.encoding)
@@ -184,7 +196,7 @@ class RowCodec:
                 not be loaded afterwards.
         """
         stored = _Stored._make(row)
-        if type(stored.encoding) is str and stored.encoding.startswith(CIPHER):
+        if _is_sealed(stored.encoding):
             body, state = self._opened(row)
         elif self.takes_plain:
             body, state = _plain(stored)
@@ -213,6 +225,10 @@ class RowCodec:
                 raise changed(checkpoint_id, "pause_prompt")
         _require_same(stored, state, prompt)
         return body, state
+
+
+def _is_sealed(encoding: object) -> bool:
+    return type(encoding) is str and encoding.startswith(CIPHER)
 
 
 def _plain(stored: _Stored) -> tuple[Body, CheckpointState]:

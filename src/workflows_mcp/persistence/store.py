@@ -42,7 +42,7 @@ from workflows_mcp.engine.leases import (
 from workflows_mcp.engine.observing import StoreActivity, StoreObserver
 from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
-from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError, StoreConfigurationError
 from workflows_mcp.persistence import lease_statements, rekeying, statements
 from workflows_mcp.persistence.census import read_census, read_pulse
 from workflows_mcp.persistence.database import Database
@@ -148,6 +148,8 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         own = (checkpoint_id,)
         # What to go back to if it turns out to be damaged: claiming it does not tell what was there before.
         before = await database.fetch(lease_statements.holder(checkpoint_id))
+        if before:
+            await self._require_saving_after(checkpoint_id)
         try:
             rows = await database.fetch_changed(claim, keys=own)
         except asyncio.CancelledError:
@@ -166,6 +168,17 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             undo = lease_statements.undo_claim(checkpoint_id, owner, ended_at=ended_at, before=owner_before)
             with suppress(CheckpointStoreError):  # the damage is what the caller must hear of
                 await database.change(undo, keys=own)
+            raise
+
+    async def _require_saving_after(self, checkpoint_id: str) -> None:
+        """Raise an error when nothing may be saved here.
+
+        A run that was claimed would do its work in vain, and again whenever somebody looks for abandoned ones.
+        """
+        try:
+            self._database.require_saving()
+        except StoreConfigurationError:
+            await self.load_checkpoint(checkpoint_id)  # that it cannot be opened either says more about it
             raise
 
     async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import Executable
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from workflows_mcp.persistence.compiling import Compiler
-from workflows_mcp.persistence.connections import Work
+from workflows_mcp.persistence.connections import Connections, Work
 from workflows_mcp.persistence.dialects import Dialect, HeldConnection, Row
 from workflows_mcp.persistence.guard import Guard
 from workflows_mcp.persistence.slow import SlowLog, Timed
@@ -26,6 +26,7 @@ class Turns:
     Args:
         writer: Says whose turn it is.
         writing: Carries out what is next.
+        connections: Know whether anything may be saved.
         dialect: What is particular to the database.
         compiler: Compiles the statements.
         slow: Warns of those that take long.
@@ -37,6 +38,7 @@ class Turns:
         writer: Writer,
         writing: Writing,
         *,
+        connections: Connections,
         dialect: Dialect,
         compiler: Compiler,
         slow: SlowLog,
@@ -44,6 +46,7 @@ class Turns:
     ) -> None:
         self._writer = writer
         self._writing = writing
+        self._connections = connections
         self._dialect = dialect
         self._compiler = compiler
         self._slow = slow
@@ -85,11 +88,16 @@ class Turns:
         """
         sql = self._compiler.known_statement(statement)
 
+        async def on_held(held: HeldConnection) -> int:
+            self._connections.require_saving()
+            return await held.put(sql, rows)
+
         async def on_connection(connection: AsyncConnection) -> int:
+            self._connections.require_saving()
             return await self._dialect.put(connection, sql, rows)
 
         with self._slow.timed("put", sql.sql) as call:
-            call.rows = written = await self._in_turn(lambda held: held.put(sql, rows), on_connection, keys, call)
+            call.rows = written = await self._in_turn(on_held, on_connection, keys, call)
         return written
 
     async def fetch_changed(

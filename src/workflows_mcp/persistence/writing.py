@@ -6,7 +6,6 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from workflows_mcp.errors import copy_error
 from workflows_mcp.persistence.audience import Audience
 from workflows_mcp.persistence.connections import Connections, Work
 from workflows_mcp.persistence.dialects import Compiled, Failure, HeldConnection, Row, Then
@@ -83,15 +82,11 @@ class Writing:
 
     def _commit(self, rows: Sequence[Row], deadline: float) -> Awaitable[Collection[str]]:
         def on_held(held: HeldConnection) -> Awaitable[Collection[str]]:
-            self._require_saving()
+            self._connections.require_saving()
             return held.save(rows)
 
         async def on_connection(connection: AsyncConnection) -> Collection[str]:
-            self._require_saving()
+            self._connections.require_saving()
             return await self._connections.dialect.save(connection, self._statements, rows)
 
         return self.write(deadline, on_held, on_connection)
-
-    def _require_saving(self) -> None:
-        if self._connections.refusal is not None:
-            raise copy_error(self._connections.refusal)
