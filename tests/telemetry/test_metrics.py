@@ -7,23 +7,29 @@ import os
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import OpenStore, _administer
 from tests.engine.probe import shell, text
 from workflows_mcp import (
+    CheckpointDecodeError,
     CheckpointEncodeError,
+    CheckpointKeyError,
+    CheckpointStoreError,
     InMemoryCheckpointStore,
     LeaseLostError,
     SQLAlchemyCheckpointStore,
     StoreConfigurationError,
+    StoreFullError,
     WorkflowExecutor,
     upgrade_schema,
 )
@@ -35,6 +41,8 @@ from workflows_mcp.telemetry.exporter import Exporter
 from workflows_mcp.telemetry.metrics import exposition, serve_metrics
 from workflows_mcp.telemetry.samples import of_census
 from workflows_mcp.testing import make_state
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 Value = Callable[..., float | None]
 
@@ -111,6 +119,39 @@ async def test_the_counts_are_what_was_done(
     )
     assert value("checkpoint_deletions_total", database=database, operation="delete") == 1
     assert value("checkpoint_deletions_total", database=database, operation="trim") == 7
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "operations"),
+    [
+        ("WorkflowsCheckpointDamaged", CheckpointDecodeError, ("load", "claim")),
+        ("WorkflowsKeyMissing", CheckpointKeyError, ("load", "claim")),
+        ("WorkflowsStoreFull", StoreFullError, ("save", "claim", "renew", "delete", "expire")),
+    ],
+)
+async def test_an_error_of_which_one_is_enough_is_counted_from_nothing(
+    registry: CollectorRegistry, value: Value, rule: str, error: type[CheckpointStoreError], operations: Sequence[str]
+) -> None:
+    """A series that begins with 1 has not risen, to Prometheus; one that it sees late is caught by the rule itself."""
+
+    class Failing(InMemoryCheckpointStore):
+        async def load_checkpoint(self, checkpoint_id: str) -> Any:
+            raise error(checkpoint_id)
+
+    store = Failing()
+    instrument(store, registry=registry)
+    named = {"database": "memory", "error": error.__name__}
+    assert {value("checkpoint_errors_total", operation=one, **named) for one in operations} == {0}
+    before = value("checkpoint_errors_total", operation="load", **named) or 0
+    with pytest.raises(error):
+        await store.load_checkpoint("c")
+    assert value("checkpoint_errors_total", operation="load", **named) == before + 1
+
+    [group] = yaml.safe_load((DOCS / "monitoring" / "alerts.yaml").read_text())["groups"]
+    [expression] = (one["expr"] for one in group["rules"] if one["alert"] == rule)
+    series = f'workflows_checkpoint_errors_total{{error="{error.__name__}"}}'
+    span = expression.partition("[")[2].partition("]")[0]
+    assert expression == f"increase({series}[{span}]) > 0 or ({series} > 0 unless {series} offset {span})"
 
 
 async def test_a_lease_that_a_thief_has_taken_is_counted(

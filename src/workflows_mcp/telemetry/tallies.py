@@ -24,6 +24,18 @@ LONG_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 
 
 _DELETIONS = frozenset({"delete", "delete_run", "expire", "trim"})
 
+_WRITES = (*sorted(_DELETIONS), "save", "claim", "renew", "release", "pin", "vacuum")
+
+_GRAVE = {
+    "CheckpointDecodeError": ("load", "claim"),
+    "CheckpointKeyError": ("load", "claim"),
+    "StoreFullError": _WRITES,
+}
+"""Errors of which one is enough for an alert, by the operations that raise them.
+
+They are counted from 0: of a number that is 1 when it is first seen, nobody can tell that it has risen.
+"""
+
 
 class Distribution:
     """How often values were found within bounds.
@@ -79,7 +91,9 @@ class StoreTally(StoreObserver):
         self.state_bytes: dict[str, Distribution] = {}
         self._counts: dict[str, tuple[Distribution, Distribution]] = {}
         self.saves: Counter[str] = Counter({"ok": 0, "error": 0, "cancelled": 0})
-        self.errors: Counter[tuple[str, str]] = Counter()
+        self.errors: Counter[tuple[str, str]] = Counter(
+            {(operation, error): 0 for error, operations in _GRAVE.items() for operation in operations}
+        )
         self.deletions: Counter[str] = Counter(dict.fromkeys(sorted(_DELETIONS), 0))
         self.lease_losses = 0
         self.retries: Counter[str] = Counter()
