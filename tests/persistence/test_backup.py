@@ -507,3 +507,12 @@ async def test_postgresql_is_left_to_its_own_programs(tmp_path: Path) -> None:
         assert "s3cret" not in str(error.value)
         assert "@db.example.org:5433/my%20runs" in str(error.value)
         assert "b c.dump'" in str(error.value)
+
+
+def test_a_file_is_never_an_option_of_postgresqls_programs() -> None:
+    """Whatever its name begins with; and the one schema that a new database has is no hindrance."""
+    dialect = dialect_for("postgresql://db.example.org/runs?schema=public")
+    commands = [*dialect.backup_commands(Path("-f.dump")), *dialect.restore_commands(Path("./-f.dump"))]
+    assert "--file=./-f.dump" in commands[1]
+    assert any(command.startswith("pg_restore ") and command.endswith(" ./-f.dump") for command in commands)
+    assert any("CREATE SCHEMA IF NOT EXISTS" in command for command in commands)
