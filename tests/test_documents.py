@@ -248,7 +248,7 @@ async def test_a_dump_is_restored_as_the_document_says(path: Path, reader_with_s
 
 
 async def test_a_schema_of_its_own_is_dumped_and_restored_by_the_commands(reader: Reader, postgres_url: str) -> None:
-    """Whatever its name has in it, and whatever keys name the database; a dump of tables does not hold a schema."""
+    """Whatever its name and the file's have in them, whatever keys name the database; a dump of tables holds no rights."""
     parts = urlsplit(postgres_url)
     name = parts.path.strip("/")
     keys = f"dbname={name}&ssl=disable&connect_timeout=7.5&schema=Flows%20%22A%22"
@@ -256,13 +256,23 @@ async def test_a_schema_of_its_own_is_dumped_and_restored_by_the_commands(reader
     await upgrade_schema(url)
     async with SQLAlchemyCheckpointStore(url) as store:
         await store.save_checkpoint(make_state())
-    dialect, file = dialect_for(url), Path("schema.dump")
+    dialect, file = dialect_for(url), Path("-schema.dump")
     commands = [*dialect.backup_commands(file), *dialect.restore_commands(file)]
     await asyncio.to_thread(reader.run, Block("bash", "\n".join(commands), "run"))
     restored = url.replace(f"dbname={name}", f"dbname={name}_restored")
-    await SchemaManager(restored).check()
-    assert await ids_in(restored) == ["checkpoint"]
-    await raw.execute(postgres_url, f'DROP DATABASE "{name}_restored"')
+    roles = {"OWNER": f"{name}_owner", "APP": f"{name}_app"}
+    try:
+        await SchemaManager(restored).check()
+        assert await ids_in(restored) == ["checkpoint"]
+        assert "# where roles have rights of their own: workflows-mcp db grants --owner OWNER --app APP" in commands[-1]
+        grants = commands[-1].partition(": ")[2]
+        for placeholder, role in roles.items():
+            await raw.execute(postgres_url, f"CREATE ROLE {role} LOGIN")
+            grants = grants.replace(placeholder, role)
+        await asyncio.to_thread(reader.run, Block("bash", grants, "run"))
+        assert await ids_in(restored.replace("postgres:", f"{roles['APP']}:", 1)) == ["checkpoint"]
+    finally:
+        await raw.execute(postgres_url, f'DROP DATABASE "{name}_restored"', *(f"DROP ROLE {r}" for r in roles.values()))
 
 
 async def ids_in(url: str) -> list[str]:

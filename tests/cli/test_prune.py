@@ -215,6 +215,33 @@ def test_on_a_terminal_one_is_asked_before_a_run_is_erased(
     assert len(cli("checkpoints", "list", "--json", *URL).json()["checkpoints"]) == left
 
 
+@pytest.mark.parametrize(("force", "left"), [((), 3), (("--force",), 0)])
+def test_a_run_that_is_taken_up_while_the_question_stands_there_is_not_erased(
+    cli: CLI, waiting: WorkflowResult, tmp_path: Path, force: tuple[str, ...], left: int
+) -> None:
+    """People take their time. By force it is."""
+
+    async def take_up() -> None:
+        async with SQLAlchemyCheckpointStore(tmp_path / "runs.db") as store:
+            [head] = await store.list_checkpoints(run_id=waiting.run_id, limit=1)
+            await store.claim_checkpoint(head.checkpoint_id, "somebody", 600)
+
+    mine, its = pty.openpty()
+    process = cli.start("runs", "delete", waiting.run_id, *force, *URL, stdin=its)
+    assert process.stderr is not None
+    asked = ""
+    while not asked.endswith("[y/N] "):
+        assert process.poll() is None, asked
+        asked += process.stderr.read(1)
+    asyncio.run(take_up())
+    os.write(mine, b"y\n")
+    done = cli.finish(process)
+    for descriptor in (mine, its):
+        os.close(descriptor)
+    assert (done.code, "holds it until" in done.err) == ((0, False) if force else (1, True))
+    assert len(cli("checkpoints", "list", "--json", *URL).json()["checkpoints"]) == left
+
+
 def test_a_run_that_is_at_work_is_erased_by_force_alone(cli: CLI, waiting: WorkflowResult, tmp_path: Path) -> None:
     """Without it one is told until when it is held, and how to end it. Forks of it live on."""
     path = tmp_path / "runs.db"

@@ -36,6 +36,13 @@ from workflows_mcp.persistence.dialects import dialect_for, sqlite_backup, sqlit
 from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.testing import make_state
 
+LANGGRAPH_DDL = (
+    "CREATE TABLE checkpoints (thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '', checkpoint_id TEXT NOT "
+    "NULL, parent_checkpoint_id TEXT, type TEXT, checkpoint BLOB, metadata BLOB, "
+    "PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id))"
+)
+"""Somebody else's table of our name."""
+
 
 @pytest.fixture
 async def path(tmp_path: Path, sqlite_template: Path) -> Path:
@@ -194,12 +201,14 @@ async def test_what_is_no_database_of_ours_is_not_backed_up(tmp_path: Path) -> N
     (tmp_path / "text").write_text("no database" * 100)
     (tmp_path / "empty").touch()
     await raw.execute(str(tmp_path / "other"), "CREATE TABLE t (x)")
+    await raw.execute(str(tmp_path / "langgraph"), LANGGRAPH_DDL)
     before = names_in(tmp_path)
     for name, problem in (
         ("absent", "there is no SQLite database"),
         ("text", "no SQLite database at all"),
         ("empty", "no checkpoints of ours"),
         ("other", "no checkpoints of ours"),
+        ("langgraph", "table that is not ours, and holds no checkpoints of ours"),
     ):
         with pytest.raises(StoreConfigurationError, match=problem):
             await backup_database(tmp_path / name, tmp_path / "backup.db")
@@ -263,6 +272,49 @@ async def test_a_backup_by_a_killed_process_is_no_hindrance(path: Path, tmp_path
         with pytest.raises(StoreUnavailableError, match="another process"):
             await backup_database(path, tmp_path / "backup.db", overwrite=True)
         assert part.exists()
+    assert names_in(tmp_path) == ["backup.db", "data"]
+
+
+def test_who_opens_an_unfinished_file_as_it_is_finished_leaves_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its final name by then, and no lock any more: another one is made. Not for ever, though."""
+    final, lock = tmp_path / "backup.db", sqlite_copying._lock
+
+    def lock_late(descriptor: int) -> bool:
+        (tmp_path / ".backup.db.workflows-backup").replace(final)
+        final.write_text("whole")
+        return lock(descriptor)
+
+    def lock_late_once(descriptor: int) -> bool:
+        monkeypatch.setattr(sqlite_copying, "_lock", lock)
+        return lock_late(descriptor)
+
+    monkeypatch.setattr(sqlite_copying, "_lock", lock_late_once)
+    with sqlite_copying.part_file(final, "backup") as (path, descriptor):
+        assert final.read_text() == "whole"
+        assert os.path.samestat(path.stat(), os.fstat(descriptor))
+    assert names_in(tmp_path) == ["backup.db"]
+    monkeypatch.setattr(sqlite_copying, "_lock", lock_late)
+    with (
+        pytest.raises(StoreUnavailableError, match="another process"),
+        sqlite_copying.part_file(final, "backup"),
+    ):
+        pass
+    assert final.read_text() == "whole"
+    assert names_in(tmp_path) == ["backup.db"]
+
+
+async def test_what_is_beside_a_finished_backup_is_left_to_the_next_one(path: Path, tmp_path: Path) -> None:
+    """Which may have begun as soon as the name of the unfinished file was free."""
+    with sqlite_copying.part_file(tmp_path / "backup.db", "backup") as (part, _):
+        part.replace(tmp_path / "backup.db")
+        journal = Path(f"{part}-journal")
+        journal.touch()
+        part.touch()
+    assert part.exists()
+    assert journal.exists()
+    assert (await backup_database(path, tmp_path / "backup.db", overwrite=True)).checkpoints == 3
     assert names_in(tmp_path) == ["backup.db", "data"]
 
 
@@ -368,6 +420,7 @@ async def test_a_damaged_database_is_replaced_with_the_files_beside_it(path: Pat
 async def test_what_is_no_backup_is_refused_and_the_database_stays(path: Path, tmp_path: Path) -> None:
     """A newer one, a damaged one, something else, nothing, and the database itself."""
     (tmp_path / "text").write_text("no database" * 100)
+    await raw.execute(str(tmp_path / "langgraph.db"), LANGGRAPH_DDL)
     newer = (await backup_database(path, tmp_path / "newer.db")).file
     await raw.execute(str(newer), "UPDATE workflows_alembic_version SET version_num = '9999'")
     cut = (await backup_database(path, tmp_path / "cut.db")).file
@@ -375,6 +428,7 @@ async def test_what_is_no_backup_is_refused_and_the_database_stays(path: Path, t
     for name, kind, problem in (
         ("text", StoreConfigurationError, "no SQLite database at all"),
         ("absent", StoreConfigurationError, "there is no file"),
+        ("langgraph.db", StoreConfigurationError, "no checkpoints of ours"),
         ("newer.db", SchemaTooNewError, "newer than 0002"),
         ("cut.db", CheckpointStoreError, "is damaged"),
         ("data/runs.db", StoreConfigurationError, "is the database itself"),
@@ -492,3 +546,12 @@ def test_libpq_knows_the_keys_that_are_told(tmp_path: Path) -> None:
     environment = {"PATH": str(POSTGRES_BIN_PATH), "LC_ALL": "C"}
     done = subprocess.run(shlex.split(dump), env=environment, capture_output=True, text=True, check=False)
     assert "port 1 failed" in done.stderr
+
+
+def test_a_file_is_never_an_option_of_postgresqls_programs() -> None:
+    """Whatever its name begins with; and the one schema that a new database has is no hindrance."""
+    dialect = dialect_for("postgresql://db.example.org/runs?schema=public")
+    commands = [*dialect.backup_commands(Path("-f.dump")), *dialect.restore_commands(Path("./-f.dump"))]
+    assert "--file=./-f.dump" in commands[1]
+    assert any(command.startswith("pg_restore ") and command.endswith(" ./-f.dump") for command in commands)
+    assert any("CREATE SCHEMA IF NOT EXISTS" in command for command in commands)

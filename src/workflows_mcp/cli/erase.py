@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -17,6 +17,9 @@ from workflows_mcp.cli.page import Page, print_json
 from workflows_mcp.cli.progress import busy
 from workflows_mcp.cli.runs import no_such_run
 from workflows_mcp.persistence.sizes import shown_bytes
+
+if TYPE_CHECKING:
+    from workflows_mcp.engine.checkpoint_store import CheckpointStore
 
 __all__ = ["delete_command"]
 
@@ -47,16 +50,11 @@ def delete_command(
         0.
     """
     check_id("the run's id", run_id)
-    found = asyncio.run(_look(run_id, options))
-    if found.held_until is not None and not force:
-        cancel = command_line("runs", "cancel", run_id, options=options)
-        raise CommandError(
-            f"run {run_id} was not deleted: a process works on it, and holds it until {when(found.held_until)} or "
-            f"longer; end it first ({cancel}), or delete it all the same with --force"
-        )
-    what = f"{found.checkpoints:,} checkpoints, {shown_bytes(found.stored_bytes)}"
-    confirm(f"Run {run_id} is deleted for good: {what}.", yes=yes, options=options)
-    deleted = asyncio.run(_erase(run_id, options, vacuum=vacuum))
+    if not yes:
+        found = asyncio.run(_look_first(run_id, options, force=force))
+        what = f"{found.checkpoints:,} checkpoints, {shown_bytes(found.stored_bytes)}"
+        confirm(f"Run {run_id} is deleted for good: {what}.", yes=False, options=options)
+    found, deleted = asyncio.run(_erase(run_id, options, force=force, vacuum=vacuum))
     if options.json:
         print_json({"run_id": run_id, "deleted": deleted, "stored_bytes": found.stored_bytes, "vacuumed": vacuum})
         return 0
@@ -75,34 +73,49 @@ class _Found:
     Attributes:
         checkpoints: How many.
         stored_bytes: What their payloads take up.
-        held_until: When the lease ends by which a process holds it, in Unix seconds; None: nobody does.
     """
 
     checkpoints: int
     stored_bytes: int
-    held_until: float | None
 
 
-async def _look(run_id: str, options: Options) -> _Found:
-    count = size = 0
-    held_until: float | None = None
+async def _look_first(run_id: str, options: Options, *, force: bool) -> _Found:
     async with open_store(options) as store:
-        page = await store.list_checkpoints(run_id=run_id, limit=_PAGE)
-        while page:
-            count += len(page)
-            size += sum(one.stored_bytes for one in page)
-            ends = [one.lease_expires_at for one in page if (one.lease_expires_at or 0.0) > time.time()]
-            held_until = max([held_until, *ends], key=lambda one: one or 0.0)
-            page = await store.list_checkpoints(run_id=run_id, limit=_PAGE, before=page[-1])
-    if not count:
-        raise no_such_run(run_id, options)
-    return _Found(count, size, held_until)
+        return await _look(store, run_id, options, force=force)
 
 
-async def _erase(run_id: str, options: Options, *, vacuum: bool) -> int:
+async def _erase(run_id: str, options: Options, *, force: bool, vacuum: bool) -> tuple[_Found, int]:
     async with open_store(options) as store:
+        # Again where somebody was asked, which takes as long as people take: a process may have taken the run up.
+        found = await _look(store, run_id, options, force=force)
         deleted = await store.delete_run(run_id)
         if vacuum:
             with busy("making the space of what was deleted usable"):
                 await store.vacuum()
-    return deleted
+    return found, deleted
+
+
+async def _look(store: "CheckpointStore", run_id: str, options: Options, *, force: bool) -> _Found:
+    """What is stored of a run.
+
+    Raises:
+        CommandError: There is no such run, or a process works on it and `force` does not say that this is no matter.
+    """
+    count = size = 0
+    held_until: float | None = None
+    page = await store.list_checkpoints(run_id=run_id, limit=_PAGE)
+    while page:
+        count += len(page)
+        size += sum(one.stored_bytes for one in page)
+        ends = [one.lease_expires_at for one in page if (one.lease_expires_at or 0.0) > time.time()]
+        held_until = max([held_until, *ends], key=lambda one: one or 0.0)
+        page = await store.list_checkpoints(run_id=run_id, limit=_PAGE, before=page[-1])
+    if not count:
+        raise no_such_run(run_id, options)
+    if held_until is not None and not force:
+        cancel = command_line("runs", "cancel", run_id, options=options)
+        raise CommandError(
+            f"run {run_id} was not deleted: a process works on it, and holds it until {when(held_until)} or longer; "
+            f"end it first ({cancel}), or delete it all the same with --force"
+        )
+    return _Found(count, size)

@@ -35,6 +35,12 @@ _PAGES = 256
 _SYNC_BYTES = 16 * 2**20
 """After so many bytes they are brought to the disk: all at once, they held up the commits of others for 0.1 s."""
 
+_GUIDE_COLUMNS = {"checkpoint_id", "workflow_name", "created_at", "is_paused", "checkpoint_data"}
+"""By them the guide's table is told from others of its name, such as LangGraph's."""
+
+_MOST_OPENINGS = 5
+"""So often a new file is opened, when others finish theirs, of the same name, at that very moment."""
+
 _LOCK_SECONDS = 10.0
 """How long somebody is waited for who keeps readers out: a writer, where the file is not in WAL mode."""
 
@@ -82,32 +88,54 @@ def part_file(final: Path, purpose: str) -> Iterator[tuple[Path, int]]:
         StoreConfigurationError: It cannot be made.
     """
     path = final.with_name(f".{final.name}.workflows-{purpose}")
+    descriptor = _open_locked(path, final)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        reason = error.strerror
-    else:
-        reason = ""
-    if reason:
-        raise StoreConfigurationError(f"{str(path)!r} cannot be made: {reason}; check the folder and its permissions")
-    try:
-        if not _lock(descriptor):
-            raise StoreUnavailableError(
-                f"another process is about to make {str(final)!r}, and writes {str(path)!r}; wait for it"
-            )
+        if os.fstat(descriptor).st_nlink != 1 or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StoreConfigurationError(f"{str(path)!r} is in the way; remove it")
         try:
-            if os.fstat(descriptor).st_nlink != 1 or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise StoreConfigurationError(f"{str(path)!r} is in the way; remove it")
             os.fchmod(descriptor, 0o600)
             os.ftruncate(descriptor, 0)
             yield path, descriptor
         finally:
-            for name in (path, *(Path(f"{path}{suffix}") for suffix in BESIDE)):
-                with suppress(OSError):
-                    if name != path or os.path.samestat(name.stat(), os.fstat(descriptor)):
+            if _is_named(path, descriptor):  # else it has its final name, and what is here may be another process's
+                for name in (*(Path(f"{path}{suffix}") for suffix in BESIDE), path):
+                    with suppress(OSError):
                         name.unlink()
     finally:
         os.close(descriptor)
+
+
+def _open_locked(path: Path, final: Path) -> int:
+    """Open a file for nobody else, and make it if need be. What bears the name then is the file that is locked."""
+    for _ in range(_MOST_OPENINGS):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            reason = error.strerror
+        else:
+            reason = ""
+        if reason:
+            raise StoreConfigurationError(
+                f"{str(path)!r} cannot be made: {reason}; check the folder and its permissions"
+            )
+        # Whoever had it locked may have given it its final name in between: then it is whole, and not to be touched.
+        is_locked = _lock(descriptor)
+        if is_locked and _is_named(path, descriptor):
+            return descriptor
+        os.close(descriptor)
+        if not is_locked:
+            break
+    raise StoreUnavailableError(
+        f"another process is about to make {str(final)!r}, and writes {str(path)!r}; wait for it"
+    )
+
+
+def _is_named(path: Path, descriptor: int) -> bool:
+    """Whether a name is that of an open file."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def _lock(descriptor: int) -> bool:
@@ -207,11 +235,19 @@ def _contents_of(connection: sqlite3.Connection, path: Path) -> Contents:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if "checkpoints" not in tables:
         raise StoreConfigurationError(f"{described(path)} holds no checkpoints of ours; check the path")
+    revision = None
+    if VERSION_TABLE in tables:
+        rows = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()  # noqa: S608 - our own name
+        revision = str(rows[0][0]) if rows else None
+    if revision is None:  # then it is the guide's table, or that of somebody else, whose word for it is the same
+        columns = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('checkpoints')")}
+        if not columns >= _GUIDE_COLUMNS:
+            raise StoreConfigurationError(
+                f"{described(path)} has a checkpoints table that is not ours, and holds no checkpoints of ours; check "
+                "the path"
+            )
     [[count]] = connection.execute("SELECT count(*) FROM checkpoints").fetchall()
-    if VERSION_TABLE not in tables:
-        return Contents(count, None)
-    rows = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()  # noqa: S608 - our own name
-    return Contents(count, str(rows[0][0]) if rows else None)
+    return Contents(count, revision)
 
 
 def _require_whole(new: sqlite3.Connection, source: Path, contents: Contents) -> None:
