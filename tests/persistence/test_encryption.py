@@ -287,7 +287,7 @@ async def test_where_sealing_is_required_a_plain_row_is_not_believed(
     assert list((await store.rekey()).failures) == ["c"], "a stranger's row would be believed from then on"
     assert (await open_store(encryption_keys=KEY.entry).rekey()).changed == 1
     assert_same(await store.load_checkpoint("c"), asking())
-    assert caplog.text == ""
+    assert "sealed" not in caplog.text
     await open_store(encryption_keys=OLD.entry).list_checkpoints()
     assert "sealed with 'k2', which is not in WORKFLOWS_ENCRYPTION_KEYS" in caplog.text
 
@@ -342,7 +342,7 @@ async def test_a_mixed_database_is_readable_and_rekeying_leaves_one_key(
     assert {one.checkpoint_id: one.pause_prompt for one in await plain.list_checkpoints()} == prompts
     with pytest.raises(StoreConfigurationError, match="there are no keys: make one"):
         await rekey_checkpoints(plain)
-    assert caplog.text == ""
+    assert "sealed" not in caplog.text
 
 
 async def test_what_cannot_be_opened_is_left_as_it_is_and_told(open_store: OpenStore, database_url: str) -> None:
