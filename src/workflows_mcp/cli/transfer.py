@@ -171,6 +171,7 @@ async def import_command(
         return 0
     page = Page(sys.stdout)
     page.line(f"imported {count:,} checkpoints {_pace(count, done.seconds)}: {_fates(done)}")
+    _tell_of_heads(page, done.heads)
     if done.digest is not None:
         page.line(done.digest)
     if done.left_out:
@@ -232,8 +233,12 @@ async def copy_command(
     page.line(f"copied {count:,} checkpoints {_pace(count, done.seconds)}: {_fates(done)}")
     page.line(f"from {one_line(source.description)}")
     page.line(f"to   {one_line(target.description)}")
+    _tell_of_heads(page, done.heads)
     if done.differing_count:
-        page.line(f"{done.differing_count:,} are not there as they were copied; somebody has changed or deleted them:")
+        page.line(
+            f"{done.differing_count:,} are not there as they were copied; somebody has changed or deleted them, or "
+            "works on them:"
+        )
         for name in done.differing:
             page.line(f"  {one_line(name)}")
     else:
@@ -259,6 +264,15 @@ def _fates(done: object) -> str:
 
 def _pace(count: int, seconds: float) -> str:
     return f"in {span(seconds)} ({count / max(seconds, 0.001):,.0f} a second)"
+
+
+def _tell_of_heads(page: Page, heads: int) -> None:
+    if heads:
+        them, they = ("it", "it differs") if heads == 1 else ("them", "they differ")
+        page.line(
+            f"{heads:,} {'stays a head' if heads == 1 else 'stay heads'} here, though others follow {them} there: "
+            f"somebody has a lease on {them}, or {they}. Their runs could go on from both."
+        )
 
 
 def _tell_of_damage(page: Page, damaged: int) -> None:

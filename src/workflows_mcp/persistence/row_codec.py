@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.state_json import encode_state
-from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError, StoreConfigurationError
+from workflows_mcp.errors import CheckpointKeyError, CheckpointStoreError, StoreConfigurationError
 from workflows_mcp.persistence.codec import (
     GUIDE_JSON,
     Body,
@@ -167,6 +167,17 @@ class RowCodec:
             raise _not_sealed(checkpoint_id)
         return unpack(body_of(encoding, payload, checkpoint_id), checkpoint_id)
 
+    def require_same(self, row: Sequence[Any], state: CheckpointState) -> None:
+        """Make sure that the columns of a row that `VERIFIED` has loaded say what its state says.
+
+        Raises:
+            CheckpointDecodeError: They do not.
+        """
+        stored = _Stored._make(row)
+        # Those of a sealed one were compared when it was opened.
+        if not (type(stored.encoding) is str and stored.encoding.startswith(CIPHER)):
+            _require_plain_same(stored, state)
+
     def metadata(self, row: Sequence[Any]) -> CheckpointMetadata:
         """The metadata of a row of a listing.
 
@@ -241,10 +252,15 @@ def _plain(stored: _Stored) -> tuple[Body, CheckpointState]:
         workflow_name=stored.workflow_name,
         created_at=stored.created_at,
     )
+    _require_plain_same(stored, state)
+    return body_of(stored.encoding, stored.payload, checkpoint_id), state
+
+
+def _require_plain_same(stored: _Stored, state: CheckpointState) -> None:
+    """The same of a row that is not sealed."""
     _require_same(stored, state, stored.pause_prompt)
     if stored.schema_version != state.schema_version:
-        raise changed(checkpoint_id, "schema_version")
-    return body_of(stored.encoding, stored.payload, checkpoint_id), state
+        raise changed(stored.checkpoint_id, "schema_version")
 
 
 def _require_same(stored: _Stored, state: CheckpointState, prompt: object) -> None:
@@ -270,8 +286,8 @@ def _self_contained(body: Body, state: CheckpointState) -> Body:
     return GUIDE_JSON, json.dumps({**json.loads(body[1]), **columns}).encode()
 
 
-def _not_sealed(checkpoint_id: object) -> CheckpointDecodeError:
-    return CheckpointDecodeError(
+def _not_sealed(checkpoint_id: object) -> CheckpointKeyError:
+    return CheckpointKeyError(
         f"checkpoint {checkpoint_id!r} is not sealed, and WORKFLOWS_ENCRYPTION is 'required'; if it is older than your "
         "keys, seal it with: WORKFLOWS_ENCRYPTION=auto workflows-mcp checkpoints rekey"
     )

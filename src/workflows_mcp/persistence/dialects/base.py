@@ -443,6 +443,10 @@ class Dialect(ABC):
         """The parameters of `rows_of`."""
 
     @abstractmethod
+    def beginning(self, column: Column[bytes], count: int) -> ColumnElement[str]:
+        """The first bytes in a column, so many, in hexadecimal digits."""
+
+    @abstractmethod
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
         """Whether a column is one of several values, which are one parameter: one statement for any number of them."""
 

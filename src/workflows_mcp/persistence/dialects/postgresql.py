@@ -239,6 +239,10 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.rows_value`."""
         return dict(zip(names, arrays_of(rows), strict=True))
 
+    def beginning(self, column: Column[bytes], count: int) -> ColumnElement[str]:
+        """See `Dialect.beginning`."""
+        return func.encode(func.substr(column, 1, count), "hex")
+
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
         """See `Dialect.matches_any`: the values are an array."""
         return column == any_(bindparam(parameter, type_=postgresql.ARRAY(Text)))

@@ -295,6 +295,10 @@ class SQLiteDialect(Dialect):
         """See `Dialect.rows_value`."""
         return {"rows": json.dumps(rows)}
 
+    def beginning(self, column: Column[bytes], count: int) -> ColumnElement[str]:
+        """See `Dialect.beginning`."""
+        return func.lower(func.hex(func.substr(column, 1, count)))
+
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
         """See `Dialect.matches_any`: the values are a JSON array."""
         values = func.json_each(bindparam(parameter, type_=Text)).table_valued("value")
