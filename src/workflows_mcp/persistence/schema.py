@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Connection, column, func, inspect, select, table
 
 from workflows_mcp.errors import (
     CheckpointStoreError,
@@ -36,6 +36,9 @@ REVISIONS = ("0001", "0002")
 """All revisions, the oldest first. They stand here too so that a store need not load Alembic to check one."""
 
 HEAD = REVISIONS[-1]
+
+_KNOWS_NO_RUNS = "0001"
+"""The revision whose table has no place for a run's id and status."""
 
 _MATTERS = {
     "add_table": "a table is missing",
@@ -144,6 +147,24 @@ class SchemaManager:
             command.downgrade(self._config(connection, drop_data=drop_data), revision)
 
         await self._in_thread(work)
+
+    async def count_cut_off(self, revision: str) -> int:
+        """How many checkpoints a downgrade would cut off from their runs, which can then no longer be continued.
+
+        Args:
+            revision: Where the downgrade would lead to; at `base` there are no checkpoints that could be cut off.
+        """
+
+        def work(connection: Connection) -> int:
+            current = self._read_revision(connection)
+            if revision != _KNOWS_NO_RUNS or current in {None, _KNOWS_NO_RUNS} or current not in REVISIONS:
+                return 0
+            rows = table(CheckpointRecord.__tablename__, column("run_id"), schema=self._dialect.schema)
+            has_table = inspect(connection).has_table(rows.name, schema=self._dialect.schema)
+            of_runs = select(func.count()).select_from(rows).where(rows.c.run_id.is_not(None))
+            return (connection.scalar(of_runs) or 0) if has_table else 0
+
+        return await self._in_thread(work)
 
     async def check(self) -> None:
         """Make sure that the schema is at head and the table looks as this version expects.
