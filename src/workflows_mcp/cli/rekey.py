@@ -16,6 +16,7 @@ from workflows_mcp.cli.failures import EXIT_ERROR, InterruptedRunError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json, say
 from workflows_mcp.cli.signals import cancelled_by_signals
+from workflows_mcp.documents import document
 
 if TYPE_CHECKING:
     from workflows_mcp.persistence.rekeying import Rekeyed
@@ -79,7 +80,7 @@ def _tell(done: "Rekeyed", options: Options, *, decrypt: bool) -> None:
             f"{command_line('keys', 'list', options=options)}"
         )
     if done.changed:
-        page.line("Free space of the database may still hold what was there before: see docs/encryption.md")
+        page.line(f"Free space of the database may still hold what was there before: see {document('encryption')}")
 
 
 @contextmanager

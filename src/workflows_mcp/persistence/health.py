@@ -9,6 +9,7 @@ from functools import partial
 
 from sqlalchemy import Connection, func, literal, select, true
 
+from workflows_mcp.documents import document
 from workflows_mcp.engine.filters import CheckpointFilter, Position, position_of
 from workflows_mcp.errors import (
     CheckpointDecodeError,
@@ -149,7 +150,7 @@ def _look_at_table(connection: Connection, report: Report, dialect: Dialect) -> 
         report.problem(
             "table",
             f"it was changed by other means than the revisions ({', '.join(differences)})",
-            "restore a backup in its place (docs/operations.md), or copy the checkpoints into a new database",
+            f"restore a backup in its place ({document('operations')}), or copy the checkpoints into a new database",
         )
     else:
         report.ok("table", "as the revisions make it")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from workflows_mcp.documents import document
 from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION
 from workflows_mcp.engine.state_json import damaged
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
@@ -125,7 +126,7 @@ def key_missing(checkpoint_id: object, encoding: object, keys: KeyRing | None) -
     where = "WORKFLOWS_ENCRYPTION_KEYS" if keys is None else keys.source
     return CheckpointKeyError(
         f"checkpoint {checkpoint_id!r} is sealed with the key {key_id!r}, which this process does not have: add it to "
-        f"{where} (docs/encryption.md)"
+        f"{where} ({document('encryption')})"
     )
 
 

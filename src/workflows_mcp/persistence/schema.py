@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, column, func, inspect, select, table
 
+from workflows_mcp.documents import document
 from workflows_mcp.errors import (
     CheckpointStoreError,
     SchemaOutOfDateError,
@@ -191,8 +192,8 @@ class SchemaManager:
         if differences:
             raise SchemaOutOfDateError(
                 f"{self.description} is at revision {HEAD}, but its checkpoints table was changed by other means "
-                f"({', '.join(differences)}); undo that, restore a backup as docs/operations.md says, or copy the "
-                "checkpoints into a new database"
+                f"({', '.join(differences)}); undo that, restore a backup as {document('operations')} says, or "
+                "copy the checkpoints into a new database"
             )
 
     def grants(self, *, owner: str, app: str, readonly: str | None = None) -> str:
@@ -324,7 +325,7 @@ def _refuse(revision: str | None, dialect: Dialect, *, has_table: bool) -> None:
     if revision == HEAD:
         raise SchemaOutOfDateError(
             f"{dialect.description} says that it is at revision {HEAD}, but has no checkpoints table; restore a "
-            f"backup as docs/operations.md says, or drop {VERSION_TABLE} and run: {dialect.upgrade_command}"
+            f"backup as {document('operations')} says, or drop {VERSION_TABLE} and run: {dialect.upgrade_command}"
         )
     if revision is not None:
         found = f"has the schema of revision {revision}, and this version needs {HEAD}"
