@@ -249,7 +249,7 @@ async def test_a_dump_is_restored_as_the_document_says(path: Path, reader_with_s
 
 
 async def test_a_schema_of_its_own_is_dumped_and_restored_by_the_commands(reader: Reader, postgres_url: str) -> None:
-    """Whatever its name and the file's have in them, and whatever keys name the database; rights are no part of a dump."""
+    """Whatever its name and the file's have in them, and whatever keys name the database; a dump has no rights."""
     parts = urlsplit(postgres_url)
     name = parts.path.strip("/")
     keys = f"dbname={name}&ssl=disable&connect_timeout=7.5&schema=Flows%20%22A%22"

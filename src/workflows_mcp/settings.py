@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from workflows_mcp.documents import document
 from workflows_mcp.errors import StoreConfigurationError
 
 __all__ = ["MEMORY_URL", "SECRET_PREFIX", "Settings", "load_settings", "read_secrets"]
@@ -154,7 +155,7 @@ class Settings(BaseSettings):
     storage_type: Literal["memory", "sqlite"] | None = Field(default=None, validation_alias="STORAGE_TYPE")
     checkpoint_db_path: str | None = Field(default=None, validation_alias="CHECKPOINT_DB_PATH")
     sqlite_path: str | None = Field(default=None, validation_alias="SQLITE_PATH")
-    deadline_seconds: float = Field(default=10.0, gt=0, le=3600)
+    deadline_seconds: float = Field(default=10.0, gt=0, le=3600, allow_inf_nan=False)
     pool_size: int = Field(default=10, ge=1, le=1000)
     sqlite_synchronous: Literal["FULL", "EXTRA", "NORMAL"] = "FULL"
     pgbouncer: bool = False
@@ -169,7 +170,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] | None = None
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     tracing: bool = False
-    lease_seconds: float = Field(default=30.0, gt=0, le=86400)
+    lease_seconds: float = Field(default=30.0, gt=0, le=86400, allow_inf_nan=False)
     encryption: Literal["auto", "required", "off"] = "auto"
     encryption_keys: SecretStr | None = None
     encryption_key_file: Path | None = None
@@ -257,7 +258,7 @@ def load_settings(env_file: str | Path | None = None, **overrides: object) -> Se
             f"{_variable(str(problem['loc'][0]))}: {_within(problem['loc'][1:])}{problem['msg']}"
             for problem in error.errors(include_input=False, include_context=False, include_url=False)
         )
-    raise StoreConfigurationError(f"a setting is wrong: {problems}. docs/settings.md lists them all")
+    raise StoreConfigurationError(f"a setting is wrong: {problems}. {document('settings')} lists them all")
 
 
 def read_secrets() -> dict[str, str]:

@@ -19,13 +19,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 MAY_IMPORT = {
     "errors": set(),
-    "settings": {"errors"},
+    "documents": set(),
+    "settings": {"errors", "documents"},
     "engine": {"errors", "settings", "engine"},
-    "persistence": {"errors", "settings", "engine", "persistence"},
+    "persistence": {"errors", "documents", "settings", "engine", "persistence"},
     "testing": {"errors", "engine", "testing"},
     "telemetry": {"errors", "settings", "engine", "persistence", "telemetry"},
-    "cli": {"errors", "settings", "engine", "persistence", "telemetry", "cli"},
-    "server": {"errors", "settings", "engine", "persistence", "telemetry", "server"},
+    "cli": {"errors", "documents", "settings", "engine", "persistence", "telemetry", "cli"},
+    "server": {"errors", "documents", "settings", "engine", "persistence", "telemetry", "server"},
 }
 
 DATABASE_PACKAGES = {"sqlalchemy", "alembic", "aiosqlite", "asyncpg", "sqlite3"}

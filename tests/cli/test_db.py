@@ -1,6 +1,8 @@
 """`db upgrade`, `downgrade`, `current`, `check`."""
 
 import contextlib
+import os
+import pty
 import signal
 import sqlite3
 import time
@@ -44,6 +46,40 @@ def test_going_down_to_base_keeps_checkpoints_unless_told_otherwise(cli: CLI, wa
     assert "checkpoints" in refused.error()
     assert waiting.is_paused
     assert "is at no revision of ours" in cli(*words, "--drop-data").out
+
+
+def test_going_down_asks_before_runs_are_cut_off(cli: CLI, waiting: WorkflowResult) -> None:
+    """Only --yes does it where nobody can be asked; without runs there is nothing to ask about."""
+    words = ("db", "downgrade", "0001", "--database-url", "runs.db")
+    for more in ((), ("--json",)):
+        refused = cli(*words, *more)
+        assert refused.code == 2
+        assert "checkpoints in" in refused.error()
+        assert "these runs can never be continued" in refused.error()
+        assert "--yes" in refused.error()
+    assert waiting.is_paused
+    assert cli("db", "check", "--database-url", "runs.db").code == 0
+    done = cli(*words, "--json", "--yes")
+    assert (done.code, done.json()["revision"]) == (0, "0001")
+    cli("db", "upgrade", "--database-url", "runs.db")
+    again = cli(*words)
+    assert (again.code, again.err) == (0, "")  # the rows are there, and of no run any more
+
+
+def test_going_down_goes_by_what_is_typed(cli: CLI, waiting: WorkflowResult) -> None:
+    """At a terminal."""
+    assert waiting.is_paused
+    for answer, code in (("n", 1), ("y", 0)):
+        near, far = pty.openpty()
+        words = ("db", "downgrade", "0001", "--database-url", "runs.db")
+        process = cli.start(*words, stdin=far)
+        os.write(near, f"{answer}\n".encode())
+        done = cli.finish(process)
+        os.close(near)
+        os.close(far)
+        assert done.code == code, done.err
+        assert "[y/N]" in done.err
+        assert ("nothing was changed" in done.err) == bool(code)
 
 
 def test_postgresql_is_upgraded_when_asked_and_never_by_itself(cli: CLI, postgres_url: str) -> None:

@@ -33,9 +33,9 @@ def test_a_database_is_sealed_rotated_and_opened_again(cli: CLI, waiting: Workfl
 
     plain = cli("keys", "list", *base, env={"WORKFLOWS_ENCRYPTION_KEYS": first})
     assert "3 checkpoints are in plain text; seal them with: workflows-mcp checkpoints rekey" in plain.out
-    assert rekey(first).startswith("3 of 3 checkpoints were sealed anew\n")
-    assert rekey(f"{second},{first}").startswith("3 of 3 checkpoints were sealed anew\n")
-    assert rekey(f"{second},{first}").startswith("0 of 3 checkpoints were sealed anew\n")
+    assert rekey(first).startswith("3 of 3 checkpoints were sealed\n")
+    assert rekey(f"{second},{first}").startswith("3 of 3 checkpoints were sealed\n")
+    assert rekey(f"{second},{first}").startswith("0 of 3 checkpoints were sealed\n")
     listed = cli("keys", "list", "--json", *base, env={"WORKFLOWS_ENCRYPTION_KEYS": f"{second},{first}"})
     assert [(one["use"], one["checkpoints"]) for one in listed.json()["keys"]] == [("seals and opens", 3), ("opens", 0)]
     assert listed.json()["plain"] == 0
@@ -71,7 +71,7 @@ def test_another_key_of_the_same_id_is_missing_too(cli: CLI, waiting: WorkflowRe
     theirs, ours = new_key("2026"), new_key("2026")
     assert cli("checkpoints", "rekey", *base, env={"WORKFLOWS_ENCRYPTION_KEYS": theirs.entry}).code == 0
     done = cli("checkpoints", "rekey", *base, env={"WORKFLOWS_ENCRYPTION_KEYS": ours.entry})
-    assert (done.code, done.out) == (1, "0 of 3 checkpoints were sealed anew\n")
+    assert (done.code, done.out) == (1, "0 of 3 checkpoints were sealed\n")
     assert f"left as it is: '{waiting.checkpoint_id}': " in done.err
     listed = cli("keys", "list", "--json", *base, env={"WORKFLOWS_ENCRYPTION_KEYS": ours.entry})
     assert listed.code == 1

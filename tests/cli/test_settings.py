@@ -12,7 +12,7 @@ from workflows_mcp.engine.checkpoint import CheckpointConfig
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
 from workflows_mcp.engine.policies import Limits, RetentionPolicy
 from workflows_mcp.errors import StoreConfigurationError
-from workflows_mcp.settings import load_settings
+from workflows_mcp.settings import Settings, load_settings
 
 OTHERS: dict[str, tuple[str, Any]] = {
     "checkpoint_every": ("block", "block"),
@@ -111,6 +111,19 @@ def test_a_value_that_makes_no_sense_is_refused_by_its_variable(monkeypatch: pyt
     monkeypatch.setenv(variable, "-1")
     with pytest.raises(StoreConfigurationError, match=variable):
         load_settings()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_what_is_no_finite_number_is_refused_for_that(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """By every setting that is a fraction, and with where all of them are described."""
+    names = [name for name, field in Settings.model_fields.items() if "float" in str(field.annotation)]
+    assert len(names) >= 5
+    for name in names:
+        with monkeypatch.context() as patch:
+            patch.setenv(f"WORKFLOWS_{name.upper()}", value)
+            with pytest.raises(StoreConfigurationError, match=f"{name.upper()}: Input should be a finite") as error:
+                load_settings()
+        assert "https://github.com/workflows-mcp/workflows-mcp/blob/main/docs/settings.md" in str(error.value)
 
 
 def test_checkpoints_after_every_block_and_their_limit_are_obeyed_by_a_run(cli: CLI, tmp_path: Path) -> None:

@@ -143,7 +143,10 @@ async def test_the_guides_reader_understands_what_the_product_saved(
     ]
     for state in states:
         await store.save_checkpoint(state)
-    await SchemaManager(empty_url).downgrade("0001")
+    manager = SchemaManager(empty_url)
+    assert (await manager.count_cut_off("0001"), await manager.count_cut_off("base")) == (1, 0)
+    await manager.downgrade("0001")
+    assert await manager.count_cut_off("0001") == 0
     assert "1 checkpoints belong to runs" in caplog.text
     rows = {row[0]: row for row in await raw.fetch(empty_url, "SELECT * FROM checkpoints")}
     for state in states:

@@ -71,6 +71,16 @@ def test_the_package_is_imported_from_the_wheel_with_what_it_needs(installed: Pa
     assert shipped.read_text() == (ROOT / "examples" / "release-check.yaml").read_text()
 
 
+def test_states_for_tests_are_made_without_pytest(installed: Path, tmp_path: Path) -> None:
+    """The documents use them to have something to save; the contract alone says what it lacks."""
+    code = (
+        "from workflows_mcp.testing import assert_same, make_state; state = make_state('a'); assert_same(state, state)"
+    )
+    run(installed / "python", "-c", code, cwd=tmp_path)
+    done = call(installed / "python", "-c", "from workflows_mcp.testing import CheckpointStoreContract", cwd=tmp_path)
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'pytest'"
+
+
 @pytest.fixture(scope="session")
 def extras(installed: Path) -> list[str]:
     """The extras of the wheel."""

@@ -1,10 +1,12 @@
 """`db upgrade`, `downgrade`, `current`, `check`: the schema of a database."""
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from workflows_mcp.cli.asking import confirm
 from workflows_mcp.cli.database import open_schema
 from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
@@ -33,17 +35,19 @@ async def upgrade_command(revision: str = "head", /, *, options: Options = DEFAU
     return 0
 
 
-async def downgrade_command(
+def downgrade_command(
     revision: str,
     /,
     *,
+    yes: Annotated[bool, Parameter(negative=())] = False,
     drop_data: Annotated[bool, Parameter(negative=())] = False,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
-    """Bring the schema down to an earlier revision.
+    """Bring the schema down to an earlier revision. Asks first where its table has no place for what is stored of runs.
 
     Args:
         revision: An earlier revision, or `base`: no schema at all.
+        yes: Do not ask first.
         drop_data: Let `base` drop a table that holds checkpoints.
         options: What every command takes.
 
@@ -51,10 +55,23 @@ async def downgrade_command(
         0.
     """
     schema = open_schema(options.settings())
+    cut_off = asyncio.run(schema.count_cut_off(revision))
+    if cut_off:
+        confirm(
+            f"{cut_off:,} checkpoints in {schema.description} belong to runs, for whose ids and statuses the table of "
+            f"revision {revision} has no place: these runs can never be continued, and their ids no longer keep them "
+            "from running twice.",
+            yes=yes,
+            options=options,
+        )
+    asyncio.run(_downgrade(schema, revision, options, drop_data=drop_data))
+    return 0
+
+
+async def _downgrade(schema: "SchemaManager", revision: str, options: Options, *, drop_data: bool) -> None:
     before = await schema.current()
     await schema.downgrade(revision, drop_data=drop_data)
     await _tell(schema, options, before)
-    return 0
 
 
 async def current_command(*, options: Options = DEFAULT_OPTIONS) -> int:

@@ -15,6 +15,7 @@ from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json, say
 from workflows_mcp.cli.progress import progress
 from workflows_mcp.cli.signals import cancelled_by_signals
+from workflows_mcp.documents import document
 
 if TYPE_CHECKING:
     from workflows_mcp.persistence.rekeying import Rekeyed
@@ -60,7 +61,7 @@ async def rekey_command(
 
 def _tell(done: "Rekeyed", options: Options, *, decrypt: bool) -> None:
     page = Page(sys.stdout)
-    what = "are in plain text now" if decrypt else "were sealed anew"
+    what = "are in plain text now" if decrypt else "were sealed"
     page.line(f"{done.changed:,} of {done.total:,} checkpoints {what}")
     for checkpoint_id, why in done.failures.items():
         say(one_line(f"left as it is: {checkpoint_id!r}: {why}"))
@@ -73,8 +74,10 @@ def _tell(done: "Rekeyed", options: Options, *, decrypt: bool) -> None:
         )
     elif not done.failed and not decrypt:
         page.line(
-            "Older keys are not needed for this database any more, but for its backups; see: "
+            "No other key is needed for this database any more, only for its backups; see: "
             f"{command_line('keys', 'list', options=options)}"
         )
     if done.changed:
-        page.line("Free space of the database may still hold what was there before: see docs/encryption.md")
+        vacuum = command_line("db", "vacuum", options=options)
+        page.line(f"Free space of the database may still hold what was there before; give it back with: {vacuum}")
+        page.line(f"What else may hold it: {document('encryption')}")

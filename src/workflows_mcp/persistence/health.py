@@ -10,6 +10,7 @@ from functools import partial
 
 from sqlalchemy import Connection, func, literal, select, true
 
+from workflows_mcp.documents import document
 from workflows_mcp.engine.filters import CheckpointFilter, Position, position_of
 from workflows_mcp.errors import (
     CheckpointDecodeError,
@@ -56,7 +57,7 @@ class _Trouble(Enum):
 
 _ADVICE = {
     _Trouble.DAMAGED: "what is wrong with one: workflows-mcp checkpoints show ID; restore a backup, or delete them",
-    _Trouble.SEALED: "add the keys that they are sealed with: they are not known to be damaged (docs/encryption.md)",
+    _Trouble.SEALED: f"add the keys that they are sealed with: they are not known to be damaged ({document('encryption')})",
     _Trouble.PLAIN: "if they are older than your keys, seal them: WORKFLOWS_ENCRYPTION=auto workflows-mcp checkpoints "
     "rekey",
 }
@@ -167,7 +168,7 @@ def _look_at_table(connection: Connection, report: Report, dialect: Dialect) -> 
         report.problem(
             "table",
             f"it was changed by other means than the revisions ({', '.join(differences)})",
-            "restore a backup in its place (docs/operations.md), or copy the checkpoints into a new database",
+            f"restore a backup in its place ({document('operations')}), or copy the checkpoints into a new database",
         )
     else:
         report.ok("table", "as the revisions make it")

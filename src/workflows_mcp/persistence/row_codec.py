@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from workflows_mcp.documents import document
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.state_json import encode_state
@@ -74,7 +75,7 @@ def open_codec(settings: Settings) -> "RowCodec":
         if settings.encryption == "required":
             raise StoreConfigurationError(
                 "WORKFLOWS_ENCRYPTION is 'required', and there are no keys: set WORKFLOWS_ENCRYPTION_KEYS, _KEY_FILE "
-                "or _KEY_COMMAND (docs/encryption.md)"
+                f"or _KEY_COMMAND ({document('encryption')})"
             )
         return RowCodec(may_save_beside_sealed=settings.encryption == "off")
     try:

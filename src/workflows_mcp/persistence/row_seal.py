@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from workflows_mcp.documents import document
 from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION
 from workflows_mcp.engine.state_json import damaged
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
@@ -117,11 +118,12 @@ def key_missing(checkpoint_id: object, encoding: object, keys: KeyRing | None) -
     if keys is not None and keys.has_another(name):
         return CheckpointKeyError(
             f"checkpoint {checkpoint_id!r} is sealed with another key of the id {name.key_id!r} than the one in "
-            f"{where}: add that of the fingerprint {name.fingerprint}, too (docs/encryption.md)"
+            f"{where}: add that of the fingerprint {name.fingerprint}, too "
+            f"({document('encryption')})"
         )
     return CheckpointKeyError(
         f"checkpoint {checkpoint_id!r} is sealed with the key {name.key_id!r}, which this process does not have: add "
-        f"it to {where} (docs/encryption.md)"
+        f"it to {where} ({document('encryption')})"
     )
 
 

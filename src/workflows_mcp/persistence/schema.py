@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Connection, column, func, inspect, select, table
 
+from workflows_mcp.documents import document
 from workflows_mcp.errors import (
     CheckpointStoreError,
     SchemaOutOfDateError,
@@ -36,6 +37,9 @@ REVISIONS = ("0001", "0002")
 """All revisions, the oldest first. They stand here too so that a store need not load Alembic to check one."""
 
 HEAD = REVISIONS[-1]
+
+_KNOWS_NO_RUNS = "0001"
+"""The revision whose table has no place for a run's id and status."""
 
 _MATTERS = {
     "add_table": "a table is missing",
@@ -146,6 +150,24 @@ class SchemaManager:
 
         await self._in_thread(work)
 
+    async def count_cut_off(self, revision: str) -> int:
+        """How many checkpoints a downgrade would cut off from their runs, which can then no longer be continued.
+
+        Args:
+            revision: Where the downgrade would lead to; at `base` there are no checkpoints that could be cut off.
+        """
+
+        def work(connection: Connection) -> int:
+            current = self._read_revision(connection)
+            if revision != _KNOWS_NO_RUNS or current in {None, _KNOWS_NO_RUNS} or current not in REVISIONS:
+                return 0
+            rows = table(CheckpointRecord.__tablename__, column("run_id"), schema=self._dialect.schema)
+            has_table = inspect(connection).has_table(rows.name, schema=self._dialect.schema)
+            of_runs = select(func.count()).select_from(rows).where(rows.c.run_id.is_not(None))
+            return (connection.scalar(of_runs) or 0) if has_table else 0
+
+        return await self._in_thread(work)
+
     async def check(self) -> None:
         """Make sure that the schema is at head and the table looks as this version expects.
 
@@ -171,8 +193,8 @@ class SchemaManager:
         if differences:
             raise SchemaOutOfDateError(
                 f"{self.description} is at revision {HEAD}, but its checkpoints table was changed by other means "
-                f"({', '.join(differences)}); undo that, restore a backup as docs/operations.md says, or copy the "
-                "checkpoints into a new database"
+                f"({', '.join(differences)}); undo that, restore a backup as {document('operations')} says, or "
+                "copy the checkpoints into a new database"
             )
 
     def grants(self, *, owner: str, app: str, readonly: str | None = None, prompts: bool = False) -> str:
@@ -323,7 +345,7 @@ def _refuse(revision: str | None, dialect: Dialect, *, has_table: bool) -> None:
     if revision == HEAD:
         raise SchemaOutOfDateError(
             f"{dialect.description} says that it is at revision {HEAD}, but has no checkpoints table; restore a "
-            f"backup as docs/operations.md says, or drop {VERSION_TABLE} and run: {dialect.upgrade_command}"
+            f"backup as {document('operations')} says, or drop {VERSION_TABLE} and run: {dialect.upgrade_command}"
         )
     if revision is not None:
         found = f"has the schema of revision {revision}, and this version needs {HEAD}"

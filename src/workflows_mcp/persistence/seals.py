@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
+from workflows_mcp.documents import document
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects import Dialect
@@ -111,7 +112,7 @@ def look_at_seals(connection: Connection, report: Report, codec: RowCodec) -> No
         report.problem(
             "encryption",
             f"of {seals.total:,}, some are sealed with keys that this process does not have: {named}",
-            "add them to WORKFLOWS_ENCRYPTION_KEYS, _KEY_FILE or _KEY_COMMAND (docs/encryption.md)",
+            f"add them to WORKFLOWS_ENCRYPTION_KEYS, _KEY_FILE or _KEY_COMMAND ({document('encryption')})",
         )
     elif codec.keys is None:
         report.ok("encryption", "there are no keys, and nothing is sealed")

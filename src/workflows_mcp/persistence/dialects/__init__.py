@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 from sqlalchemy import StaticPool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from workflows_mcp.documents import document
 from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.persistence.dialects.base import (
     Compiled,
@@ -232,7 +233,7 @@ def _path_of(rest: str) -> Path:
             "absolute one"
         )
     if "?" in path:
-        raise StoreConfigurationError("a SQLite URL takes no ?options; the settings are in docs/settings.md")
+        raise StoreConfigurationError(f"a SQLite URL takes no ?options; the settings are in {document('settings')}")
     if _ENCODED.search(path):
         raise StoreConfigurationError(
             "a SQLite URL takes no %-encoding, since some read it decoded and some as it stands; name the file as it is"
@@ -256,7 +257,7 @@ def _checked_path(path: str) -> Path:
     if _OPTIONS_OF_PATH.search(path):
         raise StoreConfigurationError(
             "a SQLite file's path takes no ?options, and none has a name with ?word= in it; the settings are in "
-            "docs/settings.md"
+            f"{document('settings')}"
         )
     if not path or path.startswith(":memory:"):
         raise StoreConfigurationError(

@@ -4,6 +4,7 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError
 
+from workflows_mcp.documents import document
 from workflows_mcp.errors import (
     CheckpointStoreError,
     StoreConfigurationError,
@@ -14,7 +15,7 @@ from workflows_mcp.persistence.dialects.base import Failure, RowsThereError
 
 __all__ = ["explain"]
 
-_DAMAGED = "is damaged; restore a backup (workflows-mcp db restore): docs/operations.md says how"
+_DAMAGED = f"is damaged; restore a backup (workflows-mcp db restore), as {document('operations')} says"
 
 _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
     sqlite3.SQLITE_BUSY: (StoreUnavailableError, "is locked by another process; try again"),

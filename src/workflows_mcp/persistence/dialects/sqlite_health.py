@@ -21,6 +21,7 @@ from sqlalchemy import Connection, NullPool, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from workflows_mcp.documents import document
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects.base import Look
 from workflows_mcp.persistence.dialects.file_system import mount_under
@@ -285,7 +286,8 @@ class SQLiteHealth:
             report.ok("integrity", "SQLite's quick_check finds nothing wrong")
         else:
             text = "; ".join(line.replace("\n", " ") for line in found)
-            report.problem("integrity", text, "the file is damaged: restore a backup in its place (docs/operations.md)")
+            cure = f"the file is damaged: restore a backup in its place ({document('operations')})"
+            report.problem("integrity", text, cure)
 
     def _look_at_wal(self) -> None:
         try:
