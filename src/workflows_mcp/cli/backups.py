@@ -12,6 +12,7 @@ from workflows_mcp.cli.failures import InterruptedRunError, one_line
 from workflows_mcp.cli.meter import measured
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.signals import cancelled_by_signals
 from workflows_mcp.persistence.sizes import shown_bytes
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ def _url(options: Options) -> str:
 
 async def _or_interrupted(work: Any, what: str) -> "Copy":  # noqa: ANN401 - a coroutine of a copy
     try:
-        copy: Copy = await work
+        with cancelled_by_signals():
+            copy: Copy = await work
     except asyncio.CancelledError:
         raise InterruptedRunError(f"{what}, and nothing was changed") from None
     return copy
@@ -155,7 +157,7 @@ def _tell_restored(restored: "Copy", options: Options) -> None:
     out = Page(sys.stdout)
     out.line(one_line(f"restored: {_in_short(restored)}, to {restored.file}"))
     if restored.kept is not None:
-        out.line(one_line(f"The database that was there is kept in {restored.kept}: delete it when all is well."))
+        out.line(one_line(f"What was there is kept in {restored.kept}: delete it when all is well."))
     if not restored.is_certain:
         out.line("Whether a process still has it open could not be told here: start all of them anew.")
     if restored.revision != HEAD:
