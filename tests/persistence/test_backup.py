@@ -428,7 +428,9 @@ async def test_without_a_database_what_lay_there_is_kept(path: Path, tmp_path: P
     assert await ids(new) == ["a", "b", "c"]
 
 
-async def test_a_backup_by_two_names_is_restored_by_either_unless_it_is_in_wal_mode(path: Path, tmp_path: Path) -> None:
+async def test_a_backup_by_two_names_is_restored_by_either_unless_it_is_in_wal_mode(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As programs that keep many backups name them; a database's other name may have a -wal file that counts."""
     backup = (await backup_database(path, tmp_path / "backup.db")).file
     for name in ("monday.db", "tuesday.db"):
@@ -437,14 +439,18 @@ async def test_a_backup_by_two_names_is_restored_by_either_unless_it_is_in_wal_m
     before = path.read_bytes()
     (tmp_path / "second.db").hardlink_to(path)
     for source in (path, tmp_path / "second.db"):
-        with pytest.raises(StoreConfigurationError, match=r"2 names .* is in WAL mode"):
+        with pytest.raises(StoreConfigurationError, match=r"2 names .* may be in WAL mode"):
             await restore_database(tmp_path / "new.db", source)
+    assert names_in(path.parent) == ["runs.db"], "whoever looks at it leaves nothing beside it"
     Path(f"{backup}-wal").touch()
     with pytest.raises(StoreConfigurationError, match="3 names"):
         await restore_database(tmp_path / "new.db", backup)
     assert path.read_bytes() == before
     with pytest.raises(StoreConfigurationError, match="keep one name"):
         await restore_database(path, tmp_path / "monday.db")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(StoreConfigurationError, match="3 names"):
+        await restore_database(tmp_path / "new.db", tmp_path / "monday.db")
 
 
 async def test_what_is_no_backup_is_refused_and_the_database_stays(path: Path, tmp_path: Path) -> None:

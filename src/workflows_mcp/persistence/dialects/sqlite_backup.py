@@ -20,6 +20,7 @@ from workflows_mcp.persistence.dialects.sqlite_copying import (
     sync_folder,
 )
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
+from workflows_mcp.persistence.dialects.sqlite_header import is_in_wal_mode, read_header
 from workflows_mcp.persistence.dialects.sqlite_processes import users_of
 
 __all__ = ["back_up", "restore"]
@@ -120,24 +121,14 @@ def _require_all_in(backup: Path) -> None:
     A database in WAL mode does not: what was saved by another name may lie in the -wal file beside that one.
     """
     names = backup.stat().st_nlink
-    if names > 1 and (any(Path(f"{backup}{suffix}").exists() for suffix in BESIDE) or _may_have_log(backup)):
+    if names == 1:
+        return
+    header = read_header(backup)
+    if header is None or is_in_wal_mode(header) or any(Path(f"{backup}{suffix}").exists() for suffix in BESIDE):
         raise StoreConfigurationError(
-            f"{str(backup)!r} has {names} names (hard links), and is in WAL mode or in use, so that what was saved by "
-            "another name may be missing by this one; copy it while no process uses it, and name the copy"
+            f"{str(backup)!r} has {names} names (hard links), and may be in WAL mode or in use, so that what was saved "
+            "by another name may be missing by this one; copy it while no process uses it, and name the copy"
         )
-
-
-def _may_have_log(path: Path) -> bool:
-    """Whether a database is in WAL mode, or cannot tell now.
-
-    SQLite is asked: whoever opens a file otherwise, and closes it, drops the locks that this process may have on it.
-    """
-    try:
-        with closing(connect(path)) as connection:
-            return connection.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
-    except sqlite3.Error as error:  # unless it is in use, whoever copies it says what it is
-        failure = explain(error, described(path))
-        return failure is not None and failure.retriable
 
 
 def _check_place(source: Path, final: Path) -> None:
