@@ -4,8 +4,12 @@ import asyncio
 import json
 import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from tests.cli.conftest import CLI, PASSWORD
 from tests.migrations import raw
@@ -49,7 +53,7 @@ def test_on_postgresql_the_commands_are_printed_and_nothing_is_run(cli: CLI) -> 
     """Without a password; not even the server is asked."""
     url = ("--database-url", f"postgresql://me:{PASSWORD}@absent.invalid:5433/runs")
     backup, restore = cli("db", "backup", "b.dump", *url), cli("db", "restore", "b.dump", "--json", *url)
-    assert backup.code == restore.code == 0
+    assert backup.code == restore.code == 1  # so that no script takes it for done
     assert backup.out.startswith("Nothing was run.")
     assert "  pg_dump --format=custom --file=b.dump" in backup.out
     assert "--dbname=postgresql://me@absent.invalid:5433/runs\n" in backup.out
@@ -71,6 +75,41 @@ async def test_ctrl_c_leaves_no_backup(cli: CLI, tmp_path: Path) -> None:
     assert ended.code == 128 + signal.SIGINT
     assert ended.err == "interrupted; no backup was made, and nothing was changed\n"
     assert [one.name for one in tmp_path.iterdir() if "b.db" in one.name] == []
+
+
+STOPPED_LATE = """\
+import os, signal, sys
+from workflows_mcp.cli.entry import run_command_line
+from workflows_mcp.persistence.dialects import sqlite_backup
+
+def replace_and_stop(new, final, replace=sqlite_backup._replace):
+    kept = replace(new, final)
+    os.kill(os.getpid(), signal.{signal})
+    return kept
+
+sqlite_backup._replace = replace_and_stop
+sys.exit(run_command_line(["db", "restore", "b.db", "--database-url", "runs.db"]))
+"""
+"""Gets a signal when the database is replaced already."""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_who_stops_a_restore_too_late_is_told_that_it_is_done(cli: CLI, waiting: WorkflowResult, name: str) -> None:
+    """And nothing else, whatever stopped it."""
+    assert waiting.is_paused
+    assert cli("db", "backup", "b.db", *URL).code == 0
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_LATE.format(signal=name)],
+        cwd=cli.folder,
+        env=cli.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "restored: 3 checkpoints" in done.stdout
+    assert "What was there is kept in" in done.stdout
 
 
 def test_a_vacuum_tells_what_it_gained(cli: CLI, waiting: WorkflowResult, tmp_path: Path) -> None:

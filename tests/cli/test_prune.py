@@ -128,7 +128,9 @@ def test_a_duration_is_a_number_with_its_unit(text: str, seconds: float) -> None
     assert parse_duration("--older-than", text) == seconds
 
 
-@pytest.mark.parametrize("text", ["7", "7y", "-7d", "d", "", "nan d", "1e3s", f"{'9' * 400}d", "7d 3h"])
+@pytest.mark.parametrize(
+    "text", ["7", "7y", "-7d", "d", "", "nan d", "1e3s", f"{'9' * 400}d", f"{'9' * 308}w", "7d 3h"]
+)
 def test_what_is_no_duration_is_refused_with_one_that_is(text: str) -> None:
     """By name."""
     with pytest.raises(UsageError, match=r"--older-than .*7d"):

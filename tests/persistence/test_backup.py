@@ -415,6 +415,45 @@ async def test_a_damaged_database_is_replaced_with_the_files_beside_it(path: Pat
     assert not {*names_in(path.parent)} & {"runs.db-wal", "runs.db-shm"}
     assert restored.kept.read_bytes().startswith(b"damaged")
     assert await ids(path) == ["a", "b", "c"]
+    assert not restored.is_certain, "it cannot be locked, and who has it open is told of some processes only"
+
+
+async def test_without_a_database_what_lay_there_is_kept(path: Path, tmp_path: Path) -> None:
+    """And is named: the database is not there either."""
+    backup = (await backup_database(path, tmp_path / "backup.db")).file
+    new = path.with_name("new.db")
+    Path(f"{new}-wal").write_bytes(b"of a database that was deleted")
+    restored = await restore_database(new, backup)
+    assert restored.kept is not None
+    assert restored.kept.name.endswith("-wal")
+    assert restored.kept.read_bytes() == b"of a database that was deleted"
+    assert restored.is_certain
+    assert await ids(new) == ["a", "b", "c"]
+
+
+async def test_a_backup_by_two_names_is_restored_by_either_unless_it_is_in_wal_mode(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As programs that keep many backups name them; a database's other name may have a -wal file that counts."""
+    backup = (await backup_database(path, tmp_path / "backup.db")).file
+    for name in ("monday.db", "tuesday.db"):
+        (tmp_path / name).hardlink_to(backup)
+        assert (await restore_database(tmp_path / "new.db", tmp_path / name)).checkpoints == 3
+    before = path.read_bytes()
+    (tmp_path / "second.db").hardlink_to(path)
+    for source in (path, tmp_path / "second.db"):
+        with pytest.raises(StoreConfigurationError, match=r"2 names .* may be in WAL mode"):
+            await restore_database(tmp_path / "new.db", source)
+    assert names_in(path.parent) == ["runs.db"], "whoever looks at it leaves nothing beside it"
+    Path(f"{backup}-wal").touch()
+    with pytest.raises(StoreConfigurationError, match="3 names"):
+        await restore_database(tmp_path / "new.db", backup)
+    assert path.read_bytes() == before
+    with pytest.raises(StoreConfigurationError, match="keep one name"):
+        await restore_database(path, tmp_path / "monday.db")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(StoreConfigurationError, match="3 names"):
+        await restore_database(tmp_path / "new.db", tmp_path / "monday.db")
 
 
 async def test_what_is_no_backup_is_refused_and_the_database_stays(path: Path, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from workflows_mcp.cli.database import is_in_memory, open_schema, open_store
-from workflows_mcp.cli.failures import InterruptedRunError, one_line
+from workflows_mcp.cli.failures import EXIT_ERROR, InterruptedRunError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json
 from workflows_mcp.cli.progress import busy, progress
+from workflows_mcp.cli.signals import cancelled_by_signals
 from workflows_mcp.persistence.sizes import shown_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def backup_command(
         options: What every command takes.
 
     Returns:
-        0: it is backed up, or the command was printed and nothing was run.
+        0: it is backed up. 1 when it is not: on PostgreSQL the command was printed, and nothing was run.
     """
     from workflows_mcp.persistence.backup import backup_database
 
@@ -71,7 +72,7 @@ async def restore_command(file: _File, /, *, options: Options = DEFAULT_OPTIONS)
         options: What every command takes.
 
     Returns:
-        0: it is restored, or the commands were printed and nothing was run.
+        0: it is restored. 1 when it is not: on PostgreSQL the commands were printed, and nothing was run.
     """
     from workflows_mcp.persistence.backup import restore_database
 
@@ -131,7 +132,8 @@ def _url(options: Options) -> str:
 
 async def _or_interrupted(work: Any, what: str) -> "Copy":  # noqa: ANN401 - a coroutine of a copy
     try:
-        copy: Copy = await work
+        with cancelled_by_signals():
+            copy: Copy = await work
     except asyncio.CancelledError:
         raise InterruptedRunError(f"{what}, and nothing was changed") from None
     return copy
@@ -140,16 +142,21 @@ async def _or_interrupted(work: Any, what: str) -> "Copy":  # noqa: ANN401 - a c
 def _tell_commands(dialect: "Dialect", what: str, commands: list[str], options: Options) -> int:
     if options.json:
         print_json({"database": dialect.description, "ran": False, "commands": commands})
-        return 0
+        return EXIT_ERROR  # a script that counts on it must not go on
     out = Page(sys.stdout)
     out.line(f"Nothing was run. {dialect.description}: PostgreSQL's own programs {what}:")
     out.line()
     for command in commands:
         out.line(f"  {command}")
     out.line()
-    out.line("They ask for a password, or find it in PGPASSWORD or ~/.pgpass; their version must not be older than")
-    out.line("the server's.")
-    return 0
+    out.line(
+        "Run them as the owner of the tables. They ask for a password, or find it in PGPASSWORD or ~/.pgpass; their"
+    )
+    out.line(
+        "version must not be older than the server's. What `db grants` gave to roles is not in a backup: run its SQL"
+    )
+    out.line("on a new database before programs use that.")
+    return EXIT_ERROR
 
 
 def _tell_restored(restored: "Copy", options: Options) -> None:
@@ -158,7 +165,7 @@ def _tell_restored(restored: "Copy", options: Options) -> None:
     out = Page(sys.stdout)
     out.line(one_line(f"restored: {_in_short(restored)}, to {restored.file}"))
     if restored.kept is not None:
-        out.line(one_line(f"The database that was there is kept in {restored.kept}: delete it when all is well."))
+        out.line(one_line(f"What was there is kept in {restored.kept}: delete it when all is well."))
     if not restored.is_certain:
         out.line("Whether a process still has it open could not be told here: start all of them anew.")
     if restored.revision != HEAD:

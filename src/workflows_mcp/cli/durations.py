@@ -23,7 +23,7 @@ def parse_duration(what: str, text: str) -> float:
         UsageError: It is none.
     """
     found = _DURATION.fullmatch(text.strip())
-    if found is None or not math.isfinite(float(found[1])):
+    if found is None:
         raise UsageError(f"{what} takes a duration such as {_KNOWN}")
     number, unit = found.groups()
     if unit == "m":
@@ -31,7 +31,10 @@ def parse_duration(what: str, text: str) -> float:
     if unit not in _UNITS:
         missing = "it lacks its unit" if not unit else f"there is no unit {unit!r}"
         raise UsageError(f"{what} {text}: {missing}; durations are such as {_KNOWN}")
-    return float(number) * _UNITS[unit]
+    seconds = float(number) * _UNITS[unit]
+    if not math.isfinite(seconds):
+        raise UsageError(f"{what} takes a duration such as {_KNOWN}, and none of so many digits")
+    return seconds
 
 
 def shown_duration(seconds: float) -> str:

@@ -22,7 +22,8 @@ class Copy:
         size: Its size in bytes.
         checkpoints: How many it holds.
         revision: Its schema's revision; None: the guide's table, which is under no revision yet.
-        kept: Of a restored one: where the database that it replaced was kept; None: there was none.
+        kept: Of a restored one: where the database that it replaced was kept; where only files that belong beside one
+            were there, the first of them; None: there was nothing.
         is_certain: Of a restored one: whether it was certain that no process had that one open.
     """
 

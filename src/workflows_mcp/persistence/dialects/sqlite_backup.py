@@ -20,6 +20,7 @@ from workflows_mcp.persistence.dialects.sqlite_copying import (
     sync_folder,
 )
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
+from workflows_mcp.persistence.dialects.sqlite_header import is_in_wal_mode, read_header
 from workflows_mcp.persistence.dialects.sqlite_processes import users_of
 
 __all__ = ["back_up", "restore"]
@@ -34,6 +35,7 @@ def back_up(database: Path, file: Path, *, overwrite: bool, copying: Copying) ->
     """See `backup_database`."""
     source, final = Path(os.path.realpath(database)), Path(os.path.realpath(file))
     _require_file(source, f"there is no {described(database)} to back up; check the path")
+    _require_one_name(source)
     _check_place(source, final)
     if final.exists() and not overwrite:
         raise StoreConfigurationError(
@@ -60,15 +62,17 @@ def restore(database: Path, file: Path, *, refuse: Callable[[str | None], None],
     """
     source, final = Path(os.path.realpath(file)), Path(os.path.realpath(database))
     _require_file(source, f"there is no file {str(file)!r} to restore; check the path")
+    _require_all_in(source)
     if not final.parent.is_dir():
         raise StoreConfigurationError(
             f"there is no folder {str(final.parent)!r} for {described(database)}; create it first"
         )
     if final.exists():
         _require_file(final, "")
+        _require_one_name(final)
         if source.samefile(final):
             raise StoreConfigurationError(f"{str(file)!r} is the database itself; name a backup of it")
-    is_certain = _require_unused(final)
+    _require_unused(final)
     with _told(final), part_file(final, "restore") as part:
         contents = copy_database(source, part, copying)
         refuse(contents.revision)
@@ -76,7 +80,7 @@ def restore(database: Path, file: Path, *, refuse: Callable[[str | None], None],
         with _held(final) as is_held:
             copying.require_wanted()
             kept = _replace(part[0], final)
-    return Copy(final, size, contents.checkpoints, contents.revision, kept, is_certain or is_held)
+    return Copy(final, size, contents.checkpoints, contents.revision, kept, is_certain=is_held)
 
 
 @contextmanager
@@ -101,10 +105,29 @@ def _require_file(path: Path, missing: str) -> None:
         raise StoreConfigurationError(f"{str(path)!r} cannot be looked at: {reason}") from None
     if not stat.S_ISREG(found.st_mode):
         raise StoreConfigurationError(f"{str(path)!r} is not a file; name a SQLite database file")
-    if found.st_nlink > 1:
+
+
+def _require_one_name(path: Path) -> None:
+    if (names := path.stat().st_nlink) > 1:
         raise StoreConfigurationError(
-            f"{str(path)!r} has {found.st_nlink} names (hard links), and what was saved by another one may be missing "
-            "by this one; keep one name"
+            f"{str(path)!r} has {names} names (hard links), and what was saved by another one may be missing by this "
+            "one; keep one name"
+        )
+
+
+def _require_all_in(backup: Path) -> None:
+    """Make sure that a file with several names, as many backup programs make them, holds all by each of them.
+
+    A database in WAL mode does not: what was saved by another name may lie in the -wal file beside that one.
+    """
+    names = backup.stat().st_nlink
+    if names == 1:
+        return
+    header = read_header(backup)
+    if header is None or is_in_wal_mode(header) or any(Path(f"{backup}{suffix}").exists() for suffix in BESIDE):
+        raise StoreConfigurationError(
+            f"{str(backup)!r} has {names} names (hard links), and may be in WAL mode or in use, so that what was saved "
+            "by another name may be missing by this one; copy it while no process uses it, and name the copy"
         )
 
 
@@ -127,25 +150,24 @@ def _check_place(source: Path, final: Path) -> None:
             )
 
 
-def _require_unused(final: Path) -> bool:
-    """Raise an error when a process has the database open; whether that could be told."""
+def _require_unused(final: Path) -> None:
+    """Raise an error when a process is seen that has the database open. Other users' and containers' are not seen."""
     users = users_of(final, own=True) if final.exists() else []
     if users:
         named = ", ".join(f"{user.name} ({user.pid})" for user in users)
         raise StoreUnavailableError(f"{described(final)} is in use by {named}; stop all processes that use it first")
-    return users is not None
 
 
 @contextmanager
 def _held(final: Path) -> Iterator[bool]:
-    """Keep everybody from opening the database that is to be replaced; whether that can be done.
+    """Keep everybody from using the database that is to be replaced; whether it is certain that nobody does.
 
     Leaving the WAL mode asks for a lock that nobody gets beside another connection, be it idle or in another container;
     and it puts the -wal file into the database, so that one file holds all that is to be kept. What is damaged cannot
-    be locked.
+    be locked, nor what is empty.
     """
     if not final.exists() or not final.stat().st_size:
-        yield False
+        yield not final.exists()
         return
     with closing(connect(final, busy_seconds=_LOCK_SECONDS)) as connection:
         is_used = False
@@ -166,7 +188,7 @@ def _held(final: Path) -> Iterator[bool]:
 
 
 def _replace(new: Path, final: Path) -> Path | None:
-    """Put a file in the place of a database; returns where that is kept.
+    """Put a file in the place of a database; returns where that is kept, or what lay there in its place.
 
     Whenever it is cut short, the name stands for the whole of the one or of the other. Files beside a damaged database
     go first: a new one would take them for its own.
@@ -174,17 +196,17 @@ def _replace(new: Path, final: Path) -> Path | None:
     if final.exists():
         _give_like(new, final)
     kept = _name_for_old(final)
-    has_moved = False
+    moved = []
     for suffix in BESIDE:
         with suppress(FileNotFoundError):
             Path(f"{final}{suffix}").rename(f"{kept}{suffix}")
-            has_moved = True
-    if has_moved:
+            moved.append(Path(f"{kept}{suffix}"))
+    if moved:
         sync_folder(final.parent)
     if not final.exists():
         new.replace(final)
         sync_folder(final.parent)
-        return kept if has_moved else None
+        return moved[0] if moved else None
     # First by the name that the old one is going to have: no moment without a name for either.
     new.rename(kept)
     if not _exchange(kept, final):

@@ -8,7 +8,6 @@ import logging
 import os
 import shlex
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -27,6 +26,7 @@ from workflows_mcp.persistence.dialects.base import Look
 from workflows_mcp.persistence.dialects.file_system import mount_under
 from workflows_mcp.persistence.dialects.sqlite_connecting import text_of
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
+from workflows_mcp.persistence.dialects.sqlite_header import is_in_wal_mode, is_sqlite, read_header
 from workflows_mcp.persistence.dialects.sqlite_limits import ended_after
 from workflows_mcp.persistence.dialects.sqlite_place import (
     look_at_disk,
@@ -55,10 +55,6 @@ _HELD_CONNECTIONS = 2
 
 _FILES_OF_A_CONNECTION = 2
 """The database and its -wal file; all connections of a process share one -shm file."""
-
-_HEADER_BYTES = 20
-_MAGIC = b"SQLite format 3\0"
-_WAL_VERSION = 2
 
 _RESET_FIXED = ((3, 44, 6), (3, 45, 0)), ((3, 50, 7), (3, 51, 0)), ((3, 51, 3), (4, 0, 0))
 """Versions of SQLite, from and below, that do not spoil a file when it is written to and checkpointed at one moment."""
@@ -117,16 +113,16 @@ class SQLiteHealth:
         look_at_disk(self.path, self._report)
         if not look_for_file(self.path, self._create_command, self._report, has_folder=self._has_default_path):
             return
-        header = self._read_header()
+        header = read_header(self.path)
         if header == b"":
             self._report.problem("file", "it is empty", f"create the schema: {self._create_command}")
             return
-        if header is not None and not header.startswith(_MAGIC):
+        if header is not None and not is_sqlite(header):
             self._report.problem("file", "it is no SQLite database at all", "check the path")
             return
         look_at_modes(self.path, self._report)
         look_at_rights(self.path, self._report)
-        is_wal = None if header is None else header[-1] == _WAL_VERSION
+        is_wal = None if header is None else is_in_wal_mode(header)
         self._look_at_durability(is_wal=is_wal)
         self._look_at_connections()
         try:
@@ -186,15 +182,6 @@ class SQLiteHealth:
             self._report.notice("connections", found, "raise WORKFLOWS_POOL_SIZE: one long query holds up the others")
         else:
             self._report.ok("connections", found)
-
-    def _read_header(self) -> bytes | None:
-        """The file's first bytes, read by another process: see above; None when it could not."""
-        command = ["dd", f"if={self.path}", f"bs={_HEADER_BYTES}", "count=1"]
-        try:
-            done = subprocess.run(command, capture_output=True, check=False, timeout=_MOST_BUSY_SECONDS)  # noqa: S603 - no shell, and the path is one word
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return None if done.returncode else done.stdout
 
     def _look_inside(self, look: Look, *, may_be_wal: bool, deep: bool) -> None:
         """Look at what the file holds.
