@@ -61,8 +61,10 @@ async def export_checkpoints(
 
     Raises:
         ValueError: A filter makes no sense.
-        CheckpointFileError: There is such a file already, or it cannot be written; no part of it is left.
+        CheckpointFileError: There is such a file already, it is a database, or it cannot be written; or all checkpoints
+            are damaged. No part of it is left, and what was there stays.
         CheckpointDecodeError: A checkpoint is damaged, and there is no `on_damaged`.
+        CheckpointKeyError: A checkpoint does not fit the keys of the store, `on_damaged` or not.
     """
     wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
     done = await export(store, _opened(file), wanted, overwrite=overwrite, on_unreadable=on_damaged)
@@ -92,6 +94,7 @@ async def import_checkpoints(store: CheckpointStore, file: File, *, on_conflict:
         ValueError: `on_conflict` is unknown.
         CheckpointFileError: The file cannot be read, was cut off or changed, or is something else; nothing was written.
         CheckpointConflictError: A checkpoint is there with another state, and `on_conflict` is `fail`.
+        CheckpointKeyError: A checkpoint that is there does not fit the keys of the store, whatever `on_conflict` says.
     """
     check_conflict(on_conflict)
     async with checked_file(_opened(file)) as checked:
@@ -128,6 +131,7 @@ async def copy_checkpoints(
         CheckpointConflictError: A checkpoint is in the target with another state, and `on_conflict` is `fail`; or what
             was copied was not found there as it is in the source.
         CheckpointDecodeError: A checkpoint of the source is damaged, and there is no `on_damaged`.
+        CheckpointKeyError: A checkpoint does not fit the keys of its store, `on_damaged` or not.
     """
     check_conflict(on_conflict)
     done = await copy(source, target, CheckpointFilter(), on_conflict=on_conflict, on_unreadable=on_damaged)
