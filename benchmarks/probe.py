@@ -23,7 +23,7 @@ from backports import zstd
 from benchmarks.states import SIZES, Shape, StateSource
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.engine.state_json import encode_state
-from workflows_mcp.persistence import writer
+from workflows_mcp.persistence import next_batch
 from workflows_mcp.persistence.codec import decode_payload, pack
 from workflows_mcp.persistence.dialects.thread import CallThread
 
@@ -300,17 +300,17 @@ async def _together(path: str) -> list[tuple[str, float, str]]:
     async with SQLAlchemyCheckpointStore(path) as store:
         await store.save_checkpoint(source.take(1)[0])
         thread: Any = store._database._saving.held._thread  # type: ignore[union-attr] # noqa: SLF001 - a probe looks inside
-        fewest, call = writer._FEWEST_ROWS, thread.call  # noqa: SLF001
+        fewest, call = next_batch._FEWEST_ROWS, thread.call  # noqa: SLF001
         for _ in range(_TURNS):
             for rows, begins_at_once in ((fewest, True), (fewest, False), (_BATCH, True)):
-                writer._FEWEST_ROWS = rows  # noqa: SLF001
+                next_batch._FEWEST_ROWS = rows  # noqa: SLF001
                 thread.call = call if begins_at_once else lambda work, at_once: call(work)  # noqa: ARG005
                 states = iter(source.take(2_000))
                 started = time.perf_counter()
                 await asyncio.gather(*(_save_all(store, states) for _ in range(_BATCH)))
                 way = "all of them in each commit" if rows == _BATCH else "" if begins_at_once else "begun when idle"
                 ways.setdefault(way, []).append((time.perf_counter() - started) / 2_000 * 1e6)
-        writer._FEWEST_ROWS = fewest  # noqa: SLF001
+        next_batch._FEWEST_ROWS = fewest  # noqa: SLF001
     title = f"a save of 1 KB by the store, {_BATCH} at a time"
     return [(f"{title}; {way}" if way else title, statistics.median(turns), "µs") for way, turns in ways.items()]
 

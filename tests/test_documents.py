@@ -39,7 +39,7 @@ def reader_with_server(path: Path, reader: Reader, request: pytest.FixtureReques
         yield reader
         return
     server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
-    whole = dataclasses.replace(reader, server=server, prefix=f"documents_{os.getpid()}_")
+    whole = dataclasses.replace(reader, server=server, prefix=f"documents_{os.getpid()}_", databases=frozenset(names))
     asyncio.run(raw.execute(server, *(f'CREATE DATABASE "{whole.prefix}{name}" TEMPLATE {template}' for name in names)))
     try:
         yield whole
@@ -89,7 +89,7 @@ def left_out(block: Block) -> str | None:
     """What keeps a piece of code from being as it must be; None: nothing."""
     if block.is_run and block.mark not in {None, "run", "run: postgresql"}:
         return f"nobody knows what this means: {block.mark}"
-    shown = block.language == "bash" or command_lines(block.code)
+    shown = block.language in {"bash", "sql"} or command_lines(block.code)
     if block.is_run or not (shown or block.mark):
         return None
     if not block.reason:
@@ -118,6 +118,7 @@ def test_every_command_that_a_document_shows_is_run_or_says_why_not(path: Path) 
         Block("yaml", "- run\n", "not run:"),
         Block("python", "1", "not run: by tests/absent.py"),
         Block("bash", "true", "ru"),
+        Block("sql", "SELECT 1"),
     ],
     ids=lambda block: block.language,
 )
@@ -248,16 +249,18 @@ async def test_a_dump_is_restored_as_the_document_says(path: Path, reader_with_s
 
 
 async def test_a_schema_of_its_own_is_dumped_and_restored_by_the_commands(reader: Reader, postgres_url: str) -> None:
-    """Whatever its name and the file's have in them; a dump of tables holds neither it nor who may use it."""
-    name, schema = urlsplit(postgres_url).path.strip("/"), "schema=Flows%20%22A%22"
-    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}{schema}"
+    """Whatever its name and the file's have in them, and whatever keys name the database; rights are no part of a dump."""
+    parts = urlsplit(postgres_url)
+    name = parts.path.strip("/")
+    keys = f"dbname={name}&ssl=disable&connect_timeout=7.5&schema=Flows%20%22A%22"
+    url = f"{parts.scheme}://{parts.netloc}?{parts.query}&{keys}"
     await upgrade_schema(url)
     async with SQLAlchemyCheckpointStore(url) as store:
         await store.save_checkpoint(make_state())
     dialect, file = dialect_for(url), Path("-schema.dump")
     commands = [*dialect.backup_commands(file), *dialect.restore_commands(file)]
     await asyncio.to_thread(reader.run, Block("bash", "\n".join(commands), "run"))
-    restored = url.replace(f"/{name}", f"/{name}_restored")
+    restored = url.replace(f"dbname={name}", f"dbname={name}_restored")
     roles = {"OWNER": f"{name}_owner", "APP": f"{name}_app"}
     try:
         await SchemaManager(restored).check()

@@ -33,6 +33,8 @@ depends_on = None
 BATCH = 100  # rows in memory at a time; a row may have megabytes
 LARGEST_PLAIN = 256 * 2**20
 LARGEST_INTEGER = 2**31 - 1
+SEALED = "aes-256-gcm:"
+"""What the encoding of a sealed payload begins with."""
 
 # What the guide's JSON holds, in its order; the other columns of its table stand beside it.
 GUIDE_FIELDS = (
@@ -287,7 +289,13 @@ def column_integer(value: object, default: int) -> int:
 
 
 def to_guide(row: sa.Row[Any]) -> dict[str, Any]:
-    """A row of the product's table as one of the guide's."""
+    """A row of the product's table as one of the guide's. What is sealed is no damage, and a revision has no keys."""
+    if str(row.encoding).startswith(SEALED):  # SQLite holds any type in any column
+        raise CheckpointStoreError(
+            f"checkpoint {row.checkpoint_id!r} is sealed, and the guide's table holds plain text only. Nothing was "
+            "changed; take the seals off first: WORKFLOWS_ENCRYPTION=off workflows-mcp checkpoints rekey --decrypt "
+            "(what none of the keys opens can only be deleted)"
+        )
     if row.encoding == "guide-json":
         text = row.payload.decode("utf-8", "replace")
         if text.encode() != row.payload:

@@ -7,7 +7,7 @@
     │   ├── CheckpointEncodeError            a state holds something that is not plain JSON
     │   ├── CheckpointTooLargeError          a state is larger than the limit
     │   ├── CheckpointDecodeError            a stored payload is damaged, or newer than this version
-    │   │   └── CheckpointKeyError           it is sealed, and this process lacks the key
+    │   │   └── CheckpointKeyError           the keys of this process do not fit it
     │   ├── CheckpointNotFoundError          no checkpoint has this id
     │   ├── CheckpointAlreadyClaimedError    somebody else continues this checkpoint
     │   ├── CheckpointConflictError          what is imported is there already with other content
@@ -72,7 +72,11 @@ class CheckpointDecodeError(CheckpointStoreError):
 
 
 class CheckpointKeyError(CheckpointDecodeError):
-    """A checkpoint is sealed with a key that this process does not have, or has another one of the same id."""
+    """A checkpoint does not fit the keys of this process, and need not be damaged.
+
+    It is sealed with a key that the process does not have, or has another one of the same id; or it is not sealed, and
+    has to be.
+    """
 
 
 class CheckpointNotFoundError(CheckpointStoreError):

@@ -109,8 +109,9 @@ class Settings(BaseSettings):
         pgbouncer: Whether PostgreSQL is reached through PgBouncer in transaction mode.
         database_schema: The schema of a PostgreSQL database in which the tables are; None: the first one of
             `search_path`.
-        database_password_command: A command that prints PostgreSQL's password, run for each new connection.
-        database_password_file: A file that holds it, read for each new connection.
+        database_password_command: A command that prints PostgreSQL's password, run for new connections to a database
+            whose URL names none.
+        database_password_file: A file that holds it, read for each of them.
         auto_upgrade: Whether the command line brings an existing, older database to head by itself.
         template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
             a later one overrides an earlier one.

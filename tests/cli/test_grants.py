@@ -12,6 +12,9 @@ def test_the_command_prints_it_and_asks_no_server(cli: CLI) -> None:
     assert 'GRANT CONNECT ON DATABASE "flows" TO "o", "a", "r";' in shown.out
     assert 'CREATE SCHEMA IF NOT EXISTS "ours" AUTHORIZATION "o";' in shown.out
     assert cli(*words, url, "--json").json()["sql"] == shown.out
+    assert "pause_prompt" not in shown.out
+    assert "'pause_prompt'" in cli(*words, url, "--prompts").out
+    assert "name one" in cli("db", "grants", "--owner", "o", "--app", "a", "--prompts", "--database-url", url).error()
     assert "named twice" in cli("db", "grants", "--owner", "a", "--app", "a", "--database-url", url).error()
     assert "PostgreSQL's own" in cli("db", "grants", "--owner", "pg_o", "--app", "a", "--database-url", url).error()
     assert "has no roles" in cli(*words, "flows.db").error()

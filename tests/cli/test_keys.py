@@ -58,11 +58,27 @@ def test_a_missing_key_is_told_by_its_id_everywhere(cli: CLI, waiting: WorkflowR
         assert "is sealed with the key 'lost', which this process does not have" in failed.err
     listed = cli("keys", "list", *base)
     assert listed.code == 1
-    assert re.search(r"^lost +missing +- +3$", listed.out, re.MULTILINE)
+    assert re.search(r"^lost +missing +[0-9a-f]{16} +3$", listed.out, re.MULTILINE)
     assert "there are no keys: make one with" in cli("checkpoints", "rekey", *base).error()
     other = cli("checkpoints", "rekey", "--json", *base, env={"WORKFLOWS_ENCRYPTION_KEYS": new_key("other").entry})
     assert other.code == 1
     assert (other.json()["changed"], other.json()["failed"]) == (0, 3)
+
+
+def test_another_key_of_the_same_id_is_missing_too(cli: CLI, waiting: WorkflowResult) -> None:
+    """It is not taken for the one that is there: nobody is told that what seals everything is not needed any more."""
+    base = ("--database-url", "runs.db")
+    theirs, ours = new_key("2026"), new_key("2026")
+    assert cli("checkpoints", "rekey", *base, env={"WORKFLOWS_ENCRYPTION_KEYS": theirs.entry}).code == 0
+    done = cli("checkpoints", "rekey", *base, env={"WORKFLOWS_ENCRYPTION_KEYS": ours.entry})
+    assert (done.code, done.out) == (1, "0 of 3 checkpoints were sealed anew\n")
+    assert f"left as it is: '{waiting.checkpoint_id}': " in done.err
+    listed = cli("keys", "list", "--json", *base, env={"WORKFLOWS_ENCRYPTION_KEYS": ours.entry})
+    assert listed.code == 1
+    assert [tuple(one.values()) for one in listed.json()["keys"]] == [
+        ("2026", "seals and opens", ours.fingerprint, 0),
+        ("2026", "missing", theirs.fingerprint, 3),
+    ]
 
 
 def test_ctrl_c_ends_rekeying_in_one_line_and_it_goes_on_later(tmp_path: Path, sqlite_template: Path) -> None:

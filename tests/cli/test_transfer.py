@@ -20,6 +20,7 @@ from rich.console import Console
 from tests.cli.conftest import CLI, PASSWORD
 from workflows_mcp import InMemoryCheckpointStore, SQLAlchemyCheckpointStore, export_checkpoints
 from workflows_mcp.cli import progress
+from workflows_mcp.cli.page import Page
 from workflows_mcp.engine.stored import StoredCheckpoint
 from workflows_mcp.testing import make_state
 from workflows_mcp.testing.transfer import fill
@@ -118,7 +119,10 @@ def test_what_is_left_out_or_differs_is_named_and_exits_1(cli: CLI, runs: Path) 
         )
     copy = cli("checkpoints", "copy", "runs.db", "new.db")
     assert copy.code == 1
-    assert "1 are not there as they were copied; somebody has changed or deleted them:\n  held\n" in copy.out
+    assert (
+        "1 are not there as they were copied; somebody has changed or deleted them, or works on them:\n  held\n"
+        in copy.out
+    )
     again = cli("checkpoints", "copy", "runs.db", "new.db", "--json", "--on-conflict", "replace")
     data = again.json()
     assert again.code == 1
@@ -139,13 +143,23 @@ def test_a_bad_file_creates_no_database(cli: CLI, tmp_path: Path) -> None:
     assert not (tmp_path / "new.db").exists()
 
 
+@pytest.mark.usefixtures("runs")
+def test_a_schema_is_meant_for_the_database_that_has_schemas(cli: CLI, postgres_url: str) -> None:
+    """There and back again, with the setting that everything else is used with; two files refuse it."""
+    schema = {"WORKFLOWS_DATABASE_SCHEMA": "flows"}
+    assert cli("db", "upgrade", "--database-url", postgres_url, env=schema).code == 0
+    assert cli("checkpoints", "copy", "runs.db", postgres_url, "--json", env=schema).json()["written"] == 7
+    assert cli("checkpoints", "copy", postgres_url, "back.db", "--json", env=schema).json()["written"] == 7
+    assert "no schema 'flows'" in cli("checkpoints", "copy", "runs.db", "new.db", env=schema).error()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
         (("export", "-", "--json"), 2, "name a file"),
         (("export", "--overwrit"), 2, "no option '--overwrit'"),
         (("export", "x", "--created-after", "yesterday"), 2, "--created-after takes a date"),
-        (("export", "runs.db"), 1, "--overwrite"),
+        (("export", "runs.db", "--overwrite"), 1, "is never replaced"),
         (("export", "x", "--database-url", "memory://"), 1, "name a database"),
         (("copy", "runs.db", "runs.db"), 1, "are the same"),
         (("copy", "absent.db", "new.db"), 1, "db upgrade"),
@@ -239,6 +253,23 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
             bars("imported", done, 2000)
         bars.shown.refresh()
     assert re.search(r"imported checkpoints.*1,500 of 2,000.*[\d,]+ a second", screen.getvalue())
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_shows_at_once_what_is_under_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_terminal: bool
+) -> None:
+    """Before anything is done, and where nobody knows how much there is to do; elsewhere there is no line for it."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100) if is_terminal else None
+    monkeypatch.setattr(Page, "unbreakable_console", lambda _: console)
+    with progress.progress("bytes", "backed up"):
+        pass
+    with progress.busy("giving back space"):
+        pass
+    shown = [words in screen.getvalue() for words in ("backed up bytes", "giving back space")]
+    assert shown == [is_terminal, is_terminal]
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.26, "0.3 s"), (59, "59 s"), (150, "2 min"), (5400, "1.5 h")])

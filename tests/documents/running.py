@@ -26,6 +26,8 @@ __all__ = ["Reader", "commands_on_path", "names_of_databases"]
 _URL = re.compile(r"\bpostgres(?:ql)?://[\w.:@%-]+/(\w+)(\?)?")
 _CREATED = re.compile(r"^ *createdb .*?(\w+)$", re.MULTILINE)
 _LONGEST_SECONDS = 100
+_IN_DATABASE = re.compile(r"(?<=\bIN DATABASE )\w+")
+_ROLE = re.compile(r"\bALTER ROLE (\w+)")
 _WAITING = re.compile(r"(?<!\w)CHECKPOINT(?!\w)")
 
 
@@ -67,12 +69,14 @@ class Reader:
         commands: See `commands_on_path`.
         server: The URL of a PostgreSQL server's maintenance database, for the code that needs one.
         prefix: What the names of databases begin with there, so that they are nobody else's.
+        databases: Those that the document names.
     """
 
     folder: Path
     commands: Path
     server: str | None = None
     prefix: str = ""
+    databases: frozenset[str] = frozenset()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -89,12 +93,26 @@ class Reader:
         code = self._with_real_databases(block.code) if block.needs_server else block.code
         if block.language == "yaml":
             return WorkflowExecutor().load_workflow(code).name
+        if block.language == "sql":
+            return self._run_sql(code)
         if _WAITING.search(code):
             code = _WAITING.sub(asyncio.run(self._newest_pause(code)), code)
         assert block.language in {"bash", "python"}, f"nothing can run {block.language!r}: {block.first_line}"
         command = ["/bin/sh", "-e", "-c"] if block.language == "bash" else [str(self.commands / "python-code")]
+        return self._call([*command, code], code)
+
+    def _run_sql(self, code: str) -> str:
+        """By psql, in the one database that the document names, with the roles that are altered. It is taken back."""
+        [database] = self.databases
+        code = _IN_DATABASE.sub(lambda found: self.prefix + found[0], code)
+        roles = [f"CREATE ROLE {role};" for role in dict.fromkeys(_ROLE.findall(code))]
+        whole = "\n".join(["BEGIN;", *roles, code, "ROLLBACK;"])
+        words = ["psql", "--no-psqlrc", "--set=ON_ERROR_STOP=1", f"--dbname={self.url_of(database)}"]
+        return self._call([*words, f"--command={whole}"], code)
+
+    def _call(self, command: list[str], code: str) -> str:
         done = subprocess.run(
-            [*command, code],
+            command,
             cwd=self.folder,
             env=self.environment,
             capture_output=True,

@@ -1,6 +1,8 @@
 """What runs the documents' code is like the shell and the command that a reader has."""
 
+import dataclasses
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -49,6 +51,18 @@ def test_code_that_fails_fails(reader: Reader) -> None:
         reader.run(Block("python", "1 / 0"))
     with pytest.raises(AssertionError, match="no SQLite database"):
         reader.run(Block("bash", "workflows-mcp db check --database-url absent.db\ntrue", "run"))
+
+
+def test_sql_is_run_and_taken_back(reader: Reader, postgres_url: str) -> None:
+    """In the database of that name, with a role that is not there; an error in it is one."""
+    name = urlsplit(postgres_url).path.strip("/")
+    prefix, shown = name[:5], name[5:]
+    whole = dataclasses.replace(reader, server=postgres_url, prefix=prefix, databases=frozenset({shown}))
+    code = f"ALTER ROLE nobody_yet IN DATABASE {shown} SET search_path = x;\nCREATE TABLE passing (x int);\n"
+    for _ in range(2):
+        whole.run(Block("sql", code, "run: postgresql"))
+    with pytest.raises(AssertionError, match="passing"):
+        whole.run(Block("sql", "DROP TABLE passing;\nSELECT 1;", "run: postgresql"))
 
 
 def test_databases_are_given_names_of_their_own(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ PEM = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\nshort==\n-----EN
 def secrets_of(*values: str) -> Secrets:
     """These secrets, remembered."""
     secrets = Secrets(lambda: {f"S{number}": value for number, value in enumerate(values)})
-    secrets.refresh()
+    secrets.values()
     return secrets
 
 
@@ -51,7 +51,7 @@ def test_a_secret_that_was_replaced_is_still_scrubbed() -> None:
     current = {"KEY": "first-value"}
     secrets = Secrets(lambda: current)
     assert secrets.scrub("first-value") == "first-value"  # nobody has read it yet
-    secrets.refresh()
+    secrets.values()
     current["KEY"] = "second-value"
     assert secrets.values() == {"KEY": "second-value"}
     current.clear()
@@ -69,13 +69,10 @@ def test_the_values_cannot_be_changed() -> None:
 def test_a_secret_that_is_too_short_is_refused_by_name_and_never_shown(value: str) -> None:
     """The others are remembered nevertheless."""
     secrets = Secrets(lambda: {"GOOD": "long-enough", "BAD": value, "ALSO_BAD": "x"})
-    for read in (secrets.values, secrets.refresh):
-        with pytest.raises(
-            SecretError, match=r"WORKFLOW_SECRET_ALSO_BAD, WORKFLOW_SECRET_BAD: .* at least 6"
-        ) as caught:
-            read()
-        if value.strip():
-            assert value not in str(caught.value)
+    with pytest.raises(SecretError, match=r"WORKFLOW_SECRET_ALSO_BAD, WORKFLOW_SECRET_BAD: .* at least 6") as caught:
+        secrets.values()
+    if value.strip():
+        assert value not in str(caught.value)
     assert secrets.scrub_text("long-enough") == "***"
 
 
@@ -196,7 +193,7 @@ def test_data_that_is_nested_without_end_is_no_crash() -> None:
 def test_a_secret_that_is_no_utf8_is_scrubbed() -> None:
     """The environment may hold any bytes."""
     code = (
-        "import base64, os; from workflows_mcp.engine.secrets import Secrets; s = Secrets(); s.refresh();"
+        "import base64, os; from workflows_mcp.engine.secrets import Secrets; s = Secrets(); s.values();"
         "raw = os.environb[b'WORKFLOW_SECRET_RAW']; print(s.scrub_text(base64.b64encode(raw).decode()))"
     )
     environment: dict[bytes, bytes] = {**os.environb, b"WORKFLOW_SECRET_RAW": b"\xff\xfe secret \xff"}

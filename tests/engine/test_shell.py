@@ -103,7 +103,10 @@ async def test_it_runs_in_its_working_dir(tmp_path: Path) -> None:
 
 
 async def test_variables_are_given_and_ours_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings and secrets of the executor do not reach commands."""
+    """Settings and secrets of the executor do not reach commands, whatever the case of their names."""
+    monkeypatch.setenv("workflows_encryption_keys", "canary")
+    monkeypatch.setenv("Workflows_Database_URL", "postgresql://u:canary@h/d")
+    monkeypatch.setenv("workflow_secret_key", "canary")
     monkeypatch.setenv("WORKFLOWS_DATABASE_URL", "postgresql://u:canary@h/d")
     monkeypatch.setenv("WORKFLOW_SECRET_KEY", "canary")
     monkeypatch.setenv("CHECKPOINT_DB_PATH", "canary")

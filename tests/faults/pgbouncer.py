@@ -40,6 +40,9 @@ _LEASE_SECONDS = 600.0
 _OUTAGE_SECONDS = 6.0
 """Twice as long as a call waits, now and then."""
 
+_SECONDS_WRONG = 1.5
+"""How long somebody with a wrong password tries."""
+
 _ROUGH = "rough"
 """The file that tells the clients that calls may fail from now on."""
 
@@ -54,6 +57,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     async with new_server(place.folder) as server, new_pooler(place.folder, server, pool_size=_POOL) as pooler:
         await upgrade_schema(pooler.url, settings=settings)
         await _tell_without_the_switch(pooler, verdict)
+        await _tell_of_a_wrong_password(pooler, verdict)
         jobs = _JOBS_A_SECOND * effort.of(60, 8)
         async with SQLAlchemyCheckpointStore(pooler.url, settings=settings) as store, asyncio.TaskGroup() as group:
             for number in range(jobs):
@@ -82,6 +86,28 @@ async def _tell_without_the_switch(pooler: Pooler, verdict: Verdict) -> None:
         verdict.require(time.perf_counter() - began < 1, "it took long to say so")
     else:
         verdict.require(holds=False, promise="without the switch it worked, so that nothing was tried")
+
+
+async def _tell_of_a_wrong_password(pooler: Pooler, verdict: Verdict) -> None:
+    """The pooler has one code for that and for a server that is down: both are named, and it is asked for seldom."""
+    asked = 0
+
+    async def password() -> str:
+        nonlocal asked
+        asked += 1
+        return "wrong"
+
+    settings = Settings(pgbouncer=True, deadline_seconds=_SECONDS_WRONG)
+    try:
+        async with SQLAlchemyCheckpointStore(
+            pooler.url_without_password, settings=settings, password=password
+        ) as store:
+            await store.list_checkpoints(limit=1)
+    except CheckpointStoreError as error:
+        verdict.require("password" in str(error), f"with a wrong password it says: {error}")
+        verdict.require(asked <= _SECONDS_WRONG + 2, f"a wrong password was asked for {asked} times")
+    else:
+        verdict.require(holds=False, promise="a wrong password was let in, so that nothing was tried")
 
 
 async def _disturb(server: Server, pooler: Pooler, effort: Effort) -> None:

@@ -22,7 +22,7 @@ _CONFIGURATION = """\
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
-auth_type = trust
+auth_type = md5
 auth_file = {folder}/users
 admin_users = postgres
 pool_mode = transaction
@@ -32,6 +32,8 @@ server_login_retry = 0.2
 logfile = {folder}/pgbouncer.log
 {more}
 """
+
+_PASSWORD = "of-the-pooler"
 
 _SECONDS_TO_START = 10.0
 
@@ -53,7 +55,7 @@ class Pooler:
         self.port = free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        (folder / "users").write_text('"postgres" ""\n')
+        (folder / "users").write_text(f'"postgres" "{_PASSWORD}"\n')
         (folder / "pgbouncer.ini").write_text(
             _CONFIGURATION.format(
                 server_port=server.port, port=self.port, folder=folder, pool_size=pool_size, more=more
@@ -65,7 +67,12 @@ class Pooler:
     @property
     def url(self) -> str:
         """Of the server's only database, by way of the pooler."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        return f"postgresql://postgres:{_PASSWORD}@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def url_without_password(self) -> str:
+        """The same, for somebody who asks for the password, which is the pooler's: the server asks for none."""
+        return self.url.replace(f":{_PASSWORD}@", "@")
 
     async def start(self) -> None:
         """Start it, and wait until it takes connections."""

@@ -42,7 +42,9 @@ async def check(place: Place, effort: Effort) -> Verdict:
     alone = load_settings(encryption_keys=new.entry, encryption="required")
     async with SQLAlchemyCheckpointStore(place.url, settings=alone) as store:
         plain, by_key = await store.count_seals()
-        verdict.require(not plain and set(by_key) == {"new"}, f"{plain} are plain, and the others sealed by {by_key}")
+        verdict.require(
+            not plain and set(by_key) == {new.name}, f"{plain} are plain, and the others sealed by {by_key}"
+        )
         (await audit(store, acknowledged)).tell(verdict)
     return verdict
 

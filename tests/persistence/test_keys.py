@@ -4,7 +4,9 @@ import itertools
 import logging
 import os
 import shlex
+import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,7 @@ def test_keys_come_from_a_variable_a_file_or_a_command(key_file: Path, monkeypat
         (f"k:{CANARY}ü", "the key 'k' is not base64"),
         (f"k:{CANARY}", "the key 'k' has 18 bytes"),
         ("k:" + "A" * 43 + "=", "the key 'k' is not random"),
-        (f"{NEW.entry},new:{OLD.entry[4:]}", "two keys of the id 'new'"),
+        (f"{NEW.entry},{OLD.entry},{NEW.entry}", "the key 'new' twice"),
         (f"{NEW.entry},copy:{NEW.entry[4:]}", "one key under two ids, 'new' and 'copy'"),
         ("# nothing", "names no key"),
     ],
@@ -114,6 +116,20 @@ def test_a_command_that_gives_no_keys_is_told_without_its_output(
         keys_of(encryption_key_command=command)
     assert CANARY not in "".join(traceback.format_exception(caught.value))
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_command_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
+    """An agent that it has started keeps its stdout open."""
+    pid = tmp_path / "pid"
+    script = f"sleep 60 & echo $! > {shlex.quote(str(pid))}; echo {NEW.entry}"
+    began = time.monotonic()
+    try:
+        keys = keys_of(encryption_key_command=shlex.join(["sh", "-c", script]))
+        assert keys is not None
+        assert keys.keys == (NEW,)
+        assert time.monotonic() - began < 5
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 def test_a_command_is_not_a_shells(tmp_path: Path) -> None:

@@ -48,21 +48,30 @@ class World:
     reader: str
     names: tuple[str, str, str]
 
-    def grants(self) -> str:
+    def grants(self, *, prompts: bool = False) -> str:
         """The SQL for the roles."""
         owner, app, reader = self.names
-        return SchemaManager(self.admin).grants(owner=owner, app=app, readonly=reader)
+        return SchemaManager(self.admin).grants(owner=owner, app=app, readonly=reader, prompts=prompts)
 
-    async def apply(self) -> None:
-        """Run the SQL, as a superuser."""
-        await raw.execute(plain(self.admin), self.grants())
+    async def apply(self, *, prompts: bool = False) -> list[str]:
+        """Run the SQL, as a superuser; the warnings that it gives."""
+        warnings: list[str] = []
+        connection = await asyncpg.connect(plain(self.admin))
+        try:
+            connection.add_log_listener(
+                lambda _, message: warnings.append(message.message) if message.severity == "WARNING" else None
+            )
+            await connection.execute(self.grants(prompts=prompts))
+        finally:
+            await connection.close()
+        return warnings
 
 
 @pytest.fixture
 async def world(postgres_url: str) -> AsyncIterator[World]:
     """A database with three roles that may do nothing yet, in a schema that is not there."""
     number = f"{os.getpid()}_{next(_numbers)}"
-    names = (f"owner {number}", f'app "{number}"', f"$grants$ reader's {number}")
+    names = (f"owner {number}", f'app "{number}"', f"$do$ reader's {number}")
     quoted = [identifier(name) for name in names]
     await raw.execute(postgres_url, *(f"CREATE ROLE {name} LOGIN" for name in quoted))
     urls = [postgres_url.replace("postgres:", f"{quote(name)}:", 1) for name in names]
@@ -76,9 +85,9 @@ async def world(postgres_url: str) -> AsyncIterator[World]:
 @pytest.fixture
 async def granted(world: World) -> World:
     """The same at head, with all rights."""
-    await world.apply()
+    assert await world.apply() == []
     await upgrade_schema(world.owner)
-    await world.apply()
+    assert await world.apply() == []
     return world
 
 
@@ -106,24 +115,100 @@ async def test_the_app_ends_what_it_may_have_left_behind(granted: World) -> None
         await other.close()
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DROP TABLE {table}",
-        "ALTER TABLE {table} ADD COLUMN more int",
-        "TRUNCATE {table}",
-        "CREATE TABLE {schema}.more (id int)",
-        "CREATE TRIGGER nothing BEFORE INSERT ON {table} EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-        "UPDATE {schema}.workflows_alembic_version SET version_num = '0001'",
-        "DROP SCHEMA {schema} CASCADE",
-    ],
-)
+FORBIDDEN = [
+    "DROP TABLE {table}",
+    "ALTER TABLE {table} ADD COLUMN more int",
+    "TRUNCATE {table}",
+    "CREATE TABLE {schema}.more (id int)",
+    "CREATE TRIGGER nothing BEFORE INSERT ON {table} EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "UPDATE {schema}.workflows_alembic_version SET version_num = '0001'",
+    "DROP SCHEMA {schema} CASCADE",
+    "ALTER SCHEMA {schema} RENAME TO other",
+]
+"""What nobody may do who only saves and reads."""
+
+
+def in_schema(statement: str) -> str:
+    """A statement with the names of the schema and the table."""
+    schema = identifier(SCHEMA)
+    return statement.format(schema=schema, table=f"{schema}.checkpoints")
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN)
 async def test_the_app_changes_nothing_but_rows(granted: World, statement: str) -> None:
     """Whatever gets hold of its password."""
-    schema = identifier(SCHEMA)
-    words = statement.format(schema=schema, table=f"{schema}.checkpoints")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await raw.execute(plain(granted.app), words)
+        await raw.execute(plain(granted.app), in_schema(statement))
+
+
+async def test_what_the_app_itself_has_made_is_taken_over(world: World) -> None:
+    """Who began with one role has a schema and tables of that role, and an owner's rights cannot be revoked."""
+    [[database]] = await raw.fetch(plain(world.admin), "SELECT current_database()")
+    await raw.execute(plain(world.admin), f"GRANT CREATE ON DATABASE {database} TO {identifier(world.names[1])}")
+    await upgrade_schema(world.app)
+    async with SQLAlchemyCheckpointStore(world.app) as store:
+        await make_ready(store)
+    assert await world.apply() == []
+    connection = await asyncpg.connect(plain(world.app))
+    try:
+        await connection.execute(
+            in_schema(f"GRANT CREATE ON SCHEMA {{schema}} TO {identifier(world.names[1])}")
+        )  # warns
+        for statement in FORBIDDEN:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(in_schema(statement))
+    finally:
+        await connection.close()
+    async with SQLAlchemyCheckpointStore(world.app) as store:
+        assert len(await store.list_checkpoints()) > 5
+
+
+@pytest.mark.parametrize("schema", [None, "guide's"])
+async def test_a_table_of_the_guides_goes_to_the_owner_who_adopts_it(world: World, schema: str | None) -> None:
+    """It has no revision yet, and `db upgrade` is nobody's but its owner's."""
+    owner, app, reader = world.names
+    admin = plain(world.admin)
+    place = identifier(schema or "public")
+    words = [f"SET LOCAL search_path TO {place}", *raw.GUIDE_DDL]
+    words.append("INSERT INTO checkpoints VALUES ('old', 'flow', 1.5, false, '{\"context\": {}}')")
+    await raw.execute(admin, f"CREATE SCHEMA IF NOT EXISTS {place}", "; ".join(words))
+    urls = [plain(url) + (f"&schema={quote(schema)}" if schema else "") for url in (world.owner, world.app)]
+    script = SchemaManager(urls[0]).grants(owner=owner, app=app, readonly=reader)
+    await raw.execute(admin, script)
+    await upgrade_schema(urls[0])
+    await raw.execute(admin, script)
+    async with SQLAlchemyCheckpointStore(urls[1]) as store:
+        assert [one.checkpoint_id for one in await store.list_checkpoints()] == ["old"]
+
+
+async def test_a_table_of_somebody_elses_is_given_to_nobody(world: World) -> None:
+    """One that only bears our name: the script fails, and changes nothing."""
+    owner, app, _ = world.names
+    admin = plain(world.admin)
+    await raw.execute(admin, "CREATE TABLE public.checkpoints (thread_id text, checkpoint bytea)")
+    script = SchemaManager(admin).grants(owner=owner, app=app)
+    with pytest.raises(asyncpg.RaiseError, match="is not ours"):
+        await raw.execute(admin, script)
+    asked = "SELECT relowner::regrole::text, relacl IS NULL FROM pg_class WHERE relname = 'checkpoints'"
+    assert await raw.fetch(admin, asked) == [("postgres", True)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["GRANT {owner} TO {app}", "ALTER DATABASE {database} OWNER TO {app}", "ALTER ROLE {app} SUPERUSER"],
+)
+async def test_rights_of_an_owner_that_nothing_revokes_are_warned_of(granted: World, statement: str) -> None:
+    """They are not rights to a table, but what a role is."""
+    owner, app, _ = granted.names
+    [[database]] = await raw.fetch(plain(granted.admin), "SELECT current_database()")
+    words = statement.format(owner=identifier(owner), app=identifier(app), database=database)
+    await raw.execute(plain(granted.admin), words)
+    try:
+        warnings = await granted.apply()
+    finally:
+        await raw.execute(plain(granted.admin), f"ALTER DATABASE {database} OWNER TO postgres")
+    assert warnings
+    assert all(f'the role "{app}" can still drop the tables' in warning for warning in warnings)
 
 
 async def test_only_the_owner_upgrades_and_others_are_told_so(world: World) -> None:
@@ -141,8 +226,28 @@ async def test_only_the_owner_upgrades_and_others_are_told_so(world: World) -> N
     assert await SchemaManager(world.owner).current() == "0001"
 
 
-async def test_a_reader_lists_and_counts_and_reads_no_payload(granted: World) -> None:
+async def test_a_reader_counts_and_reads_no_content(granted: World) -> None:
     """Nor who holds a lease, by which one could pretend to be that one; and writes nothing."""
+    async with SQLAlchemyCheckpointStore(granted.app) as store:
+        await make_ready(store)
+    async with SQLAlchemyCheckpointStore(granted.reader) as store:
+        assert (await store.get_stats()).total_checkpoints > 5
+        assert (await store.take_census()).checkpoints > 5
+        assert (await store.take_pulse()).leased == 3
+        for name, call in {**READS, **WRITES}.items():
+            if name != "stats":
+                with pytest.raises(CheckpointStoreError, match="does not permit it"):
+                    await call(store)
+    for column in ("payload", "pause_prompt", "lease_owner", "*"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await raw.fetch(plain(granted.reader), in_schema(f"SELECT {column} FROM {{table}}"))
+    shown = "checkpoint_id, workflow_name, run_id, status, created_at, is_paused, stored_bytes"
+    assert len(await raw.fetch(plain(granted.reader), in_schema(f"SELECT {shown} FROM {{table}}"))) > 5
+
+
+async def test_a_reader_of_prompts_lists(granted: World) -> None:
+    """For as long as the script says so: run again without the word, it takes them back."""
+    await granted.apply(prompts=True)
     async with SQLAlchemyCheckpointStore(granted.app) as store:
         await make_ready(store)
     async with SQLAlchemyCheckpointStore(granted.reader) as store:
@@ -152,12 +257,9 @@ async def test_a_reader_lists_and_counts_and_reads_no_payload(granted: World) ->
         for call in [READS["load"], *WRITES.values()]:
             with pytest.raises(CheckpointStoreError, match="does not permit it"):
                 await call(store)
-    for column in ("payload", "lease_owner"):
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await raw.fetch(
-                plain(granted.reader),
-                f"SELECT {column} FROM {identifier(SCHEMA)}.checkpoints",
-            )
+    await granted.apply()
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await raw.fetch(plain(granted.reader), in_schema("SELECT pause_prompt FROM {table}"))
 
 
 async def test_who_may_not_vacuum_is_told_so(granted: World) -> None:

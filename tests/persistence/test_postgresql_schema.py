@@ -27,7 +27,7 @@ from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import make_state
 
-ODD = 'Wörk "flows": %s $1 \\ it\'s'
+ODD = 'Wörk "flows": %s $1 $$ $do$ {x} \\ it\'s'
 """A name that means something to everybody on its way, if it is not quoted."""
 
 HOSTILE = (

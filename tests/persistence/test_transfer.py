@@ -119,7 +119,7 @@ async def test_a_file_has_its_name_when_it_is_whole_and_only_its_owner_reads_it(
     finally:
         os.umask(before)
     [(name, mode)] = seen
-    assert name.endswith(".part")
+    assert name == ".x.jsonl.workflows-export"
     assert mode == 0o600
     [whole] = tmp_path.iterdir()
     assert (whole.name, stat.S_IMODE(whole.stat().st_mode)) == ("x.jsonl", 0o600)
@@ -272,7 +272,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "spaces": (export_of(changed(line_of(ONE), b'"state":{', b'"state":{ ')), "line 2"),
     "a broken zstd frame": (zstd.compress(export_of(line_of(ONE)))[:-9] + b"?" * 9, "cut off or damaged"),
     "a bomb": (zstd.compress(b'{"format":"' + b"x" * 300 * 2**20), "longer than any checkpoint"),
-    "an array that is none": (b'[{"checkpoint_id": "x"}', "cut off or changed"),
+    "an array that is none": (b'[{"checkpoint_id": "x"', "cut off or changed"),
+    "an array that goes on": (b"[] []", "cut off or changed"),
+    "a line of something else": (export_of(b'{"state":' + b"[]," * 10**6 + b"[]}\n"), "line 2 is no checkpoint's"),
     "a record that is none": (b"[17]", "record 1 .* no JSON object"),
     "an array nested deeply": (DEEP, "cut off or changed|record 1"),
 }

@@ -27,10 +27,11 @@ from workflows_mcp import (
     StoreUnavailableError,
     upgrade_schema,
 )
-from workflows_mcp.persistence import row_codec
+from workflows_mcp.persistence import next_batch, row_codec
 from workflows_mcp.persistence import writer as writer_module
 from workflows_mcp.persistence.codec import Payload, pack
 from workflows_mcp.persistence.dialects import Row, Then
+from workflows_mcp.persistence.waiting import LARGE
 from workflows_mcp.persistence.writer import Writer
 from workflows_mcp.testing import make_state
 
@@ -107,7 +108,7 @@ async def test_a_batch_is_bounded_by_rows(open_store: OpenStore) -> None:
     store = open_store()
     batches = record(store)
     await save_all(store, [make_state(f"{n}") for n in range(1000)])
-    assert max(map(len, batches)) == writer_module._BATCH_ROWS
+    assert max(map(len, batches)) == next_batch._BATCH_ROWS
     assert len(await ids_in(store)) == 1000
 
 
@@ -382,7 +383,7 @@ class Stopped:
         self._go_on = threading.Event()
 
         def packed(plain: bytes) -> Payload:
-            if len(plain) >= writer_module._LARGE:
+            if len(plain) >= LARGE:
                 self.begun.append(threading.get_ident())
                 assert self._go_on.wait(30)
             return pack(plain)
@@ -454,7 +455,7 @@ async def test_a_large_state_that_cannot_be_finished_fails_alone(
     """Its place is given to those behind it."""
 
     def packed(plain: bytes) -> Payload:
-        if len(plain) >= writer_module._LARGE:
+        if len(plain) >= LARGE:
             raise MemoryError
         return pack(plain)
 

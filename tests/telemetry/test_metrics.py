@@ -1,27 +1,35 @@
 """What Prometheus is shown is what was done."""
 
 import asyncio
+import functools
+import gc
 import os
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import OpenStore, _administer
 from tests.engine.probe import shell, text
 from workflows_mcp import (
+    CheckpointDecodeError,
     CheckpointEncodeError,
+    CheckpointKeyError,
+    CheckpointStoreError,
     InMemoryCheckpointStore,
     LeaseLostError,
     SQLAlchemyCheckpointStore,
     StoreConfigurationError,
+    StoreFullError,
     WorkflowExecutor,
     upgrade_schema,
 )
@@ -29,9 +37,12 @@ from workflows_mcp.engine.events import BlockStarted, Event
 from workflows_mcp.engine.observing import Operation, StoreObserver
 from workflows_mcp.settings import Settings
 from workflows_mcp.telemetry import instrument
+from workflows_mcp.telemetry.exporter import Exporter
 from workflows_mcp.telemetry.metrics import exposition, serve_metrics
 from workflows_mcp.telemetry.samples import of_census
 from workflows_mcp.testing import make_state
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 Value = Callable[..., float | None]
 
@@ -108,6 +119,39 @@ async def test_the_counts_are_what_was_done(
     )
     assert value("checkpoint_deletions_total", database=database, operation="delete") == 1
     assert value("checkpoint_deletions_total", database=database, operation="trim") == 7
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "operations"),
+    [
+        ("WorkflowsCheckpointDamaged", CheckpointDecodeError, ("load", "claim")),
+        ("WorkflowsKeyMissing", CheckpointKeyError, ("load", "claim")),
+        ("WorkflowsStoreFull", StoreFullError, ("save", "claim", "renew", "delete", "expire")),
+    ],
+)
+async def test_an_error_of_which_one_is_enough_is_counted_from_nothing(
+    registry: CollectorRegistry, value: Value, rule: str, error: type[CheckpointStoreError], operations: Sequence[str]
+) -> None:
+    """A series that begins with 1 has not risen, to Prometheus; one that it sees late is caught by the rule itself."""
+
+    class Failing(InMemoryCheckpointStore):
+        async def load_checkpoint(self, checkpoint_id: str) -> Any:
+            raise error(checkpoint_id)
+
+    store = Failing()
+    instrument(store, registry=registry)
+    named = {"database": "memory", "error": error.__name__}
+    assert {value("checkpoint_errors_total", operation=one, **named) for one in operations} == {0}
+    before = value("checkpoint_errors_total", operation="load", **named) or 0
+    with pytest.raises(error):
+        await store.load_checkpoint("c")
+    assert value("checkpoint_errors_total", operation="load", **named) == before + 1
+
+    [group] = yaml.safe_load((DOCS / "monitoring" / "alerts.yaml").read_text())["groups"]
+    [expression] = (one["expr"] for one in group["rules"] if one["alert"] == rule)
+    series = f'workflows_checkpoint_errors_total{{error="{error.__name__}"}}'
+    span = expression.partition("[")[2].partition("]")[0]
+    assert expression == f"increase({series}[{span}]) > 0 or ({series} > 0 unless {series} offset {span})"
 
 
 async def test_a_lease_that_a_thief_has_taken_is_counted(
@@ -233,31 +277,118 @@ async def test_runs_and_blocks_are_counted_by_what_they_came_to(registry: Collec
 
 
 async def test_a_store_that_is_watched_twice_is_counted_once(registry: CollectorRegistry, value: Value) -> None:
-    """By itself, and then through an executor; until it is told to end, and again when it is watched again."""
+    """By itself, and then through an executor; until both are told to end, and again when it is watched again."""
+
+    async def save() -> float | None:
+        await store.save_checkpoint(make_state())
+        return value("checkpoint_saves_total", database="memory", status="ok")
+
     store = InMemoryCheckpointStore()
-    instrument(store, registry=registry)
-    with instrument(WorkflowExecutor(store), registry=registry):
-        await store.save_checkpoint(make_state())
-        assert value("checkpoint_saves_total", database="memory", status="ok") == 1
-    await store.save_checkpoint(make_state())
+    first = instrument(store, registry=registry)
+    second = instrument(WorkflowExecutor(store), registry=registry)
+    assert await save() == 1
+    first.close()
+    first.close()
+    assert await save() == 2
+    second.close()
     assert store.observers == ()
-    assert value("checkpoint_saves_total", database="memory", status="ok") == 1
+    assert await save() == 2
     with instrument(store, registry=registry):
-        await store.save_checkpoint(make_state())
-    assert value("checkpoint_saves_total", database="memory", status="ok") == 2
+        assert await save() == 3
 
 
 async def test_an_executor_that_is_watched_twice_is_counted_once(registry: CollectorRegistry, value: Value) -> None:
     """The same for runs."""
     executor = WorkflowExecutor(InMemoryCheckpointStore())
     flow = text(shell("a", "true"))
-    with instrument(executor, registry=registry), instrument(executor, registry=registry):
+    with instrument(executor, registry=registry):
+        with instrument(executor, registry=registry):
+            await executor.execute_workflow(flow)
         await executor.execute_workflow(flow)
     await executor.execute_workflow(flow)
-    assert value("runs_total", outcome="success") == 1
+    assert value("runs_total", outcome="success") == 2
     with instrument(executor, registry=registry):
         await executor.execute_workflow(flow)
-    assert value("runs_total", outcome="success") == 2
+    assert value("runs_total", outcome="success") == 3
+
+
+async def test_what_two_stores_tell_of_one_database_is_told_once(
+    store: SQLAlchemyCheckpointStore, open_store: OpenStore, database: str, registry: CollectorRegistry, value: Value
+) -> None:
+    """What the stores have done is added up; what is in the database is there once, by whatever name it is opened."""
+    other = open_store()
+    for one in (store, other):
+        instrument(one, registry=registry)
+        await one.list_checkpoints()
+    await store.save_checkpoint(make_state("c", paused_block_id="ask", pause_prompt="well?", status="paused"))
+    await other.save_checkpoint(make_state("d"))
+    value_of = functools.partial(asyncio.to_thread, functools.partial(value, database=database))
+    assert await value_of("paused_runs") == 1
+    assert await value_of("checkpoint_up") == 1
+    assert await value_of("checkpoint_database_bytes") == (await store.take_pulse()).database_bytes
+    assert await value_of("checkpoint_wal_bytes") == store._database.dialect.log_bytes()
+    assert await value_of("checkpoint_saves_total", status="ok") == 2
+    assert await value_of("checkpoint_pool_size") == 20
+
+
+async def test_databases_of_one_kind_are_added_up(registry: CollectorRegistry, value: Value) -> None:
+    """Two stores in memory are two, though they have the same name for people; the longest wait is the worst one's."""
+    stores = InMemoryCheckpointStore(), InMemoryCheckpointStore()
+    for store, created_at in zip(stores, (time.time() - 100, time.time() - 300), strict=True):
+        instrument(store, registry=registry)
+        state = make_state("c", created_at=created_at, paused_block_id="ask", pause_prompt="well?", status="paused")
+        await store.save_checkpoint(state)
+        value("paused_runs", database="memory")
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert value("paused_runs", database="memory") == 2
+    assert value("oldest_pause_seconds", database="memory") == pytest.approx(300, abs=30)
+    assert value("checkpoint_up", database="memory") == 1
+
+
+async def test_what_is_watched_no_more_stays_counted_and_takes_no_memory(
+    registry: CollectorRegistry, value: Value
+) -> None:
+    """Neither when it was closed nor when it was let go of; what was under way is told to its end."""
+    goes_on, is_at_work, is_loading = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def notice(event: Event) -> None:
+        if isinstance(event, BlockStarted):
+            is_at_work.set()
+
+    class Waiting(InMemoryCheckpointStore):
+        async def load_checkpoint(self, checkpoint_id: str) -> Any:
+            is_loading.set()
+            await goes_on.wait()
+            return await super().load_checkpoint(checkpoint_id)
+
+    for number in range(20):
+        store = InMemoryCheckpointStore()
+        watching = instrument(WorkflowExecutor(store), registry=registry)
+        await store.save_checkpoint(make_state())
+        if number % 2:
+            watching.close()
+        del store, watching
+    waiting = Waiting()
+    executor = WorkflowExecutor(waiting, on_event=notice)
+    with instrument(executor, registry=registry):
+        loading = asyncio.create_task(waiting.load_checkpoint("absent"))
+        running = asyncio.create_task(executor.execute_workflow(text(shell("a", "sleep 60"))))
+        await asyncio.gather(is_at_work.wait(), is_loading.wait())
+    assert value("runs_in_progress") == 1
+    goes_on.set()
+    running.cancel()
+    await asyncio.wait({loading, running})
+    gc.collect()
+    assert value("runs_in_progress") == 0
+    assert value("runs_total", outcome="cancelled") == 1
+    assert value("checkpoint_operation_duration_seconds_count", database="memory", operation="load") == 1
+    saves = value("checkpoint_saves_total", database="memory", status="ok")
+    assert saves is not None
+    assert saves >= 20
+    exporter = Exporter.of(registry)
+    assert exporter._stores._attached == []
+    assert exporter._executors._attached == []
 
 
 async def test_the_number_of_series_does_not_grow_with_names_and_ids(
@@ -309,6 +440,16 @@ def test_metrics_and_spans_without_their_libraries_name_the_command(monkeypatch:
         instrument(store)
     with pytest.raises(StoreConfigurationError, match=r"pip install 'workflows-mcp\[tracing\]'"):
         instrument(store, metrics=False, tracing=True)
+    with pytest.raises(StoreConfigurationError, match="spans"):
+        instrument(store, tracing=True)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
+    with pytest.raises(StoreConfigurationError, match="spans"):
+        instrument(store, tracing=True, registry=CollectorRegistry())
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(StoreConfigurationError, match="metrics"):
+        instrument(store, tracing=True)
     assert store.observers == ()
 
 

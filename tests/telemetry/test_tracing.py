@@ -232,3 +232,26 @@ async def test_a_store_that_is_watched_twice_makes_one_span_of_each_operation(sp
     spans.watch(WorkflowExecutor(store))
     await store.save_checkpoint(make_state())
     assert [span.name for span in spans.take()] == ["checkpoint.save"]
+
+
+async def test_an_executor_that_is_watched_twice_makes_one_span_of_each_run(spans: Spans) -> None:
+    """Until the last one who watches it ends; another provider's spans are its own."""
+    others = Spans()
+    executor = WorkflowExecutor(InMemoryCheckpointStore())
+
+    async def run() -> tuple[list[str], list[str]]:
+        await executor.execute_workflow(text(shell("a", "true")))
+        found = ([span.name for span in one.take() if span.name.startswith("workflow.")] for one in (spans, others))
+        return next(found), next(found)
+
+    once = ["workflow.block", "workflow.wave", "workflow.run"]
+    first, second = spans.watch(executor), spans.watch(executor)
+    assert await run() == (once, [])
+    other = others.watch(executor)
+    first.close()
+    assert await run() == (once, once)
+    second.close()
+    assert await run() == ([], once)
+    other.close()
+    assert await run() == ([], [])
+    assert executor.checkpoint_store.observers == ()

@@ -1,6 +1,7 @@
 """`db backup`, `db restore` and `db vacuum`."""
 
 import asyncio
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,9 +10,9 @@ from cyclopts import Parameter
 
 from workflows_mcp.cli.database import is_in_memory, open_schema, open_store
 from workflows_mcp.cli.failures import InterruptedRunError, one_line
-from workflows_mcp.cli.meter import measured
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.progress import busy, progress
 from workflows_mcp.cli.signals import cancelled_by_signals
 from workflows_mcp.persistence.sizes import shown_bytes
 
@@ -49,9 +50,10 @@ async def backup_command(
     commands = dialect.backup_commands(file)
     if commands:
         return _tell_commands(dialect, "back it up", commands, options)
-    with measured("backing up: {} bytes so far") as meter:
+    with progress("bytes", "backed up") as told:
+        on_copied = functools.partial(told, "backed up")
         copied = await _or_interrupted(
-            backup_database(_url(options), file, overwrite=overwrite, on_copied=meter.reach), "no backup was made"
+            backup_database(_url(options), file, overwrite=overwrite, on_copied=on_copied), "no backup was made"
         )
     if options.json:
         print_json({**_as_data(copied), "ran": True})
@@ -78,9 +80,10 @@ async def restore_command(file: _File, /, *, options: Options = DEFAULT_OPTIONS)
     commands = dialect.restore_commands(file)
     if commands:
         return _tell_commands(dialect, "restore a backup into a new database", commands, options)
-    with measured("restoring: {} bytes so far") as meter:
+    with progress("bytes", "restored") as told:
+        on_copied = functools.partial(told, "restored")
         restored = await _or_interrupted(
-            restore_database(_url(options), file, on_copied=meter.reach), "nothing was restored"
+            restore_database(_url(options), file, on_copied=on_copied), "nothing was restored"
         )
     if options.json:
         kept = None if restored.kept is None else str(restored.kept)
@@ -103,7 +106,7 @@ async def vacuum_command(*, options: Options = DEFAULT_OPTIONS) -> int:
     """
     async with open_store(options) as store:
         before = (await store.get_stats()).database_bytes
-        with measured("giving back space"):
+        with busy("giving back space"):
             await store.vacuum()
         after = (await store.get_stats()).database_bytes
     if options.json:

@@ -27,7 +27,7 @@ def is_in_memory(settings: "Settings") -> bool:
 
 @asynccontextmanager
 async def open_store(
-    options: Options, *, create: bool = False, memory: bool = False
+    options: Options, *, create: bool = False, memory: bool = False, schema: bool = True
 ) -> AsyncIterator["CheckpointStore"]:
     """The store that the options and the environment name; closed at the end.
 
@@ -35,6 +35,7 @@ async def open_store(
         options: What was typed.
         create: Whether a database that is new (a file that is missing or empty) is given its schema.
         memory: Whether a store in memory makes sense for the command.
+        schema: Whether the schema of the settings is meant for this database.
 
     Raises:
         CommandError: It is a store in memory, and makes no sense.
@@ -43,6 +44,8 @@ async def open_store(
     from workflows_mcp.persistence.store import create_checkpoint_store
 
     settings = options.settings()
+    if not schema:
+        settings = settings.model_copy(update={"database_schema": None})
     if is_in_memory(settings):
         _check_memory(allowed=memory)
     else:

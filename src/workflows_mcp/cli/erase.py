@@ -12,9 +12,9 @@ from workflows_mcp.cli.asking import confirm
 from workflows_mcp.cli.checkpoints import when
 from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import CommandError, one_line
-from workflows_mcp.cli.meter import measured
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.progress import busy
 from workflows_mcp.cli.runs import no_such_run
 from workflows_mcp.persistence.sizes import shown_bytes
 
@@ -90,7 +90,7 @@ async def _erase(run_id: str, options: Options, *, force: bool, vacuum: bool) ->
         found = await _look(store, run_id, options, force=force)
         deleted = await store.delete_run(run_id)
         if vacuum:
-            with measured("making the space of what was deleted usable"):
+            with busy("making the space of what was deleted usable"):
                 await store.vacuum()
     return found, deleted
 

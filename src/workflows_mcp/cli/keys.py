@@ -111,14 +111,14 @@ def _rows(keys: "KeyRing | None", seals: "Seals | None", *, seals_new: bool) -> 
             "id": key.key_id,
             "use": "seals and opens" if seals_new and key is held[0] else "opens",
             "fingerprint": key.fingerprint,
-            "checkpoints": None if seals is None else counts.get(key.key_id, 0),
+            "checkpoints": None if seals is None else counts.get(key.name, 0),
         }
         for key in held
     ]
-    known = {key.key_id for key in held}
+    known = {key.name for key in held}
     rows += [
-        {"id": key_id, "use": "missing", "fingerprint": None, "checkpoints": count}
-        for key_id, count in counts.items()
-        if key_id not in known
+        {"id": name.key_id, "use": "missing", "fingerprint": name.fingerprint, "checkpoints": count}
+        for name, count in counts.items()
+        if name not in known
     ]
     return rows

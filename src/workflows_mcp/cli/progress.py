@@ -1,4 +1,4 @@
-"""How far work on many things is: a bar on a terminal, now and then a line elsewhere."""
+"""How far long work is: a bar on a terminal, now and then a line elsewhere; always on stderr."""
 
 import sys
 import time
@@ -10,9 +10,9 @@ from workflows_mcp.cli.page import Page, say
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
-__all__ = ["progress", "span"]
+__all__ = ["busy", "progress", "span"]
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -22,30 +22,47 @@ Told = Callable[[str, int, int | None], None]
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Told]:
+def progress(what: str, first: str | None = None) -> Iterator[Told]:
     """Show on stderr how far something is, with its rate and the time that is left.
 
     Args:
         what: What there are many of, in the plural.
+        first: The verb that it begins with; None: nothing is shown before something is told.
 
     Yields:
-        Takes a verb (`copied`), how many are done, and of how many; None: nobody knows.
+        Takes a verb (`copied`), how many are done, and of how many; None: nobody knows. May be called in any thread.
     """
     console = Page(sys.stderr).unbreakable_console()
     if console is None:
-        yield _Lines(what)
+        yield _Lines(what, first)
         return
     bars = _Bars(console, what)
     with bars.shown:
+        if first is not None:
+            bars(first, 0, None)
         yield bars
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show on a terminal that something is under way of which nobody knows how far it is."""
+    console = Page(sys.stderr).unbreakable_console()
+    if console is None:
+        yield
+        return
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+
+    with _transient(console, TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
+        bar.add_task(what, total=None)
+        yield
 
 
 class _Lines:
     """A line every few seconds."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, first: str | None) -> None:
         self._what = what
-        self._verb = ""
+        self._verb = first
         self._told_at = self._began_at = time.monotonic()
 
     def __call__(self, verb: str, done: int, total: int | None) -> None:
@@ -65,19 +82,17 @@ class _Bars:
     """A bar for each verb."""
 
     def __init__(self, console: "Console", what: str) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
         self._what = what
         self._bars: dict[str, TaskID] = {}
-        self.shown: Progress = Progress(
+        self.shown = _transient(
+            console,
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[done]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-            redirect_stdout=False,
         )
         self._began_at = time.monotonic()
 
@@ -92,6 +107,13 @@ class _Bars:
         of_all = "" if total is None else f" of {total:,}"
         rate = f"{done / max(now - self._began_at, 0.001):,.0f} a second"
         self.shown.update(self._bars[verb], completed=done, total=total, done=f"{done:,}{of_all}", rate=rate)
+
+
+def _transient(console: "Console", *columns: "ProgressColumn") -> "Progress":
+    """What is drawn while it lasts; stdout may be read by a program, and is not rich's to take."""
+    from rich.progress import Progress
+
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False)
 
 
 def span(seconds: float) -> str:

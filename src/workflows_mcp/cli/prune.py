@@ -13,9 +13,9 @@ from workflows_mcp.cli.checkpoints import when
 from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.durations import parse_duration, shown_duration
 from workflows_mcp.cli.failures import InterruptedRunError, UsageError, one_line
-from workflows_mcp.cli.meter import measured
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id
 from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.progress import progress
 from workflows_mcp.persistence.sizes import shown_bytes
 
 if TYPE_CHECKING:
@@ -91,11 +91,18 @@ def _rules(
 async def _delete(store: "CheckpointStore", rules: "RetentionRules", options: Options) -> int:
     from workflows_mcp.engine.retention import retain
 
-    with measured("deleting: {} checkpoints so far") as meter:
+    done = 0
+    with progress("checkpoints", "deleted") as told:
+
+        def on_deleted(count: int) -> None:
+            nonlocal done
+            done += count
+            told("deleted", done, None)
+
         try:
-            deleted = await retain(store, rules, on_deleted=meter.advance)
+            deleted = await retain(store, rules, on_deleted=on_deleted)
         except asyncio.CancelledError:
-            raise InterruptedRunError(f"{meter.done:,} checkpoints were deleted by then") from None
+            raise InterruptedRunError(f"{done:,} checkpoints were deleted by then") from None
     if options.json:
         total = deleted.by_age + deleted.by_count
         print_json({"deleted": total, "by_age": deleted.by_age, "by_count": deleted.by_count})
@@ -112,10 +119,12 @@ async def _tell_plan(store: "CheckpointStore", rules: "RetentionRules", options:
     out = Page(sys.stdout)
     plans: dict[str, WorkflowPlan] = {}
     listed: list[dict[str, Any]] = []
-    with measured("looking: {} checkpoints so far") as meter:
+    looked_at = 0
+    with progress("checkpoints", "looked at") as told:
         async for fate in plan_retention(store, rules):
             summarize(plans, fate)
-            meter.advance()
+            looked_at += 1
+            told("looked at", looked_at, None)
             if list_all and (fate.goes is not None or fate.stays is not None):
                 if options.json:
                     listed.append(_as_data(fate))

@@ -2,10 +2,8 @@
 
 import asyncio
 import dataclasses
+import functools
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -15,15 +13,13 @@ from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import EXIT_ERROR, InterruptedRunError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json, say
+from workflows_mcp.cli.progress import progress
 from workflows_mcp.cli.signals import cancelled_by_signals
 
 if TYPE_CHECKING:
     from workflows_mcp.persistence.rekeying import Rekeyed
 
 __all__ = ["rekey_command"]
-
-_SECONDS_BETWEEN_LINES = 5.0
-"""Where there is no terminal, a line tells how far it has come so often."""
 
 
 async def rekey_command(
@@ -42,15 +38,16 @@ async def rekey_command(
         options: What every command takes.
 
     Returns:
-        0; 1 when some could not be opened, or are saved by processes with other keys.
+        0; 1 when some could not be opened, or are saved by processes with other keys, or locked.
     """
     from workflows_mcp.persistence.rekeying import rekey_checkpoints
 
     words = ("checkpoints", "rekey", *(["--decrypt"] if decrypt else []))
     async with open_store(options) as store:
         try:
-            with cancelled_by_signals(), _progress() as told:
-                done = await rekey_checkpoints(store, decrypt=decrypt, batch=batch, on_progress=told)
+            with cancelled_by_signals(), progress("checkpoints", "looked at") as told:
+                looked_at = functools.partial(told, "looked at")
+                done = await rekey_checkpoints(store, decrypt=decrypt, batch=batch, on_progress=looked_at)
         except asyncio.CancelledError:
             again = command_line(*words, options=options)
             raise InterruptedRunError(f"what is done stays done; go on with: {again}") from None
@@ -71,7 +68,8 @@ def _tell(done: "Rekeyed", options: Options, *, decrypt: bool) -> None:
         say(f"left as they are: {done.failed - len(done.failures):,} more")
     if done.left:
         say(
-            f"{done.left:,} were saved with another key meanwhile: give all processes the same keys, and run this again"
+            f"{done.left:,} were saved with another key meanwhile, or somebody holds a lock on them: give all "
+            "processes the same keys, and run this again"
         )
     elif not done.failed and not decrypt:
         page.line(
@@ -80,31 +78,3 @@ def _tell(done: "Rekeyed", options: Options, *, decrypt: bool) -> None:
         )
     if done.changed:
         page.line("Free space of the database may still hold what was there before: see docs/encryption.md")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Shows how far it has come on stderr: a bar on a terminal, a line now and then elsewhere."""
-    console = Page(sys.stderr).unbreakable_console()
-    if console is None:
-        yield _lines()
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("rekeying", total=None)
-        yield lambda seen, total: progress.update(task, completed=seen, total=total)
-
-
-def _lines() -> Callable[[int, int], None]:
-    began = last = time.monotonic()
-
-    def tell(seen: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES:
-            last = now
-            say(f"rekeying: {seen:,} of {total:,} looked at, {seen / (now - began):,.0f} a second")
-
-    return tell

@@ -171,6 +171,7 @@ async def import_command(
         return 0
     page = Page(sys.stdout)
     page.line(f"imported {count:,} checkpoints {_pace(count, done.seconds)}: {_fates(done)}")
+    _tell_of_heads(page, done.heads)
     if done.digest is not None:
         page.line(done.digest)
     if done.left_out:
@@ -202,6 +203,7 @@ async def copy_command(
         0, or 1 when a checkpoint could not be read, or is not in the target as it was copied.
     """
     from workflows_mcp.persistence.copying import copy
+    from workflows_mcp.persistence.dialects import has_schemas
 
     if options.database_url is not None:
         raise UsageError("copy takes the two databases as SOURCE_URL and TARGET_URL, and no --database-url")
@@ -212,7 +214,13 @@ async def copy_command(
     source_options, target_options = (
         dataclasses.replace(options, database_url=url) for url in (source_url, target_url)
     )
-    async with open_store(source_options) as source, open_store(target_options, create=True) as target:
+    # A schema is meant for the one of the two that has schemas, unless neither has.
+    kinds = has_schemas(source_url), has_schemas(target_url)
+    of_source, of_target = (kind or not any(kinds) for kind in kinds)
+    async with (
+        open_store(source_options, schema=of_source) as source,
+        open_store(target_options, create=True, schema=of_target) as target,
+    ):
         with _interrupted("what was copied is kept; the same command goes on"), progress("checkpoints") as told:
             done = await copy(source, target, wanted, on_conflict=on_conflict, on_unreadable=left_out, on_progress=told)
     count = done.kept + done.skipped + done.differing_count
@@ -225,8 +233,12 @@ async def copy_command(
     page.line(f"copied {count:,} checkpoints {_pace(count, done.seconds)}: {_fates(done)}")
     page.line(f"from {one_line(source.description)}")
     page.line(f"to   {one_line(target.description)}")
+    _tell_of_heads(page, done.heads)
     if done.differing_count:
-        page.line(f"{done.differing_count:,} are not there as they were copied; somebody has changed or deleted them:")
+        page.line(
+            f"{done.differing_count:,} are not there as they were copied; somebody has changed or deleted them, or "
+            "works on them:"
+        )
         for name in done.differing:
             page.line(f"  {one_line(name)}")
     else:
@@ -252,6 +264,15 @@ def _fates(done: object) -> str:
 
 def _pace(count: int, seconds: float) -> str:
     return f"in {span(seconds)} ({count / max(seconds, 0.001):,.0f} a second)"
+
+
+def _tell_of_heads(page: Page, heads: int) -> None:
+    if heads:
+        them, they = ("it", "it differs") if heads == 1 else ("them", "they differ")
+        page.line(
+            f"{heads:,} {'stays a head' if heads == 1 else 'stay heads'} here, though others follow {them} there: "
+            f"somebody has a lease on {them}, or {they}. Their runs could go on from both."
+        )
 
 
 def _tell_of_damage(page: Page, damaged: int) -> None:

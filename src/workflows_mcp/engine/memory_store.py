@@ -68,6 +68,11 @@ class _Kept:
         metadata = dataclasses.replace(self.metadata, superseded=True, is_paused=False, lease_expires_at=None)
         return dataclasses.replace(self, metadata=metadata)
 
+    def is_held(self, now: float) -> bool:
+        """Whether somebody's lease goes on."""
+        ends = self.metadata.lease_expires_at
+        return self.owner is not None and ends is not None and ends > now
+
     def is_leased_to(self, owner: str | None) -> bool:
         """Whether an owner holds it, or held it last and nobody has taken it since."""
         metadata = self.metadata
@@ -192,8 +197,11 @@ class InMemoryCheckpointStore(CheckpointStore):
             verdict, old = verdicts[one.checkpoint_id], self._kept.get(one.checkpoint_id)
             if verdict in {Writing.WRITTEN, Writing.REPLACED}:
                 self._put_stored(one)
-            elif verdict is Writing.PRESENT and one.superseded and old is not None and old.owner is None:
-                self._kept[one.checkpoint_id] = old.as_history()
+            elif verdict is Writing.PRESENT and one.superseded and old is not None and not old.metadata.superseded:
+                if old.is_held(time.time()):
+                    verdicts[one.checkpoint_id] = Writing.HELD
+                else:
+                    self._kept[one.checkpoint_id] = old.as_history()
         return verdicts
 
     def _put_stored(self, new: StoredCheckpoint) -> None:
@@ -226,8 +234,7 @@ class InMemoryCheckpointStore(CheckpointStore):
         if kept is None:
             raise not_found(checkpoint_id)
         ends, now = kept.metadata.lease_expires_at, time.time()
-        is_held = kept.owner is not None and ends is not None and ends > now
-        if is_held or kept.metadata.superseded:
+        if kept.is_held(now) or kept.metadata.superseded:
             raise already_claimed(checkpoint_id, is_superseded=kept.metadata.superseded, lease_expires_at=ends)
         state = decode_state(kept.payload, checkpoint_id)
         self._kept[checkpoint_id] = kept.with_lease(owner, now + seconds)

@@ -18,7 +18,7 @@ from workflows_mcp.engine.stored import (
     with_place,
     write_one_by_one,
 )
-from workflows_mcp.errors import CheckpointDecodeError
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.contract import CheckpointStore
@@ -40,6 +40,9 @@ class MovingCheckpoints:
             wanted: Which ones; None: all.
             on_unreadable: Called with the id of a damaged checkpoint and the error, after which the stream goes on;
                 None: the error is raised.
+
+        Raises:
+            CheckpointKeyError: The keys of this process do not fit a checkpoint, which is not to be taken for damaged.
         """
         store = _store(self)
         last: Position | None = None
@@ -47,6 +50,8 @@ class MovingCheckpoints:
             for metadata in page:
                 try:
                     state = await store.load_checkpoint(metadata.checkpoint_id)
+                except CheckpointKeyError:
+                    raise  # it is not damaged, and nobody may take it for that
                 except CheckpointDecodeError as error:
                     if on_unreadable is None:
                         raise
@@ -69,6 +74,9 @@ class MovingCheckpoints:
             checkpoint_ids: Which ones. All that are found are in memory together.
             known: What may have the same states: one whose very JSON is found need not be decoded again.
             on_unreadable: See `iter_stored`.
+
+        Raises:
+            CheckpointKeyError: See `iter_stored`.
         """
         return await load_one_by_one(_store(self), checkpoint_ids, on_unreadable)
 
@@ -78,8 +86,9 @@ class MovingCheckpoints:
         """Write checkpoints as they were stored elsewhere, in their places, durably.
 
         Nobody holds a lease on what is written. What is there already with the same state stays as it is, but becomes
-        history if it is history elsewhere, unless somebody has a lease on it: a run that has gone on must not go on
-        from there once more. For the same reason what is history here never becomes a head again.
+        history if it is history elsewhere, unless somebody has a lease on it that has not run out: a run that has gone
+        on must not go on from there once more. For the same reason what is history here never becomes a head again,
+        and what is replaced by history is history, whoever has a lease on it.
 
         A store of this package writes all of it or nothing, and never over what somebody else saves meanwhile, unless
         it is to be replaced. What does not override this method checks all of it, writes it one by one, and has

@@ -42,10 +42,14 @@ OPERATIONS = {
 """What the operations are called, by the methods of a store."""
 
 _ABOUT = {
-    **dict.fromkeys(("load", "claim", "renew", "release", "pin", "delete"), "checkpoint"),
-    "delete_run": "run",
+    "save": "state",
+    **dict.fromkeys(("load", "claim", "renew", "release", "pin", "delete"), "checkpoint_id"),
+    "delete_run": "run_id",
 }
-"""Which id is the first argument of an operation."""
+"""What the first argument of an operation is called, where that says which checkpoint it is about."""
+
+_IDS = {"checkpoint_id": "checkpoint", "run_id": "run"}
+"""What an id is called among the names that are known, by the argument that it is."""
 
 
 class Operation:
@@ -78,8 +82,9 @@ class Operation:
         for about in (self._subject, self._result):
             if isinstance(about, CheckpointState):
                 found = {"workflow": about.workflow_name, "checkpoint": about.checkpoint_id, "run": about.run_id}
-        if not found and isinstance(self._subject, str) and self.name in _ABOUT:
-            found = {_ABOUT[self.name]: self._subject}
+        name = _IDS.get(_ABOUT.get(self.name, ""))
+        if not found and isinstance(self._subject, str) and name is not None:
+            found = {name: self._subject}
         return {name: value for name, value in found.items() if value is not None}
 
     @property
@@ -137,14 +142,16 @@ class StoreActivity:
     free_bytes: int | None = None
 
 
-_CURRENT: ContextVar[Operation | None] = ContextVar("operation", default=None)
+_UNDER_WAY: ContextVar[tuple[tuple["CheckpointStore", Operation], ...]] = ContextVar("operations", default=())
+"""What is watched here, each store with its operation, from the outermost to the innermost: a store may be made of
+others that are watched as well, whereas one that calls itself does so as a part of its operation."""
 
 
 def note_bytes(size: int) -> None:
-    """Note how large the state is that the operation under way is about, if anybody wants to know."""
-    operation = _CURRENT.get()
-    if operation is not None:
-        operation.plain_bytes += size
+    """Note how large the state is that the innermost operation under way is about, if anybody wants to know."""
+    under_way = _UNDER_WAY.get()
+    if under_way:
+        under_way[-1][1].plain_bytes += size
 
 
 def observe_methods(store_type: "type[CheckpointStore]") -> None:
@@ -170,11 +177,12 @@ def _warn(error: Exception) -> None:
 
 
 def _observed(name: str, method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    # A coroutine function, as what it wraps: mocks and frameworks ask what a method is before they call it.
     @functools.wraps(method)
-    def call(store: "CheckpointStore", *arguments: Any, **options: Any) -> Coroutine[Any, Any, Any]:  # noqa: ANN401 - any method's
+    async def call(store: "CheckpointStore", *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - any method's
         if not store.observers:
-            return method(store, *arguments, **options)
-        return _watch(name, method, store, arguments, options)
+            return await method(store, *arguments, **options)
+        return await _watch(name, method, store, arguments, options)
 
     call.tells_observers = True  # type: ignore[attr-defined] # so that a class that inherits it does not tell twice
     return call
@@ -187,11 +195,13 @@ async def _watch(
     arguments: tuple[Any, ...],
     options: dict[str, Any],
 ) -> Any:  # noqa: ANN401 - what the method returns
-    if _CURRENT.get() is not None:  # a part of another operation
+    under_way = _UNDER_WAY.get()
+    if any(one is store for one, _ in under_way):  # a part of another operation
         return await method(store, *arguments, **options)
     observers = store.observers
-    operation = Operation(name, store.system, arguments[0] if arguments else next(iter(options.values()), None))
-    token = _CURRENT.set(operation)
+    # By name, and not whichever option comes first: that may be the token of a lease's owner.
+    operation = Operation(name, store.system, arguments[0] if arguments else options.get(_ABOUT.get(name, "")))
+    token = _UNDER_WAY.set((*under_way, (store, operation)))
     marks = _begin(observers, operation)
     error: BaseException | None = None
     result = None
@@ -204,7 +214,7 @@ async def _watch(
     finally:
         operation.end(time.perf_counter() - started, result, error)
         error = None  # which its own traceback leads to, so that it would be kept for long
-        _CURRENT.reset(token)
+        _UNDER_WAY.reset(token)
         _end(observers, operation, marks)
     return result
 

@@ -46,20 +46,12 @@ class Secrets:
         self._forms: dict[str, list[str]] = {}
         self._numbers: frozenset[int] = frozenset()
 
-    def refresh(self) -> None:
-        """Read the secrets anew, and remember their values.
-
-        Raises:
-            SecretError: One is shorter than `MIN_SECRET`, white space around it not counted. All others are
-                remembered.
-        """
-        self.values()
-
     def values(self) -> Mapping[str, str]:
         """The secrets by name, read now, and remembered.
 
         Raises:
-            SecretError: See `refresh`.
+            SecretError: One is shorter than `MIN_SECRET`, white space around it not counted. All others are
+                remembered.
         """
         values = dict(self._source())
         short = sorted(name for name, value in values.items() if len(value.strip()) < MIN_SECRET)

@@ -21,6 +21,7 @@ from workflows_mcp.errors import (
     CheckpointConflictError,
     CheckpointDecodeError,
     CheckpointEncodeError,
+    CheckpointKeyError,
     CheckpointStoreError,
 )
 
@@ -52,12 +53,34 @@ _MOST_NAMED = 3
 
 
 class Writing(StrEnum):
-    """What became of a checkpoint that was to be written."""
+    """What became of a checkpoint that was to be written.
+
+    Attributes:
+        WRITTEN: It was new.
+        PRESENT: It was there already.
+        HELD: It was there already, and stays a head, though it is history where it comes from: somebody has a lease on
+            it, or changed it at that moment.
+        REPLACED: It took the place of another one.
+        SKIPPED: Another one is there, and was left alone.
+        PARTED: The same, and that one stays a head, though this one is history where it comes from.
+    """
 
     WRITTEN = "written"
     PRESENT = "present"
+    HELD = "held"
     REPLACED = "replaced"
     SKIPPED = "skipped"
+    PARTED = "parted"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the store now has the state."""
+        return self not in {Writing.SKIPPED, Writing.PARTED}
+
+    @property
+    def stays_head(self) -> bool:
+        """Whether it is a head, and another checkpoint follows it elsewhere: its run may go on from both."""
+        return self in {Writing.HELD, Writing.PARTED}
 
 
 @dataclass(frozen=True)
@@ -192,7 +215,8 @@ def _verdict(
         is_same = old.pinned is given.pinned and (given.lease_ended_at is None or _has_had_lease(old))
         if is_same or on_conflict != "replace":
             return Writing.PRESENT
-    return {"skip": Writing.SKIPPED, "replace": Writing.REPLACED}.get(on_conflict)
+    skipped = Writing.PARTED if given.superseded and old is not None and not old.superseded else Writing.SKIPPED
+    return {"skip": skipped, "replace": Writing.REPLACED}.get(on_conflict)
 
 
 def _has_had_lease(stored: StoredCheckpoint) -> bool:
@@ -241,6 +265,8 @@ async def load_one_by_one(
     for name in checkpoint_ids:
         try:
             state = await store.load_checkpoint(name)
+        except CheckpointKeyError:
+            raise  # it is not damaged, and nobody may take it for that
         except CheckpointDecodeError as error:
             if on_unreadable is None:
                 raise
@@ -269,8 +295,10 @@ async def write_one_by_one(
             await store.pin_checkpoint(name, one.pinned)
             if one.lease_ended_at is not None and (old is None or not _has_had_lease(old)):
                 await _lease_and_let_go(store, name)
-        becomes_history = one.superseded and verdicts[name] is not Writing.SKIPPED
-        if becomes_history and (old is None or not old.superseded) and not await _is_leased(store, one.state):
+        becomes_history = one.superseded and verdicts[name].is_kept and (old is None or not old.superseded)
+        if becomes_history and verdicts[name] is Writing.PRESENT and await _is_leased(store, one.state):
+            verdicts[name] = Writing.HELD
+        elif becomes_history:
             await _make_history(store, one.state)
     return verdicts
 

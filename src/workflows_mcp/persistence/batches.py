@@ -29,6 +29,7 @@ class Batch:
 
     def add(self, stored: StoredCheckpoint) -> bool:
         """Take another one; True when the batch is full."""
+        self._by_id.pop(stored.checkpoint_id, None)  # or the later one would stand in the place of the earlier one
         self._by_id[stored.checkpoint_id] = stored
         self._bytes += len(stored.plain)
         return len(self._by_id) >= _ROWS or self._bytes >= _BYTES

@@ -29,6 +29,8 @@ class Copied:
         present: How many were there already.
         replaced: How many replaced others.
         skipped: How many others were left as they are.
+        heads: How many of `present` and `skipped` stayed heads, though others follow them where they come from:
+            somebody has a lease on them, or they differ.
         damaged: How many of the source were left out, since they cannot be read.
         differing: The ids of some, at most 1,000, that were not found in the target as they had been copied.
         differing_count: How many these are in all.
@@ -40,6 +42,7 @@ class Copied:
     present: int
     replaced: int
     skipped: int
+    heads: int
     damaged: int
     differing: Sequence[str]
     differing_count: int
@@ -103,14 +106,14 @@ class _Copying:
         """Read back what was written, and compare."""
         while (written := await self._to_verify.get()) is not None:
             batch, verdicts = written
-            copied = [one for one in batch if verdicts[one.checkpoint_id] is not Writing.SKIPPED]
+            copied = [one for one in batch if verdicts[one.checkpoint_id].is_kept]
             # What cannot be read is not found, and so differs.
             found = await self._target.load_stored(
                 [one.checkpoint_id for one in copied], known=copied, on_unreadable=lambda _name, _error: None
             )
             for one in copied:
                 self.digest.add(line_of(one))
-                is_new = verdicts[one.checkpoint_id] is not Writing.PRESENT
+                is_new = verdicts[one.checkpoint_id] in {Writing.WRITTEN, Writing.REPLACED}
                 if not _is_as_copied(found.get(one.checkpoint_id), one, is_new=is_new):
                     self.differing_count += 1
                     self.differing += [one.checkpoint_id][: _MOST_LISTED - len(self.differing)]
@@ -159,9 +162,10 @@ async def copy(
         )
     return Copied(
         written=copying.counts[Writing.WRITTEN],
-        present=copying.counts[Writing.PRESENT],
+        present=copying.counts[Writing.PRESENT] + copying.counts[Writing.HELD],
         replaced=copying.counts[Writing.REPLACED],
-        skipped=copying.counts[Writing.SKIPPED],
+        skipped=copying.counts[Writing.SKIPPED] + copying.counts[Writing.PARTED],
+        heads=copying.counts[Writing.HELD] + copying.counts[Writing.PARTED],
         damaged=copying.damaged,
         differing=tuple(copying.differing),
         differing_count=copying.differing_count,

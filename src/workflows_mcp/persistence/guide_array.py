@@ -1,6 +1,7 @@
 """The checkpoint storage guide's export: a JSON array of states, of which each lacks some fields."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,10 +27,7 @@ def read_array(data: bytes) -> list[StoredCheckpoint]:
             f"a JSON array of more than {MAX_ARRAY_BYTES // 2**20} MiB is not read, since it is in memory as a whole; "
             "split it"
         )
-    records = _parsed(data)
-    if not isinstance(records, list):
-        raise CheckpointFileError("the file begins like a JSON array of states, and is none: it was cut off or changed")
-    found = list(_checkpoints(records))
+    found = list(_checkpoints(_records(data)))
     places: dict[str, int] = {}
     for number, one in enumerate(found, start=1):
         first = places.setdefault(one.checkpoint_id, number)
@@ -38,7 +36,7 @@ def read_array(data: bytes) -> list[StoredCheckpoint]:
     return found
 
 
-def _checkpoints(records: list[Any]) -> Iterator[StoredCheckpoint]:
+def _checkpoints(records: Iterator[object]) -> Iterator[StoredCheckpoint]:
     for number, record in enumerate(records, start=1):
         problem = "it is no JSON object"
         stored = None
@@ -64,9 +62,46 @@ def _state(record: dict[str, Any]) -> CheckpointState:
     return build_state(fields, "?")
 
 
-def _parsed(data: bytes) -> object:
+def _records(data: bytes) -> Iterator[object]:
+    """The values in a JSON array, one after the other: what is no record takes no more memory than one value does."""
+    text = _decoded(data)
+    place = _behind_space(text, 0)
+    mark = text[place : place + 1]
+    first = _behind_space(text, place + 1)
+    if mark == "[" and text[first : first + 1] == "]":
+        place, mark = first, "]"
+    while mark in {"[", ","}:
+        parsed = _parsed(text, _behind_space(text, place + 1))
+        if parsed is None:
+            break
+        record, place = parsed
+        yield record
+        place = _behind_space(text, place)
+        mark = text[place : place + 1]
+    if mark != "]" or _behind_space(text, place + 1) != len(text):
+        raise CheckpointFileError("the file begins like a JSON array of states, and is none: it was cut off or changed")
+
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return ""
+
+
+def _behind_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return place if found is None else found.end()
+
+
+def _parsed(text: str, place: int) -> tuple[object, int] | None:
+    """A value and the place behind it; None: there is none."""
     # The stdlib wrote it, NaN included, which is then refused by name.
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return _DECODER.raw_decode(text, place)
     except (ValueError, RecursionError):
         return None

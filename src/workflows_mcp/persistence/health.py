@@ -5,6 +5,7 @@ Nothing is changed, and nothing raises but a bug: what is wrong with a database 
 
 import time
 from collections.abc import Callable, Iterator
+from enum import Enum
 from functools import partial
 
 from sqlalchemy import Connection, func, literal, select, true
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, func, literal, select, true
 from workflows_mcp.engine.filters import CheckpointFilter, Position, position_of
 from workflows_mcp.errors import (
     CheckpointDecodeError,
+    CheckpointKeyError,
     CheckpointStoreError,
     StoreConfigurationError,
     StoreUnavailableError,
@@ -42,6 +44,22 @@ _LONGEST_NAME = 100
 _SHORT_LEASE_SECONDS = 5.0
 
 _C = statements.TABLE.c
+
+
+class _Trouble(Enum):
+    """Why checkpoints cannot be loaded. Those that lack nothing but a key or a seal are not damaged."""
+
+    DAMAGED = "cannot be read"
+    SEALED = "cannot be opened with the keys of this process"
+    PLAIN = "cannot be loaded without a seal, which WORKFLOWS_ENCRYPTION requires"
+
+
+_ADVICE = {
+    _Trouble.DAMAGED: "what is wrong with one: workflows-mcp checkpoints show ID; restore a backup, or delete them",
+    _Trouble.SEALED: "add the keys that they are sealed with: they are not known to be damaged (docs/encryption.md)",
+    _Trouble.PLAIN: "if they are older than your keys, seal them: WORKFLOWS_ENCRYPTION=auto workflows-mcp checkpoints "
+    "rekey",
+}
 
 
 async def examine(url: str, settings: Settings | None = None, *, deep: bool = False) -> list[Check]:
@@ -178,24 +196,27 @@ def _look_at_payloads(
 ) -> None:
     """Load checkpoints, one at a time, as any reader would."""
     end = float("inf") if seconds is None else time.monotonic() + seconds
-    damaged: list[object] = []
+    troubled: dict[_Trouble, list[object]] = {}
     read = 0
     for checkpoint_id in _ids(connection, None if deep else _SAMPLE):
         read += 1
-        damaged += [checkpoint_id] if _is_damaged(connection, checkpoint_id, codec) else []
+        trouble = _trouble_with(connection, checkpoint_id, codec)
+        if trouble is not None:
+            troubled.setdefault(trouble, []).append(checkpoint_id)
         if time.monotonic() >= end:
             break
     what = f"all {read:,}" if deep else f"the newest {read:,}"
-    if damaged:
-        named = ", ".join(map(_named, damaged[:_MOST_NAMED]))
-        more = f" and {len(damaged) - _MOST_NAMED:,} more" if len(damaged) > _MOST_NAMED else ""
-        report.problem(
-            "payloads",
-            f"of {what}, {len(damaged):,} cannot be read: {named}{more}",
-            "what is wrong with one: workflows-mcp checkpoints show ID; restore a backup, or delete them",
-        )
+    if troubled:
+        kinds = [(trouble, troubled[trouble]) for trouble in _Trouble if trouble in troubled]
+        told = "; ".join(f"{len(ids):,} {trouble.value}: {_listed(ids)}" for trouble, ids in kinds)
+        report.problem("payloads", f"of {what}, {told}", "; ".join(_ADVICE[trouble] for trouble, _ in kinds))
     else:
         report.ok("payloads", f"{what} can be read" + ("" if deep else "; --deep reads them all"))
+
+
+def _listed(ids: list[object]) -> str:
+    named = ", ".join(map(_named, ids[:_MOST_NAMED]))
+    return f"{named} and {len(ids) - _MOST_NAMED:,} more" if len(ids) > _MOST_NAMED else named
 
 
 def _named(checkpoint_id: object) -> str:
@@ -204,16 +225,21 @@ def _named(checkpoint_id: object) -> str:
     return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}…"
 
 
-def _is_damaged(connection: Connection, checkpoint_id: str, codec: RowCodec) -> bool:
+def _trouble_with(connection: Connection, checkpoint_id: str, codec: RowCodec) -> _Trouble | None:
+    """Why a checkpoint cannot be loaded; None: it can."""
     query = codec.loading.one(checkpoint_id)
     try:
         row = connection.execute(query.statement, query.values).one_or_none()
         if row is None:  # it was deleted meanwhile
-            return False
+            return None
+        if codec.refuses(row):
+            return _Trouble.PLAIN
         codec.state(row)
+    except CheckpointKeyError:
+        return _Trouble.SEALED
     except (CheckpointDecodeError, TypeError, ValueError):  # a column, the id too, may hold what it should not
-        return True
-    return False
+        return _Trouble.DAMAGED
+    return None
 
 
 def _ids(connection: Connection, limit: int | None) -> Iterator[str]:

@@ -31,6 +31,8 @@ class Imported:
         present: How many were there already.
         replaced: How many replaced others.
         skipped: How many others were left as they are.
+        heads: How many of `present` and `skipped` stayed heads, though others follow them where they come from:
+            somebody has a lease on them, or they differ.
         left_out: How many the export had left out, since they were damaged.
         digest: The digest in the file; None: it has none.
         seconds: How long it took, without checking the file.
@@ -40,6 +42,7 @@ class Imported:
     present: int
     replaced: int
     skipped: int
+    heads: int
     left_out: int
     digest: str | None
     seconds: float
@@ -155,9 +158,10 @@ async def import_checked(
         raise CheckpointConflictError(f"{conflict}. Before it, {done:,} of {file.count:,} checkpoints were imported")
     return Imported(
         written=counts[Writing.WRITTEN],
-        present=counts[Writing.PRESENT],
+        present=counts[Writing.PRESENT] + counts[Writing.HELD],
         replaced=counts[Writing.REPLACED],
-        skipped=counts[Writing.SKIPPED],
+        skipped=counts[Writing.SKIPPED] + counts[Writing.PARTED],
+        heads=counts[Writing.HELD] + counts[Writing.PARTED],
         left_out=file.left_out,
         digest=file.digest,
         seconds=time.monotonic() - started,

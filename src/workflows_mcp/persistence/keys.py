@@ -12,15 +12,17 @@ import re
 import secrets
 import shlex
 import stat
-import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from workflows_mcp.errors import StoreConfigurationError
+from workflows_mcp.persistence.commands import run, words_of
 from workflows_mcp.settings import Settings
 
-__all__ = ["KEY_ID", "BrokenSealError", "Key", "KeyRing", "WrongKeyError", "load_keys", "new_key"]
+__all__ = ["KEY_ID", "BrokenSealError", "Key", "KeyName", "KeyRing", "load_keys", "new_key"]
 
 KEY_ID = "[A-Za-z0-9_.-]{1,40}"
 """What a key's id looks like, as a regular expression."""
@@ -43,12 +45,20 @@ _VARIABLE, _FILE, _COMMAND = (f"WORKFLOWS_ENCRYPTION_KEY{what}" for what in ("S"
 _FORM = "an entry is id:key, where the key is 32 random bytes in base64; make one with: workflows-mcp keys new"
 
 
-class WrongKeyError(Exception):
-    """A key is not the one that something was sealed with, or its beginning is damaged."""
-
-
 class BrokenSealError(Exception):
     """What is sealed was changed, or belongs elsewhere."""
+
+
+class KeyName(NamedTuple):
+    """Tells a key from all others, also from others of its id, and tells nothing of what it is.
+
+    Attributes:
+        key_id: What people call it.
+        fingerprint: Follows from the key itself: 16 hexadecimal digits.
+    """
+
+    key_id: str
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -56,17 +66,23 @@ class Key:
     """A key of AES-256.
 
     Attributes:
-        key_id: Stands beside all that is sealed with it.
+        key_id: What people call it.
         secret: Its 32 bytes.
     """
 
     key_id: str
     secret: bytes = field(repr=False)
 
+    @cached_property
+    def name(self) -> KeyName:
+        """Stands beside all that is sealed with it."""
+        fingerprint = hmac.new(self.secret, b"workflows-mcp fingerprint", hashlib.sha256).hexdigest()
+        return KeyName(self.key_id, fingerprint[:16])
+
     @property
     def fingerprint(self) -> str:
         """Tells keys of one id apart, and tells nothing of the key."""
-        return hmac.new(self.secret, b"workflows-mcp fingerprint", hashlib.sha256).hexdigest()[:16]
+        return self.name.fingerprint
 
     @property
     def entry(self) -> str:
@@ -79,7 +95,7 @@ class KeyRing:
     """The keys of a process, the newest first: that one seals, and all of them open.
 
     Attributes:
-        keys: At least one; no id and no secret stands twice.
+        keys: At least one; no secret stands twice. An id may: two processes were each given a key of it.
         source: The setting that they come from.
     """
 
@@ -91,9 +107,13 @@ class KeyRing:
         """The one that seals."""
         return self.keys[0]
 
-    def find(self, key_id: str) -> Key | None:
-        """The key of an id; None when there is none."""
-        return next((key for key in self.keys if key.key_id == key_id), None)
+    def find(self, name: KeyName) -> Key | None:
+        """The key of a name; None when there is none."""
+        return next((key for key in self.keys if key.name == name), None)
+
+    def has_another(self, name: KeyName) -> bool:
+        """Whether there is a key of the same id that is another one."""
+        return any(key.key_id == name.key_id and key.name != name for key in self.keys)
 
 
 def new_key(key_id: str | None = None) -> Key:
@@ -143,19 +163,19 @@ def _ring(text: str, source: str) -> KeyRing:
     entries = [entry.strip() for entry in _SEPARATOR.split("\n".join(lines)) if entry.strip()]
     if not entries:
         raise StoreConfigurationError(f"{source} names no key: {_FORM}")
-    keys: dict[str, Key] = {}
+    keys: list[Key] = []
     for number, entry in enumerate(entries, 1):
         key = _key(entry, f"entry {number} of {source}", source)
-        if key.key_id in keys:
-            raise StoreConfigurationError(f"{source} has two keys of the id {key.key_id!r}; each needs its own")
-        twin = next((one for one in keys.values() if hmac.compare_digest(one.secret, key.secret)), None)
+        twin = next((one for one in keys if hmac.compare_digest(one.secret, key.secret)), None)
+        if twin is not None and twin.key_id == key.key_id:
+            raise StoreConfigurationError(f"{source} has the key {key.key_id!r} twice; leave one of them out")
         if twin is not None:
             raise StoreConfigurationError(
                 f"{source} has one key under two ids, {twin.key_id!r} and {key.key_id!r}; leave out the older one if "
                 "nothing is sealed with it, or else make a new key"
             )
-        keys[key.key_id] = key
-    return KeyRing(tuple(keys.values()), source)
+        keys.append(key)
+    return KeyRing(tuple(keys), source)
 
 
 def _key(entry: str, place: str, source: str) -> Key:
@@ -226,35 +246,19 @@ def _content(path: Path) -> bytes:
 
 def _output(command: str) -> bytes:
     """What a command prints. Neither that nor what it says besides is ever shown."""
-    problem = ""
-    output = b""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        words = []
+    words = words_of(command)
     if not words:
         raise StoreConfigurationError(f"{_COMMAND} is no command: quotes must be closed")
-    try:
-        # No session of its own: a command that asks for a passphrase does so on the terminal.
-        with subprocess.Popen(  # noqa: S603 - whoever sets the settings is who starts this process
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            try:
-                output, _ = process.communicate(timeout=_COMMAND_SECONDS)
-            except subprocess.TimeoutExpired:
-                problem = f"was not done after {_COMMAND_SECONDS:g} s"
-                process.kill()
-            except BaseException:
-                process.kill()
-                raise
-        if not problem and process.returncode != 0:
-            problem = f"ended with exit code {process.returncode}"
-    except OSError as error:
-        problem = f"cannot be run: {error.strerror}"
-    except ValueError:
-        problem = "cannot be run: it holds U+0000"
-    if problem:
-        raise StoreConfigurationError(
-            f"the command of {_COMMAND} {problem}; run it by hand to see why: what it prints is not shown"
-        )
-    return output
+    # No session of its own: a command that asks for a passphrase does so on the terminal.
+    done = run(words, _COMMAND_SECONDS, _MOST_BYTES, own_session=False)
+    if isinstance(done, str):
+        problem = f"cannot be run: {done}"
+    elif len(done.output) > _MOST_BYTES or done.code == 0:
+        return done.output
+    elif done.code is None:
+        problem = f"was not done after {_COMMAND_SECONDS:g} s"
+    else:
+        problem = f"ended with exit code {done.code}"
+    raise StoreConfigurationError(
+        f"the command of {_COMMAND} {problem}; run it by hand to see why: what it prints is not shown"
+    )

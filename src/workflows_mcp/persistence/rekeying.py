@@ -22,7 +22,7 @@ from workflows_mcp.errors import CheckpointDecodeError, StoreConfigurationError
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.row_codec import RowCodec
-from workflows_mcp.persistence.row_seal import key_id_of
+from workflows_mcp.persistence.row_seal import key_of
 from workflows_mcp.persistence.rows import is_odd, position_in, shown_text
 from workflows_mcp.persistence.seals import BY_ENCODING, Seals, seals_of
 from workflows_mcp.persistence.statements import LIMIT, TABLE, Query, its_place, place, place_values
@@ -40,7 +40,10 @@ _MOST_ROWS = 500
 _FEW = 10  # changes for which there is a smaller statement
 
 _MOST_WALKS = 5
-"""So often what was saved meanwhile by others, with another key, is gone after."""
+"""So often what was saved meanwhile by others, with another key, or was locked by them, is gone after."""
+
+_SECONDS_BETWEEN_WALKS = 1.0
+"""How long is waited for who has locked rows, after a walk that could change none: most are done in a moment."""
 
 _MOST_NAMED = 100
 """Of those that cannot be opened, so many are named."""
@@ -56,7 +59,7 @@ class Rekeyed:
         total: How many checkpoints there were when it began.
         changed: How many were sealed anew, or are plain now.
         left: How many still ought to be, since they are saved anew all the time, or were just now, by processes with
-            other keys.
+            other keys; or somebody holds a lock on them.
         failed: How many could not be opened, and were left as they are.
         failures: Why, by their ids; the first hundred.
     """
@@ -115,7 +118,10 @@ async def rekey(
     [[total]] = await database.fetch_long(Query(_COUNT))
     done = Rekeyed(total=total)
     walk = _Walk(database, codec, done, decrypt=decrypt, batch=batch)
-    for _ in range(_MOST_WALKS):
+    changed = -1
+    for number in range(_MOST_WALKS):
+        if number and done.changed == changed:
+            await asyncio.sleep(_SECONDS_BETWEEN_WALKS)
         changed = done.changed
         done.left, done.failed, done.failures = 0, 0, {}
         await walk.through(on_progress or (lambda *_: None))
@@ -169,7 +175,7 @@ class _Walk:
         self._decrypt = decrypt
         self._batch = batch
         self._statement = cache(partial(_changing, database.dialect))
-        self._wanted = None if decrypt or codec.keys is None else codec.keys.newest.key_id
+        self._wanted = None if decrypt or codec.keys is None else codec.keys.newest.name
 
     async def through(self, on_progress: Callable[[int, int], None]) -> None:
         """Change what is not as it should be."""
@@ -187,7 +193,7 @@ class _Walk:
                 on_progress(seen, max(self._done.total, seen))
 
     def _is_done(self, encoding: object) -> bool:
-        return key_id_of(encoding) == self._wanted
+        return key_of(encoding) == self._wanted
 
     async def _change(self, rows: Sequence[Sequence[Any]]) -> None:
         """Change some rows in one commit."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.state_json import encode_state
-from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError, StoreConfigurationError
+from workflows_mcp.errors import CheckpointKeyError, CheckpointStoreError, StoreConfigurationError
 from workflows_mcp.persistence.codec import (
     GUIDE_JSON,
     Body,
@@ -35,10 +35,13 @@ from workflows_mcp.settings import Settings
 if TYPE_CHECKING:
     from workflows_mcp.persistence.sealing import Sealer
 
-__all__ = ["SEALED_PROMPT", "RowCodec", "open_codec"]
+__all__ = ["REFUSED_PROMPT", "SEALED_PROMPT", "RowCodec", "open_codec"]
 
 SEALED_PROMPT = "(sealed, and not to be opened with the keys of this process)"
 """Stands in a listing for a prompt that cannot be opened."""
+
+REFUSED_PROMPT = "(not shown: the checkpoint is not sealed, and WORKFLOWS_ENCRYPTION is 'required')"
+"""Stands in a listing for a prompt that anybody may have written who can write to the database."""
 
 _COMPARED = ("workflow_name", "created_at", "run_id", "status", "parent_checkpoint_id", "current_wave_index")
 _compared_of = operator.attrgetter(*_COMPARED)
@@ -138,13 +141,17 @@ class RowCodec:
         checkpoint_id, workflow_name, created_at, *_, encoding, payload = row
         if type(created_at) is int:
             created_at = float(created_at)  # SQLite's RETURNING gives a REAL that is a whole number as an INTEGER
-        if type(encoding) is str and encoding.startswith(CIPHER):
+        if _is_sealed(encoding):
             return self._opened(row)[1]
         if not self.takes_plain:
             raise _not_sealed(checkpoint_id)
         return decode_payload(
             encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
         )
+
+    def refuses(self, row: Sequence[Any]) -> bool:
+        """Whether a row that `loading` has loaded is not to be loaded, whatever it holds, since it is not sealed."""
+        return not self.takes_plain and not _is_sealed(row[-2])
 
     def plain(self, row: Sequence[Any]) -> bytes | bytearray:
         """The plain JSON in a row that `loading` has loaded; it is not parsed unless it is sealed.
@@ -154,17 +161,33 @@ class RowCodec:
             CheckpointDecodeError: It is damaged, the guide's, newer than this version, or its columns were changed.
         """
         checkpoint_id, *_, encoding, payload = row
-        if type(encoding) is str and encoding.startswith(CIPHER):
+        if _is_sealed(encoding):
             return unpack(self._opened(row)[0], checkpoint_id)
         if not self.takes_plain:
             raise _not_sealed(checkpoint_id)
         return unpack(body_of(encoding, payload, checkpoint_id), checkpoint_id)
 
+    def require_same(self, row: Sequence[Any], state: CheckpointState) -> None:
+        """Make sure that the columns of a row that `VERIFIED` has loaded say what its state says.
+
+        Raises:
+            CheckpointDecodeError: They do not.
+        """
+        stored = _Stored._make(row)
+        # Those of a sealed one were compared when it was opened.
+        if not (type(stored.encoding) is str and stored.encoding.startswith(CIPHER)):
+            _require_plain_same(stored, state)
+
     def metadata(self, row: Sequence[Any]) -> CheckpointMetadata:
-        """The metadata of a row of a listing. A prompt that cannot be opened is `SEALED_PROMPT`."""
+        """The metadata of a row of a listing.
+
+        A prompt that cannot be opened is `SEALED_PROMPT`, and one that is not to be believed is `REFUSED_PROMPT`.
+        """
         found = metadata_of(row)
-        if found.pause_prompt is None or not found.encoding.startswith(CIPHER):
+        if found.pause_prompt is None:
             return found
+        if not _is_sealed(found.encoding):
+            return found if self.takes_plain else replace(found, pause_prompt=REFUSED_PROMPT)
         prompt = None
         if self._seal is not None:
             place = (found.checkpoint_id, found.schema_version, found.encoding)
@@ -184,7 +207,7 @@ class RowCodec:
                 not be loaded afterwards.
         """
         stored = _Stored._make(row)
-        if type(stored.encoding) is str and stored.encoding.startswith(CIPHER):
+        if _is_sealed(stored.encoding):
             body, state = self._opened(row)
         elif self.takes_plain:
             body, state = _plain(stored)
@@ -215,6 +238,10 @@ class RowCodec:
         return body, state
 
 
+def _is_sealed(encoding: object) -> bool:
+    return type(encoding) is str and encoding.startswith(CIPHER)
+
+
 def _plain(stored: _Stored) -> tuple[Body, CheckpointState]:
     """What a plain row holds, compared with its columns."""
     checkpoint_id = stored.checkpoint_id
@@ -225,10 +252,15 @@ def _plain(stored: _Stored) -> tuple[Body, CheckpointState]:
         workflow_name=stored.workflow_name,
         created_at=stored.created_at,
     )
+    _require_plain_same(stored, state)
+    return body_of(stored.encoding, stored.payload, checkpoint_id), state
+
+
+def _require_plain_same(stored: _Stored, state: CheckpointState) -> None:
+    """The same of a row that is not sealed."""
     _require_same(stored, state, stored.pause_prompt)
     if stored.schema_version != state.schema_version:
-        raise changed(checkpoint_id, "schema_version")
-    return body_of(stored.encoding, stored.payload, checkpoint_id), state
+        raise changed(stored.checkpoint_id, "schema_version")
 
 
 def _require_same(stored: _Stored, state: CheckpointState, prompt: object) -> None:
@@ -254,8 +286,8 @@ def _self_contained(body: Body, state: CheckpointState) -> Body:
     return GUIDE_JSON, json.dumps({**json.loads(body[1]), **columns}).encode()
 
 
-def _not_sealed(checkpoint_id: object) -> CheckpointDecodeError:
-    return CheckpointDecodeError(
+def _not_sealed(checkpoint_id: object) -> CheckpointKeyError:
+    return CheckpointKeyError(
         f"checkpoint {checkpoint_id!r} is not sealed, and WORKFLOWS_ENCRYPTION is 'required'; if it is older than your "
         "keys, seal it with: WORKFLOWS_ENCRYPTION=auto workflows-mcp checkpoints rekey"
     )

@@ -1,8 +1,9 @@
 """The seal on a row: its payload and its prompt, bound to their place.
 
-The row's encoding tells the key and what is inside: `aes-256-gcm:KEY-ID:INNER`. The seal covers the checkpoint's id,
-its schema version, the encoding and the column, so that nothing opens elsewhere. A sealed prompt is text: `sealed:` and
-base64.
+The row's encoding tells the key, by its id and its fingerprint, and what is inside:
+`aes-256-gcm:KEY-ID:FINGERPRINT:INNER`. So which key it takes is known without a look at what is sealed. The seal covers
+the checkpoint's id, its schema version, the encoding and the column, so that nothing opens elsewhere. A sealed prompt
+is text: `sealed:` and base64.
 """
 
 import base64
@@ -16,25 +17,25 @@ from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION
 from workflows_mcp.engine.state_json import damaged
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, Body
-from workflows_mcp.persistence.keys import KEY_ID, BrokenSealError, Key, KeyRing, WrongKeyError
+from workflows_mcp.persistence.keys import KEY_ID, BrokenSealError, Key, KeyName, KeyRing
 from workflows_mcp.persistence.rows import shown_text
 
 if TYPE_CHECKING:
     from workflows_mcp.persistence.sealing import Sealer
 
-__all__ = ["CIPHER", "Seal", "changed", "key_id_of", "key_missing"]
+__all__ = ["CIPHER", "Seal", "changed", "key_missing", "key_of"]
 
 CIPHER = "aes-256-gcm:"
 """How the encodings of sealed rows begin."""
 
-_SEALED = re.compile(rf"{CIPHER}({KEY_ID}):({JSON}|{ZSTD}|{GUIDE_JSON})")
+_SEALED = re.compile(rf"{CIPHER}({KEY_ID}):([0-9a-f]{{16}}):({JSON}|{ZSTD}|{GUIDE_JSON})")
 _PROMPT = "sealed:"
 
 
-def key_id_of(encoding: object) -> str | None:
-    """The id of the key that a row with this encoding is sealed with; None: it is not sealed."""
+def key_of(encoding: object) -> KeyName | None:
+    """The name of the key that a row with this encoding is sealed with; None: it is not sealed."""
     found = _SEALED.fullmatch(encoding) if isinstance(encoding, str) else None
-    return None if found is None else found[1]
+    return None if found is None else KeyName(found[1], found[2])
 
 
 class Seal:
@@ -57,7 +58,7 @@ class Seal:
             body: What its payload holds.
         """
         inner, data = body
-        encoding = f"{CIPHER}{self._sealer.key.key_id}:{inner}"
+        encoding = f"{CIPHER}{':'.join(self._sealer.key.name)}:{inner}"
         place = (columns["checkpoint_id"], columns["schema_version"], encoding)
         data = self._sealer.seal(data, _associated("payload", *place))
         prompt = columns["pause_prompt"]
@@ -75,32 +76,22 @@ class Seal:
         """
         if type(payload) is not bytes:  # SQLite holds any type in any column
             raise damaged(shown_text(checkpoint_id), f"it is not bytes, but {type(payload).__name__}")
-        found = _SEALED.fullmatch(encoding)
-        key = None if found is None else self._keys.find(found[1])
-        if found is None or key is None:
+        name = key_of(encoding)
+        key = None if name is None else self._keys.find(name)
+        if key is None:
             raise key_missing(checkpoint_id, encoding, self._keys)
-        try:
+        with contextlib.suppress(BrokenSealError):
             place = _associated("payload", checkpoint_id, schema_version, encoding)
-            return found[2], self._sealer.open(key, payload, place)
-        except WrongKeyError:
-            is_of_key = False
-        except BrokenSealError:
-            is_of_key = True
-        if not is_of_key:
-            raise CheckpointKeyError(
-                f"checkpoint {checkpoint_id!r} was sealed with another key of the id {key.key_id!r} than the one in "
-                f"{self._keys.source}, or the beginning of its payload is damaged; compare the fingerprints of keys: "
-                "workflows-mcp keys list"
-            )
+            return encoding.rpartition(":")[2], self._sealer.open(key, payload, place)
         raise self._broken(key, payload, checkpoint_id, encoding)
 
     def open_prompt(self, prompt: object, checkpoint_id: object, schema_version: object, encoding: str) -> str | None:
         """The plain prompt of a sealed one; None when it cannot be opened."""
-        key_id = key_id_of(encoding)
-        key = None if key_id is None else self._keys.find(key_id)
+        name = key_of(encoding)
+        key = None if name is None else self._keys.find(name)
         if key is None or not isinstance(prompt, str) or not prompt.startswith(_PROMPT):
             return None
-        with contextlib.suppress(binascii.Error, ValueError, BrokenSealError, WrongKeyError):
+        with contextlib.suppress(binascii.Error, ValueError, BrokenSealError):
             sealed = base64.b64decode(prompt[len(_PROMPT) :], validate=True)
             place = _associated("pause_prompt", checkpoint_id, schema_version, encoding)
             return self._sealer.open(key, sealed, place).decode()
@@ -119,13 +110,18 @@ class Seal:
 
 def key_missing(checkpoint_id: object, encoding: object, keys: KeyRing | None) -> CheckpointDecodeError:
     """The error for a row that no key is there for."""
-    key_id = key_id_of(encoding)
-    if key_id is None:
+    name = key_of(encoding)
+    if name is None:
         return damaged(shown_text(checkpoint_id), "its encoding is unknown to this version of workflows-mcp")
     where = "WORKFLOWS_ENCRYPTION_KEYS" if keys is None else keys.source
+    if keys is not None and keys.has_another(name):
+        return CheckpointKeyError(
+            f"checkpoint {checkpoint_id!r} is sealed with another key of the id {name.key_id!r} than the one in "
+            f"{where}: add that of the fingerprint {name.fingerprint}, too (docs/encryption.md)"
+        )
     return CheckpointKeyError(
-        f"checkpoint {checkpoint_id!r} is sealed with the key {key_id!r}, which this process does not have: add it to "
-        f"{where} (docs/encryption.md)"
+        f"checkpoint {checkpoint_id!r} is sealed with the key {name.key_id!r}, which this process does not have: add "
+        f"it to {where} (docs/encryption.md)"
     )
 
 

@@ -130,7 +130,8 @@ class SchemaManager:
             drop_data: Whether `base` may drop a table that holds checkpoints.
 
         Raises:
-            CheckpointStoreError: The table holds checkpoints and `drop_data` is False, or a payload is damaged.
+            CheckpointStoreError: The table holds checkpoints and `drop_data` is False, or a payload is
+                damaged or sealed.
             SchemaTooNewError: The database is at a revision that this version does not know.
         """
         _check_known(revision, ("base", *REVISIONS))
@@ -174,22 +175,28 @@ class SchemaManager:
                 "checkpoints into a new database"
             )
 
-    def grants(self, *, owner: str, app: str, readonly: str | None = None) -> str:
+    def grants(self, *, owner: str, app: str, readonly: str | None = None, prompts: bool = False) -> str:
         """SQL that gives PostgreSQL roles what they need, and no more; nothing of it is run.
 
         Args:
             owner: Owns the tables and upgrades the schema.
             app: Saves and reads checkpoints.
-            readonly: Reads what a listing shows; None: nobody does.
+            readonly: Reads what a listing shows, but for prompts; None: nobody does.
+            prompts: Let `readonly` read the prompts, too: without them it can count, and not list.
 
         Raises:
-            StoreConfigurationError: A name cannot be a role's, two are the same, or the database has no roles.
+            StoreConfigurationError: A name cannot be a role's, two are the same, prompts are for nobody, or the
+                database has no roles.
         """
+        if prompts and readonly is None:
+            raise StoreConfigurationError("prompts are for the role that only reads; name one (--readonly ROLE)")
+        # What people are asked quotes what a run works on: it is content, as a payload is.
+        columns = [name for name in METADATA_FIELDS if prompts or name != "pause_prompt"]
         return self._dialect.grants(
             Roles(owner, app, readonly),
             table=CheckpointRecord.__tablename__,
             version_table=VERSION_TABLE,
-            columns=METADATA_FIELDS,
+            columns=columns,
         )
 
     def _read_revision(self, connection: Connection) -> str | None:
@@ -211,7 +218,7 @@ class SchemaManager:
         # A daemon's: it may wait for a lock, and an interrupted program ends all the same. Nothing is left half done.
         thread = CallThread("workflows-mcp-schema")
         try:
-            return await thread.call(functools.partial(self._run, work))
+            return await thread.call(functools.partial(self._run, work, asyncio.get_running_loop()))
         except Exception as error:
             failure = None if isinstance(error, CheckpointStoreError) else self._dialect.explain(error)
             if failure is None:
@@ -221,14 +228,27 @@ class SchemaManager:
         # Raised here, outside the handler, so that no chained driver error can show a row.
         raise failure.error
 
-    def _run(self, work: Callable[[Connection], T]) -> T:
+    def _run(self, work: Callable[[Connection], T], callers_loop: asyncio.AbstractEventLoop) -> T:
         with _ONE_AT_A_TIME:
-            return asyncio.run(connect_and_run(self._dialect, self._settings, work))
+            return asyncio.run(connect_and_run(self._dialect, self._settings, work, asked_in=callers_loop))
 
 
-async def connect_and_run(dialect: Dialect, settings: Settings, work: Callable[[Connection], T]) -> T:
-    """Do some work on a connection that is ready to change the schema, and has no deadline."""
-    engine = dialect.create_engine(settings, patient=True)
+async def connect_and_run(
+    dialect: Dialect,
+    settings: Settings,
+    work: Callable[[Connection], T],
+    *,
+    asked_in: asyncio.AbstractEventLoop | None = None,
+) -> T:
+    """Do some work on a connection that is ready to change the schema, and has no deadline.
+
+    Args:
+        dialect: The database's.
+        settings: See `Dialect.create_engine`.
+        work: The work.
+        asked_in: See `Dialect.create_engine`.
+    """
+    engine = dialect.create_engine(settings, patient=True, asked_in=asked_in)
     try:
         async with engine.connect() as connection:
             await dialect.prepare_schema_change(connection)

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, func, select
 from workflows_mcp.errors import CheckpointStoreError, StoreConfigurationError
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects import Dialect
+from workflows_mcp.persistence.keys import KeyName
 from workflows_mcp.persistence.models import CheckpointRecord
 from workflows_mcp.persistence.row_codec import RowCodec
-from workflows_mcp.persistence.row_seal import key_id_of
+from workflows_mcp.persistence.row_seal import key_of
 from workflows_mcp.persistence.schema import check_schema
 
 __all__ = ["BY_ENCODING", "Seals", "check_database", "look_at_seals", "seals_of"]
@@ -34,11 +35,11 @@ class Seals(NamedTuple):
 
     Attributes:
         plain: How many are not sealed.
-        by_key: How many are sealed with each key, by its id.
+        by_key: How many are sealed with each key, by its name.
     """
 
     plain: int
-    by_key: dict[str, int]
+    by_key: dict[KeyName, int]
 
     @property
     def total(self) -> int:
@@ -48,13 +49,13 @@ class Seals(NamedTuple):
 
 def seals_of(rows: Iterable[Sequence[Any]]) -> Seals:
     """What `BY_ENCODING` found."""
-    plain, by_key = 0, dict[str, int]()
+    plain, by_key = 0, dict[KeyName, int]()
     for encoding, count in rows:
-        key_id = key_id_of(encoding)
-        if key_id is None:
+        name = key_of(encoding)
+        if name is None:
             plain += count
         else:
-            by_key[key_id] = by_key.get(key_id, 0) + count
+            by_key[name] = by_key.get(name, 0) + count
     return Seals(plain, dict(sorted(by_key.items())))
 
 
@@ -70,12 +71,11 @@ def check_database(connection: Connection, dialect: Dialect, *, codec: RowCodec)
     check_schema(connection, dialect)
     if codec.keys is None and codec.may_save_beside_sealed:
         return None
-    found = {key_id_of(encoding) for (encoding,) in connection.execute(_NEWEST)}
-    known = set() if codec.keys is None else {key.key_id for key in codec.keys.keys}
-    unknown = sorted(key_id for key_id in found if key_id is not None and key_id not in known)
+    found = {key_of(encoding) for (encoding,) in connection.execute(_NEWEST)}
+    unknown = sorted(name for name in found if name is not None and not _is_known(name, codec))
     if not unknown:
         return None
-    named = ", ".join(map(repr, unknown))
+    named = ", ".join(_shown(name, codec) for name in unknown)
     if codec.keys is not None:
         _log.warning(
             "%s: some of the newest checkpoints are sealed with %s, which is not in %s, so that this process cannot "
@@ -92,13 +92,22 @@ def check_database(connection: Connection, dialect: Dialect, *, codec: RowCodec)
     )
 
 
+def _is_known(name: KeyName, codec: RowCodec) -> bool:
+    return codec.keys is not None and codec.keys.find(name) is not None
+
+
+def _shown(name: KeyName, codec: RowCodec) -> str:
+    """What people call a key, and which one it is where they call another one so."""
+    has_another = codec.keys is not None and codec.keys.has_another(name)
+    return f"another {name.key_id!r} (fingerprint {name.fingerprint})" if has_another else repr(name.key_id)
+
+
 def look_at_seals(connection: Connection, report: Report, codec: RowCodec) -> None:
     """Report how many checkpoints are sealed, and whether all of them can be opened with the keys of this process."""
     seals = seals_of((encoding, count) for encoding, count in connection.execute(BY_ENCODING))
-    known = [] if codec.keys is None else [key.key_id for key in codec.keys.keys]
-    unknown = {key_id: count for key_id, count in seals.by_key.items() if key_id not in known}
+    unknown = {name: count for name, count in seals.by_key.items() if not _is_known(name, codec)}
     if unknown:
-        named = ", ".join(f"{count:,} with {key_id!r}" for key_id, count in unknown.items())
+        named = ", ".join(f"{count:,} with {_shown(name, codec)}" for name, count in unknown.items())
         report.problem(
             "encryption",
             f"of {seals.total:,}, some are sealed with keys that this process does not have: {named}",
@@ -120,6 +129,6 @@ def look_at_seals(connection: Connection, report: Report, codec: RowCodec) -> No
             "seal them: workflows-mcp checkpoints rekey",
         )
     else:
-        old = seals.total - seals.by_key.get(codec.keys.newest.key_id, 0)
+        old = seals.total - seals.by_key.get(codec.keys.newest.name, 0)
         more = f", {old:,} of them with an older key than {codec.keys.newest.key_id!r}" if old else ""
         report.ok("encryption", f"all {seals.total:,} are sealed{more}")

@@ -42,7 +42,7 @@ from workflows_mcp.engine.leases import (
 from workflows_mcp.engine.observing import StoreActivity, StoreObserver
 from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
-from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError, StoreConfigurationError
 from workflows_mcp.persistence import lease_statements, rekeying, statements
 from workflows_mcp.persistence.census import read_census, read_pulse
 from workflows_mcp.persistence.database import Database
@@ -78,8 +78,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             `AsyncEngine` of yours, which the store neither configures nor disposes.
         settings: Read from the environment when None; its URL is not used.
         password: A function, or a coroutine function, that returns PostgreSQL's password: called for every new
-            connection, so that the password may change meanwhile. It has the deadline's time. A plain function is
-            called in a thread. It comes before the URL's and the settings'.
+            connection, so that the password may change meanwhile, and once more when what it said is refused. It has
+            four fifths of the deadline. A coroutine function is called in the event loop of whoever calls the store,
+            a plain one in a thread. It comes before the URL's and the settings'.
 
     Raises:
         StoreConfigurationError: The URL names no database that is supported, or the keys cannot be read.
@@ -147,6 +148,8 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         own = (checkpoint_id,)
         # What to go back to if it turns out to be damaged: claiming it does not tell what was there before.
         before = await database.fetch(lease_statements.holder(checkpoint_id))
+        if before:
+            await self._require_saving_after(checkpoint_id)
         try:
             rows = await database.fetch_changed(claim, keys=own)
         except asyncio.CancelledError:
@@ -167,13 +170,24 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
                 await database.change(undo, keys=own)
             raise
 
+    async def _require_saving_after(self, checkpoint_id: str) -> None:
+        """Raise an error when nothing may be saved here.
+
+        A run that was claimed would do its work in vain, and again whenever somebody looks for abandoned ones.
+        """
+        try:
+            self._database.require_saving()
+        except StoreConfigurationError:
+            await self.load_checkpoint(checkpoint_id)  # that it cannot be opened either says more about it
+            raise
+
     async def renew_lease(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> None:
         """See `CheckpointStore.renew_lease`. Those that are asked for at once are one commit.
 
         What somebody else has locked holds up no other one.
         """
         check_name("checkpoint_id", checkpoint_id)
-        self._database.refuse_misuse()  # before it waits for others, of another event loop perhaps
+        self._database.guard.refuse_misuse()  # before it waits for others, of another event loop perhaps
         if not await self._renewals.renew(checkpoint_id, owner, check_lease(owner, lease_seconds)):
             raise lease_lost(checkpoint_id)
 
@@ -189,8 +203,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             check_count("limit", limit, at_least=0)
         query = lease_statements.abandoned(limit)
         is_brief = limit is not None and limit <= _ITER_PAGE
-        rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
-        return [self._codec.metadata(row) for row in rows]
+        return await self._metadata(query, is_brief=is_brief)
 
     async def pin_checkpoint(self, checkpoint_id: str, pinned: bool = True) -> bool:  # noqa: FBT001, FBT002 - as the contract has it
         """See `CheckpointStore.pin_checkpoint`."""
@@ -357,6 +370,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     ) -> list[CheckpointMetadata]:
         query = statements.listing(wanted, limit=limit, before=before)
         is_brief = limit is not None and limit <= _ITER_PAGE and statements.is_indexed(wanted)
+        return await self._metadata(query, is_brief=is_brief)
+
+    async def _metadata(self, query: Query, *, is_brief: bool) -> list[CheckpointMetadata]:
         rows = await (self._database.fetch(query) if is_brief else self._database.fetch_long(query))
         return [self._codec.metadata(row) for row in rows]
 

@@ -5,7 +5,7 @@ import functools
 import math
 import operator
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Executable, Integer, Text, and_, case, false, func, not_, or_, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,7 +13,6 @@ from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.filters import CheckpointFilter, Position
-from workflows_mcp.engine.state_json import damaged
 from workflows_mcp.engine.stored import (
     OnConflict,
     OnUnreadable,
@@ -23,13 +22,15 @@ from workflows_mcp.engine.stored import (
     check_batch,
     judge,
 )
-from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError, StoreUnavailableError
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError, CheckpointStoreError, StoreUnavailableError
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Dialect, Row, RowsThereError
+from workflows_mcp.persistence.dialects.types import time_now
 from workflows_mcp.persistence.row_codec import RowCodec
+from workflows_mcp.persistence.row_seal import changed
 from workflows_mcp.persistence.rows import first_within, is_odd, position_in, shown_text
-from workflows_mcp.persistence.statements import TABLE, Query
+from workflows_mcp.persistence.statements import TABLE, VERIFIED, Query
 
 __all__ = ["Storing"]
 
@@ -44,7 +45,7 @@ _MOST_ATTEMPTS = 20
 """How often a batch that meets what others save at the same time is looked at anew."""
 
 _SIZES = ("created_at", "checkpoint_id", "full_bytes")
-_PLACE = ("pinned", "superseded", "lease_expires_at")
+_PLACE = ("is_paused", "pinned", "superseded", "lease_expires_at")
 
 _WRITTEN = {column.name: column.type for column in TABLE.c if column.name != "lease_owner"}
 _VALUES = operator.itemgetter(*_WRITTEN)
@@ -67,7 +68,7 @@ class Storing:
     ) -> None:
         self._database = database
         self._codec = codec
-        self._read = (*(column.name for column in codec.loading.columns), *_PLACE)
+        self._read = (*(column.name for column in VERIFIED.columns), *_PLACE)
         self._encode = encode
         self._meets_others = False
 
@@ -119,22 +120,31 @@ class Storing:
         self, row: Sequence[Any], on_unreadable: OnUnreadable | None, known: StoredCheckpoint | None = None
     ) -> StoredCheckpoint | None:
         """The checkpoint of a row; None: it cannot be read."""
-        pinned, superseded, ended = row[-3:]
-        # SQLite holds any type in any column.
-        has_ended = type(ended) is float and math.isfinite(ended)
-        place = (bool(pinned), bool(superseded), by_now(ended if has_ended else None))
         try:
-            if known is not None and self._has_plain(row[:-3], known.plain):
-                return known.moved(*place)
-            state = self._codec.state(row[:-3])
-            if state.created_at != row[2]:
-                raise damaged(state.checkpoint_id, "its time in the table is not the one in the payload")
-            return StoredCheckpoint(state, *place)
+            return self._checked(row, known)
+        except CheckpointKeyError:
+            raise  # it is not damaged, and nobody may take it for that
         except CheckpointDecodeError as error:
             if on_unreadable is None:
                 raise
             on_unreadable(shown_text(row[0]), error)
             return None
+
+    def _checked(self, row: Sequence[Any], known: StoredCheckpoint | None) -> StoredCheckpoint:
+        """The checkpoint of a row whose columns say what its payload says.
+
+        Listings, runs and retention go by the columns, which something else may have changed.
+        """
+        row, (is_paused, pinned, superseded, ended) = row[: -len(_PLACE)], row[-len(_PLACE) :]
+        # SQLite holds any type in any column.
+        has_ended = type(ended) is float and math.isfinite(ended)
+        place = (bool(pinned), bool(superseded), by_now(ended if has_ended else None))
+        is_known = known is not None and self._has_plain(row, known.plain)
+        stored = known.moved(*place) if known and is_known else StoredCheckpoint(self._codec.state(row), *place)
+        self._codec.require_same(row, stored.state)
+        if bool(is_paused) is not stored.is_waiting:
+            raise changed(stored.checkpoint_id, "is_paused")
+        return stored
 
     def _has_plain(self, row: Sequence[Any], plain: bytes) -> bool:
         try:
@@ -149,15 +159,17 @@ class Storing:
         known: Iterable[StoredCheckpoint] = (),
     ) -> dict[str, StoredCheckpoint]:
         """See `CheckpointStore.load_stored`."""
-        database = self._database
-        wanted = [one for one in checkpoint_ids if not is_odd(one)]
-        if not wanted:
-            return {}
         known_by_id = {one.checkpoint_id: one for one in known}
-        by_id = {"checkpoint_ids": database.dialect.any_value(wanted)}
-        rows = await database.fetch_long(Query(self._reading, by_id))
+        rows = await self._rows_of(checkpoint_ids)
         found = (self._stored(row, on_unreadable, known_by_id.get(row[0])) for row in rows)
         return {one.checkpoint_id: one for one in found if one is not None}
+
+    async def _rows_of(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+        wanted = [one for one in checkpoint_ids if not is_odd(one)]
+        if not wanted:
+            return ()
+        by_id = {"checkpoint_ids": self._database.dialect.any_value(wanted)}
+        return await self._database.fetch_long(Query(self._reading, by_id))
 
     async def count(self, wanted: CheckpointFilter) -> int | None:
         """See `CheckpointStore.count_stored`."""
@@ -176,7 +188,7 @@ class Storing:
         check_batch(checkpoints, on_conflict)
         there = await self._look(checkpoints) if self._meets_others else {}
         for _ in range(_MOST_ATTEMPTS):
-            verdicts = judge(checkpoints, there, on_conflict)
+            verdicts = judge(checkpoints, {name: one.stored for name, one in there.items()}, on_conflict)
             chosen = [one for one in checkpoints if verdicts[one.checkpoint_id] in {Writing.WRITTEN, Writing.REPLACED}]
             replaces = Writing.REPLACED in verdicts.values()
             try:
@@ -186,8 +198,8 @@ class Storing:
                 continue
             self._meets_others = bool(there)
             present = [one for one in checkpoints if verdicts[one.checkpoint_id] is Writing.PRESENT]
-            await self._supersede(present, there)
-            return verdicts
+            held = await self._supersede(present, there)
+            return {**verdicts, **dict.fromkeys(held, Writing.HELD)}
         raise StoreUnavailableError(
             f"others save the same checkpoints in {self._database.description} all the time; try again"
         )
@@ -222,25 +234,27 @@ class Storing:
         row: Row = _VALUES({**saved, **place})
         return row
 
-    async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, StoredCheckpoint | None]:
-        """What bears the ids of some; None: something that cannot be read."""
-        unreadable: list[str] = []
-        ids = [one.checkpoint_id for one in checkpoints]
-        found = await self.load(ids, lambda name, _: unreadable.append(name), checkpoints)
-        return {**found, **dict.fromkeys(unreadable)}
+    async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, "_There"]:
+        """What bears the ids of some."""
+        known = {one.checkpoint_id: one for one in checkpoints}
+        rows = await self._rows_of(list(known))
+        return {row[0]: _There(self._stored(row, _ignore, known[row[0]]), _beginning(row)) for row in rows}
 
-    async def _supersede(
-        self, present: Sequence[StoredCheckpoint], there: Mapping[str, StoredCheckpoint | None]
-    ) -> None:
-        """Make history of what is history elsewhere, unless it has changed since it was looked at, or has an owner."""
-        rows = [
-            (one.checkpoint_id, len(one.plain))
-            for one in present
-            if one.superseded and (old := there.get(one.checkpoint_id)) is not None and not old.superseded
-        ]
-        if rows:
-            values = self._database.dialect.rows_value(list(_SUPERSEDED), rows)
-            await self._database.change(Query(self._superseding, values), keys=[name for name, _ in rows])
+    async def _supersede(self, present: Sequence[StoredCheckpoint], there: Mapping[str, "_There"]) -> Sequence[str]:
+        """Make history of what is history elsewhere, unless it was changed since it was looked at, or has an owner.
+
+        Returns:
+            The ids of those that stayed heads.
+        """
+        later = [one for one in present if one.superseded and there[one.checkpoint_id].is_head]
+        if not later:
+            return ()
+        rows = [(one.checkpoint_id, len(one.plain), there[one.checkpoint_id].beginning) for one in later]
+        values = self._database.dialect.rows_value(list(_SUPERSEDED), rows)
+        made = await self._database.change(Query(self._superseding, values), keys=[name for name, *_ in rows])
+        if made == len(rows):
+            return ()
+        return [name for name, one in (await self._look(later)).items() if one.is_head]
 
     async def identity(self) -> object:
         """See `CheckpointStore.identity`."""
@@ -256,15 +270,52 @@ def _place_in(row: Sequence[Any]) -> Position:
     return created_at, checkpoint_id
 
 
-_SUPERSEDED: Mapping[str, TypeEngine[Any]] = {"checkpoint_id": Text(), "full_bytes": Integer()}
+def _ignore(_checkpoint_id: str, _error: CheckpointStoreError) -> None:
+    """What cannot be read is seen to be so."""
+
+
+class _There(NamedTuple):
+    """What bears the id of a checkpoint that is to be written.
+
+    Attributes:
+        stored: The checkpoint; None: it cannot be read.
+        beginning: How its payload begins.
+    """
+
+    stored: StoredCheckpoint | None
+    beginning: str
+
+    @property
+    def is_head(self) -> bool:
+        """Whether nothing follows it, as far as it can be read."""
+        return self.stored is not None and not self.stored.superseded
+
+
+_BEGINNING_BYTES = 64
+"""Of a payload, so many bytes tell it from others of its size: its checksum is among them, or what a seal is salted
+with, which is another one each time."""
+
+
+def _beginning(row: Sequence[Any]) -> str:
+    payload = row[len(VERIFIED.columns) - 1]
+    return payload[:_BEGINNING_BYTES].hex() if type(payload) is bytes else ""
+
+
+_SUPERSEDED: Mapping[str, TypeEngine[Any]] = {"checkpoint_id": Text(), "full_bytes": Integer(), "beginning": Text()}
 
 
 def _superseding(dialect: Dialect) -> Executable:
-    """Makes history of heads that nobody has a lease on, if they are still as large as they were."""
+    """Makes history of heads that nobody has a lease on, if their payloads are still what they were."""
     them = dialect.rows_of(_SUPERSEDED)
-    is_it = and_(TABLE.c.checkpoint_id == them.c.checkpoint_id, TABLE.c.full_bytes == them.c.full_bytes)
-    is_nobodys = and_(TABLE.c.lease_owner.is_(None), TABLE.c.superseded == false())
-    return update(TABLE).where(is_it, is_nobodys).values(superseded=true(), is_paused=false())
+    is_as_it_was = and_(
+        TABLE.c.checkpoint_id == them.c.checkpoint_id,
+        TABLE.c.full_bytes == them.c.full_bytes,
+        dialect.beginning(TABLE.c.payload, _BEGINNING_BYTES) == them.c.beginning,
+    )
+    ends = TABLE.c.lease_expires_at
+    is_nobodys = or_(TABLE.c.lease_owner.is_(None), ends.is_(None), ends <= time_now())
+    is_head = TABLE.c.superseded == false()
+    return update(TABLE).where(is_as_it_was, is_nobodys, is_head).values(superseded=true(), is_paused=false())
 
 
 def _replaced(statement: Any) -> dict[str, ColumnElement[Any]]:  # noqa: ANN401 - each database has its own INSERT

@@ -135,7 +135,8 @@ async def copy_checkpoints(
         named = ", ".join(map(repr, done.differing[:_MOST_NAMED]))
         raise CheckpointConflictError(
             f"{done.differing_count:,} checkpoints are not in {target.description} as they were copied, {named} among "
-            "them: somebody has changed or deleted them meanwhile. Stop whoever uses it, and copy again"
+            "them: somebody has changed or deleted them meanwhile, or works on them. Stop whoever uses it, and copy "
+            "again"
         )
     return done.kept
 

@@ -7,6 +7,7 @@ bytes, from whichever store it was exported. So two stores with the same checkpo
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -32,6 +33,11 @@ MAX_LINE_BYTES = MAX_STATE_BYTES + _BESIDES_STATE
 _MAX_HEADER_BYTES = 64 * 2**10
 
 _PLACE = ("pinned", "superseded", "lease_ended_at")
+
+_BEGINNING = b'{"state":{"checkpoint_id":"'
+_END = re.compile(rb'},"pinned":(true|false),"superseded":(true|false),"lease_ended_at":(null|[0-9.e+-]+)}\n')
+_LONGEST_END = 128
+"""A line that does not begin and end as a checkpoint's is not parsed: JSON may take many times its size in memory."""
 
 
 class Digest:
@@ -194,7 +200,8 @@ def _checkpoint(line: bytes, number: int) -> StoredCheckpoint:
 
     So nothing that a parser lets pass (a key twice, an integer too large for one) is stored as something else.
     """
-    fields = _object(line)
+    is_framed = line.startswith(_BEGINNING) and _END.search(line[-_LONGEST_END:]) is not None
+    fields = _object(line) if is_framed else None
     state = None if fields is None else fields.get("state")
     if fields is None or not isinstance(state, dict) or fields.keys() != {"state", *_PLACE}:
         raise CheckpointFileError(f"line {number} is no checkpoint's: it was changed, or is of another program")

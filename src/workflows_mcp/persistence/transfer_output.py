@@ -1,8 +1,8 @@
 """A file that is whole under its name, or not there."""
 
 import contextlib
+import errno
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from workflows_mcp.errors import CheckpointFileError
+from workflows_mcp.persistence.dialects.database_files import is_of_database
+from workflows_mcp.persistence.part_file import PartFile
 
 if TYPE_CHECKING or sys.version_info < (3, 14):
     from backports import zstd
@@ -17,6 +19,11 @@ else:
     from compression import zstd
 
 __all__ = ["OutputFile"]
+
+_KNOWS_NO_LINKS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+)
+"""What a file system without hard links answers who makes one: some of a network's, and FAT."""
 
 _OPTIONS: Mapping[int, int] = {
     zstd.CompressionParameter.compression_level: 3,  # zstd's default, with 4 MB of memory
@@ -34,16 +41,17 @@ class OutputFile:
         overwrite: Whether a file that is there is replaced.
 
     Raises:
-        CheckpointFileError: There is a file, or none can be made.
+        CheckpointFileError: There is a file, or none can be made; or it is a database's.
     """
 
     def __init__(self, target: Path | BinaryIO, *, overwrite: bool = False) -> None:
         self._overwrite = overwrite
-        self._temporary: Path | None = None
+        self._part: PartFile | None = None
         if isinstance(target, Path):
-            self._path: Path | None = target
-            self._refuse_existing(target)
-            self._file = self._create(target)
+            # A link is followed: what it leads to is replaced, and not the link.
+            self._path: Path | None = target.resolve() if target.is_symlink() else target
+            self._refuse_existing(self._path)
+            self._file = self._create(self._path)
         else:
             self._path = None
             self._file = target
@@ -74,11 +82,10 @@ class OutputFile:
             if self._stream is not self._file:
                 self._stream.close()
             self._file.flush()
-            if self._path is not None and self._temporary is not None:
+            if self._path is not None and self._part is not None:
                 os.fsync(self._file.fileno())
-                self._file.close()
-                self._publish(self._temporary, self._path)
-                self._temporary = None
+                self._publish(self._part, self._path)
+                self._part = None
                 _sync_folder(self._path.parent)
         except BrokenPipeError:
             raise
@@ -91,13 +98,18 @@ class OutputFile:
         """Let go of the file; what was not finished is removed."""
         if self._path is None:
             return
+        # While it is locked: afterwards it may be somebody else's.
+        if self._part is not None:
+            self._part.remove()
         with contextlib.suppress(OSError):
             self._file.close()
-        if self._temporary is not None:
-            with contextlib.suppress(OSError):
-                self._temporary.unlink()
 
     def _refuse_existing(self, path: Path) -> None:
+        if is_of_database(path):
+            raise CheckpointFileError(
+                f"{str(path)!r} is a database, or has the name of a part of one, and is never replaced; name another "
+                "file"
+            )
         try:
             mode = path.stat().st_mode
         except OSError:
@@ -108,26 +120,29 @@ class OutputFile:
             raise self._is_there()
 
     def _create(self, path: Path) -> BinaryIO:
-        # A link is followed: what it leads to is replaced, and not the link.
-        self._path = path = path.resolve() if path.is_symlink() else path
-        temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
         try:
-            number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._part = PartFile(path)
         except OSError as error:
             raise self._failure(error) from None
-        self._temporary = temporary
-        return os.fdopen(number, "wb")
+        return os.fdopen(self._part.descriptor, "wb")
 
-    def _publish(self, temporary: Path, path: Path) -> None:
+    def _publish(self, part: PartFile, path: Path) -> None:
+        """Give the file its name, while it is locked: who waits for the lock must not take it for a leftover."""
         if not self._overwrite:
             # Unlike a renaming, this fails where somebody has made a file of that name meanwhile.
-            with contextlib.suppress(PermissionError, NotImplementedError):  # a file system that knows no links
-                os.link(temporary, path)
-                temporary.unlink()
+            try:
+                os.link(part.path, path)
+            except FileExistsError:
+                raise
+            except OSError as error:
+                if error.errno not in _KNOWS_NO_LINKS:
+                    raise
+            else:
+                part.remove()
                 return
             if path.exists():
                 raise FileExistsError
-        temporary.replace(path)
+        part.path.replace(path)
 
     def _is_there(self) -> CheckpointFileError:
         return CheckpointFileError(

@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 from workflows_mcp.engine.leases import Fence
 from workflows_mcp.persistence.dialects import Row
 
-__all__ = ["ROW_BYTES", "Draft", "Job", "Write"]
+__all__ = ["LARGE", "ROW_BYTES", "Draft", "Job", "Write"]
 
 ROW_BYTES = 1024
 """What a row takes up besides its payload, roughly."""
+
+LARGE = 64 * 2**10
+"""From this many bytes on a row is large: it is finished in a thread, and shares commits as far as it fits."""
 
 
 class Draft(NamedTuple):

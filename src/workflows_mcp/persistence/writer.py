@@ -27,25 +27,13 @@ from workflows_mcp.engine.leases import Fence
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError
 from workflows_mcp.persistence.dialects import Row, RowsDroppedError, RowsLockedError, RowsThereError, Then
 from workflows_mcp.persistence.dialects.watch import Watch, fail
+from workflows_mcp.persistence.next_batch import take_batch
 from workflows_mcp.persistence.slow import SlowLog, Timed
-from workflows_mcp.persistence.waiting import ROW_BYTES, Draft, Job, Write
+from workflows_mcp.persistence.waiting import LARGE, ROW_BYTES, Draft, Job, Write
 
 __all__ = ["GRACE_SECONDS", "Writer"]
 
 T = TypeVar("T")
-
-_BATCH_ROWS = 128
-"""The most rows of one commit. Beyond a hundred, more of them make it no cheaper, only later."""
-
-_FEWEST_ROWS = 8
-"""Up to so many rows a commit takes all that wait; of more, it leaves half to the next one. Callers that all share
-one commit come back all at once, and then the database waits while they encode, and they while it commits."""
-
-_BATCH_BYTES = 4 * 2**20
-"""The most bytes of one commit, once for small rows and once for large ones; one row alone may have more."""
-
-_LARGE = 64 * 2**10
-"""From this many bytes on a row is large: it is finished in a thread, and shares commits as far as it fits."""
 
 _MOST_THREADS = 4
 """The most rows that are finished at a time; two of a megabyte each take no longer than their commit."""
@@ -59,9 +47,6 @@ time that a commit waits for a lock."""
 
 _REST = 0.1
 """For how many seconds after such a try no other one begins, so that what has met no lock has the lane meanwhile."""
-
-_LOOK_AHEAD = 1024
-"""How many rows may stay behind in the queue while a batch is put together."""
 
 GRACE_SECONDS = 0.1
 """How much later than its deadline a call is given up by us: the database's own reason is worth more than ours."""
@@ -206,7 +191,7 @@ class Writer:
         """Finish a row, or have a thread do it; then it waits in its place, and those behind may pass it."""
         loop = asyncio.get_running_loop()
         write = Write(draft, loop.create_future(), deadline)
-        if write.size < _LARGE:
+        if write.size < LARGE:
             write.row = draft.finish()
             write.size = len(write.row[-1]) + ROW_BYTES
         else:
@@ -317,61 +302,13 @@ class Writer:
         self._count(-sum(item.size for item in batch))
 
     def _next_batch(self) -> Sequence[Write | Job]:
-        """Take what the next commit holds: a job alone, or finished rows with different ids within the bounds.
-
-        A row that follows another has the id of that one, too. Two that share an id must come one after the other: what
-        the second may do depends on what became of the first.
-
-        Nothing, when all that waits is late, unfinished or left out. What its caller may be told has failed does not
-        begin.
-        """
+        """What the next commit holds. What its caller may be told has failed does not begin."""
         now = asyncio.get_running_loop().time()
-        callers = self._last_rows + len(self._queue)
-        most_rows = min(max((callers + 1) // 2, _FEWEST_ROWS), _BATCH_ROWS)
-        batch: list[Write] = []
-        behind: list[Write | Job] = []
-        keys: set[str] = set()
-        keys_behind: set[str] = set()
-        room = {False: _BATCH_BYTES, True: _BATCH_BYTES}  # by whether a row is large
-        is_passable = True  # all that is behind has met a lock, or waits for what has
-        while self._queue and len(batch) < most_rows and len(behind) < _LOOK_AHEAD:
-            item = self._queue.popleft()
-            if item.deadline <= now:
-                self._count(-item.size)
-                self._give_up([item])
-                continue
-            if isinstance(item, Job):
-                may_pass = not behind or (is_passable and item.keys is not None)
-                is_free = self._may_try(item, now) and may_pass and keys_behind.isdisjoint(item.keys or ())
-                if is_free and not batch:
-                    self._queue.extendleft(reversed(behind))
-                    return [item]
-                if is_free or item.keys is None or not is_passable:
-                    self._queue.appendleft(item)
-                    break
-                behind.append(item)
-                keys |= item.keys
-                keys_behind |= item.keys
-                continue
-            is_large = item.size >= _LARGE
-            is_first = item.key not in keys and item.follows not in keys
-            is_ready = item.row and is_first and self._may_try(item, now)
-            if is_ready and (item.size <= room[is_large] or not batch):
-                batch.append(item)
-                room[is_large] -= item.size
-            else:
-                behind.append(item)
-                keys_behind.update((item.key, item.follows or item.key))
-                is_passable = is_passable and bool(item.row)
-            keys.add(item.key)  # also of one that stays behind: none of its id may pass it
-            if item.follows is not None:
-                keys.add(item.follows)
-        self._queue.extendleft(reversed(behind))
+        batch, late = take_batch(self._queue, self._last_rows, now, retries_from=self._retries_from)
+        if late:
+            self._give_up(late)
+            self._count(-sum(item.size for item in late))
         return batch
-
-    def _may_try(self, item: Write | Job, now: float) -> bool:
-        """Whether an item has met no lock yet, or long enough ago."""
-        return not item.pause or max(item.left_out_until, self._retries_from) <= now
 
     async def _write(self, batch: Sequence[Write], *, is_final: bool = False) -> None:
         """Commit a batch. When one row may be to blame for a failure, its halves are tried each on its own.

@@ -5,9 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from workflows_mcp.engine.contract import CheckpointStore
-from workflows_mcp.engine.events import EventCallback
 from workflows_mcp.engine.executor import WorkflowExecutor
-from workflows_mcp.engine.observing import StoreObserver
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -35,16 +33,6 @@ class Instrumentation:
     ) -> None:
         self.close()
 
-    def observe(self, store: CheckpointStore, observer: StoreObserver) -> None:
-        """Attach an observer to a store."""
-        store.observe(observer)
-        self._undo.append(lambda: store.unobserve(observer))
-
-    def listen(self, executor: WorkflowExecutor, callback: EventCallback) -> None:
-        """Attach a callback to an executor."""
-        executor.add_listener(callback)
-        self._undo.append(lambda: executor.remove_listener(callback))
-
     def undo_with(self, step: Callable[[], None]) -> None:
         """Note what is to be done besides at the end."""
         self._undo.append(step)
@@ -61,7 +49,9 @@ def instrument(
 ) -> Instrumentation:
     """Watch a store, or an executor and its store.
 
-    Several stores and executors may be shown in one registry; stores of one kind are added up.
+    Several stores and executors may be shown in one registry; stores of one kind are added up, and what is said of a
+    database is said once, however many stores share it. What is watched already, by the same registry or the same
+    provider, is not watched twice, and is watched until all that was returned for it is closed.
 
     Args:
         target: What to watch; it needs to know nothing of it.
@@ -84,17 +74,28 @@ def instrument(
     executor = target if isinstance(target, WorkflowExecutor) else None
     store = target.checkpoint_store if isinstance(target, WorkflowExecutor) else target
     instrumentation = Instrumentation()
-    if metrics:
-        _count(instrumentation, store, executor, registry, pulse_seconds)
-    if tracing:
-        from workflows_mcp.telemetry.tracing import RunTracer, StoreTracer
-
-        known = [one for one in store.observers if isinstance(one, StoreTracer) and one.provider is tracer_provider]
-        if not known:
-            instrumentation.observe(store, StoreTracer(tracer_provider))
-        if executor is not None:
-            instrumentation.listen(executor, RunTracer(tracer_provider).listen)
+    try:
+        if tracing:
+            _trace(instrumentation, store, executor, tracer_provider)
+        if metrics:
+            _count(instrumentation, store, executor, registry, pulse_seconds)
+    except BaseException:
+        instrumentation.close()
+        raise
     return instrumentation
+
+
+def _trace(
+    instrumentation: Instrumentation,
+    store: CheckpointStore,
+    executor: WorkflowExecutor | None,
+    provider: "TracerProvider | None",
+) -> None:
+    from workflows_mcp.telemetry.tracing import trace_runs, trace_store
+
+    instrumentation.undo_with(trace_store(store, provider))
+    if executor is not None:
+        instrumentation.undo_with(trace_runs(executor, provider))
 
 
 def _count(
@@ -104,13 +105,9 @@ def _count(
     registry: "CollectorRegistry | None",
     pulse_seconds: float,
 ) -> None:
-    from workflows_mcp.telemetry.metrics import Exporter
+    from workflows_mcp.telemetry.exporter import Exporter
 
     exporter = Exporter.of(registry)
-    tally = exporter.watch_store(store, pulse_seconds)
-    instrumentation.undo_with(lambda: store.unobserve(tally))
-    instrumentation.undo_with(lambda: exporter.forget_store(tally))
-    runs = None if executor is None else exporter.watch_runs(executor)
-    if executor is not None and runs is not None:
-        instrumentation.listen(executor, runs.listen)
-        instrumentation.undo_with(lambda: exporter.forget_runs(executor))
+    instrumentation.undo_with(exporter.watch_store(store, pulse_seconds))
+    if executor is not None:
+        instrumentation.undo_with(exporter.watch_runs(executor))

@@ -6,18 +6,42 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from workflows_mcp.engine.census import CheckpointPulse
 from workflows_mcp.engine.contract import CheckpointStore
 from workflows_mcp.telemetry.tallies import StoreTally
 
-__all__ = ["PulseKeeper", "pulse_samples"]
+__all__ = ["Look", "PulseKeeper", "pulse_samples"]
 
 _PATIENCE_SECONDS = 0.5
 """How long a reader in another thread waits for a fresh look: a database that is well answers in milliseconds."""
 
 _LATE_SECONDS = 5.0
 """A look that takes longer says that the database is not well."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a store has told.
+
+    Attributes:
+        asked_at: When it was taken, by `time.monotonic`.
+        is_up: Whether the database has answered.
+        database: Tells which one it was, by being equal for stores that share it; None: it has never answered.
+        pulse: What it said; None: it did not answer.
+    """
+
+    asked_at: float
+    is_up: bool
+    database: object = None
+    pulse: CheckpointPulse | None = None
+
+    def samples(self) -> Iterator[tuple[str, float]]:
+        """The metrics that it gives."""
+        yield "workflows_checkpoint_up", float(self.is_up)
+        if self.pulse is not None:
+            yield from pulse_samples(self.pulse)
 
 
 class PulseKeeper:
@@ -39,24 +63,15 @@ class PulseKeeper:
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
         self._looking: concurrent.futures.Future[None] | None = None
-        self._pulse: CheckpointPulse | None = None
-        self._is_up: bool | None = None
-        self.is_stopped = False
+        self._told: Look | None = None
 
-    def stop(self) -> None:
-        """Look no more."""
-        self.is_stopped = True
-
-    def look(self) -> Iterator[tuple[str, float]]:
-        """What is known, fresh if it can be had at once. May be called from any thread."""
+    def look(self) -> Look | None:
+        """What is known, fresh if it can be had at once; None: nothing yet. May be called from any thread."""
         self._refresh()
-        looking = self._looking
-        is_late = looking is not None and not looking.done() and time.monotonic() - self._asked_at > _LATE_SECONDS
-        if self._is_up is None and not is_late:
-            return
-        yield "workflows_checkpoint_up", float(bool(self._is_up) and not is_late)
-        if self._is_up and not is_late and self._pulse is not None:
-            yield from pulse_samples(self._pulse)
+        looking, asked_at, told = self._looking, self._asked_at, self._told
+        if looking is not None and not looking.done() and time.monotonic() - asked_at > _LATE_SECONDS:
+            return Look(asked_at, is_up=False, database=None if told is None else told.database)
+        return told
 
     def _refresh(self) -> None:
         loop = self._tally.loop
@@ -75,13 +90,16 @@ class PulseKeeper:
         store = self._store()
         if store is None:
             return
+        asked_at, told = self._asked_at, self._told
         try:
             async with asyncio.timeout(_LATE_SECONDS):
-                self._pulse = await store.take_pulse()
+                pulse = await store.take_pulse()
+                # Each time: a server that was started again is another one, and to all of its stores at once.
+                database = await store.identity()
         except Exception:  # noqa: BLE001 - whatever it is, the database has not answered
-            self._is_up = False
+            self._told = Look(asked_at, is_up=False, database=None if told is None else told.database)
         else:
-            self._is_up = True
+            self._told = Look(asked_at, is_up=True, database=database, pulse=pulse)
 
 
 def pulse_samples(pulse: CheckpointPulse) -> Iterator[tuple[str, float]]:

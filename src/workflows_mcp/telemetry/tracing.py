@@ -4,19 +4,24 @@ A span tells names, sizes and classes of errors. Of errors of this package it te
 payload; of others, such as what a block printed, it does not.
 """
 
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from workflows_mcp.engine import events
+from workflows_mcp.engine.contract import CheckpointStore
+from workflows_mcp.engine.executor import WorkflowExecutor
 from workflows_mcp.engine.observing import Operation, StoreObserver
 from workflows_mcp.engine.paths import without_keys
 from workflows_mcp.errors import WorkflowsError
 from workflows_mcp.telemetry.extras import require
+from workflows_mcp.telemetry.sharing import Shared
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, TracerProvider
 
-__all__ = ["RunTracer", "StoreTracer"]
+__all__ = ["RunTracer", "StoreTracer", "trace_runs", "trace_store"]
 
 _NAME = "workflows_mcp"
 
@@ -42,7 +47,6 @@ class StoreTracer(StoreObserver):
         self._trace = require("opentelemetry.trace", "tracing", "spans")
         self._tracer = self._trace.get_tracer(_NAME, tracer_provider=provider)
         self._kind = self._trace.SpanKind.CLIENT
-        self.provider = provider
 
     def began(self, operation: Operation) -> "Span":
         """See `StoreObserver.began`."""
@@ -94,7 +98,6 @@ class RunTracer:
         self._context = require("opentelemetry.context", "tracing", "spans")
         self._tracer = self._trace.get_tracer(_NAME, tracer_provider=provider)
         self._open: dict[str, dict[tuple[str, ...], tuple[Span, Context]]] = {}
-        self.provider = provider
 
     async def listen(self, event: events.Event) -> None:
         """Begin or end a span."""
@@ -157,3 +160,55 @@ class RunTracer:
             else:
                 self._end(event, key)
         self._open.pop(event.run_id, None)
+
+
+_LOCK = threading.Lock()
+_STORES: Shared[CheckpointStore, StoreTracer] = Shared()
+_EXECUTORS: Shared[WorkflowExecutor, RunTracer] = Shared()
+
+
+def trace_store(store: CheckpointStore, provider: "TracerProvider | None") -> Callable[[], None]:
+    """Make a span of each operation of a store from now on; one, however often this is asked for.
+
+    Returns:
+        What ends it, once everybody who asked for it has called theirs.
+
+    Raises:
+        StoreConfigurationError: OpenTelemetry is not installed; nothing is attached.
+    """
+
+    def attach() -> StoreTracer:
+        tracer = StoreTracer(provider)
+        store.observe(tracer)
+        return tracer
+
+    def leave() -> None:
+        with _LOCK:
+            tracer = _STORES.leave(store, provider)
+        if tracer is not None:
+            store.unobserve(tracer)
+
+    with _LOCK:
+        _STORES.sweep()
+        _STORES.join(store, provider, attach)
+    return leave
+
+
+def trace_runs(executor: WorkflowExecutor, provider: "TracerProvider | None") -> Callable[[], None]:
+    """Make spans of what an executor does from now on; as `trace_store`."""
+
+    def attach() -> RunTracer:
+        tracer = RunTracer(provider)
+        executor.add_listener(tracer.listen)
+        return tracer
+
+    def leave() -> None:
+        with _LOCK:
+            tracer = _EXECUTORS.leave(executor, provider)
+        if tracer is not None:
+            executor.remove_listener(tracer.listen)
+
+    with _LOCK:
+        _EXECUTORS.sweep()
+        _EXECUTORS.join(executor, provider, attach)
+    return leave

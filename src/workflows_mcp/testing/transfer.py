@@ -130,10 +130,12 @@ class TransferContract:
         verdicts = await store.write_stored(
             [StoredCheckpoint(make_state("one", created_at=1.0)), there], on_conflict="skip"
         )
-        assert verdicts == {"one": Writing.WRITTEN, "two": Writing.SKIPPED}
+        assert verdicts == {"one": Writing.WRITTEN, "two": Writing.PARTED}
         assert_same(await store.load_checkpoint("two"), here)
         two, one = await store.list_checkpoints()
         assert (two.pinned, two.superseded, one.checkpoint_id) == (False, False, "one")
+        head = StoredCheckpoint(there.state)
+        assert await store.write_stored([head], on_conflict="skip") == {"two": Writing.SKIPPED}
 
     async def test_replacing_leaves_leases_alone_and_keeps_history(self, store: CheckpointStore) -> None:
         """As any save does; the pin is what it is elsewhere."""
@@ -160,15 +162,32 @@ class TransferContract:
         assert (await store.list_checkpoints())[0].pinned
 
     async def test_what_has_become_history_elsewhere_becomes_history(self, store: CheckpointStore) -> None:
-        """Lest its run goes on from two heads; unless somebody works on it here. A head makes no head of history."""
+        """Lest its run goes on from two heads; unless somebody works on it here. A head makes no head of history.
+
+        A lease that ran out is nobody's work: whoever had it may be long dead.
+        """
         ask = {"paused_block_id": "ask"}
-        states = [make_state(name, created_at=1.0, **ask) for name in ("free", "claimed", "gone")]
+        states = [make_state(name, created_at=1.0, **ask) for name in ("free", "claimed", "left", "gone")]
         await store.write_stored([StoredCheckpoint(one, superseded=one.checkpoint_id == "gone") for one in states])
         await store.claim_checkpoint("claimed", "me")
+        await store.claim_checkpoint("left", "dead", 0.001)
+        await asyncio.sleep(0.01)
         later = [StoredCheckpoint(one, superseded=one.checkpoint_id != "gone") for one in states]
-        assert set((await store.write_stored(later, on_conflict="skip")).values()) == {Writing.PRESENT}
+        verdicts = await store.write_stored(later, on_conflict="skip")
+        assert verdicts.pop("claimed") is Writing.HELD
+        assert set(verdicts.values()) == {Writing.PRESENT}
         listed = {one.checkpoint_id: (one.superseded, one.is_paused) for one in await store.list_checkpoints()}
-        assert listed == {"free": (True, False), "claimed": (False, True), "gone": (True, False)}
+        history = (True, False)
+        assert listed == {"free": history, "left": history, "claimed": (False, True), "gone": history}
+
+    async def test_what_is_replaced_by_history_is_history(self, store: CheckpointStore) -> None:
+        """Also where somebody has a lease on it, who loses it, and does not go on from there."""
+        await store.save_checkpoint(make_state("one"), owner="me", lease_seconds=60)
+        new = StoredCheckpoint(make_state("one", context={"new": 1}), superseded=True)
+        assert await store.write_stored([new], on_conflict="replace") == {"one": Writing.REPLACED}
+        assert [one.superseded for one in await store.list_checkpoints()] == [True]
+        with pytest.raises(LeaseLostError):
+            await store.save_checkpoint(make_state("two"), follows="one", owner="me", lease_seconds=60)
 
     async def test_no_lease_ends_in_times_to_come(self, store: CheckpointStore) -> None:
         """Or retention would never take it, and nobody would recover it."""

@@ -159,7 +159,8 @@ async def _start(inputs: ShellInputs) -> tuple[asyncio.SubprocessTransport, _Str
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in ours.items() if not name.startswith(_KEPT_FROM_COMMANDS)}
+    # Settings are read whatever the case of their names.
+    return {name: value for name, value in ours.items() if not name.upper().startswith(_KEPT_FROM_COMMANDS)}
 
 
 async def _kill(transport: asyncio.SubprocessTransport, streams: _Streams) -> None:

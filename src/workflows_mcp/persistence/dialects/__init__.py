@@ -23,6 +23,7 @@ from workflows_mcp.persistence.dialects.base import (
     fenced,
 )
 from workflows_mcp.persistence.dialects.passwords import Ask, Password, asking, from_settings
+from workflows_mcp.persistence.dialects.postgresql_url import names_password
 from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import MEMORY_URL, Settings
 
@@ -41,6 +42,7 @@ __all__ = [
     "are_fenced",
     "dialect_for",
     "fenced",
+    "has_schemas",
 ]
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+._-]*)://")
@@ -69,6 +71,8 @@ _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNSAFE_KEYS = frozenset({"immutable", "nolock", "vfs"})
 """Options of a SQLite URI with which it no longer looks after its locks."""
 
+_SERVERS = {"postgresql", "postgres", "postgresql+asyncpg"}
+
 _KNOWN = "a file's path, sqlite:///path, postgresql://user@host/database or memory://"
 
 
@@ -80,8 +84,8 @@ def dialect_for(
     Args:
         url: A SQLite file's path, as a text or as a `Path`, a `sqlite:` or `postgresql:` URL, or an engine for one of
             the two.
-        settings: Say in which schema of a PostgreSQL database the tables are, and who gives its password; None: the
-            URL alone does.
+        settings: Say in which schema of a PostgreSQL database the tables are, and who gives its password, where the URL
+            does not; None: the URL alone does.
         password: Gives the password instead, for each connection.
 
     Raises:
@@ -103,13 +107,20 @@ def dialect_for(
     scheme, rest = found["scheme"].lower(), url[found.end() :]
     if scheme in {"sqlite", "sqlite+aiosqlite"}:
         return _sqlite(_path_of(rest), schema, password)
-    if scheme in {"postgresql", "postgres", "postgresql+asyncpg"}:
-        return _postgresql(_split(url), schema, _asked(settings, password))
+    if scheme in _SERVERS:
+        parts = _split(url)
+        return _postgresql(parts, schema, _asked(parts, settings, password))
     if f"{scheme}://" == MEMORY_URL:
         raise StoreConfigurationError(
             "memory:// names no database; use InMemoryCheckpointStore or create_checkpoint_store('memory://')"
         )
     raise StoreConfigurationError(f"the scheme {scheme!r} is not supported; give {_KNOWN}")
+
+
+def has_schemas(url: str) -> bool:
+    """Whether a URL's scheme is that of a database that has schemas, whatever else may be wrong with it."""
+    found = _SCHEME.match(url)
+    return found is not None and found["scheme"].lower() in _SERVERS
 
 
 def _text_of(url: object) -> str:
@@ -144,11 +155,12 @@ def _postgresql(url: SplitResult, schema: str | None, ask: Ask | None = None) ->
     return PostgreSQLDialect(url, schema, ask)
 
 
-def _asked(settings: Settings | None, password: Password | None) -> Ask | None:
+def _asked(url: SplitResult, settings: Settings | None, password: Password | None) -> Ask | None:
     """Who gives the password; None: the URL, or what the driver finds by itself."""
     if password is not None:
         return asking(password)
-    return None if settings is None else from_settings(settings)
+    # What names one database comes before what is said of all: another server must not be sent the settings' password.
+    return None if settings is None or names_password(url) else from_settings(settings)
 
 
 def _dialect_of_engine(engine: AsyncEngine, schema: str | None) -> Dialect:

@@ -233,12 +233,15 @@ class Dialect(ABC):
     upgrade_command: str
 
     @abstractmethod
-    def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
+    def create_engine(
+        self, settings: Settings, *, patient: bool = False, asked_in: asyncio.AbstractEventLoop | None = None
+    ) -> AsyncEngine:
         """Make an engine in AUTOCOMMIT: a single statement is a transaction of its own.
 
         Args:
             settings: Deadline, pool size and the like.
             patient: For work without a deadline (schema changes, vacuum): no timeouts, no pool.
+            asked_in: The event loop in which a caller's password function is called; None: the engine's own.
         """
 
     @abstractmethod
@@ -309,7 +312,7 @@ class Dialect(ABC):
             roles: Who does what.
             table: Of the checkpoints.
             version_table: Of the revision.
-            columns: Those of a listing.
+            columns: Those that the role which only reads may read.
 
         Raises:
             StoreConfigurationError: The database has no roles.
@@ -438,6 +441,10 @@ class Dialect(ABC):
     @abstractmethod
     def rows_value(self, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
         """The parameters of `rows_of`."""
+
+    @abstractmethod
+    def beginning(self, column: Column[bytes], count: int) -> ColumnElement[str]:
+        """The first bytes in a column, so many, in hexadecimal digits."""
 
     @abstractmethod
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:

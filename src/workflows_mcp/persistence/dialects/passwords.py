@@ -3,12 +3,9 @@
 None of them, and nothing that a command prints, comes into a message, a log or the context of an error.
 """
 
+import asyncio
 import contextlib
 import inspect
-import os
-import shlex
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from workflows_mcp.errors import StoreConfigurationError, StoreUnavailableError
+from workflows_mcp.persistence.commands import run, words_of
 from workflows_mcp.persistence.dialects.thread import CallThread
 from workflows_mcp.settings import Settings
 
@@ -26,9 +24,9 @@ T = TypeVar("T")
 Password: TypeAlias = Callable[[], str | Awaitable[str]]
 """What a caller gives: a function, or a coroutine function, that returns the password of the moment."""
 
-Ask: TypeAlias = Callable[[bool], Awaitable[str]]
-"""The password of the moment, or a `CheckpointStoreError` that says why there is none. It is told whether one was
-refused just now, so that none must be given from memory."""
+Give: TypeAlias = Callable[[bool, float], Awaitable[str]]
+"""Gives the password of the moment, or raises a `CheckpointStoreError` that says why there is none. It is told whether
+one was refused just now, so that none must be given from memory, and for how many seconds it is waited for."""
 
 _SECONDS_KEPT = 3.0
 """How long what a command printed is good for: a store opens its connections within a moment, and one command is
@@ -37,11 +35,67 @@ enough for them."""
 _LONGEST = 64 * 2**10
 """Bytes. AWS's tokens have about 1,500."""
 
+_FUNCTION = "the function that was passed as `password`"
+
+_COMMAND = "the program of WORKFLOWS_DATABASE_PASSWORD_COMMAND"
+"""None of its words is shown: each may be a secret, also the first, where somebody wrote `TOKEN=… vault` as for a
+shell."""
+
+
+class Ask:
+    """Asks for the password of the moment.
+
+    Args:
+        source: Who gives it, for messages.
+        give: Does.
+    """
+
+    def __init__(self, source: str, give: Give) -> None:
+        self._source = source
+        self._give = give
+
+    async def __call__(self, *, is_fresh: bool, seconds: float) -> str:
+        """Ask.
+
+        Args:
+            is_fresh: Whether one was refused just now, so that none must be given from memory.
+            seconds: How long to wait for it.
+
+        Raises:
+            CheckpointStoreError: There is none, or none in time.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._give(is_fresh, seconds)
+        raise _late(self._source)
+
+    def within(self, loop: asyncio.AbstractEventLoop) -> "Ask":
+        """The same, for use in another event loop than the one where it is to be asked.
+
+        A caller's function may use what belongs to the caller's loop, such as a connection to a vault.
+        """
+
+        async def give(is_fresh: bool, seconds: float) -> str:  # noqa: FBT001 - see `Give`
+            there = asyncio.run_coroutine_threadsafe(_awaited(self._give(is_fresh, seconds)), loop)
+            return await asyncio.wrap_future(there)
+
+        return Ask(self._source, give)
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
+
+
+def _late(source: str) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"no password came in time from {source}, so that no connection can be made; try again"
+    )
+
 
 def asking(password: Password) -> Ask:
     """Ask a caller's function. One that is no coroutine function is called in a thread, where it may block."""
 
-    async def ask(_is_fresh: bool) -> str:  # noqa: FBT001 - see `Ask`
+    async def give(_is_fresh: bool, _seconds: float) -> str:  # noqa: FBT001 - see `Give`
         found: object = None
         failed: str | None = None
         try:
@@ -49,17 +103,12 @@ def asking(password: Password) -> Ask:
         except Exception as error:  # noqa: BLE001 - whatever it is: its text may quote the password
             failed = type(error).__name__
         if failed is not None:
-            raise StoreUnavailableError(
-                f"the function that was passed as `password` failed ({failed}), so that no connection can be made; try "
-                "again"
-            )
+            raise StoreUnavailableError(f"{_FUNCTION} failed ({failed}), so that no connection can be made; try again")
         if not isinstance(found, str):
-            raise StoreConfigurationError(
-                f"the function that was passed as `password` returned {type(found).__name__}; it must return a str"
-            )
-        return _checked(found, "the function that was passed as `password` returned")
+            raise StoreConfigurationError(f"{_FUNCTION} returned {type(found).__name__}; it must return a str")
+        return _checked(found, f"{_FUNCTION} returned")
 
-    return ask
+    return Ask(_FUNCTION, give)
 
 
 async def _call(password: Password) -> object:
@@ -90,8 +139,12 @@ def from_settings(settings: Settings) -> Ask | None:
             "WORKFLOWS_DATABASE_PASSWORD_COMMAND and WORKFLOWS_DATABASE_PASSWORD_FILE are both set; unset one of them"
         )
     if command is not None:
-        return _Command(_words_of(command.get_secret_value()), settings.deadline_seconds)
-    return None if file is None else lambda _is_fresh: _read(file)
+        return Ask(_COMMAND, _Command(_words_of(command.get_secret_value())).give)
+    return None if file is None else Ask(_named(file), lambda _is_fresh, _seconds: _read(file))
+
+
+def _named(file: Path) -> str:
+    return f"the file {str(file)!r} of WORKFLOWS_DATABASE_PASSWORD_FILE"
 
 
 async def _read(file: Path) -> str:
@@ -101,10 +154,8 @@ async def _read(file: Path) -> str:
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
     if problem is not None:
-        raise StoreConfigurationError(
-            f"the file {str(file)!r} of WORKFLOWS_DATABASE_PASSWORD_FILE {problem}; check its path and mode"
-        )
-    return _text_of(content, f"the file {str(file)!r} of WORKFLOWS_DATABASE_PASSWORD_FILE holds")
+        raise StoreConfigurationError(f"{_named(file)} {problem}; check its path and mode")
+    return _text_of(content, f"{_named(file)} holds")
 
 
 def _beginning_of(file: Path) -> bytes:
@@ -113,9 +164,7 @@ def _beginning_of(file: Path) -> bytes:
 
 
 def _words_of(command: str) -> list[str]:
-    words: list[str] = []
-    with contextlib.suppress(ValueError):  # an open quotation
-        words = shlex.split(command)
+    words = words_of(command)
     if not words:
         raise StoreConfigurationError(
             "WORKFLOWS_DATABASE_PASSWORD_COMMAND is no command: it has no word, or a quotation without an end"
@@ -126,78 +175,41 @@ def _words_of(command: str) -> list[str]:
 class _Command:
     """Runs a command, not through a shell, and takes what it prints. Who asks at about the same time shares it."""
 
-    def __init__(self, words: list[str], seconds: float) -> None:
+    def __init__(self, words: list[str]) -> None:
         self._words = words
-        self._seconds = seconds
         self._turn = threading.Lock()
         self._last: tuple[float, str] | None = None
 
-    async def __call__(self, is_fresh: bool) -> str:  # noqa: FBT001 - see `Ask`
+    async def give(self, is_fresh: bool, seconds: float) -> str:  # noqa: FBT001 - see `Give`
+        """See `Give`."""
         now = time.monotonic()
-        oldest = now if is_fresh else now - _SECONDS_KEPT
-        return await _in_thread(lambda: self._password(oldest))
+        return await _in_thread(lambda: self._password(now if is_fresh else now - _SECONDS_KEPT, now + seconds))
 
-    def _password(self, oldest: float) -> str:
-        """What it printed, not before some moment."""
-        with self._turn:
+    def _password(self, oldest: float, end: float) -> str:
+        """What it printed, not before some moment, and until another one, when nobody waits any more."""
+        if not self._turn.acquire(timeout=max(end - time.monotonic(), 0)):
+            raise _late(_COMMAND)
+        try:
             began = time.monotonic()
             if self._last is None or self._last[0] < oldest:
-                self._last = began, _text_of(self._output(), f"{self._name} printed")
+                self._last = began, _text_of(self._output(end - began), f"{_COMMAND} printed")
             return self._last[1]
+        finally:
+            self._turn.release()
 
-    @property
-    def _name(self) -> str:
-        """Without its arguments: one may be a secret."""
-        return f"the program {self._words[0]!r} of WORKFLOWS_DATABASE_PASSWORD_COMMAND"
-
-    def _output(self) -> bytes:
-        reason = None
-        try:
-            process = subprocess.Popen(  # noqa: S603 - what the settings name is run as such
-                self._words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # so that what it has started can be ended with it
-            )
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it holds U+0000"
-        if reason is not None:
+    def _output(self, seconds: float) -> bytes:
+        done = run(self._words, seconds, _LONGEST, own_session=True)
+        if isinstance(done, str):
             raise StoreConfigurationError(
-                f"{self._name} cannot be run ({reason}); name a program by its path, without a shell's syntax"
+                f"{_COMMAND} cannot be run ({done}); name a program by its path, without a shell's syntax"
             )
-        return self._output_of(process)
-
-    def _output_of(self, process: "subprocess.Popen[bytes]") -> bytes:
-        is_late = threading.Event()
-
-        def end() -> None:
-            is_late.set()
-            _kill(process)
-
-        timer = threading.Timer(self._seconds, end)
-        timer.daemon = True
-        timer.start()
-        assert process.stdout is not None
-        with process.stdout as stream:
-            output = stream.read(_LONGEST + 1)
-        if len(output) > _LONGEST:
-            _kill(process)  # there may be no end to it
-        code = process.wait()
-        timer.cancel()
-        if is_late.is_set():
-            raise StoreUnavailableError(f"{self._name} did not end within {self._seconds:g} s; try again")
-        if code and len(output) <= _LONGEST:
-            raise StoreUnavailableError(
-                f"{self._name} ended with exit code {code}; run it yourself to see why. What it prints is not shown"
-            )
-        return output
-
-
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """End a command with all that it has started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        if len(done.output) > _LONGEST or done.code == 0:
+            return done.output
+        if done.code is None:
+            raise _late(_COMMAND)
+        raise StoreUnavailableError(
+            f"{_COMMAND} ended with exit code {done.code}; run it yourself to see why. What it prints is not shown"
+        )
 
 
 def _text_of(content: bytes, what: str) -> str:

@@ -1,5 +1,6 @@
 """PostgreSQL through asyncpg."""
 
+import asyncio
 import contextlib
 import functools
 import shlex
@@ -53,7 +54,8 @@ from workflows_mcp.persistence.dialects.postgresql_health import (
     tell_of_refusing_pooler,
 )
 from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection, hold
-from workflows_mcp.persistence.dialects.postgresql_hosts import PoolerRefusedError, connect, urls_of_hosts
+from workflows_mcp.persistence.dialects.postgresql_hosts import PoolerRefusedError, urls_of_hosts
+from workflows_mcp.persistence.dialects.postgresql_login import Login
 from workflows_mcp.persistence.dialects.postgresql_saving import (
     Saving,
     arrays_of,
@@ -113,16 +115,16 @@ class PostgreSQLDialect(Dialect):
             f"workflows-mcp db upgrade --database-url {shlex.quote(without_password(url, schema=self.schema))}"
         )
 
-    def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
+    def create_engine(
+        self, settings: Settings, *, patient: bool = False, asked_in: asyncio.AbstractEventLoop | None = None
+    ) -> AsyncEngine:
         """See `Dialect.create_engine`."""
         check_files(self._options)
         deadline = settings.deadline_seconds
+        ask = self._ask if self._ask is None or asked_in is None else self._ask.within(asked_in)
         connect_args: dict[str, Any] = {
             "async_creator_fn": functools.partial(
-                connect,
-                self._urls,
-                self._connect_timeout or deadline,
-                self._ask,
+                Login(self._urls, self._connect_timeout or deadline, deadline, ask),
                 # Without it, a call to a frozen server cannot be ended in time: its cancellation waits for an answer.
                 command_timeout=None if patient else deadline,
                 server_settings=server_settings(settings, self.schema, patient=patient),
@@ -236,6 +238,10 @@ class PostgreSQLDialect(Dialect):
     def rows_value(self, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
         """See `Dialect.rows_value`."""
         return dict(zip(names, arrays_of(rows), strict=True))
+
+    def beginning(self, column: Column[bytes], count: int) -> ColumnElement[str]:
+        """See `Dialect.beginning`."""
+        return func.encode(func.substr(column, 1, count), "hex")
 
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
         """See `Dialect.matches_any`: the values are an array."""

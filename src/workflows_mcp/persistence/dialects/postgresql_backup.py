@@ -1,10 +1,12 @@
 """The commands of PostgreSQL's own programs that back up a database and restore it, to be typed."""
 
+import math
+import os
 import shlex
 from pathlib import Path
-from urllib.parse import SplitResult, quote, unquote
+from urllib.parse import SplitResult, parse_qs, quote, urlencode
 
-from workflows_mcp.persistence.dialects.postgresql_url import without_password
+from workflows_mcp.persistence.dialects.postgresql_url import IGNORED_KEYS, database_name, read_query
 from workflows_mcp.persistence.dialects.quoting import identifier
 from workflows_mcp.persistence.dialects.types import VERSION_TABLE
 
@@ -58,13 +60,31 @@ def _as_argument(file: Path) -> str:
 
 
 def _name(url: SplitResult) -> str:
-    return unquote(url.path.lstrip("/")) or "workflows"
+    return database_name(url, read_query(url)) or os.environ.get("PGDATABASE") or "workflows"
 
 
 def _typed(url: SplitResult, name: str | None = None, schema: str | None = None) -> str:
     """The URL as PostgreSQL's programs take it, of another database of the same server where one is named.
 
-    With a schema it is one for us alone.
+    Of what stands in it twice, libpq believes the query, and the driver the rest. So what the driver does not believe
+    is left out, and so are passwords. With a schema it is one for us alone.
     """
-    url = url._replace(scheme="postgresql")
-    return without_password(url if name is None else url._replace(path=f"/{quote(name)}"), schema=schema)
+    options = {**_of_libpq_alone(url), **read_query(url)}
+    login, at, hosts = url.netloc.rpartition("@")
+    name = name or database_name(url, options)
+    if not hosts and "port" not in options and ":" in options.get("host", ""):
+        hosts = quote(options["host"], safe="[]:,")  # in a key, libpq takes no ports
+    believed = {"dbname", "schema", *(["host", "port"] if hosts else []), *(["user"] if login else [])}
+    query = {key: value for key, value in options.items() if key not in believed and "password" not in key}
+    if "connect_timeout" in query:
+        query["connect_timeout"] = str(math.ceil(float(query["connect_timeout"])))  # whole seconds
+    if schema is not None:
+        query["schema"] = schema
+    path = "" if name is None else f"/{quote(name, safe='')}"
+    # Not by `geturl`, which leaves out the two slashes where they stand before no host.
+    words = urlencode(query, quote_via=quote, safe="/:,")
+    return f"postgresql://{login.partition(':')[0]}{at}{hosts}{path}{'?' if query else ''}{words}"
+
+
+def _of_libpq_alone(url: SplitResult) -> dict[str, str]:
+    return {key: values[-1] for key, values in parse_qs(url.query).items() if key in IGNORED_KEYS}

@@ -13,6 +13,7 @@ from workflows_mcp.errors import (
 )
 from workflows_mcp.persistence.dialects.base import Failure, RowsDroppedError, RowsThereError
 from workflows_mcp.persistence.dialects.postgresql_hosts import PoolerRefusedError
+from workflows_mcp.persistence.dialects.postgresql_login import LoginRefusedError
 from workflows_mcp.persistence.dialects.postgresql_tls import explain_tls
 
 __all__ = ["explain", "root_of"]
@@ -44,7 +45,10 @@ _MEANINGS: tuple[tuple[str, type[CheckpointStoreError], str], ...] = (
     (
         "28",
         StoreConfigurationError,
-        "refused the login; check user and pg_hba.conf, which may ask for TLS (sslmode) or a client's certificate",
+        (
+            "refused the login; check user, password or token, and pg_hba.conf, which may ask for TLS (sslmode) or a "
+            "client's certificate"
+        ),
     ),
     ("26000", StoreConfigurationError, _LOST_STATEMENT),
     ("42P05", StoreConfigurationError, _LOST_STATEMENT),
@@ -96,7 +100,9 @@ def explain(error: Exception, description: str, upgrade_command: str) -> Failure
     if isinstance(state, str):
         return _explain_state(state, description, upgrade_command)
     # First, since a certificate that is refused is a ValueError and an OSError, too.
-    found = explain_tls(cause, description) or _explain_silence(cause, description)
+    found = (
+        explain_tls(cause, description) or _explain_pooler(cause, description) or _explain_silence(cause, description)
+    )
     if found is None and isinstance(error, DBAPIError):
         return Failure(CheckpointStoreError(f"{description} refused a statement ({type(cause).__name__})"))
     return found
@@ -112,10 +118,18 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
-def _explain_silence(cause: BaseException, description: str) -> Failure | None:
+def _explain_pooler(cause: BaseException, description: str) -> Failure | None:
     if isinstance(cause, PoolerRefusedError):
         told = f"{description} is behind a pooler such as PgBouncer, which refuses settings for the server"
         return Failure(StoreConfigurationError(f"{told}; set WORKFLOWS_PGBOUNCER=true"))
+    if isinstance(cause, LoginRefusedError):
+        told = f"a pooler such as PgBouncer refuses the connection to {description}"
+        reasons = "the server behind it is down, or user, password or database are wrong, as its log tells"
+        return Failure(StoreUnavailableError(f"{told}: {reasons}; try again"), retriable=True)
+    return None
+
+
+def _explain_silence(cause: BaseException, description: str) -> Failure | None:
     if isinstance(cause, asyncpg.exceptions.ClientConfigurationError | ValueError):
         return Failure(StoreConfigurationError(f"the URL of {description} holds a setting that the driver refuses"))
     if isinstance(cause, asyncpg.exceptions.TargetServerAttributeNotMatched):

@@ -1,6 +1,5 @@
 """A cluster of several PostgreSQL hosts: one that does not answer leaves time for the next."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
@@ -8,8 +7,6 @@ from typing import Any
 from urllib.parse import SplitResult, quote, urlencode
 
 import asyncpg
-
-from workflows_mcp.persistence.dialects.passwords import Ask
 
 __all__ = ["PoolerRefusedError", "connect", "urls_of_hosts"]
 
@@ -58,47 +55,20 @@ class PoolerRefusedError(Exception):
     """A pooler stands before the server, and refuses settings that are for the server. Not for callers."""
 
 
-async def connect(
-    urls: Sequence[str],
-    seconds: float,
-    ask: Ask | None,
-    **options: Any,  # noqa: ANN401 - the driver's
-) -> asyncpg.Connection:
+async def connect(urls: Sequence[str], end: float, options: Mapping[str, Any]) -> asyncpg.Connection:
     """Connect to the first host that can be used.
+
+    A pooler has one code for all that it refuses, be it settings or because the server is gone. What succeeds without
+    settings, and fails with them before that and after it, fails because of them.
 
     Args:
         urls: Of the hosts.
-        seconds: For all of them; each has an equal part of what is left.
-        ask: Gives the password; None: the URL does, or what the driver finds.
+        end: Until when, by the monotonic clock, for all of them; each has an equal part of what is left.
         options: What the driver takes besides.
 
     Raises:
         PoolerRefusedError: It is a pooler that answers, and nobody said so.
-        CheckpointStoreError: No password can be had.
         Exception: The driver's.
-    """
-    end, tried = time.monotonic() + seconds, ""
-    if ask is None:
-        return await _connect(urls, end, options)
-    refused: asyncpg.InvalidPasswordError | None = None
-    for is_fresh in (False, True):
-        async with asyncio.timeout(max(end - time.monotonic(), 0)):
-            password = await ask(is_fresh)
-        if refused is not None and password == tried:
-            break
-        try:
-            return await _connect(urls, end, {**options, "password": password})
-        except asyncpg.InvalidPasswordError as error:
-            refused, tried = error, password  # it may have been changed a moment ago
-    assert refused is not None
-    raise refused
-
-
-async def _connect(urls: Sequence[str], end: float, options: Mapping[str, Any]) -> asyncpg.Connection:
-    """Connect until a moment.
-
-    A pooler has one code for all that it refuses, be it settings or because the server is gone. What succeeds without
-    settings, and fails with them before that and after it, fails because of them.
     """
     succeeds_without = False
     while True:

@@ -4,7 +4,15 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote
 
 from workflows_mcp.errors import StoreConfigurationError
 
-__all__ = ["database_name", "describe", "positive_seconds", "read_query", "without_password"]
+__all__ = [
+    "IGNORED_KEYS",
+    "database_name",
+    "describe",
+    "names_password",
+    "positive_seconds",
+    "read_query",
+    "without_password",
+]
 
 _DRIVER_KEYS = frozenset({
     "application_name", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
@@ -16,7 +24,7 @@ _DRIVER_KEYS = frozenset({
 _OWN_KEYS = frozenset({"connect_timeout", "schema"})
 """Keys that are not the driver's to read: what it is to be told, and where the tables are."""
 
-_IGNORED_KEYS = frozenset({"channel_binding", "gssencmode"})
+IGNORED_KEYS = frozenset({"channel_binding", "gssencmode"})
 """Keys that hosting services put into their URLs, and that ask for what asyncpg does anyway or cannot do."""
 
 
@@ -28,7 +36,7 @@ def read_query(url: SplitResult) -> dict[str, str]:
     """
     options: dict[str, str] = {}
     for key, values in parse_qs(url.query, keep_blank_values=True).items():
-        if key in _IGNORED_KEYS or not any(values):
+        if key in IGNORED_KEYS or not any(values):
             continue
         if key == "host":
             # SQLAlchemy repeats `host=a:5432&host=b:5432`; libpq joins with commas.
@@ -41,6 +49,11 @@ def read_query(url: SplitResult) -> dict[str, str]:
             known = ", ".join(sorted(_DRIVER_KEYS | _OWN_KEYS))
             raise StoreConfigurationError(f"the database URL has an unknown key {key!r}; known are: {known}")
     return options
+
+
+def names_password(url: SplitResult) -> bool:
+    """Whether the URL holds a password, or names the file that does."""
+    return bool(url.password) or not {"password", "passfile"}.isdisjoint(parse_qs(url.query))
 
 
 def positive_seconds(key: str, value: str) -> float:

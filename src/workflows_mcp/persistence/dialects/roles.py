@@ -14,7 +14,7 @@ class Roles:
     Attributes:
         owner: Owns the tables and brings the schema up to date.
         app: Saves and reads checkpoints: what stores log in as.
-        readonly: Reads all columns but payloads and lease owners, for dashboards; None: nobody does.
+        readonly: Reads neither payloads nor lease owners, nor what else is not for dashboards; None: nobody does.
 
     Raises:
         StoreConfigurationError: Two are the same.

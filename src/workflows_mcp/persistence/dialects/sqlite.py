@@ -1,5 +1,6 @@
 """SQLite through aiosqlite and, where that counts, a thread of our own."""
 
+import asyncio
 import functools
 import json
 import logging
@@ -113,7 +114,13 @@ class SQLiteDialect(Dialect):
         self.upgrade_command = f"workflows-mcp db upgrade --database-url {quoted(str(path))}"
         self._file = SQLiteFile(path, description=self.description, upgrade_command=self.upgrade_command)
 
-    def create_engine(self, settings: Settings, *, patient: bool = False) -> AsyncEngine:
+    def create_engine(
+        self,
+        settings: Settings,
+        *,
+        patient: bool = False,
+        asked_in: asyncio.AbstractEventLoop | None = None,  # noqa: ARG002 - a file has no password
+    ) -> AsyncEngine:
         """See `Dialect.create_engine`. The file must exist: opening never creates one."""
         pooling: dict[str, Any] = (
             {"poolclass": NullPool}
@@ -287,6 +294,10 @@ class SQLiteDialect(Dialect):
     def rows_value(self, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:  # noqa: ARG002 - they stand in the statement
         """See `Dialect.rows_value`."""
         return {"rows": json.dumps(rows)}
+
+    def beginning(self, column: Column[bytes], count: int) -> ColumnElement[str]:
+        """See `Dialect.beginning`."""
+        return func.lower(func.hex(func.substr(column, 1, count)))
 
     def matches_any(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
         """See `Dialect.matches_any`: the values are a JSON array."""
