@@ -112,17 +112,29 @@ def _error(code: int, text: str) -> Failure:
 
 
 def _what_is_wrong(error: "CycloptsError") -> str:
-    from cyclopts.exceptions import UnusedCliTokensError
+    from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"there is no place for {', '.join(map(repr, error.unused_tokens))}"
     error.verbose = False
-    return str(error).rstrip(".?")
+    text = str(error)
+    if isinstance(error, UnknownCommandError):
+        word = error.unused_tokens[0] if error.unused_tokens else ""
+        if word.startswith("-"):
+            option = word.partition("=")[0]
+            return f"options go after the command: {_command(error.command_chain)} COMMAND {option} …"
+        if text.endswith("..."):  # the list was cut; the help has all of it
+            text = text.partition(" Available commands: ")[0]
+    return text.rstrip(".?")
 
 
 def _help_command(chain: object) -> str:
+    return f"{_command(chain)} --help"
+
+
+def _command(chain: object) -> str:
     words = [str(word) for word in chain] if isinstance(chain, list | tuple) else []
-    return " ".join(["workflows-mcp", *words, "--help"])
+    return " ".join(["workflows-mcp", *words])
 
 
 def _place(error: BaseException) -> str:
