@@ -57,7 +57,9 @@ class _Trouble(Enum):
 
 _ADVICE = {
     _Trouble.DAMAGED: "what is wrong with one: workflows-mcp checkpoints show ID; restore a backup, or delete them",
-    _Trouble.SEALED: f"add the keys that they are sealed with: they are not known to be damaged ({document('encryption')})",
+    _Trouble.SEALED: (
+        f"add the keys that they are sealed with: they are not known to be damaged ({document('encryption')})"
+    ),
     _Trouble.PLAIN: "if they are older than your keys, seal them: WORKFLOWS_ENCRYPTION=auto workflows-mcp checkpoints "
     "rekey",
 }
