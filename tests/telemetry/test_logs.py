@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import CollectorRegistry
 
 from tests.conftest import OpenStore
 from tests.engine.probe import shell, text
 from workflows_mcp import InMemoryCheckpointStore, SQLAlchemyCheckpointStore, WorkflowExecutor
+from workflows_mcp.engine.stored import StoredCheckpoint
 from workflows_mcp.persistence.slow import SlowLog
+from workflows_mcp.telemetry import instrument
 from workflows_mcp.telemetry.logs import JSONFormatter, RunLog
 from workflows_mcp.testing import make_state
 
@@ -156,6 +159,18 @@ async def test_a_slow_read_and_a_slow_change_name_theirs(
     assert pin.startswith("UPDATE checkpoints SET pinned=")
     assert "ORDER BY checkpoints.created_at DESC" in listing
     assert database in {"sqlite", "postgresql"}
+
+    store._database._slow._told_at = float("inf")
+    registry = CollectorRegistry()
+    with instrument(store, registry=registry):
+        await store.save_checkpoint(make_state("d"))
+        await store.load_checkpoint("d")
+        await store.pin_checkpoint("d")
+        await store.write_stored([StoredCheckpoint(make_state("e"))])
+    told = {one.labels["operation"] for family in registry.collect() for one in family.samples if "slow" in one.name}
+    assert told == {"save", "read", "change", "put"}
+    document = " ".join((Path(__file__).parents[2] / "docs" / "monitoring.md").read_text().split())
+    assert "of slow operations `save`, `read`, `change` or `put`" in document
 
 
 def test_a_flood_of_slow_calls_is_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
