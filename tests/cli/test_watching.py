@@ -52,13 +52,15 @@ def test_stats_counts_for_people_and_for_programs(filled: CLI) -> None:
     """The same numbers; neither shows what is stored."""
     shown = filled("stats", *DATABASE)
     assert shown.code == 0
-    assert re.search(r"^checkpoints +3: 2 running, 1 paused$", shown.out, re.MULTILINE)
-    assert re.search(r"^runs +1 heads: 0 at work, 0 abandoned$", shown.out, re.MULTILINE)
+    assert re.search(r"^checkpoints +3, history included: 2 running, 1 paused$", shown.out, re.MULTILINE)
+    assert re.search(r"^runs +1, each by its newest checkpoint: 1 paused$", shown.out, re.MULTILINE)
+    assert re.search(r"^at work +0; abandoned: 0$", shown.out, re.MULTILINE)
     assert re.search(r"^waiting +1, the oldest for \d+ seconds$", shown.out, re.MULTILINE)
     assert re.search(r"^3 +█{20} +1 +.* asking$", shown.out, re.MULTILINE)
     value = filled("stats", "--json", *DATABASE).json()
     assert value["checkpoints"] == value["last_hour"] == value["workflows"]["asking"]["checkpoints"] == 3
-    assert value["statuses"]["paused"] == value["waiting"] == 1
+    assert value["statuses"]["paused"] == value["head_statuses"]["paused"] == value["waiting"] == 1
+    assert (value["statuses"]["running"], value["head_statuses"]["running"]) == (2, 0)
     assert value["compression_ratio"] == pytest.approx(value["full_bytes"] / value["stored_bytes"], abs=0.01)
     assert "canary" not in shown.out + json.dumps(value)
     metrics = filled("stats", "--prometheus", *DATABASE)
@@ -153,7 +155,7 @@ def test_a_port_that_is_taken_is_an_error_that_says_so(filled: CLI) -> None:
         port = taken.getsockname()[1]
         failed = filled("recover", "--watch", "--metrics-port", str(port), *DATABASE)
     assert failed.code == 1
-    assert f"port {port} of 127.0.0.1 cannot be had" in failed.err
+    assert f"port {port} of 127.0.0.1 cannot be had" in failed.error()  # and nothing that did not come true
     assert "--watch" in filled("recover", "--metrics-port", "0", *DATABASE).error()
 
 

@@ -31,6 +31,8 @@ async def test_a_census_by_the_database_is_one_by_hand(store: SQLAlchemyCheckpoi
     assert census == count_census(await store.list_checkpoints(), census.pulse.database_bytes)
     assert (census.checkpoints, census.heads, census.pinned) == (8, 7, 1)
     assert census.statuses == {"running": 4, "paused": 2, "completed": 1, "failed": 1, "cancelled": 0}
+    assert sum(census.head_statuses.values()) == census.heads
+    assert (census.head_statuses["paused"], census.head_statuses["completed"]) == (2, 1)
     assert (census.last_hour, census.last_day) == (6, 7)
     assert {name: one.checkpoints for name, one in census.workflows.items()} == {"v": 4, "w": 3, "é": 1}
     assert census.workflows["w"].waiting == 1

@@ -106,12 +106,12 @@ async def _watch(store: "CheckpointStore", options: Options, metrics_port: int |
     settings = options.settings()
     port = settings.metrics_port if metrics_port is None else metrics_port
     every = min(_LOOK_EVERY_SECONDS, settings.lease_seconds)
-    say(f"looking for runs to recover every {every:g} s; Ctrl-C ends it")
     async with watch_run(Page(sys.stderr), many=True) as watcher:
         try:
             with cancelled_by_signals():
                 executor = make_executor(store, settings, on_event=watcher, recover_every_seconds=every)
                 with metrics_of(executor, port):
+                    say(f"looking for runs to recover every {every:g} s; Ctrl-C ends it")
                     async with executor:
                         await asyncio.Event().wait()
         except asyncio.CancelledError:

@@ -111,9 +111,12 @@ def _show(
         page.line(f"and {count:,} of {len(left):,} other workflows; --all shows them")
 
 
+def _counted(statuses: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {status}" for status, count in statuses.items() if count)
+
+
 def _facts(store: "CheckpointStore", census: "CheckpointCensus") -> list[tuple[str, str]]:
     pulse = census.pulse
-    statuses = ", ".join(f"{count:,} {status}" for status, count in census.statuses.items() if count)
     waiting = f"{pulse.waiting:,}"
     if pulse.oldest_waiting is not None:
         waiting += f", the oldest for {_duration(time.time() - pulse.oldest_waiting)}"
@@ -124,8 +127,9 @@ def _facts(store: "CheckpointStore", census: "CheckpointCensus") -> list[tuple[s
     log_bytes = store.activity().log_bytes
     size = _size(pulse.database_bytes) + (f", and {_size(log_bytes)} of write-ahead log" if log_bytes else "")
     return [
-        ("checkpoints", f"{census.checkpoints:,}: {statuses}"),
-        ("runs", f"{census.heads:,} heads: {pulse.leased:,} at work, {pulse.abandoned:,} abandoned"),
+        ("checkpoints", f"{census.checkpoints:,}, history included: {_counted(census.statuses)}"),
+        ("runs", f"{census.heads:,}, each by its newest checkpoint: {_counted(census.head_statuses)}"),
+        ("at work", f"{pulse.leased:,}; abandoned: {pulse.abandoned:,}"),
         ("waiting", waiting),
         ("pinned", f"{census.pinned:,}"),
         ("saved", f"{census.last_hour:,} in the last hour, {census.last_day:,} in the last day"),

@@ -60,6 +60,7 @@ class CheckpointCensus:
         heads: Those that no other one follows: about one for each run.
         pinned: Those that retention leaves alone because somebody said so.
         statuses: How many were saved with each status; all of them are named.
+        head_statuses: The same for the heads alone: how runs stand now, and not how they once stood.
         workflows: What there is of each workflow, by its name.
         oldest: The smallest `created_at`; None: there is no checkpoint.
         newest: The largest one.
@@ -74,6 +75,7 @@ class CheckpointCensus:
     heads: int
     pinned: int
     statuses: dict[str, int]
+    head_statuses: dict[str, int]
     workflows: dict[str, WorkflowCensus]
     oldest: float | None
     newest: float | None
@@ -105,6 +107,7 @@ def count_census(listed: Iterable[CheckpointMetadata], database_bytes: int) -> C
     for one in listed:
         by_workflow.setdefault(one.workflow_name, []).append(one)
     statuses = Counter(one.status.value for one in listed)
+    of_heads = Counter(one.status.value for one in listed if not one.superseded)
     times = [one.created_at for one in listed]
     return CheckpointCensus(
         pulse=count_pulse(listed, database_bytes),
@@ -112,6 +115,7 @@ def count_census(listed: Iterable[CheckpointMetadata], database_bytes: int) -> C
         heads=sum(not one.superseded for one in listed),
         pinned=sum(one.pinned for one in listed),
         statuses={status.value: statuses[status.value] for status in CheckpointStatus},
+        head_statuses={status.value: of_heads[status.value] for status in CheckpointStatus},
         workflows={
             name: WorkflowCensus(
                 checkpoints=len(those),

@@ -82,9 +82,11 @@ async def read_census(connection: AsyncConnection, dialect: Dialect) -> Checkpoi
     now = time.time()
     groups = (await connection.execute(_CENSUS, {"hour": now - HOUR_SECONDS, "day": now - DAY_SECONDS})).all()
     statuses: Counter[str] = Counter()
+    of_heads: Counter[str] = Counter()
     by_workflow: dict[str, list[Any]] = {}
     for group in groups:
         statuses[shown_text(group.status)] += group.total
+        of_heads[shown_text(group.status)] += 0 if group.superseded else group.total
         by_workflow.setdefault(shown_text(group.workflow_name), []).append(group)
     return CheckpointCensus(
         pulse=pulse,
@@ -92,6 +94,7 @@ async def read_census(connection: AsyncConnection, dialect: Dialect) -> Checkpoi
         heads=sum(one.total for one in groups if not one.superseded),
         pinned=sum(one.total for one in groups if one.pinned),
         statuses={**{one.value: 0 for one in CheckpointStatus}, **statuses},
+        head_statuses={**{one.value: 0 for one in CheckpointStatus}, **of_heads},
         workflows={
             name: WorkflowCensus(
                 checkpoints=sum(one.total for one in those),
