@@ -22,7 +22,7 @@ from workflows_mcp.persistence.dialects import postgresql_held
 from workflows_mcp.persistence.dialects.quoting import identifier
 from workflows_mcp.persistence.schema import SchemaManager
 
-SCHEMA = 'the "%flows"'
+SCHEMA = 'the "%flows"\nof us'
 
 _numbers = itertools.count()
 
@@ -213,7 +213,7 @@ async def test_rights_of_an_owner_that_nothing_revokes_are_warned_of(granted: Wo
 
 async def test_only_the_owner_upgrades_and_others_are_told_so(world: World) -> None:
     """In an error that names what to do, and changes nothing."""
-    with pytest.raises(StoreConfigurationError, match=r"CREATE SCHEMA .* AUTHORIZATION"):
+    with pytest.raises(StoreConfigurationError, match=r"(?s)CREATE SCHEMA .* AUTHORIZATION"):
         await upgrade_schema(world.app)
     await world.apply()
     with pytest.raises(StoreConfigurationError, match="the owner of the tables changes the schema") as error:

@@ -93,6 +93,7 @@ def _table_lines(roles: Roles, schema: str, table: str, version_table: str, colu
     """Each table for itself, if it is there."""
     checkpoints, revision = qualified(table, schema), qualified(version_table, schema)
     others = ", ".join(map(identifier, roles.names[1:]))
+    names = {"name": literal(checkpoints), "revision": literal(revision)}
     is_there = "IF to_regclass({}) IS NOT NULL THEN"
     return [
         is_there.format(literal(revision)),
@@ -100,7 +101,7 @@ def _table_lines(roles: Roles, schema: str, table: str, version_table: str, colu
         f"  GRANT SELECT ON {revision} TO {others};",
         "END IF;",
         is_there.format(literal(checkpoints)),
-        *_indented(_REFUSE_FOREIGN.format(name=literal(checkpoints), revision=literal(revision)).splitlines()),
+        *_indented([line.format(**names) for line in _REFUSE_FOREIGN.splitlines()]),  # a name may hold line breaks
         *_indented(_owned_lines(roles, checkpoints)),
         *_indented(_checkpoint_lines(roles, checkpoints, columns)),
         "END IF;",
