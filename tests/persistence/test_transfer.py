@@ -1,6 +1,7 @@
 """Export, import and copy, between real files and real databases."""
 
 import asyncio
+import gzip
 import hashlib
 import io
 import json
@@ -234,7 +235,9 @@ def changed(line: bytes, old: bytes, new: bytes) -> bytes:
 
 DEEP = b"[" * 5000 + b"]" * 5000
 HOSTILE: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "line 1 is not the header"),
+    "empty": (b"", "is empty"),
+    "nothing, compressed": (zstd.compress(b""), "is empty"),
+    "gzip": (gzip.compress(b"{}"), "is gzip; unpack it first: gzip -dc"),
     "a database": (b"SQLite format 3\0" + bytes(1000), "line 1 is not the header"),
     "no UTF-8": (b"\xff\xfe\n" * 3, "line 1 is not the header"),
     "another program's JSON Lines": (b'{"id": 1}\n{"id": 2}\n', "line 1 is not the header"),

@@ -23,6 +23,9 @@ __all__ = ["InputFile"]
 _ZSTD = b"\x28\xb5\x2f\xfd"
 """How a zstd frame begins."""
 
+_GZIP = b"\x1f\x8b"
+"""How a gzip file begins, which people make of an export themselves."""
+
 _STEP_BYTES = 2**20
 
 _Buffered: TypeAlias = "io.BufferedReader[Any]"
@@ -37,7 +40,7 @@ class InputFile:
         source: A path, or a binary stream, which stays its owner's to close.
 
     Raises:
-        CheckpointFileError: The file cannot be read.
+        CheckpointFileError: The file cannot be read, is empty, or is compressed in another way.
     """
 
     def __init__(self, source: Path | BinaryIO) -> None:
@@ -48,6 +51,7 @@ class InputFile:
         try:
             self._start = self._begin()
             self._stream = self._decompressed(self._raw, self._kept)
+            self._refuse_nothing()
         except BaseException:
             self.close()
             raise
@@ -65,6 +69,12 @@ class InputFile:
         except OSError as error:
             raise self._failure(error) from None
         return 0
+
+    def _refuse_nothing(self) -> None:
+        if not self._peek():
+            raise CheckpointFileError(
+                f"{self._name} is empty, as not even an export of no checkpoints is. Copy it again, or export again"
+            )
 
     def rewind(self) -> None:
         """Begin anew, once the whole has been read."""
@@ -114,6 +124,8 @@ class InputFile:
     def _decompressed(self, source: BinaryIO, kept: BinaryIO | None = None) -> _Buffered:
         buffered = io.BufferedReader(_Raw(source, kept), _STEP_BYTES)
         head = self._guarded(lambda: buffered.peek(len(_ZSTD)))
+        if head.startswith(_GZIP):
+            raise CheckpointFileError(f"{self._name} is gzip; unpack it first: gzip -dc < FILE > UNPACKED")
         if not head.startswith(_ZSTD):
             return buffered
         return io.BufferedReader(cast("io.RawIOBase", zstd.ZstdFile(buffered)), _STEP_BYTES)
