@@ -130,6 +130,23 @@ def test_what_is_left_out_or_differs_is_named_and_exits_1(cli: CLI, runs: Path) 
     assert (data["replaced"], data["differing"]) == (1, [])
 
 
+def test_heads_that_others_follow_elsewhere_are_told(cli: CLI, runs: Path) -> None:
+    """Of an import and of a copy, for people and for programs."""
+    cli("checkpoints", "copy", "runs.db", "new.db")
+    cli("checkpoints", "export", "x", "--database-url", "runs.db")
+    with closing(sqlite3.connect(runs.with_name("new.db"))) as connection, connection:
+        connection.execute(
+            "UPDATE checkpoints SET superseded = 0, lease_owner = 'me', lease_expires_at = 9e9 "
+            "WHERE checkpoint_id = 'done-1'"
+        )
+    told = "1 stays a head here, though others follow it there: somebody has a lease on it, or it differs."
+    assert told in cli("checkpoints", "import", "x", "--database-url", "new.db").out
+    copy = cli("checkpoints", "copy", "runs.db", "new.db")
+    assert copy.code == 1
+    assert told in copy.out
+    assert cli("checkpoints", "copy", "runs.db", "new.db", "--json").json()["heads"] == 1
+
+
 @pytest.mark.usefixtures("runs")
 def test_a_bad_file_creates_no_database(cli: CLI, tmp_path: Path) -> None:
     """It is checked first."""
