@@ -88,7 +88,8 @@ async def test_what_does_not_fit_the_keys_is_neither_damaged_nor_other_content(
             await call()
     assert (tmp_path / "x").read_bytes() == before
     assert await right.load_checkpoint("one") == STATE
-    assert [one.encoding for one in await right.list_checkpoints()] == ["aes-256-gcm:k1:json" if saved_with else "json"]
+    [kept] = await right.list_checkpoints()
+    assert kept.encoding.startswith("aes-256-gcm:k1:" if saved_with else "json")
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
