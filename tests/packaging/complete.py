@@ -3,6 +3,7 @@
 `.ci/run` does, and whoever makes a release.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -104,11 +105,13 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(600)
-def test_the_tests_of_the_sdist_can_be_started(built: Built, open_folder: Path) -> None:
+def test_the_tests_of_the_sdist_can_be_started(uv: str, built: Built, open_folder: Path) -> None:
     """With the command of its own CONTRIBUTING.md, in an environment of its own: some are run, all are found."""
     with tarfile.open(built.sdist) as archive:
         archive.extractall(open_folder, filter="data")
     folder = open_folder / built.sdist.name.removesuffix(".tar.gz")
     some = ["tests/test_guide.py", "tests/test_public_api.py", "tests/test_documents.py", "tests/architecture"]
-    assert " passed" in run(sys.executable, "run.py", "test", "-q", "-n0", *some, cwd=folder)
+    # Where uv is not on PATH, it is installed by a Python that has pip, which an environment's own need not have.
+    path = os.pathsep.join((str(Path(uv).parent), os.environ["PATH"]))
+    assert " passed" in run(sys.executable, "run.py", "test", "-q", "-n0", *some, cwd=folder, PATH=path)
     assert " tests collected" in run(sys.executable, "run.py", "test", "-q", "-n0", "--collect-only", cwd=folder)
