@@ -114,4 +114,6 @@ def test_the_tests_of_the_sdist_can_be_started(uv: str, built: Built, open_folde
     # Where uv is not on PATH, it is installed by a Python that has pip, which an environment's own need not have.
     path = os.pathsep.join((str(Path(uv).parent), os.environ["PATH"]))
     assert " passed" in run(sys.executable, "run.py", "test", "-q", "-n0", *some, cwd=folder, PATH=path)
-    assert " tests collected" in run(sys.executable, "run.py", "test", "-q", "-n0", "--collect-only", cwd=folder)
+    assert " tests collected" in run(
+        sys.executable, "run.py", "test", "-q", "-n0", "--collect-only", cwd=folder, PATH=path
+    )
