@@ -130,12 +130,7 @@ def probe(*, rows: int = 100_000, save: Path | None = None) -> int:
     """
     from benchmarks.probe import report
 
-    command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
-    machine = ", ".join(describe_machine(Path(tempfile.gettempdir())).values())
-    text = f"{command}\n{machine}\n\n{report(rows)}"
-    if save is not None:
-        save.write_text(text)
-    sys.stdout.write(text)
+    _tell(f"\n{report(rows)}", save)
     return 0
 
 
@@ -204,12 +199,7 @@ def tidying(*, megabytes: int = 250, rows: int = 1_000_000, save: Path | None = 
     """
     from benchmarks.tidying import report
 
-    command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
-    machine = ", ".join(describe_machine(Path(tempfile.gettempdir())).values())
-    text = f"{command}\n{machine}\n\n{report(megabytes, rows)}"
-    if save is not None:
-        save.write_text(text)
-    sys.stdout.write(text)
+    _tell(f"\n{report(megabytes, rows)}", save)
     return 0
 
 
@@ -232,12 +222,7 @@ def watching(*, turns: int = 40, postgresql: bool = True, save: Path | None = No
             urls["PostgreSQL"] = opened.enter_context(open_databases("postgresql", folder)).create("watching")
             asyncio.run(upgrade_schema(urls["PostgreSQL"]))
         costs = watching(folder, turns, urls)
-    command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
-    machine = ", ".join(describe_machine(Path(tempfile.gettempdir())).values())
-    text = f"{command}\n{machine}\n{report(costs)}"
-    if save is not None:
-        save.write_text(text)
-    sys.stdout.write(text)
+    _tell(report(costs), save)
     return 0
 
 
@@ -260,20 +245,16 @@ def encryption(
     from benchmarks.encryption import measure, table
 
     calls = 64 if quick else 2048
-    machine = ", ".join(describe_machine(folder or Path(tempfile.gettempdir())).values())
-    parts = [f"python3 run.py bench {shlex.join(sys.argv[1:])}\n{machine}\n"]
+    parts: list[str] = []
     databases: list[Database] = [database] if database else ["sqlite", "postgresql"]
     try:
         for name in databases:
             with open_databases(name, folder) as opened:
-                parts.append(f"{name}\n{table(measure(opened, calls=calls))}\n")
+                parts.append(f"\n{name}\n{table(measure(opened, calls=calls))}\n")
     except UnsafeServerError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    text = "\n".join(parts)
-    if save is not None:
-        save.write_text(text)
-    sys.stdout.write(text)
+    _tell("".join(parts), save, folder)
     return 0
 
 
@@ -291,14 +272,19 @@ def transfer(*, rows: int = 1_000_000, folder: Path | None = None, save: Path | 
     """
     from benchmarks.transfer import report, travel
 
+    told, agrees = report(travel(rows, folder))
+    _tell(f"\n{told}", save, folder)
+    return 0 if agrees else 1
+
+
+def _tell(found: str, save: Path | None, folder: Path | None = None) -> None:
+    """Print what was found beneath the command and the machine that it was found by, and keep it if asked to."""
     command = f"python3 run.py bench {shlex.join(sys.argv[1:])}"
     machine = ", ".join(describe_machine(folder or Path(tempfile.gettempdir())).values())
-    told, agrees = report(travel(rows, folder))
-    text = f"{command}\n{machine}\n\n{told}"
+    text = f"{command}\n{machine}\n{found}"
     if save is not None:
         save.write_text(text)
     sys.stdout.write(text)
-    return 0 if agrees else 1
 
 
 def _check_names(without: list[str], databases: list[Database]) -> None:
