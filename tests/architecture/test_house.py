@@ -25,8 +25,9 @@ MAY_IMPORT = {
     "persistence": {"errors", "documents", "settings", "engine", "persistence"},
     "testing": {"errors", "engine", "testing"},
     "telemetry": {"errors", "settings", "engine", "persistence", "telemetry"},
-    "cli": {"errors", "documents", "settings", "engine", "persistence", "telemetry", "cli"},
-    "server": {"errors", "documents", "settings", "engine", "persistence", "telemetry", "server"},
+    "wiring": {"errors", "documents", "settings", "engine", "persistence", "telemetry"},
+    "server": {"errors", "documents", "settings", "engine", "persistence", "telemetry", "wiring", "server"},
+    "cli": {"errors", "documents", "settings", "engine", "persistence", "telemetry", "wiring", "server", "cli"},
 }
 
 DATABASE_PACKAGES = {"sqlalchemy", "alembic", "aiosqlite", "asyncpg", "sqlite3"}
