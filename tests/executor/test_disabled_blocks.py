@@ -99,10 +99,16 @@ async def test_a_run_is_not_gone_on_with_where_a_block_is_switched_off(
     assert "ask" in probe.started or "x" in probe.started
 
 
+@pytest.mark.parametrize("is_read_once", [True, False])
 async def test_what_a_server_cannot_recover_is_left_to_others_and_in_nobodys_way(
-    probe: Probe, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    probe: Probe,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    is_read_once: bool,
 ) -> None:
-    """However many there are, each is read and told of once; explicitly asked for, one is refused."""
+    """However many there are, each is told of once, and read again but seldom; explicitly asked for, it is refused."""
 
     class Counting(InMemoryCheckpointStore):
         loads = 0
@@ -113,6 +119,7 @@ async def test_what_a_server_cannot_recover_is_left_to_others_and_in_nobodys_way
 
     store = Counting()
     monkeypatch.setattr(background, "_CLAIMS_AT_ONCE", 2)
+    monkeypatch.setattr(background, "_REFUSED_SECONDS", 60.0 if is_read_once else 0.0)
     for number in range(3):
         running = await hold(store, probe, f"r{number}")
         running.cancel()
@@ -131,7 +138,7 @@ async def test_what_a_server_cannot_recover_is_left_to_others_and_in_nobodys_way
         await eventually(is_over)
         await asyncio.sleep(0.1)
     assert [SAYS in record.getMessage() for record in caplog.records] == [True] * 3
-    assert store.loads == 4
+    assert (store.loads == 4) is is_read_once
     with pytest.raises(WorkflowDefinitionError, match=SAYS):
         await closed.recover("r0")
     assert len(await store.list_abandoned()) == 3

@@ -85,6 +85,32 @@ async def test_an_answer_is_durable_when_its_run_is_left_running(store: Checkpoi
     assert probe.started == ["ask", "a"]
 
 
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ([{**block("a", ask="?"), "for_each": [1, 2], "for_each_mode": "sequential"}], None),
+        ([block("a", ask="?")], [block("a", ask="?"), block("new")]),
+    ],
+    ids=["items in order", "current definition"],
+)
+async def test_an_answer_is_durable_before_any_block_begins(
+    memory: InMemoryCheckpointStore, probe: Probe, before: list[dict[str, Any]], now: list[dict[str, Any]] | None
+) -> None:
+    """Also in a wave that is not over by it."""
+    executor = WorkflowExecutor(memory)
+    paused = paused_at(await executor.execute_workflow(text(*before), run_id="r"))
+    executor.load_workflow(text(*(now or before)))
+    probe.hold("a", "new", started=2)
+    begun = await executor.start_resume(paused, "yes", definition="saved" if now is None else "current")
+    await probe.all_started.wait()
+    state = await memory.load_checkpoint(begun.checkpoint_id or "")
+    assert state is not None
+    answered = state.context["blocks"]["a"]
+    assert (answered if now else answered["items"]["0"])["status"] == "succeeded"
+    probe.release()
+    assert (await executor.wait_for_run("r", 60)).status == ("paused" if now is None else "success")
+
+
 async def test_a_fork_is_left_running(memory: InMemoryCheckpointStore, probe: Probe) -> None:
     """As any run."""
     executor = WorkflowExecutor(memory)

@@ -101,6 +101,7 @@ async def test_what_was_held_back_is_done_by_whoever_goes_on(
     executor.load_workflow(INNER)
     assert (await stop_in(executor, probe, workflow, held, started=len(before))).status == "running"
     assert sorted(probe.finished) == before
+    assert "paused" not in {one.status for one in (await executor.get_run("r")).blocks}
     probe.started.clear()
     assert (await WorkflowExecutor(memory).recover("r")).is_success
     assert probe.started == rest
