@@ -53,10 +53,7 @@ def _call(words: Sequence[str]) -> int:
     from workflows_mcp.cli.app import build_app
 
     app = build_app()
-    if not words:
-        app.help_print([])
-        return 0
-    code = app(list(words), print_error=False, exit_on_error=False, result_action="return_value")
+    code = app(list(words) or ["serve"], print_error=False, exit_on_error=False, result_action="return_value")
     return code if isinstance(code, int) else 0
 
 
