@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cli.conftest import ASKING, CLI
 from workflows_mcp import InMemoryCheckpointStore, SQLAlchemyCheckpointStore, WorkflowExecutor
-from workflows_mcp.cli.work import make_executor
 from workflows_mcp.settings import Settings
 from workflows_mcp.telemetry.names import METRICS, MetricKind
 from workflows_mcp.telemetry.tracing import StoreTracer
+from workflows_mcp.wiring import make_executor
 
 DOCS = Path(__file__).parents[2] / "docs"
 DATABASE = ("--database-url", "runs.db")

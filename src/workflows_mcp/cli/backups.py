@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from workflows_mcp.cli.database import is_in_memory, open_schema, open_store
+from workflows_mcp.cli.database import open_schema, open_store
 from workflows_mcp.cli.failures import EXIT_ERROR, InterruptedRunError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json
 from workflows_mcp.cli.progress import busy, progress
 from workflows_mcp.cli.signals import cancelled_by_signals
 from workflows_mcp.persistence.sizes import shown_bytes
+from workflows_mcp.wiring import is_in_memory
 
 if TYPE_CHECKING:
     from workflows_mcp.persistence.copies import Copy

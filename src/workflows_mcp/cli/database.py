@@ -4,25 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from workflows_mcp import wiring
 from workflows_mcp.cli.failures import CommandError
 from workflows_mcp.cli.options import Options
 from workflows_mcp.cli.page import say
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.persistence.schema import SchemaManager
     from workflows_mcp.settings import Settings
 
-__all__ = ["is_in_memory", "open_schema", "open_store", "prepare_database"]
-
-
-def is_in_memory(settings: "Settings") -> bool:
-    """Whether what is saved ends with this process."""
-    from workflows_mcp.settings import MEMORY_URL
-
-    return settings.url == MEMORY_URL
+__all__ = ["open_schema", "open_store", "prepare_database"]
 
 
 @asynccontextmanager
@@ -46,7 +38,7 @@ async def open_store(
     settings = options.settings()
     if not schema:
         settings = settings.model_copy(update={"database_schema": None})
-    if is_in_memory(settings):
+    if wiring.is_in_memory(settings):
         _check_memory(allowed=memory)
     else:
         await prepare_database(settings, create=create)
@@ -70,12 +62,10 @@ async def prepare_database(settings: "Settings", *, create: bool, quiet: bool = 
     """
     if not create and not settings.auto_upgrade and not settings.uses_default_path:
         return  # whatever is wrong with it, the first call says so
-    manager = open_schema(settings)
-    is_new = manager.is_new
-    if is_new or settings.auto_upgrade:
-        await manager.upgrade()
-    if is_new and not settings.uses_default_path and not quiet:
-        say(f"created the {manager.description}")
+    _check(settings)
+    created = await wiring.prepare_database(settings)
+    if created is not None and not settings.uses_default_path and not quiet:
+        say(f"created the {created}")
 
 
 def open_schema(settings: "Settings") -> "SchemaManager":
@@ -85,28 +75,17 @@ def open_schema(settings: "Settings") -> "SchemaManager":
         CommandError: It is a store in memory.
         StoreConfigurationError: The URL names no database that is supported, or the folder cannot be created.
     """
-    from workflows_mcp.persistence.schema import SchemaManager
+    _check(settings)
+    return wiring.open_schema(settings)
 
-    if is_in_memory(settings):
+
+def _check(settings: "Settings") -> None:
+    if wiring.is_in_memory(settings):
         _check_memory(allowed=False)
     if settings.uses_default_path:
-        _make_default_folder(settings.default_path.parent)
         say(f"the database is {str(settings.default_path)!r}; set WORKFLOWS_DATABASE_URL to use another one")
-    return SchemaManager(settings.url, settings=settings)
 
 
 def _check_memory(*, allowed: bool) -> None:
     if not allowed:
         raise CommandError("memory:// keeps nothing from one command to the next; name a database with --database-url")
-
-
-def _make_default_folder(folder: "Path") -> None:
-    from workflows_mcp.errors import StoreConfigurationError
-
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreConfigurationError(
-            f"the folder {str(folder)!r} for the database cannot be created: {error.strerror}; "
-            "set WORKFLOWS_DATABASE_URL to use another database"
-        ) from None

@@ -10,18 +10,10 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.finding import PlanFinder
     from workflows_mcp.engine.library import WorkflowLibrary
     from workflows_mcp.engine.plan import Plan
-    from workflows_mcp.settings import Settings
 
-__all__ = ["check_calls", "find_plan", "is_file", "open_library"]
+__all__ = ["check_calls", "find_plan", "is_file"]
 
 _FILE_SUFFIXES = {".yaml", ".yml"}
-
-
-def open_library(settings: "Settings") -> "WorkflowLibrary":
-    """The workflows in the folders that the settings name."""
-    from workflows_mcp.engine.library import WorkflowLibrary
-
-    return WorkflowLibrary(settings.template_paths)
 
 
 def is_file(word: str) -> bool:

@@ -3,10 +3,11 @@
 import sys
 from typing import TYPE_CHECKING
 
-from workflows_mcp.cli.database import is_in_memory, prepare_database
+from workflows_mcp.cli.database import prepare_database
 from workflows_mcp.cli.failures import UsageError
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json, say
+from workflows_mcp.wiring import is_in_memory
 
 if TYPE_CHECKING:
     from workflows_mcp.persistence.keys import KeyRing

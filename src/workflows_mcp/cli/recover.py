@@ -16,7 +16,8 @@ from workflows_mcp.cli.page import Page, say
 from workflows_mcp.cli.results import print_result, print_results
 from workflows_mcp.cli.signals import cancelled_by_signals
 from workflows_mcp.cli.waiting import recover_when_free
-from workflows_mcp.cli.work import make_executor, watched
+from workflows_mcp.cli.work import watched
+from workflows_mcp.wiring import make_executor
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint_store import CheckpointStore

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workflows_mcp.cli.database import is_in_memory
 from workflows_mcp.cli.failures import EXIT_CANCELLED, EXIT_ERROR, one_line
 from workflows_mcp.cli.log import is_json
 from workflows_mcp.cli.options import Options, command_line
 from workflows_mcp.cli.page import Page, print_json, say
+from workflows_mcp.wiring import is_in_memory
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint_store import CheckpointStore

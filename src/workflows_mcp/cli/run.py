@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from workflows_mcp.cli.database import open_store
-from workflows_mcp.cli.finding import check_calls, find_plan, open_library
+from workflows_mcp.cli.finding import check_calls, find_plan
 from workflows_mcp.cli.inputs import InputsFile, InputWords, gather_inputs
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id
 from workflows_mcp.cli.results import print_result
 from workflows_mcp.cli.work import watched
+from workflows_mcp.wiring import open_library
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.definition import WorkflowDefinition
@@ -55,10 +56,12 @@ async def run(
 
 
 def _find(word: str, options: Options) -> "WorkflowDefinition":
+    from workflows_mcp.engine.disabling import DisabledBlocks
     from workflows_mcp.engine.finding import PlanFinder
 
-    library = open_library(options.settings())
-    finder = PlanFinder(library)
+    settings = options.settings()
+    library = open_library(settings)
+    finder = PlanFinder(library, DisabledBlocks(settings.disabled_blocks))
     plan = find_plan(word, library, finder)
     check_calls(plan, finder)
     return plan.definition

@@ -14,7 +14,8 @@ from workflows_mcp.cli.inputs import InputsFile, InputWords, gather_inputs
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, print_json, say
 from workflows_mcp.cli.results import print_result
-from workflows_mcp.cli.work import make_executor, watched
+from workflows_mcp.cli.work import watched
+from workflows_mcp.wiring import make_executor
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.executor import WorkflowExecutor

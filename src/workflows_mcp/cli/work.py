@@ -5,49 +5,20 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from workflows_mcp.cli.database import is_in_memory
 from workflows_mcp.cli.failures import CommandError, InterruptedRunError, one_line
-from workflows_mcp.cli.finding import open_library
 from workflows_mcp.cli.live import Watcher, watch_run
 from workflows_mcp.cli.options import Options, command_line
 from workflows_mcp.cli.page import Page, say
 from workflows_mcp.cli.signals import cancelled_by_signals
+from workflows_mcp.wiring import is_in_memory, make_executor
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
-    from workflows_mcp.engine.events import EventCallback
     from workflows_mcp.engine.executor import WorkflowExecutor
-    from workflows_mcp.settings import Settings
 
-__all__ = ["make_executor", "watched"]
+__all__ = ["watched"]
 
 T = TypeVar("T")
-
-
-def make_executor(
-    store: "CheckpointStore",
-    settings: "Settings",
-    *,
-    on_event: "EventCallback | None" = None,
-    recover_every_seconds: float | None = None,
-) -> "WorkflowExecutor":
-    """An executor as the settings want it. Only `async with` makes it do its work in the background."""
-    from workflows_mcp.engine.checkpoint import CheckpointConfig
-    from workflows_mcp.engine.executor import WorkflowExecutor
-
-    executor = WorkflowExecutor(
-        store,
-        CheckpointConfig.from_settings(settings),
-        on_event=on_event,
-        library=open_library(settings),
-        lease_seconds=settings.lease_seconds,
-        recover_every_seconds=recover_every_seconds,
-    )
-    if settings.tracing:
-        from workflows_mcp.telemetry import instrument
-
-        instrument(executor, metrics=False, tracing=True)
-    return executor
 
 
 async def watched(

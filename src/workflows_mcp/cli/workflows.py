@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from workflows_mcp.cli.failures import EXIT_ERROR, CommandError, one_line
-from workflows_mcp.cli.finding import check_calls, find_plan, is_file, open_library
+from workflows_mcp.cli.finding import check_calls, find_plan, is_file
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import Page, print_json, say
+from workflows_mcp.wiring import open_library
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.library import WorkflowLibrary
