@@ -11,7 +11,10 @@ from workflows_mcp.engine.definition import WorkflowDefinition
 from workflows_mcp.engine.workflow import read_workflow
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 
-__all__ = ["MAX_FILES", "WorkflowLibrary"]
+__all__ = ["BUILT_IN", "MAX_FILES", "WorkflowLibrary"]
+
+BUILT_IN = Path(__file__).resolve().parents[1] / "builtin"
+"""The folder of the workflows that come along; as the first of a library, any other folder overrides it."""
 
 MAX_FILES = 5000
 """How many files are read of one folder and those in it."""
@@ -87,6 +90,14 @@ class WorkflowLibrary:
             known = ", ".join(self.names()) or "none"
             raise WorkflowNotFoundError(f"the folders have no workflow {name!r}; they have {known}")
         return found.path
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether a workflow is one of those that come along, and no other of that name overrides it.
+
+        Raises:
+            WorkflowNotFoundError: There is no workflow of this name.
+        """
+        return self.source_of(name).is_relative_to(BUILT_IN)
 
     def _read(self) -> "_Shelf":
         with self._lock:
