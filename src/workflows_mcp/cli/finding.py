@@ -54,6 +54,6 @@ def check_calls(plan: "Plan", finder: "PlanFinder") -> None:
 
 def _no_such_name(name: str, library: "WorkflowLibrary") -> CommandError:
     return CommandError(
-        f"there is no workflow {name!r} in the library; there are {', '.join(library.names())}. WORKFLOWS_TEMPLATE_PATHS "
-        f"names the folders of your own ones; a file is named as ./{name}.yaml"
+        f"there is no workflow {name!r} in the library; there are {', '.join(library.names())}. "
+        f"WORKFLOWS_TEMPLATE_PATHS names the folders of your own ones; a file is named as ./{name}.yaml"
     )
