@@ -22,6 +22,7 @@ from workflows_mcp.cli.recover import recover
 from workflows_mcp.cli.rekey import rekey_command
 from workflows_mcp.cli.resume import resume
 from workflows_mcp.cli.run import run
+from workflows_mcp.cli.serve import serve
 from workflows_mcp.cli.stats import stats
 
 __all__ = ["build_app"]
@@ -37,6 +38,7 @@ def build_app() -> App:
     """The command line as a whole."""
     app = App(name="workflows-mcp", help=_HELP, help_format="markdown", suppress_keyboard_interrupt=False)
     app.command(demo, name="demo")
+    app.command(serve, name="serve")
     app.command(run, name="run")
     app.command(resume, name="resume")
     app.command(recover, name="recover")

@@ -17,11 +17,12 @@ _EXIT_CLOSED_PIPE = 128 + signal.SIGPIPE
 
 
 def run_command_line(words: Sequence[str]) -> int:
-    """Do what the words say. Whatever goes wrong becomes one line on stderr.
+    """Do what the words say; without any, `serve`. Whatever goes wrong becomes one line on stderr.
 
     Returns:
         The exit code.
     """
+    words = words or ["serve"]  # MCP clients start the bare command
     _prepare_streams()
     begin_logging(words)
     obey_signals()
@@ -53,9 +54,6 @@ def _call(words: Sequence[str]) -> int:
     from workflows_mcp.cli.app import build_app
 
     app = build_app()
-    if not words:
-        app.help_print([])
-        return 0
     code = app(list(words), print_error=False, exit_on_error=False, result_action="return_value")
     return code if isinstance(code, int) else 0
 

@@ -1,0 +1,100 @@
+"""What a server works with, from its start to its end: settings, store, library, executor."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.executor import WorkflowExecutor
+from workflows_mcp.engine.library import WorkflowLibrary
+from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
+
+if TYPE_CHECKING:
+    from workflows_mcp.settings import Settings
+
+__all__ = ["Services", "open_services"]
+
+_SECONDS_BETWEEN_TRIES = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Services:
+    """What the tools of one server share.
+
+    Attributes:
+        settings: What the environment says.
+        store: Keeps the checkpoints.
+        library: The workflows that are found by name.
+        executor: Runs them. It goes on with runs whose process is gone, and does retention, once the database is fit
+            to be used.
+    """
+
+    settings: "Settings"
+    store: CheckpointStore
+    library: WorkflowLibrary
+    executor: WorkflowExecutor
+    _is_prepared: bool = False
+    _preparing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def prepare(self) -> None:
+        """Make the database fit to be used, unless that is done: a new one gets its schema.
+
+        Raises:
+            CheckpointStoreError: It cannot be used now; the next call tries again.
+        """
+        if self._is_prepared:
+            return
+        async with self._preparing:
+            if self._is_prepared:
+                return
+            if not is_in_memory(self.settings):
+                created = await prepare_database(self.settings)
+                if created is not None:
+                    _log.info("created the %s", created)
+            await self.store.list_checkpoints(limit=0)
+            self._is_prepared = True
+
+
+@asynccontextmanager
+async def open_services(settings: "Settings") -> AsyncIterator[Services]:
+    """What a server works with. A database that cannot be reached is no reason not to start: tools say what is wrong.
+
+    Raises:
+        StoreConfigurationError: A setting is wrong, which no waiting mends.
+    """
+    from workflows_mcp.persistence.store import create_checkpoint_store
+
+    library = open_library(settings)
+    async with create_checkpoint_store(settings=settings) as store:
+        # Half a lease after it ran out at the latest, a run is found: taken over within two lease times.
+        executor = make_executor(store, settings, library=library, recover_every_seconds=settings.lease_seconds / 2)
+        services = Services(settings, store, library, executor)
+        async with contextlib.AsyncExitStack() as at_the_end:
+            beginning = asyncio.create_task(_begin(services, at_the_end), name="begin the server's work")
+            try:
+                yield services
+            finally:
+                beginning.cancel()
+                await asyncio.wait([beginning])
+
+
+async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack) -> None:
+    """Let the executor work in the background, as soon as there is a database to work on."""
+    told = ""
+    while True:
+        try:
+            await services.prepare()
+            break
+        except CheckpointStoreError as error:
+            if str(error) != told:
+                told = str(error)
+                _log.warning("the database cannot be used, and is tried again: %s", told)
+            await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
+    await at_the_end.enter_async_context(services.executor)
