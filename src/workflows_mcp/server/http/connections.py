@@ -3,7 +3,7 @@
 import asyncio
 import resource
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 __all__ = ["Connection", "most_connections"]
 
@@ -28,7 +28,7 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol.data_received`."""
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._is_serving:
             self._expect_no_more()
         elif self._closing is None:
             self._expect()
@@ -37,6 +37,16 @@ class Connection(H11Protocol):
         """See `asyncio.Protocol.connection_lost`."""
         self._expect_no_more()
         super().connection_lost(exc)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a call is under way; a stream that a client only listens to is none."""
+        return self._is_serving and self.scope["method"] == "POST"
+
+    @property
+    def _is_serving(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
 
     def _expect(self) -> None:
         self._closing = self.loop.call_later(_REQUEST_SECONDS, self.transport.close)

@@ -1,4 +1,4 @@
-"""Where the server listens. The port is had before anything else begins: before a database is opened, or a run claimed."""
+"""Where the server listens. The port is had before a database is opened, or a run claimed."""
 
 import contextlib
 import errno
@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from workflows_mcp.errors import StoreConfigurationError
 
@@ -82,15 +83,15 @@ def _bind(host: str, port: int) -> Doorway:
             place = (address[0], bound[0].getsockname()[1] if bound else port, *address[2:])
             with contextlib.suppress(_NotHereError):
                 bound.append(_bound(family, place))
-        if not bound:
-            raise StoreConfigurationError(
-                f"{host!r} is no address of this machine; WORKFLOWS_HTTP_HOST or --host takes one that is, such as "
-                "127.0.0.1 or 0.0.0.0"
-            )
     except BaseException:
         for one in bound:
             one.close()
         raise
+    if not bound:
+        raise StoreConfigurationError(
+            f"{host!r} is no address of this machine; WORKFLOWS_HTTP_HOST or --host takes one that is, such as "
+            "127.0.0.1 or 0.0.0.0"
+        )
     return Doorway(tuple(bound), host)
 
 
@@ -98,11 +99,11 @@ class _NotHereError(Exception):
     """This machine does not have the address."""
 
 
-def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str | int, ...]]]:
+def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
     problem = ""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return list(dict.fromkeys((family, tuple(address)) for family, *_, address in found))
+        return list(dict.fromkeys((family, address) for family, *_, address in found))
     except OSError as error:
         problem = error.strerror or type(error).__name__
     except UnicodeError:
@@ -110,7 +111,7 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[s
     raise StoreConfigurationError(f"the host {host!r} has no address ({problem}); check WORKFLOWS_HTTP_HOST or --host")
 
 
-def _bound(family: socket.AddressFamily, place: tuple[str | int, ...]) -> socket.socket:
+def _bound(family: socket.AddressFamily, place: tuple[Any, ...]) -> socket.socket:
     failed: OSError | None = None
     try:
         one = socket.socket(family, socket.SOCK_STREAM)
@@ -135,7 +136,7 @@ def _bound(family: socket.AddressFamily, place: tuple[str | int, ...]) -> socket
     raise PortTakenError(_told(failed, place[0], place[1]))
 
 
-def _told(error: OSError, address: str | int, port: str | int) -> str:
+def _told(error: OSError, address: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"port {port} of {address} is in use, perhaps by another server of this kind; end that one, or choose "

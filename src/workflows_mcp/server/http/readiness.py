@@ -40,7 +40,7 @@ class Readiness:
         self._told: State = "ready"
 
     async def state(self) -> State:
-        """`ready`, or what is not: the server is `stopping`, the `database` does not answer, its `schema` is not ours."""
+        """`ready`; or `stopping`, or what is not right: the `database` does not answer, its `schema` is another."""
         if self.is_stopping:
             return "stopping"
         loop = asyncio.get_running_loop()

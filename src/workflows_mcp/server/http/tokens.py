@@ -87,7 +87,9 @@ def _read(file: Path) -> str:
         with file.expanduser().open("rb") as opened:
             content = opened.read(_MOST_BYTES + 1)
     except (OSError, RuntimeError, ValueError) as error:
-        problem = f"cannot be read ({getattr(error, 'strerror', None) or 'it has no fit name'}); check its path and mode"
+        problem = (
+            f"cannot be read ({getattr(error, 'strerror', None) or 'it has no fit name'}); check its path and mode"
+        )
     if len(content) > _MOST_BYTES:
         problem = f"has more than {_MOST_BYTES:,} bytes: it holds no token"
     elif not problem and not content.isascii():
