@@ -5,6 +5,7 @@
 ARG PYTHON=python:3.13-slim-trixie
 
 FROM ${PYTHON} AS build
+ENV UV_PYTHON_DOWNLOADS=never
 RUN pip install --no-cache-dir --root-user-action=ignore "uv>=0.9,<1"
 WORKDIR /src
 RUN uv venv /app
