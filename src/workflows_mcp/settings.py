@@ -116,6 +116,7 @@ class Settings(BaseSettings):
         auto_upgrade: Whether the command line brings an existing, older database to head by itself.
         template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
             a later one overrides an earlier one.
+        inline_workflows: Whether the MCP server runs workflows that come as YAML with the call.
         slow_operation_seconds: From how many seconds on a call to the database is warned of; in the environment,
             `none` means never.
         log_format: How the command line logs on stderr: `text` for people, `json` for programs, a line for each event.
@@ -165,6 +166,7 @@ class Settings(BaseSettings):
     auto_upgrade: bool = False
     # Not decoded: pydantic-settings would take nothing but JSON for a list.
     template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
+    inline_workflows: bool = True
     slow_operation_seconds: _Limit[float] = Field(default=1.0, gt=0, allow_inf_nan=False)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] | None = None

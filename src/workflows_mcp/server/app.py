@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_server"]
 
+_TOOLS = (*running.TOOLS,)
+
 _INSTRUCTIONS = """Runs workflows whose state survives crashes, restarts and long waits for people.
 """
 
@@ -27,6 +29,7 @@ def build_server(work: "Settings | Services") -> MCPServer[Services]:
         work: What it works with, opened and closed by the caller; or the settings, by which the server opens it when
             it begins to serve, and closes it at the end.
     """
+    settings = work.settings if isinstance(work, Services) else work
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Services]) -> AsyncIterator[Services]:
@@ -44,5 +47,5 @@ def build_server(work: "Settings | Services") -> MCPServer[Services]:
         website_url="https://github.com/workflows-mcp/workflows-mcp",
         lifespan=lifespan,
         log_level="WARNING",
-        tools=offered(running.TOOLS),
+        tools=offered(_TOOLS, settings),
     )
