@@ -133,7 +133,10 @@ def _what_next(data: RunReply, *, asks: bool) -> str:
     checkpoint, run = f"checkpoint_id={json.dumps(data.checkpoint_id)}", f"run_id={json.dumps(data.run_id)}"
     match data.status:
         case "paused" if asks:
-            return f"Next: call resume_workflow with {checkpoint} and no response: your user is then asked directly."
+            return (
+                f"Next: call resume_workflow with {checkpoint} and no response: your user is then asked directly. If "
+                "they have told you already, pass it on as response."
+            )
         case "paused":
             return (
                 "Next: ask your user, and do not answer in their place. Then call resume_workflow with "
