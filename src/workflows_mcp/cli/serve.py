@@ -1,15 +1,17 @@
 """`serve`: the MCP server."""
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from workflows_mcp.cli.failures import CommandError, InterruptedRunError, UsageError, one_line
+from workflows_mcp.cli.log import log_libraries
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import say
-from workflows_mcp.cli.signals import stopped_by_signals
+from workflows_mcp.cli.signals import cancelled_by_signals, stopped_by_signals, was_interrupted
 
 if TYPE_CHECKING:
     from workflows_mcp.server.http.doorway import Doorway
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
 
 __all__ = ["serve"]
+
+_FOR_PEOPLE = (
+    'this is an MCP server, which waits for a client to speak with it over stdin: have one start "workflows-mcp" (see '
+    "{where}). What people can do: workflows-mcp --help. Ctrl-C ends it"
+)
 
 
 async def serve(
@@ -33,6 +40,8 @@ async def serve(
     runs have WORKFLOWS_HTTP_GRACE_SECONDS to come to their next checkpoint, from which any server goes on with them. A
     second signal cuts that short.
 
+    The bare `workflows-mcp` is the same. Logs go to stderr.
+
     Args:
         http: Serve over streamable HTTP.
         host: Where to listen: 127.0.0.1 unless WORKFLOWS_HTTP_HOST says otherwise. Whatever others can reach needs
@@ -43,19 +52,32 @@ async def serve(
         options: What every command takes.
 
     Returns:
-        0.
+        0, also when SIGTERM ends it: what was at work then goes on with the next server.
     """
     if not http:
         if host is not None or port is not None or stateless:
             raise UsageError("--host, --port and --stateless go together with --http")
-        from workflows_mcp.server.stdio import serve_stdio
-
-        await serve_stdio(options.settings())
-        return 0
+        return await _serve_stdio(options.settings())
     settings = options.settings()
     given = {"http_host": host, "http_port": port, "http_stateless": stateless or None}
     settings = settings.model_copy(update={name: one for name, one in given.items() if one is not None})
     return await _serve_http(settings)
+
+
+async def _serve_stdio(settings: "Settings") -> int:
+    from workflows_mcp.documents import document
+    from workflows_mcp.server.stdio import serve_stdio
+
+    log_libraries("mcp")
+    if sys.stdin.isatty():
+        say(_FOR_PEOPLE.format(where=document("mcp")))
+    try:
+        with cancelled_by_signals():
+            await serve_stdio(settings)
+    except asyncio.CancelledError:
+        if was_interrupted():
+            raise KeyboardInterrupt from None
+    return 0
 
 
 async def _serve_http(settings: "Settings") -> int:

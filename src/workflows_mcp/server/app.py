@@ -1,7 +1,8 @@
 """The MCP server, put together."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from mcp.server import MCPServer
@@ -11,7 +12,7 @@ from workflows_mcp.server.counting import CallCounter
 from workflows_mcp.server.request_state import request_state_security
 from workflows_mcp.server.services import Services, open_services
 from workflows_mcp.server.tools import running
-from workflows_mcp.server.tools.tool import add_tools
+from workflows_mcp.server.tools.tool import offered
 
 if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["build_server"]
 
-_INSTRUCTIONS = """Runs workflows whose state survives crashes, restarts and long waits for people.
+_TOOLS = (*running.TOOLS,)
+
+_INSTRUCTIONS = """Runs workflows, written in YAML, whose state survives crashes, restarts and long waits for people.
+
+The life of a run:
+1. list_workflows shows what there is, get_workflow_info which inputs one takes.
+2. execute_workflow begins a run. Its status is success, failure, paused, cancelled or running.
+3. paused: it asks a human what stands in prompt. Put that to your user word for word, and do not answer for them.
+4. resume_workflow gives the answer to that checkpoint_id, now or next week, from any session, and the run goes on.
+5. running: get_run follows it, cancel_run ends it. A run goes on when the call that began it ends.
+6. failure: error names the blocks. fork_run begins a new run that keeps what was done, and tries again what failed.
 """
 
 
@@ -34,6 +45,7 @@ def build_server(work: "Settings | Services", *, tally: "ServerTally | None" = N
     Raises:
         StoreConfigurationError: A token for HTTP is not fit to be one.
     """
+    settings = work.settings if isinstance(work, Services) else work
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Services]) -> AsyncIterator[Services]:
@@ -43,18 +55,28 @@ def build_server(work: "Settings | Services", *, tally: "ServerTally | None" = N
         async with open_services(work) as services:
             yield services
 
-    names: set[str] = set()
-    server = MCPServer[Services](
-        "workflows-mcp",
-        title="Workflows",
-        instructions=_INSTRUCTIONS,
-        version=workflows_mcp.__version__,
-        website_url="https://github.com/workflows-mcp/workflows-mcp",
-        lifespan=lifespan,
-        log_level="WARNING",
-        request_state_security=request_state_security(work.settings if isinstance(work, Services) else work),
-        middleware=None if tally is None else [CallCounter(tally, names)],
-    )
-    add_tools(server, running.TOOLS)
-    names.update(tool.function.__name__ for tool in running.TOOLS)
-    return server
+    tools = offered(_TOOLS, settings)
+    with _root_logger_left_alone():
+        return MCPServer[Services](
+            "workflows-mcp",
+            title="Workflows",
+            instructions=_INSTRUCTIONS,
+            version=workflows_mcp.__version__,
+            website_url="https://github.com/workflows-mcp/workflows-mcp",
+            lifespan=lifespan,
+            log_level="WARNING",
+            tools=tools,
+            request_state_security=request_state_security(settings),
+            middleware=None if tally is None else [CallCounter(tally, {tool.name for tool in tools})],
+        )
+
+
+@contextmanager
+def _root_logger_left_alone() -> Iterator[None]:
+    """Keep the SDK from printing whatever any library logs, with tracebacks and all that they quote."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)
+    try:
+        yield
+    finally:
+        root.removeHandler(silent)

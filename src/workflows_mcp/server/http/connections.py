@@ -8,7 +8,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 __all__ = ["Connection", "most_connections"]
 
 _REQUEST_SECONDS = 15.0
-"""How long a client may take from its first byte, or from connecting, to the end of its headers."""
+"""How long a client may take from its first byte, or from connecting, to the end of its headers; and how long what
+follows a request that was refused is read and thrown away, for a client that reads the answer only then."""
 
 _MOST = 10_000
 _SHARE = 0.75

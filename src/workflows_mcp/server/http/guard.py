@@ -19,9 +19,6 @@ _BODY_SECONDS = 60.0
 
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
-_CLOSE = (b"connection", b"close")
-"""A body that is not read would else be read to its end, and thrown away."""
-
 _PREFLIGHT_SECONDS = b"600"
 
 _SENT_BY_BROWSERS = frozenset({"accept", "authorization", "content-type", "last-event-id"})
@@ -99,7 +96,7 @@ class Guard:
         client = scope.get("client") or ("?",)
         fields = {"status": refusal.status, "route": self.name_of(scope), "client": client[0]}
         _log.info("a request from %s was refused (%d)", client[0], refusal.status, extra={"fields": fields})
-        await reply(send, refusal.status, f"{refusal.text}\n", headers=(*refusal.headers, _CLOSE))
+        await reply(send, refusal.status, f"{refusal.text}\n", headers=refusal.headers)
 
     def _refuse_caller(self, scope: Scope, route: Route | None) -> Refusal | None:
         """Why a request is not for us, or from a page that may not make it."""

@@ -113,7 +113,6 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 limit_concurrency=most_connections(),
-                timeout_graceful_shutdown=1,
             )
         )
         self._listening = asyncio.Event()
@@ -158,7 +157,7 @@ class _Server(uvicorn.Server):
 
     def close_doors(self) -> None:
         """Let nobody in any more; connections end with the answer that is under way."""
-        for one in self.servers:
+        for one in getattr(self, "servers", ()):  # there are none before it has begun
             one.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
@@ -172,9 +171,11 @@ class _Server(uvicorn.Server):
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=_LAST_WORDS_SECONDS)
+        self.close_doors()
         for connection in list(self.server_state.connections):
             connection.transport.close()
-        self.should_exit = self.force_exit = True
+        # By itself it would look for its end every tenth of a second.
+        self._serving.cancel()
         await asyncio.wait({self._serving})
 
 
