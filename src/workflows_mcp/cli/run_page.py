@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from workflows_mcp.cli.blocks import BlockRow, blocks_of
 from workflows_mcp.cli.checkpoints import when
 from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, print_json
 from workflows_mcp.cli.results import what_is_taken
-from workflows_mcp.cli.runs import age, as_data, is_abandoned, no_such_run, status_of
-from workflows_mcp.cli.waiting import seconds_left
+from workflows_mcp.cli.runs import as_data, no_such_run
+from workflows_mcp.engine.ages import shown_age
+from workflows_mcp.engine.block_rows import BlockRow, blocks_of
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
@@ -79,7 +79,7 @@ async def show_command(
 
 def _age_of(one: "CheckpointMetadata") -> str:
     try:
-        return age(time.time() - one.created_at)
+        return shown_age(time.time() - one.created_at)
     except TypeError:  # of another type is what no store has written
         return repr(one.created_at)
 
@@ -96,11 +96,13 @@ def _blocks_in(state: "CheckpointState") -> tuple[list[BlockRow], str | None]:
 
 
 def _show_head(out: Page, run: "RunSummary", state: "CheckpointState", head: "CheckpointMetadata") -> None:
+    from workflows_mcp.engine.abandoned import seconds_left, shown_status
+
     about = {
         "run": run.run_id,
         "workflow": run.workflow_name,
-        "status": status_of(run),
-        "saved": f"{when(run.updated_at)} ({age(run.age_seconds)} ago)",
+        "status": shown_status(run),
+        "saved": f"{when(run.updated_at)} ({shown_age(run.age_seconds)} ago)",
     }
     if seconds_left(head) and run.status == "running":
         about["held"] = f"by a process, for {seconds_left(head):.0f} s unless it renews its lease"
@@ -129,6 +131,8 @@ def _cells(row: BlockRow) -> list[str]:
 
 def _what_can_be_done(run: "RunSummary", found: "list[CheckpointMetadata]", options: Options) -> dict[str, str]:
     """Commands by what they are good for."""
+    from workflows_mcp.engine.abandoned import ABANDONED, shown_status
+
     commands: dict[str, str] = {}
 
     def add(what: str, *words: str) -> None:
@@ -137,7 +141,7 @@ def _what_can_be_done(run: "RunSummary", found: "list[CheckpointMetadata]", opti
     match run.status:
         case "paused":
             add("answer it", "resume", run.checkpoint_id, "--response", "TEXT")
-        case "running" if is_abandoned(run):
+        case "running" if shown_status(run) == ABANDONED:
             add("go on with it", "recover", run.run_id)
         case "running":
             add("go on with it, should its process be gone", "recover", run.run_id)

@@ -1,7 +1,6 @@
 """Recovers a run whose process may have died a moment ago: its lease has to run out first."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -11,18 +10,12 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointMetadata
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.engine.executor import WorkflowResult
-    from workflows_mcp.engine.result import RunSummary
 
-__all__ = ["recover_when_free", "seconds_left"]
+__all__ = ["recover_when_free"]
 
 # The lease ends by the database's clock, and may be released or renewed before.
 _LONGEST_WAIT = 1.0
 _SHORTEST_WAIT = 0.05
-
-
-def seconds_left(head: "CheckpointMetadata | RunSummary") -> float:
-    """How long the lease on a run's newest checkpoint still lasts, by this machine's clock; 0: nobody holds it."""
-    return 0.0 if head.lease_expires_at is None else max(head.lease_expires_at - time.time(), 0.0)
 
 
 async def recover_when_free(
@@ -44,6 +37,7 @@ async def recover_when_free(
         CommandError: Its process is alive: it renewed its lease, or saved a checkpoint.
         WorkflowsError: See `WorkflowExecutor.recover`.
     """
+    from workflows_mcp.engine.abandoned import seconds_left
     from workflows_mcp.errors import CheckpointAlreadyClaimedError
 
     held: CheckpointMetadata | None = None
