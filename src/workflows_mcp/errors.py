@@ -27,6 +27,8 @@ A bad argument (an empty id, a negative limit) is a plain `ValueError`, raised b
 database. No message shows a payload, a password or the answer to a prompt.
 """
 
+from collections.abc import Iterable
+
 __all__ = [
     "CheckpointAlreadyClaimedError",
     "CheckpointConflictError",
@@ -135,7 +137,15 @@ class WorkflowNotFoundError(WorkflowsError):
 
 
 class WorkflowDefinitionError(WorkflowsError):
-    """A workflow's definition, its inputs or one of its expressions is wrong."""
+    """A workflow's definition, its inputs or one of its expressions is wrong.
+
+    Attributes:
+        problems: All that is wrong, one thing each; the message may show only the first of them.
+    """
+
+    def __init__(self, message: str = "", problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
 
 
 def copy_error(error: CheckpointStoreError) -> CheckpointStoreError:

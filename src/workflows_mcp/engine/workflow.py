@@ -16,6 +16,7 @@ from workflows_mcp.engine.definition import (
     RetryPolicy,
     WorkflowDefinition,
 )
+from workflows_mcp.engine.flaws import flawed
 from workflows_mcp.engine.state_json import why_not_json
 from workflows_mcp.engine.yaml_text import YAMLTextError, parse_yaml
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
@@ -31,7 +32,6 @@ MAX_FILE_BYTES = 2**20
 """The largest file, or text, that is read as a workflow."""
 
 _DEFINITION_DEPTH = 8
-_MAX_ERRORS_SHOWN = 5
 
 WorkflowSource = WorkflowDefinition | os.PathLike[str] | str
 """A definition, the path of a file, or a text: with a line break in it, it is YAML; else it is a path."""
@@ -74,9 +74,7 @@ def define_workflow(data: object, label: str) -> WorkflowDefinition:
         return WorkflowDefinition.model_validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        shown = [_describe(problem, data) for problem in problems[:_MAX_ERRORS_SHOWN]]
-        more = len(problems) - len(shown)
-        raise WorkflowDefinitionError(f"{label}: {'; '.join(shown)}{f'; and {more} more' if more else ''}") from None
+        raise flawed(label, [_describe(problem, data) for problem in problems]) from None
 
 
 def _read_file(path: Path) -> str:
