@@ -27,7 +27,10 @@ A bad argument (an empty id, a negative limit) is a plain `ValueError`, raised b
 database. No message shows a payload, a password or the answer to a prompt.
 """
 
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
 
 __all__ = [
     "CheckpointAlreadyClaimedError",
@@ -151,3 +154,16 @@ class WorkflowDefinitionError(WorkflowsError):
 def copy_error(error: CheckpointStoreError) -> CheckpointStoreError:
     """The same error for another caller: one that is raised in several places gathers all their tracebacks."""
     return type(error)(*error.args)
+
+
+def place_of(error: BaseException) -> str:
+    """Where in this package it was raised, as ` at FILE:LINE`; empty: elsewhere.
+
+    That much of an unexpected error can be shown and logged: its own text may quote what is stored.
+    """
+    package = Path(__file__).resolve().parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(package):
+            return f" at {path.relative_to(package)}:{frame.lineno}"
+    return ""

@@ -9,7 +9,7 @@ from mcp.server import MCPServer
 import workflows_mcp
 from workflows_mcp.server.services import Services, open_services
 from workflows_mcp.server.tools import running
-from workflows_mcp.server.tools.tool import add_tools
+from workflows_mcp.server.tools.tool import offered
 
 if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
@@ -36,7 +36,7 @@ def build_server(work: "Settings | Services") -> MCPServer[Services]:
         async with open_services(work) as services:
             yield services
 
-    server = MCPServer[Services](
+    return MCPServer[Services](
         "workflows-mcp",
         title="Workflows",
         instructions=_INSTRUCTIONS,
@@ -44,6 +44,5 @@ def build_server(work: "Settings | Services") -> MCPServer[Services]:
         website_url="https://github.com/workflows-mcp/workflows-mcp",
         lifespan=lifespan,
         log_level="WARNING",
+        tools=offered(running.TOOLS),
     )
-    add_tools(server, running.TOOLS)
-    return server
