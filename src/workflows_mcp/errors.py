@@ -31,7 +31,6 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-
 __all__ = [
     "CheckpointAlreadyClaimedError",
     "CheckpointConflictError",

@@ -25,6 +25,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "WorkflowSource",
     "define_workflow",
+    "read_text",
     "read_workflow",
 ]
 
@@ -52,7 +53,7 @@ def read_workflow(source: WorkflowSource) -> WorkflowDefinition:
     if isinstance(source, str) and "\n" in source:
         return _parse(source, "the workflow's text")
     path = Path(source)
-    return _parse(_read_file(path), str(path))
+    return _parse(read_text(path), str(path))
 
 
 def define_workflow(data: object, label: str) -> WorkflowDefinition:
@@ -77,7 +78,13 @@ def define_workflow(data: object, label: str) -> WorkflowDefinition:
         raise flawed(label, [_describe(problem, data) for problem in problems]) from None
 
 
-def _read_file(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a workflow's file; of one that is too large, no more than what is needed to see that.
+
+    Raises:
+        WorkflowNotFoundError: There is no such file.
+        WorkflowDefinitionError: It cannot be read, or is no UTF-8.
+    """
     try:
         if not path.is_file():
             kind = "is not a file" if path.exists() else "does not exist"

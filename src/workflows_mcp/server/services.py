@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.executor import WorkflowExecutor
+from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
@@ -42,6 +44,11 @@ class Services:
     executor: WorkflowExecutor
     _is_prepared: bool = False
     _preparing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @functools.cached_property
+    def finder(self) -> PlanFinder:
+        """Makes the library's workflows ready to be looked at, each once."""
+        return PlanFinder(self.library)
 
     async def prepare(self) -> None:
         """Make the database fit to be used, unless that is done: a new one gets its schema.
