@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
+from workflows_mcp.engine.brake import Brake, HeldBackError
 from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.events import (
@@ -30,7 +31,13 @@ from workflows_mcp.engine.result import WorkflowResult
 from workflows_mcp.engine.runner import Runner, finished
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.state_json import why_not_json
-from workflows_mcp.errors import CheckpointEncodeError, CheckpointStoreError, CheckpointTooLargeError, LeaseLostError
+from workflows_mcp.errors import (
+    CheckpointEncodeError,
+    CheckpointStoreError,
+    CheckpointTooLargeError,
+    ExecutorStoppedError,
+    LeaseLostError,
+)
 
 __all__ = ["Run"]
 
@@ -56,6 +63,8 @@ class Run:
         lease_seconds: How long after the end of its process others may take the run over.
         secrets: What its blocks may read, and its checkpoints must not hold.
         on_event: Is told what happens.
+        on_begun: Called, perhaps more than once, when a crash would not undo what was asked for: the first checkpoint
+            is durable, or the answer is; or the run is ours, where it only goes on, or saves are switched off.
         claimed_at: When that lease was asked for; None: there is no checkpoint yet.
     """
 
@@ -69,6 +78,7 @@ class Run:
         lease_seconds: float,
         secrets: Secrets,
         on_event: EventCallback | None,
+        on_begun: Callable[[], None],
         claimed_at: Moment | None = None,
     ) -> None:
         self._progress = progress
@@ -78,10 +88,15 @@ class Run:
         self._lease_seconds = lease_seconds
         self._secrets = secrets
         self._on_event = on_event
+        self._on_begun = on_begun
         self._claimed_at = claimed_at
         self._turn = asyncio.Lock()
         self._next_save: asyncio.Task[None] | None = None
         self._lost: LeaseLostError | None = None
+        self._is_cut = False
+        self._has_begun = False
+        self._has_unsaved_answers = False
+        self._brake = Brake()
         self._heartbeat = Heartbeat(self._renew, self.lose, lease_seconds)
         self._names = {"run_id": progress.run_id, "workflow_name": progress.workflow_name}
         self._task: asyncio.Task[object] | None = None
@@ -90,10 +105,26 @@ class Run:
             secrets=secrets,
             save=self._save_progress,
             confirm=self._confirm,
+            brake=self._brake,
             saves_blocks=config.checkpoint_every == "block",
             max_bytes=config.max_checkpoint_bytes,
             tell=None if on_event is None else self._tell,
         )
+
+    @property
+    def run_id(self) -> str:
+        """Names the run."""
+        return self._progress.run_id
+
+    @property
+    def progress(self) -> Progress:
+        """How far it has come by now; not to be changed."""
+        return self._progress
+
+    @property
+    def so_far(self) -> WorkflowResult:
+        """What is told of it while it runs, and when it stops on the way."""
+        return WorkflowResult("running", self.run_id, checkpoint_id=self._progress.checkpoint_id)
 
     async def begin(self, checkpoint_id: str | None = None) -> WorkflowResult:
         """Save the first checkpoint, and go on to the end or the next pause.
@@ -140,12 +171,14 @@ class Run:
                 self._heartbeat.beat(self._claimed_at)
             return await self._go_on(first, continued=continued)
         except asyncio.CancelledError:
-            if self._lost is None:
+            if self._lost is None and not self._is_cut:
                 await self._release()
                 await self._tell_stopped("cancelled", None)
                 raise
             assert self._task is not None
             self._task.uncancel()
+            if self._lost is None:
+                return await self._leave()
             await self._tell_stopped("lost", self._lost)
             raise self._lost from None
         except LeaseLostError as error:
@@ -167,26 +200,22 @@ class Run:
                 await self._tell(RunStarted(**self._names, waves=waves, wave=wave, continued=continued))
             if first is not None:
                 await first()
-            is_over = await self._runner.advance(self._progress.root)
-            return await (self._finish() if is_over else self._pause())
+            if first is None or not self._config.enabled:
+                self._note_begun()
+            if await self._runner.advance(self._progress.root):
+                return await self._finish()
+            return await (self._hand_over() if self._brake.has_held else self._pause())
         except (CheckpointTooLargeError, CheckpointEncodeError) as error:
             return await self._give_up(str(error))
 
     async def _take(self, answers: Mapping[str, str]) -> None:
-        """Note answers.
-
-        When all blocks of a wave are over by them, that is saved before anything else runs; but between two items
-        nothing is, and so it is saved here.
-        """
-        goes_on_unsaved = False
+        """Note answers; they are saved before a block runs."""
         for question in list(self._progress.questions()):
             if question.path in answers:
                 self._note(question, answers[question.path])
-                goes_on_unsaved = goes_on_unsaved or question.key is not None
+                self._has_unsaved_answers = self._config.enabled
                 if self._on_event is not None:
                     await self._tell(finished(self._names, question.path, question.record))
-        if goes_on_unsaved:
-            await self._save_progress()
 
     def _note(self, question: Question, response: str) -> None:
         record = question.record
@@ -201,6 +230,27 @@ class Run:
         assert prompt is not None
         await self._tell(RunPaused(**self._names, checkpoint_id=state.checkpoint_id, block_id=block_id, prompt=prompt))
         return WorkflowResult("paused", state.run_id or "", checkpoint_id=state.checkpoint_id, prompt=prompt)
+
+    async def _hand_over(self) -> WorkflowResult:
+        """Leave what was held back to whoever recovers the run; it is saved though saves are switched off."""
+        await self._save(None)
+        await self._release()
+        await self._tell_stopped("cancelled", None)
+        return self.so_far
+
+    async def _leave(self) -> WorkflowResult:
+        """The same when blocks had to be stopped.
+
+        Raises:
+            ExecutorStoppedError: Nothing is left to be recovered.
+        """
+        await self._release(saves=self._has_begun)
+        await self._tell_stopped("cancelled", None)
+        if self._has_begun and self._progress.checkpoint_id is not None:
+            return self.so_far
+        raise ExecutorStoppedError(
+            f"run {self.run_id!r} was stopped with its server before what was asked for was saved: ask again"
+        )
 
     async def _finish(self) -> WorkflowResult:
         progress = self._progress
@@ -301,10 +351,16 @@ class Run:
         progress = self._progress
         progress.saved_at = state.created_at
         progress.checkpoint_id = state.checkpoint_id
+        self._has_unsaved_answers = False
+        self._note_begun()
         if state.status is CheckpointStatus.RUNNING:
             self._heartbeat.beat(asked_at)
         else:
             self._heartbeat.stop()
+
+    def _note_begun(self) -> None:
+        self._has_begun = True
+        self._on_begun()
 
     async def _renew(self) -> None:
         async with self._turn:
@@ -316,9 +372,14 @@ class Run:
         """Make sure that the run is still ours when the lease may be over: others may have finished what comes next.
 
         Raises:
+            HeldBackError: The run is to come to a stop.
             LeaseLostError: It is somebody else's.
             CheckpointStoreError: Nobody knows.
         """
+        if self._brake.holds():
+            raise HeldBackError
+        if self._has_unsaved_answers:
+            await self._save_progress()
         if self._heartbeat.may_be_over:
             await self._heartbeat.beat_now()
 
@@ -328,14 +389,27 @@ class Run:
             self._lost = error
             self._task.cancel()
 
-    async def _release(self) -> None:
+    def brake(self) -> None:
+        """Let it come to a stop: what is under way goes on to its end, and is saved; the rest is left to others."""
+        self._brake.pull()
+
+    def cut(self) -> None:
+        """Stop all that runs, save how far it has come, and leave the rest to others."""
+        if self._task is not None and self._lost is None and not self._is_cut:
+            self._is_cut = True
+            self._task.cancel()
+
+    async def _release(self, *, saves: bool = False) -> None:
         """Let others take the run over at once, or as soon as a save that is under way is over."""
-        releasing = asyncio.create_task(self._release_in_turn(), name="release a run")
+        releasing = asyncio.create_task(self._release_in_turn(saves=saves), name="release a run")
         _RELEASING.add(releasing)
         releasing.add_done_callback(_RELEASING.discard)
         await asyncio.wait([releasing], timeout=_RELEASE_SECONDS)
 
-    async def _release_in_turn(self) -> None:
+    async def _release_in_turn(self, *, saves: bool) -> None:
+        if saves:
+            with contextlib.suppress(CheckpointStoreError):
+                await self._save(None)
         async with self._turn:
             if self._progress.checkpoint_id is not None:
                 with contextlib.suppress(CheckpointStoreError):
