@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -15,15 +16,34 @@ from workflows_mcp.cli.page import Page, print_json
 from workflows_mcp.cli.results import what_is_taken
 from workflows_mcp.cli.runs import as_data, no_such_run
 from workflows_mcp.engine.ages import shown_age
-from workflows_mcp.engine.block_rows import BlockRow, blocks_of
+from workflows_mcp.wiring import make_executor
 
 if TYPE_CHECKING:
-    from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
-    from workflows_mcp.engine.result import RunSummary
+    from workflows_mcp.engine.checkpoint import CheckpointMetadata
+    from workflows_mcp.engine.run_details import BlockDetails, RunDetails
 
 __all__ = ["show_command"]
 
 _MOST_CHECKPOINTS = 20
+
+
+@dataclass(frozen=True)
+class _BlockRow:
+    """A block, or one of its items, as it is shown.
+
+    Attributes:
+        path: Names it within the run.
+        status: What became of it; `not begun`: its turn has not come.
+        started_at: Unix time in seconds.
+        seconds: How long it took.
+        note: Why it failed or was skipped; how many items of which kind it has.
+    """
+
+    path: str
+    status: str
+    started_at: float | None
+    seconds: float | None
+    note: str
 
 
 async def show_command(
@@ -38,32 +58,32 @@ async def show_command(
     Returns:
         0.
     """
-    from workflows_mcp.engine.result import RunSummary
+    from workflows_mcp.errors import CheckpointNotFoundError
 
     check_id("the run's id", run_id)
     async with open_store(options) as store:
+        try:
+            run = await make_executor(store, options.settings()).get_run(run_id)
+        except CheckpointNotFoundError:
+            raise no_such_run(run_id, options) from None
         found = await store.list_checkpoints(run_id=run_id, limit=_MOST_CHECKPOINTS + 1)
-        state = await store.load_checkpoint(found[0].checkpoint_id) if found else None
-    if state is None:
-        raise no_such_run(run_id, options)
-    summary = RunSummary.of(found[0])
-    rows, flaw = _blocks_in(state)
-    commands = _what_can_be_done(summary, found, options)
+    rows = [_row_of(block) for block in run.blocks]
+    commands = _what_can_be_done(run, found, options)
     more = len(found) > _MOST_CHECKPOINTS
     found = found[:_MOST_CHECKPOINTS]
     if options.json:
         checkpoints = [dataclasses.asdict(one) for one in found]
         blocks = [dataclasses.asdict(row) for row in rows]
-        told = {"run": as_data(summary), "error": state.context.get("error"), "pause": state.pause_metadata}
+        told = {"run": as_data(run), "error": run.error, "pause": run.pause_metadata}
         print_json({**told, "checkpoints": checkpoints, "blocks": blocks, "commands": commands})
         return 0
     out = Page(sys.stdout)
-    _show_head(out, summary, state, found[0])
+    _show_head(out, run)
     out.heading("blocks, as the newest checkpoint has them")
-    if flaw is None:
+    if run.flaw is None:
         out.table(["block", "status", "started", "seconds", "note"], [_cells(row) for row in rows])
     else:
-        out.line(flaw)
+        out.line(one_line(run.flaw))
     out.heading("checkpoints")
     rows_of = [[_age_of(one), str(one.status), str(one.current_wave_index), one.checkpoint_id] for one in found]
     out.table(["age", "status", "waves done", "checkpoint"], rows_of)
@@ -84,19 +104,18 @@ def _age_of(one: "CheckpointMetadata") -> str:
         return repr(one.created_at)
 
 
-def _blocks_in(state: "CheckpointState") -> tuple[list[BlockRow], str | None]:
-    """The blocks of a run, or why they cannot be told."""
-    from workflows_mcp.engine.progress import Progress
-    from workflows_mcp.errors import WorkflowsError
+def _row_of(block: "BlockDetails") -> _BlockRow:
+    notes = [] if block.message is None else [block.message]
+    if block.items is not None:
+        counts = ", ".join(f"{count:,} {status}" for status, count in block.items.items())
+        notes.insert(0, counts or "no items")
+    if block.attempts > 1:
+        notes.append(f"attempt {block.attempts}")
+    return _BlockRow(block.path, block.status, block.started_at, block.seconds, "; ".join(notes))
 
-    try:
-        return list(blocks_of(Progress.from_state(state, lambda _: None).root)), None
-    except WorkflowsError as error:
-        return [], one_line(str(error))
 
-
-def _show_head(out: Page, run: "RunSummary", state: "CheckpointState", head: "CheckpointMetadata") -> None:
-    from workflows_mcp.engine.abandoned import seconds_left, shown_status
+def _show_head(out: Page, run: "RunDetails") -> None:
+    from workflows_mcp.engine.abandoned import shown_status
 
     about = {
         "run": run.run_id,
@@ -104,35 +123,33 @@ def _show_head(out: Page, run: "RunSummary", state: "CheckpointState", head: "Ch
         "status": shown_status(run),
         "saved": f"{when(run.updated_at)} ({shown_age(run.age_seconds)} ago)",
     }
-    if seconds_left(head) and run.status == "running":
-        about["held"] = f"by a process, for {seconds_left(head):.0f} s unless it renews its lease"
+    if run.lease_seconds_left and run.status == "running":
+        about["held"] = f"by a process, for {run.lease_seconds_left:.0f} s unless it renews its lease"
     if run.parent_checkpoint_id is not None:
         about["forked from"] = run.parent_checkpoint_id
-    if error := state.context.get("error"):
-        about["error"] = str(error)
+    if run.error:
+        about["error"] = run.error
     width = max(map(len, about))
     for name, value in about.items():
         out.line(f"{name:<{width}}  {one_line(value)}")
     if run.prompt is not None:
         out.heading("the question")
         out.line(run.prompt)
-        taken = what_is_taken(state.pause_metadata)
+        taken = what_is_taken(run.pause_metadata)
         if taken is not None:
             out.line(f"(the answer: {taken})")
-        if others := (state.pause_metadata or {}).get("pending"):
+        if others := (run.pause_metadata or {}).get("pending"):
             out.line(f"Asked after it: {', '.join(others)}")
 
 
-def _cells(row: BlockRow) -> list[str]:
+def _cells(row: _BlockRow) -> list[str]:
     started = "" if row.started_at is None else when(row.started_at)
     seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
     return [row.path, row.status, started, seconds, row.note]
 
 
-def _what_can_be_done(run: "RunSummary", found: "list[CheckpointMetadata]", options: Options) -> dict[str, str]:
+def _what_can_be_done(run: "RunDetails", found: "list[CheckpointMetadata]", options: Options) -> dict[str, str]:
     """Commands by what they are good for."""
-    from workflows_mcp.engine.abandoned import ABANDONED, shown_status
-
     commands: dict[str, str] = {}
 
     def add(what: str, *words: str) -> None:
@@ -141,7 +158,7 @@ def _what_can_be_done(run: "RunSummary", found: "list[CheckpointMetadata]", opti
     match run.status:
         case "paused":
             add("answer it", "resume", run.checkpoint_id, "--response", "TEXT")
-        case "running" if shown_status(run) == ABANDONED:
+        case "running" if run.is_abandoned:
             add("go on with it", "recover", run.run_id)
         case "running":
             add("go on with it, should its process be gone", "recover", run.run_id)

@@ -161,11 +161,14 @@ async def fork_command(
 
 def as_data(run: "RunSummary") -> dict[str, Any]:
     """A run as plain data, for JSON."""
-    from workflows_mcp.engine.abandoned import ABANDONED, shown_status
+    from workflows_mcp.engine.result import RunSummary
 
-    data = dataclasses.asdict(run)
-    del data["cursor"]
-    return {**data, "age_seconds": run.age_seconds, "abandoned": shown_status(run) == ABANDONED}
+    names = (one.name for one in dataclasses.fields(RunSummary) if one.name != "cursor")
+    return {
+        **{name: getattr(run, name) for name in names},
+        "age_seconds": run.age_seconds,
+        "abandoned": run.is_abandoned,
+    }
 
 
 def no_such_run(run_id: str, options: Options) -> CommandError:

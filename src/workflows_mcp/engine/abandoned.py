@@ -1,14 +1,12 @@
 """Runs that are running by what was saved, and that no process holds: it crashed, or was stopped."""
 
-import time
 from typing import Literal
 
-from workflows_mcp.engine.checkpoint import CheckpointMetadata
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.result import ResultStatus, RunSummary
 from workflows_mcp.engine.stored_runs import StoredRuns
 
-__all__ = ["ABANDONED", "RunStatus", "find_runs", "seconds_left", "shown_status"]
+__all__ = ["ABANDONED", "RunStatus", "find_runs", "shown_status"]
 
 ABANDONED: Literal["abandoned"] = "abandoned"
 """What such a run is called."""
@@ -18,14 +16,9 @@ RunStatus = ResultStatus | Literal["abandoned"]
 _PAGE = 500
 
 
-def seconds_left(head: CheckpointMetadata | RunSummary) -> float:
-    """How long the lease on a run's newest checkpoint still lasts, by this machine's clock; 0: nobody holds it."""
-    return 0.0 if head.lease_expires_at is None else max(head.lease_expires_at - time.time(), 0.0)
-
-
 def shown_status(run: RunSummary) -> RunStatus:
     """A run's status; one that nobody works on any more is told apart from one that is at work."""
-    return ABANDONED if run.status == "running" and seconds_left(run) == 0 else run.status
+    return ABANDONED if run.is_abandoned else run.status
 
 
 async def find_runs(
@@ -56,7 +49,7 @@ async def find_runs(
     found: list[RunSummary] = []
     while len(found) < limit:
         page = await stored.list(workflow_name, status="running", limit=_PAGE, before=before)
-        found += (run for run in page if shown_status(run) == ABANDONED)
+        found += (run for run in page if run.is_abandoned)
         if len(page) < _PAGE:
             break
         before = page[-1].cursor

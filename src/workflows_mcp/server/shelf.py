@@ -9,7 +9,7 @@ from workflows_mcp.engine.plan import Plan
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 from workflows_mcp.server.services import Services
 
-__all__ = ["Shelved", "broken_files", "find_on_shelf", "no_such_workflow", "workflows_on_shelf", "why_not_here"]
+__all__ = ["Shelved", "broken_files", "find_on_shelf", "no_such_workflow", "why_not_here", "workflows_on_shelf"]
 
 _MOST_NAMES = 30
 
