@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.disabling import DisabledBlocks
 from workflows_mcp.engine.executor import WorkflowExecutor
 from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.library import WorkflowLibrary
@@ -47,8 +48,13 @@ class Services:
 
     @functools.cached_property
     def finder(self) -> PlanFinder:
-        """Makes the library's workflows ready to be looked at, each once."""
+        """Makes the library's workflows ready to be looked at, each once, also those that cannot run here."""
         return PlanFinder(self.library)
+
+    @functools.cached_property
+    def disabled(self) -> DisabledBlocks:
+        """The block types that are switched off here."""
+        return DisabledBlocks(getattr(self.settings, "disabled_blocks", ()))
 
     async def prepare(self) -> None:
         """Make the database fit to be used, unless that is done: a new one gets its schema.

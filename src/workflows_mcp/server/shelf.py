@@ -9,7 +9,7 @@ from workflows_mcp.engine.plan import Plan
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 from workflows_mcp.server.services import Services
 
-__all__ = ["Shelved", "broken_files", "find_on_shelf", "no_such_workflow", "why_not_here", "workflows_on_shelf"]
+__all__ = ["Shelved", "broken_files", "check_here", "find_on_shelf", "no_such_workflow", "workflows_on_shelf"]
 
 _MOST_NAMES = 30
 
@@ -38,7 +38,7 @@ def find_on_shelf(services: Services, name: str) -> Shelved | None:
         plan = services.finder.find_named(name)
     except WorkflowDefinitionError as error:
         return Shelved(definition, None, services.library.shown(error))
-    return Shelved(definition, plan, None if plan is None else why_not_here(services, plan))
+    return Shelved(definition, plan, None if plan is None else _why_not_here(services, plan))
 
 
 def workflows_on_shelf(services: Services) -> Iterator[Shelved]:
@@ -49,10 +49,21 @@ def workflows_on_shelf(services: Services) -> Iterator[Shelved]:
             yield found
 
 
-def why_not_here(services: Services, plan: Plan) -> str | None:
-    """Why a workflow cannot run on this server, because of what it calls or what is switched off; None: it can."""
+def check_here(services: Services, plan: Plan) -> None:
+    """Make sure that a workflow can run on this server, with all that it calls by name.
+
+    Raises:
+        WorkflowNotFoundError: Something that it calls is not there.
+        WorkflowDefinitionError: Something that it calls cannot run, or a block type is switched off.
+    """
+    nested = NestedWorkflows.of(plan, services.finder.find_named)
+    for one in (plan, *map(nested.plan, nested.definitions)):
+        services.disabled.check(one)
+
+
+def _why_not_here(services: Services, plan: Plan) -> str | None:
     try:
-        NestedWorkflows.of(plan, services.finder.find_named)
+        check_here(services, plan)
     except (WorkflowDefinitionError, WorkflowNotFoundError) as error:
         return services.library.shown(error)
     return None
