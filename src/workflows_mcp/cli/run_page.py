@@ -3,47 +3,27 @@
 import dataclasses
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from workflows_mcp.cli.blocks import BlockRow, row_of
 from workflows_mcp.cli.checkpoints import when
 from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, print_json
 from workflows_mcp.cli.results import what_is_taken
-from workflows_mcp.cli.runs import as_data, no_such_run
-from workflows_mcp.engine.ages import shown_age
-from workflows_mcp.wiring import make_executor
+from workflows_mcp.cli.runs import age, as_data, no_such_run, status_of
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointMetadata
-    from workflows_mcp.engine.run_details import BlockDetails, RunDetails
+    from workflows_mcp.engine.result import RunSummary
+    from workflows_mcp.engine.run_details import RunDetails
 
 __all__ = ["show_command"]
 
 _MOST_CHECKPOINTS = 20
-
-
-@dataclass(frozen=True)
-class _BlockRow:
-    """A block, or one of its items, as it is shown.
-
-    Attributes:
-        path: Names it within the run.
-        status: What became of it; `not begun`: its turn has not come.
-        started_at: Unix time in seconds.
-        seconds: How long it took.
-        note: Why it failed or was skipped; how many items of which kind it has.
-    """
-
-    path: str
-    status: str
-    started_at: float | None
-    seconds: float | None
-    note: str
 
 
 async def show_command(
@@ -58,16 +38,17 @@ async def show_command(
     Returns:
         0.
     """
-    from workflows_mcp.errors import CheckpointNotFoundError
+    from workflows_mcp.engine.run_details import run_details
+    from workflows_mcp.engine.secrets import Secrets
 
     check_id("the run's id", run_id)
     async with open_store(options) as store:
-        try:
-            run = await make_executor(store, options.settings()).get_run(run_id)
-        except CheckpointNotFoundError:
-            raise no_such_run(run_id, options) from None
         found = await store.list_checkpoints(run_id=run_id, limit=_MOST_CHECKPOINTS + 1)
-    rows = [_row_of(block) for block in run.blocks]
+        state = await store.load_checkpoint(found[0].checkpoint_id) if found else None
+    if state is None:
+        raise no_such_run(run_id, options)
+    run = run_details(found[0], state, Secrets())
+    rows = [row_of(block) for block in run.blocks]
     commands = _what_can_be_done(run, found, options)
     more = len(found) > _MOST_CHECKPOINTS
     found = found[:_MOST_CHECKPOINTS]
@@ -99,35 +80,23 @@ async def show_command(
 
 def _age_of(one: "CheckpointMetadata") -> str:
     try:
-        return shown_age(time.time() - one.created_at)
+        return age(time.time() - one.created_at)
     except TypeError:  # of another type is what no store has written
         return repr(one.created_at)
 
 
-def _row_of(block: "BlockDetails") -> _BlockRow:
-    notes = [] if block.message is None else [block.message]
-    if block.items is not None:
-        counts = ", ".join(f"{count:,} {status}" for status, count in block.items.items())
-        notes.insert(0, counts or "no items")
-    if block.attempts > 1:
-        notes.append(f"attempt {block.attempts}")
-    return _BlockRow(block.path, block.status, block.started_at, block.seconds, "; ".join(notes))
-
-
 def _show_head(out: Page, run: "RunDetails") -> None:
-    from workflows_mcp.engine.abandoned import shown_status
-
     about = {
         "run": run.run_id,
         "workflow": run.workflow_name,
-        "status": shown_status(run),
-        "saved": f"{when(run.updated_at)} ({shown_age(run.age_seconds)} ago)",
+        "status": status_of(run),
+        "saved": f"{when(run.updated_at)} ({age(run.age_seconds)} ago)",
     }
     if run.lease_seconds_left and run.status == "running":
         about["held"] = f"by a process, for {run.lease_seconds_left:.0f} s unless it renews its lease"
     if run.parent_checkpoint_id is not None:
         about["forked from"] = run.parent_checkpoint_id
-    if run.error:
+    if run.error is not None:
         about["error"] = run.error
     width = max(map(len, about))
     for name, value in about.items():
@@ -142,13 +111,13 @@ def _show_head(out: Page, run: "RunDetails") -> None:
             out.line(f"Asked after it: {', '.join(others)}")
 
 
-def _cells(row: _BlockRow) -> list[str]:
+def _cells(row: BlockRow) -> list[str]:
     started = "" if row.started_at is None else when(row.started_at)
     seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
     return [row.path, row.status, started, seconds, row.note]
 
 
-def _what_can_be_done(run: "RunDetails", found: "list[CheckpointMetadata]", options: Options) -> dict[str, str]:
+def _what_can_be_done(run: "RunSummary", found: "list[CheckpointMetadata]", options: Options) -> dict[str, str]:
     """Commands by what they are good for."""
     commands: dict[str, str] = {}
 

@@ -8,28 +8,23 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from workflows_mcp.engine.blocks import BlockFailedError, Call, Pause
 from workflows_mcp.engine.brake import Brake, HeldBackError
 from workflows_mcp.engine.calling import MAX_BLOCKS_AT_ONCE, Caller, check_json
 from workflows_mcp.engine.concurrent import at_once
-from workflows_mcp.engine.events import BlockFinished, BlockSkipped, BlockStarted, Event, WaveFinished, WaveStarted
-from workflows_mcp.engine.expressions import ExpressionError
+from workflows_mcp.engine.endings import can_be_kept, finished, missing_dependency, outputs_of, shortened
+from workflows_mcp.engine.events import BlockSkipped, BlockStarted, Event, WaveFinished, WaveStarted
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.items import Weights, failure_of, items_of
-from workflows_mcp.engine.outputs import evaluate_outputs
 from workflows_mcp.engine.place import Place
 from workflows_mcp.engine.plan import truth_of
 from workflows_mcp.engine.progress import Progress
-from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
+from workflows_mcp.engine.record import BlockRecord
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.engine.state_json import MAX_STATE_BYTES, copy_json, why_not_json
+from workflows_mcp.engine.state_json import MAX_STATE_BYTES, copy_json
 
-__all__ = ["Runner", "finished"]
-
-_MAX_MESSAGE = 4096
-"""Characters of a failure's reason that are kept: each workflow that tells it on may make it several times as long."""
+__all__ = ["Runner"]
 
 
 class Runner:
@@ -148,7 +143,7 @@ class Runner:
         """Whether it will not run; if its condition cannot be told, it has failed."""
         try:
             if place.key is None:
-                reason = _missing_dependency(place)
+                reason = missing_dependency(place)
                 if reason is None and not place.block.asks_each:
                     reason = self._refused_by_condition(place)
             else:
@@ -234,7 +229,7 @@ class Runner:
             if not await self.advance(child):
                 record.status = "paused" if child.is_waiting else "running"
                 return
-            outputs = _outputs_of(child)
+            outputs = outputs_of(child)
         if place.block.files:
             outputs = {**outputs, **await self._caller.read_files(place, record)}
         check_json(outputs, "outputs")
@@ -246,8 +241,8 @@ class Runner:
         if failure is not None:
             record.status, record.child = "failed", None
             # What cannot be saved, such as half a character of a file's name, must not make the run unsavable.
-            record.message = _shortened(self._secrets.scrub_text(str(failure))).encode(errors="replace").decode()
-            record.outputs = copy_json(self._secrets.scrub(failure.outputs)) if _can_be_kept(failure.outputs) else {}
+            record.message = shortened(self._secrets.scrub_text(str(failure))).encode(errors="replace").decode()
+            record.outputs = copy_json(self._secrets.scrub(failure.outputs)) if can_be_kept(failure.outputs) else {}
         if not record.is_over:
             return
         record.completed_at = time.time()
@@ -321,47 +316,3 @@ class Runner:
         if not record.is_over:
             await self._run_once(place, record)
         return record
-
-
-def finished(names: dict[str, str], path: str, record: BlockRecord) -> BlockFinished:
-    """What is told of a block that is over."""
-    seconds = (record.completed_at or 0) - (record.started_at or record.completed_at or 0)
-    return BlockFinished(
-        **names,
-        block_id=path,
-        wave=record.wave,
-        status="succeeded" if record.status == "succeeded" else "failed",
-        seconds=seconds,
-        message=record.message,
-    )
-
-
-def _can_be_kept(outputs: object) -> bool:
-    return isinstance(outputs, dict) and why_not_json(outputs, "outputs", depth=RECORD_DEPTH + 2) is None
-
-
-def _missing_dependency(place: Place) -> str | None:
-    records = place.frame.records
-    for dependency in place.block.definition.depends_on:
-        if dependency.required and records[dependency.block].status != "succeeded":
-            was = "failed" if records[dependency.block].status == "failed" else "was skipped"
-            return f"block {dependency.block!r}, which it depends on, {was}"
-    return None
-
-
-def _outputs_of(child: Frame) -> dict[str, Any]:
-    """What a nested workflow gives to the block that it ran for."""
-    failures = child.failures
-    if not failures:
-        try:
-            return evaluate_outputs(child)
-        except ExpressionError as error:
-            failures = [str(error)]
-    raise BlockFailedError(f"workflow {child.name!r}: {'; '.join(failures)}")
-
-
-def _shortened(message: str) -> str:
-    """The beginning and the end: what was to be done, and what was wrong at the innermost."""
-    if len(message) <= _MAX_MESSAGE:
-        return message
-    return f"{message[: _MAX_MESSAGE // 2]} … {message[-_MAX_MESSAGE // 2 :]}"

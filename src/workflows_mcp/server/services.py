@@ -54,7 +54,7 @@ class Services:
     @functools.cached_property
     def disabled(self) -> DisabledBlocks:
         """The block types that are switched off here."""
-        return DisabledBlocks(getattr(self.settings, "disabled_blocks", ()))
+        return DisabledBlocks(self.settings.disabled_blocks)
 
     async def prepare(self) -> None:
         """Make the database fit to be used, unless that is done: a new one gets its schema.
