@@ -118,6 +118,7 @@ class Settings(BaseSettings):
             a later one overrides an earlier one.
         disabled_blocks: Block types with which no workflow runs, or goes on, here; with commas between them in the
             environment.
+        inline_workflows: Whether the MCP server runs workflows that come as YAML with the call.
         slow_operation_seconds: From how many seconds on a call to the database is warned of; in the environment,
             `none` means never.
         log_format: How the command line logs on stderr: `text` for people, `json` for programs, a line for each event.
@@ -168,6 +169,7 @@ class Settings(BaseSettings):
     # Not decoded: pydantic-settings would take nothing but JSON for a list.
     template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
     disabled_blocks: Annotated[tuple[str, ...], NoDecode] = ()
+    inline_workflows: bool = True
     slow_operation_seconds: _Limit[float] = Field(default=1.0, gt=0, allow_inf_nan=False)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] | None = None

@@ -11,7 +11,7 @@ from types import FrameType
 
 from workflows_mcp.cli.failures import EXIT_INTERRUPTED
 
-__all__ = ["cancelled_by_signals", "ignore_late_signals", "interrupted_exit_code", "obey_signals"]
+__all__ = ["cancelled_by_signals", "ignore_late_signals", "interrupted_exit_code", "obey_signals", "was_interrupted"]
 
 _LIKE_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
 _IGNORED = 2
@@ -65,6 +65,11 @@ def ignore_late_signals() -> None:
 def interrupted_exit_code() -> int:
     """The exit code of a command that was interrupted: a shell's for the signal that it got."""
     return 128 + _received[0] if _received else EXIT_INTERRUPTED
+
+
+def was_interrupted() -> bool:
+    """Whether it was Ctrl-C that came first, and no other signal."""
+    return _received[:1] == [signal.SIGINT]
 
 
 def _handle(handler: Callable[[int, FrameType | None], None], numbers: Iterable[signal.Signals]) -> None:

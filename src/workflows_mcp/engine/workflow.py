@@ -23,6 +23,7 @@ from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 
 __all__ = [
     "MAX_FILE_BYTES",
+    "WorkflowName",
     "WorkflowSource",
     "define_workflow",
     "read_text",
@@ -34,8 +35,17 @@ MAX_FILE_BYTES = 2**20
 
 _DEFINITION_DEPTH = 8
 
+
+class WorkflowName(str):
+    """A name, and nothing else: whoever gives it, such as an agent, has no file read that it names, nor any YAML."""
+
+    __slots__ = ()
+
+
 WorkflowSource = WorkflowDefinition | os.PathLike[str] | str
-"""A definition, the path of a file, or a text: with a line break in it, it is YAML; else it is a path."""
+"""A definition, the path of a file, or a text: with a line break in it, it is YAML; else it is a path.
+
+Where names are known, a text without a line break may be one of those first, and a `WorkflowName` is nothing else."""
 
 
 def read_workflow(source: WorkflowSource) -> WorkflowDefinition:

@@ -1,7 +1,8 @@
 """The MCP server, put together."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from mcp.server import MCPServer
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["build_server"]
 
-_INSTRUCTIONS = """Runs workflows whose state survives crashes, restarts and long waits for people.
+_TOOLS = (*running.TOOLS,)
+
+_INSTRUCTIONS = """Runs workflows, written in YAML, whose state survives crashes, restarts and long waits for people.
+
+The life of a run:
+1. list_workflows shows what there is, get_workflow_info which inputs one takes.
+2. execute_workflow begins a run. Its status is success, failure, paused, cancelled or running.
+3. paused: it asks a human what stands in prompt. Put that to your user word for word, and do not answer for them.
+4. resume_workflow gives the answer to that checkpoint_id, now or next week, from any session, and the run goes on.
+5. running: get_run follows it, cancel_run ends it. A run goes on when the call that began it ends.
+6. failure: error names the blocks. fork_run begins a new run that keeps what was done, and tries again what failed.
 """
 
 
@@ -27,6 +38,7 @@ def build_server(work: "Settings | Services") -> MCPServer[Services]:
         work: What it works with, opened and closed by the caller; or the settings, by which the server opens it when
             it begins to serve, and closes it at the end.
     """
+    settings = work.settings if isinstance(work, Services) else work
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Services]) -> AsyncIterator[Services]:
@@ -36,13 +48,25 @@ def build_server(work: "Settings | Services") -> MCPServer[Services]:
         async with open_services(work) as services:
             yield services
 
-    return MCPServer[Services](
-        "workflows-mcp",
-        title="Workflows",
-        instructions=_INSTRUCTIONS,
-        version=workflows_mcp.__version__,
-        website_url="https://github.com/workflows-mcp/workflows-mcp",
-        lifespan=lifespan,
-        log_level="WARNING",
-        tools=offered(running.TOOLS),
-    )
+    with _root_logger_left_alone():
+        return MCPServer[Services](
+            "workflows-mcp",
+            title="Workflows",
+            instructions=_INSTRUCTIONS,
+            version=workflows_mcp.__version__,
+            website_url="https://github.com/workflows-mcp/workflows-mcp",
+            lifespan=lifespan,
+            log_level="WARNING",
+            tools=offered(_TOOLS, settings),
+        )
+
+
+@contextmanager
+def _root_logger_left_alone() -> Iterator[None]:
+    """Keep the SDK from printing whatever any library logs, with tracebacks and all that they quote."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)
+    try:
+        yield
+    finally:
+        root.removeHandler(silent)

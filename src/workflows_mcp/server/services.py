@@ -15,12 +15,16 @@ from workflows_mcp.engine.executor import WorkflowExecutor
 from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.server.progress import listen
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
 
 if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
 
-__all__ = ["Services", "open_services"]
+__all__ = ["GRACE_SECONDS", "Services", "open_services"]
+
+GRACE_SECONDS = 1.0
+"""How long blocks may go on when a server ends that its client has started: the client kills it soon after."""
 
 _SECONDS_BETWEEN_TRIES = 5.0
 
@@ -76,8 +80,14 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: "Settings") -> AsyncIterator[Services]:
+async def open_services(settings: "Settings", *, grace_seconds: float = GRACE_SECONDS) -> AsyncIterator[Services]:
     """What a server works with. A database that cannot be reached is no reason not to start: tools say what is wrong.
+
+    At its end, runs that are at work are brought to a stop, from where any server can go on with them at once.
+
+    Args:
+        settings: What the environment says.
+        grace_seconds: How long the blocks that are under way then may go on.
 
     Raises:
         StoreConfigurationError: A setting is wrong, which no waiting mends.
@@ -87,7 +97,14 @@ async def open_services(settings: "Settings") -> AsyncIterator[Services]:
     library = open_library(settings)
     async with create_checkpoint_store(settings=settings) as store:
         # Half a lease after it ran out at the latest, a run is found: taken over within two lease times.
-        executor = make_executor(store, settings, library=library, recover_every_seconds=settings.lease_seconds / 2)
+        executor = make_executor(
+            store,
+            settings,
+            library=library,
+            on_event=listen,
+            recover_every_seconds=settings.lease_seconds / 2,
+            runs_outlive_callers=True,
+        )
         services = Services(settings, store, library, executor)
         async with contextlib.AsyncExitStack() as at_the_end:
             beginning = asyncio.create_task(_begin(services, at_the_end), name="begin the server's work")
@@ -95,6 +112,7 @@ async def open_services(settings: "Settings") -> AsyncIterator[Services]:
                 yield services
             finally:
                 beginning.cancel()
+                await executor.stop(grace_seconds)
                 await asyncio.wait([beginning])
 
 

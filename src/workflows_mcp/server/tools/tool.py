@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
@@ -12,6 +12,9 @@ from pydantic import ConfigDict
 
 from workflows_mcp.server.failures import explain_call
 from workflows_mcp.server.services import Services
+
+if TYPE_CHECKING:
+    from workflows_mcp.settings import Settings
 
 __all__ = ["READS", "Call", "Tool", "offered", "services_of"]
 
@@ -30,11 +33,13 @@ class Tool:
         function: What it does.
         title: What people see.
         annotations: What a client may assume about it, before it asks its user.
+        switch: The setting that must be on for it to be offered; None: it always is.
     """
 
     function: Callable[..., Awaitable[Any]]
     title: str
     annotations: ToolAnnotations
+    switch: str | None = None
 
 
 async def services_of(call: Call) -> Services:
@@ -48,9 +53,9 @@ async def services_of(call: Call) -> Services:
     return services
 
 
-def offered(tools: Iterable[Tool]) -> list[OfferedTool]:
-    """The tools, made ready for the SDK's server."""
-    return [_offered(tool) for tool in tools]
+def offered(tools: Iterable[Tool], settings: "Settings") -> list[OfferedTool]:
+    """The tools that the settings have not switched off, made ready for the SDK's server."""
+    return [_offered(tool) for tool in tools if tool.switch is None or getattr(settings, tool.switch)]
 
 
 def _offered(tool: Tool) -> OfferedTool:

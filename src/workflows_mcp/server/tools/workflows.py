@@ -71,6 +71,7 @@ async def list_workflows(
 
 async def get_workflow_info(
     call: Call,
+    *,
     workflow: WorkflowName,
     include_yaml: Annotated[bool, Field(description="Whether to give the workflow's YAML, too.")] = False,
 ) -> Annotated[CallToolResult, WorkflowReply]:
@@ -136,7 +137,7 @@ async def reload_workflows(call: Call) -> Annotated[CallToolResult, ReloadReply]
 def _list(services: Services, tags: frozenset[str], limit: int) -> LibraryReply:
     found = [one for one in workflows_on_shelf(services) if tags <= set(one.definition.tags)]
     return LibraryReply(
-        workflows=[WorkflowRow(**_row_of(services, one)) for one in found[:limit]],
+        workflows=[WorkflowRow.model_validate(_row_of(services, one)) for one in found[:limit]],
         total=len(found),
         broken=_broken(services),
     )
