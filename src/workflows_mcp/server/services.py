@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.disabling import DisabledBlocks
 from workflows_mcp.engine.executor import WorkflowExecutor
+from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.server.progress import listen
@@ -46,6 +49,16 @@ class Services:
     executor: WorkflowExecutor
     _is_prepared: bool = False
     _preparing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @functools.cached_property
+    def finder(self) -> PlanFinder:
+        """Makes the library's workflows ready to be looked at, each once, also those that cannot run here."""
+        return PlanFinder(self.library)
+
+    @functools.cached_property
+    def disabled(self) -> DisabledBlocks:
+        """The block types that are switched off here."""
+        return DisabledBlocks(self.settings.disabled_blocks)
 
     async def prepare(self) -> None:
         """Make the database fit to be used, unless that is done: a new one gets its schema.
