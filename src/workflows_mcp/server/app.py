@@ -9,7 +9,7 @@ from mcp.server import MCPServer
 
 import workflows_mcp
 from workflows_mcp.server.services import Services, open_services
-from workflows_mcp.server.tools import running
+from workflows_mcp.server.tools import checkpoints, running, runs, workflows
 from workflows_mcp.server.tools.tool import offered
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_server"]
 
-_TOOLS = (*running.TOOLS,)
+_TOOLS = (*workflows.TOOLS, *running.TOOLS, *runs.TOOLS, *checkpoints.TOOLS)
 
 _INSTRUCTIONS = """Runs workflows, written in YAML, whose state survives crashes, restarts and long waits for people.
 

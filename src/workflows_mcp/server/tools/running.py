@@ -25,7 +25,7 @@ from workflows_mcp.server.replies import RunReply, run_reply
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.tools.tool import Call, Tool, services_of
 
-__all__ = ["TOOLS"]
+__all__ = ["TOOLS", "Inputs", "RunId", "Wait", "WaitSeconds", "run_as_asked", "tell_run"]
 
 _MOST_NAMES = 20
 _LONGEST_NAME_SHOWN = 80
@@ -93,7 +93,7 @@ async def execute_workflow(
     executor = services.executor
     name = WorkflowName(workflow)
     try:
-        result = await _run(
+        result = await run_as_asked(
             call,
             services,
             lambda: executor.execute_workflow(name, inputs, run_id=run_id),
@@ -106,7 +106,7 @@ async def execute_workflow(
         if why is None:  # it is one that this one calls
             raise
         raise ToolError(why) from None
-    return await _told(call, services, result, workflow)
+    return await tell_run(call, services, result, workflow)
 
 
 async def execute_inline_workflow(
@@ -130,7 +130,7 @@ async def execute_inline_workflow(
     executor = services.executor
     # One that stands in a single line is YAML, too.
     definition = await asyncio.to_thread(read_workflow, f"{workflow_yaml}\n")
-    result = await _run(
+    result = await run_as_asked(
         call,
         services,
         lambda: executor.execute_workflow(definition, inputs, run_id=run_id),
@@ -138,7 +138,7 @@ async def execute_inline_workflow(
         wait=wait,
         wait_seconds=wait_seconds,
     )
-    return await _told(call, services, result, definition.name)
+    return await tell_run(call, services, result, definition.name)
 
 
 async def resume_workflow(
@@ -175,7 +175,7 @@ async def resume_workflow(
         return run_reply(waiting, workflow=name, question=state.pause_metadata, asks=can_ask(call), note=note)
     executor, answer = services.executor, response
     try:
-        result = await _run(
+        result = await run_as_asked(
             call,
             services,
             lambda: executor.resume_workflow(checkpoint_id, answer),
@@ -190,7 +190,7 @@ async def resume_workflow(
         ) from None
     except ValueError as error:
         raise ToolError(f"{error}. Nothing was done, and the run still waits: ask again") from None
-    return await _told(call, services, result, name)
+    return await tell_run(call, services, result, name)
 
 
 TOOLS = (
@@ -213,7 +213,7 @@ TOOLS = (
 )
 
 
-async def _run(
+async def run_as_asked(
     call: Call,
     services: Services,
     finish: Callable[[], Awaitable[WorkflowResult]],
@@ -232,7 +232,7 @@ async def _run(
         return result
 
 
-async def _told(call: Call, services: Services, result: WorkflowResult, workflow: str) -> CallToolResult:
+async def tell_run(call: Call, services: Services, result: WorkflowResult, workflow: str) -> CallToolResult:
     """The answer to a call; with what the run asks, if it waits."""
     question = None
     if result.is_paused and result.checkpoint_id is not None:
