@@ -38,8 +38,8 @@ def test_it_is_described_for_those_who_have_never_seen_it(path: Path) -> None:
     assert definition.name == path.stem
     assert definition.tags
     assert 80 < len(definition.description) < 400
-    described = [*definition.inputs.values(), *definition.outputs.values(), *definition.blocks]
-    assert [one for one in described if not one.description] == []
+    parts = {**definition.inputs, **definition.outputs, **{block.id: block for block in definition.blocks}}
+    assert [name for name, part in parts.items() if not part.model_dump()["description"]] == []
 
 
 def block_types_of(definition: WorkflowDefinition) -> set[str]:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 from mcp.server import MCPServer
 
 import workflows_mcp
+from workflows_mcp.server.counting import CallCounter
+from workflows_mcp.server.request_state import request_state_security
 from workflows_mcp.server.services import Services, open_services
 from workflows_mcp.server.tools import checkpoints, running, runs, workflows
 from workflows_mcp.server.tools.tool import offered
 
 if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
+    from workflows_mcp.telemetry.serving import ServerTally
 
 __all__ = ["build_server"]
 
@@ -31,12 +34,16 @@ The life of a run:
 """
 
 
-def build_server(work: "Settings | Services") -> MCPServer[Services]:
+def build_server(work: "Settings | Services", *, tally: "ServerTally | None" = None) -> MCPServer[Services]:
     """The server with all that it offers.
 
     Args:
         work: What it works with, opened and closed by the caller; or the settings, by which the server opens it when
             it begins to serve, and closes it at the end.
+        tally: Where calls of tools are counted; None: nowhere.
+
+    Raises:
+        StoreConfigurationError: A token for HTTP is not fit to be one.
     """
     settings = work.settings if isinstance(work, Services) else work
 
@@ -48,6 +55,7 @@ def build_server(work: "Settings | Services") -> MCPServer[Services]:
         async with open_services(work) as services:
             yield services
 
+    tools = offered(_TOOLS, settings)
     with _root_logger_left_alone():
         return MCPServer[Services](
             "workflows-mcp",
@@ -57,7 +65,9 @@ def build_server(work: "Settings | Services") -> MCPServer[Services]:
             website_url="https://github.com/workflows-mcp/workflows-mcp",
             lifespan=lifespan,
             log_level="WARNING",
-            tools=offered(_TOOLS, settings),
+            tools=tools,
+            request_state_security=request_state_security(settings),
+            middleware=None if tally is None else [CallCounter(tally, {tool.name for tool in tools})],
         )
 
 
