@@ -82,7 +82,7 @@ def write_workflows(folder: Path) -> Path:
     return library
 
 
-def settings_of(folder: Path, url: str = "memory://", **others: object) -> Settings:
+def settings_of(folder: Path, url: str = "memory://", **others: Any) -> Settings:
     """Settings with the workflows, and with a database."""
     return load_settings(database_url=url, template_paths=(write_workflows(folder),), **others)
 
@@ -142,12 +142,14 @@ class Conversation:
 @asynccontextmanager
 async def talking(settings: Settings, mode: Mode = "auto", **options: Any) -> AsyncIterator[Conversation]:
     """Speak with a server of these settings."""
-    async with open_services(settings, grace_seconds=0) as services:
-        async with Client(build_server(services), mode=mode, **options) as client:
-            yield Conversation(client, services)
+    async with (
+        open_services(settings, grace_seconds=0) as services,
+        Client(build_server(services), mode=mode, **options) as client,
+    ):
+        yield Conversation(client, services)
 
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    while not is_so():
+    while not is_so():  # noqa: ASYNC110 - it is so outside of this process
         await asyncio.sleep(0.01)

@@ -30,7 +30,7 @@ async def test_a_run_that_asks_tells_all_that_its_answer_takes(tmp_path: Path, d
         assert asked.data["choices"] == ["yes", "no"]
         assert 'one of: "yes", "no"' in asked.text
         checkpoint_id = asked.data["checkpoint_id"]
-        assert f'ask your user, and do not answer in their place. Then call resume_workflow with checkpoint_id="' in (
+        assert 'ask your user, and do not answer in their place. Then call resume_workflow with checkpoint_id="' in (
             asked.text
         )
         ended = await call.ok("resume_workflow", checkpoint_id=checkpoint_id, response=" YES ")
