@@ -21,12 +21,13 @@ _MOST_LOOKED_AT = 500
 
 def add_completions(server: MCPServer[Services]) -> None:
     """Have a server complete names of workflows, and ids of checkpoints that wait and of runs."""
-
-    @server.completion()
-    async def nothing(*_: object) -> None:
-        """What the SDK asks has no way to the services: the middleware, which has, fills it in."""
-
+    # What the SDK asks for values has no way to the services; the middleware has, and fills them in.
+    server.completion()(_no_values)  # type: ignore[no-untyped-call] # the SDK's
     server.middleware.append(_complete)
+
+
+async def _no_values(*_: object) -> None:
+    pass
 
 
 async def _complete(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> HandlerResult:
@@ -49,7 +50,7 @@ async def _known(services: Services, argument: str) -> list[str]:
         await services.prepare()
         if argument == "checkpoint_id":
             waiting = await services.store.list_checkpoints(is_paused=True, limit=_MOST_LOOKED_AT)
-            return [one.checkpoint_id for one in waiting]
+            return [str(one.checkpoint_id) for one in waiting]  # other programs may have saved other types
         if argument == "run_id":
             return [run.run_id for run in await find_runs(services.store, limit=_MOST_LOOKED_AT)]
     except WorkflowsError:

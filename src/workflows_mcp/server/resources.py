@@ -19,7 +19,7 @@ from workflows_mcp.server.failures import explain
 from workflows_mcp.server.folding import folded, size_of
 from workflows_mcp.server.replies_runs import run_page
 from workflows_mcp.server.services import Services
-from workflows_mcp.server.shelf import no_such_workflow
+from workflows_mcp.server.shelf import why_not_found
 from workflows_mcp.server.texts import one_line
 from workflows_mcp.server.tools.tool import Call, services_of
 from workflows_mcp.server.uris import CHECKPOINT_URI, RUN_URI, WORKFLOW_URI, uri_of
@@ -65,7 +65,7 @@ def add_resources(server: MCPServer[Services]) -> None:
 
 _Read = Callable[..., Awaitable[str]]
 
-_TEMPLATES: tuple[tuple[str, _Read, dict[str, str]], ...] = (
+_TEMPLATES: tuple[tuple[str, _Read, dict[str, Any]], ...] = (
     (
         WORKFLOW_URI,
         _workflow,
@@ -82,7 +82,7 @@ _TEMPLATES: tuple[tuple[str, _Read, dict[str, str]], ...] = (
         {
             "name": "checkpoint",
             "title": "A checkpoint's state",
-            "description": "All that a checkpoint holds of its run, secrets left out: inputs, outputs of blocks, waves.",
+            "description": "All that a checkpoint holds of its run, without secrets: inputs, outputs of blocks, waves.",
             "mime_type": _JSON,
         },
     ),
@@ -122,8 +122,9 @@ _NOT_FOUND = (CheckpointNotFoundError, WorkflowNotFoundError)
 
 
 def _text_of(services: Services, name: str) -> str:
-    if services.library.find(name) is None:
-        raise no_such_workflow(services, name)
+    why = why_not_found(services, name)
+    if why is not None:
+        raise WorkflowNotFoundError(why)
     return services.library.text_of(name)
 
 

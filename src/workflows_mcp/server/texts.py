@@ -3,9 +3,14 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-__all__ = ["list_lines", "one_line", "text_of", "texts_of", "when"]
+__all__ = ["counted", "list_lines", "one_line", "text_of", "texts_of", "when"]
 
 _MOST_LINES = 50
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things, with an s where they are not one."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def one_line(text: str, most: int = 200) -> str:

@@ -26,7 +26,7 @@ from workflows_mcp.server.replies_checkpoints import (
 )
 from workflows_mcp.server.replies_runs import age_of
 from workflows_mcp.server.services import Services
-from workflows_mcp.server.texts import list_lines, one_line, text_of, texts_of, when
+from workflows_mcp.server.texts import counted, list_lines, one_line, text_of, texts_of, when
 from workflows_mcp.server.tools.tool import READS, Call, Tool, services_of
 from workflows_mcp.server.uris import CHECKPOINT_URI, uri_of
 
@@ -66,13 +66,14 @@ async def list_checkpoints(
         before=before,
     )
     page, following = page_of(found, limit)
-    rows = [checkpoint_row(one, services.without_secrets(one.pause_prompt)) for one in page]
+    prompts = services.without_secrets([one.pause_prompt for one in page])
+    rows = list(map(checkpoint_row, page, prompts))
     data = CheckpointsReply(checkpoints=rows, next=following)
-    what = "checkpoints that wait for an answer" if is_waiting else f"{status or ''} checkpoints".strip()
+    what = f"{status} checkpoint" if status else "checkpoint"
     if not rows:
-        return reply(data, f"There are no {'more ' if before else ''}{what}.")
+        return reply(data, f"There are no {'more ' if before else ''}{what}s.")
     more = f"\nThere are more: call list_checkpoints again with before={following!r}." if following else ""
-    return reply(data, f"{len(rows)} {what}, the newest first:\n{list_lines(map(_line_of, rows))}{more}")
+    return reply(data, f"{counted(len(rows), what)}, the newest first:\n{list_lines(map(_line_of, rows))}{more}")
 
 
 async def get_checkpoint_info(call: Call, *, checkpoint_id: CheckpointId) -> Annotated[CallToolResult, CheckpointPage]:
@@ -155,7 +156,7 @@ TOOLS = (
     Tool(
         delete_checkpoint,
         "Delete a checkpoint",
-        ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False),
+        ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False),
     ),
     Tool(get_checkpoint_stats, "Count checkpoints", READS),
 )

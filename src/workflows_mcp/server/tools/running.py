@@ -1,7 +1,6 @@
 """Tools that run workflows, and go on with those that wait for an answer."""
 
 import asyncio
-import difflib
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -23,12 +22,10 @@ from workflows_mcp.server.answers import Answer, can_ask, load_waiting, put_ques
 from workflows_mcp.server.progress import telling_progress
 from workflows_mcp.server.replies import RunReply, run_reply
 from workflows_mcp.server.services import Services
+from workflows_mcp.server.shelf import why_not_found
 from workflows_mcp.server.tools.tool import Call, Tool, services_of
 
 __all__ = ["TOOLS", "Inputs", "RunId", "Wait", "WaitSeconds", "run_as_asked", "tell_run"]
-
-_MOST_NAMES = 20
-_LONGEST_NAME_SHOWN = 80
 
 Inputs = Annotated[
     dict[str, Any] | None,
@@ -102,7 +99,7 @@ async def execute_workflow(
             wait_seconds=wait_seconds,
         )
     except WorkflowNotFoundError:
-        why = await asyncio.to_thread(_why_not_found, workflow, services)
+        why = await asyncio.to_thread(why_not_found, services, workflow)
         if why is None:  # it is one that this one calls
             raise
         raise ToolError(why) from None
@@ -239,23 +236,3 @@ async def tell_run(call: Call, services: Services, result: WorkflowResult, workf
         state = await services.store.load_checkpoint(result.checkpoint_id)
         question = None if state is None else state.pause_metadata
     return run_reply(result, workflow=workflow, question=question, asks=can_ask(call))
-
-
-def _why_not_found(workflow: str, services: Services) -> str | None:
-    """Why there is no workflow of this name, and which there are; None: there is one."""
-    library = services.library
-    if library.find(workflow) is not None:
-        return None
-    names = library.names()
-    if "\n" in workflow or len(workflow) > _LONGEST_NAME_SHOWN:
-        why = "workflow takes the name of a workflow that this server has, and no YAML"
-        why += "; execute_inline_workflow runs YAML" if services.settings.inline_workflows else ""
-    elif "/" in workflow or "\\" in workflow or workflow.endswith((".yaml", ".yml")):
-        why = f"workflow takes the name of a workflow that this server has, and no path such as {workflow!r}"
-    else:
-        why = f"there is no workflow {workflow!r}"
-    close = difflib.get_close_matches(workflow[:_LONGEST_NAME_SHOWN], names, n=5)
-    listed = [*close, *(name for name in names if name not in close)]
-    more = len(listed) - _MOST_NAMES
-    known = ", ".join(listed[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-    return f"{why}. There are: {known or 'none'}. list_workflows tells what each is for, and which files are broken"

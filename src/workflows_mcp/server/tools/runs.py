@@ -12,7 +12,7 @@ from workflows_mcp.server.answers import can_ask
 from workflows_mcp.server.paging import Before, Limit, check_before, page_of
 from workflows_mcp.server.replies import RunReply, reply, run_reply, run_text
 from workflows_mcp.server.replies_runs import BlockState, RunPage, RunRow, RunsReply, run_page, run_row
-from workflows_mcp.server.texts import list_lines, one_line
+from workflows_mcp.server.texts import counted, list_lines, one_line
 from workflows_mcp.server.tools.running import Inputs, RunId, Wait, WaitSeconds, run_as_asked, tell_run
 from workflows_mcp.server.tools.tool import READS, Call, Tool, services_of
 
@@ -43,13 +43,14 @@ async def list_runs(
     services = await services_of(call)
     found = await find_runs(services.store, workflow, status=status, limit=limit + 1, before=before)
     page, following = page_of(found, limit)
-    data = RunsReply(runs=[run_row(run, services.without_secrets(run.prompt)) for run in page], next=following)
-    what = f"{status} runs" if status else "runs"
+    prompts = services.without_secrets([run.prompt for run in page])
+    data = RunsReply(runs=list(map(run_row, page, prompts)), next=following)
+    what = f"{status} run" if status else "run"
     if not data.runs:
-        return reply(data, f"There are no {'more ' if before else ''}{what}.")
-    lines = list_lines(map(_line_of, data.runs), "the structured content has them")
+        return reply(data, f"There are no {'more ' if before else ''}{what}s.")
+    lines = list_lines(map(_line_of, data.runs))
     more = f"\nThere are more: call list_runs again with before={following!r}." if following else ""
-    return reply(data, f"{len(data.runs)} {what}, the newest first:\n{lines}{more}")
+    return reply(data, f"{counted(len(data.runs), what)}, the newest first:\n{lines}{more}")
 
 
 async def get_run(
