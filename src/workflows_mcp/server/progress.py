@@ -74,7 +74,8 @@ class _Watch:
                 between = int(self._told) + self._nested / (self._nested + 1)
                 if self._unsent and self._unsent[-1][0] % 1:  # loops make thousands of them: the newest will do
                     self._unsent.pop()
-                self._tell(between, f"{event.within}, wave {event.wave + 1}: {_listed(event.block_ids)}")
+                names = tuple(path.removeprefix(f"{event.within}/") for path in event.block_ids)
+                self._tell(between, f"{event.within}, wave {event.wave + 1}: {_listed(names)}")
             case events.RunEnded(status="success"):
                 self._tell(self._waves, "all waves are done")
 

@@ -1,5 +1,6 @@
 """The workflows of the library as this server can run them. Everything here reads files: it belongs into a thread."""
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,9 +10,10 @@ from workflows_mcp.engine.plan import Plan
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 from workflows_mcp.server.services import Services
 
-__all__ = ["Shelved", "broken_files", "check_here", "find_on_shelf", "no_such_workflow", "workflows_on_shelf"]
+__all__ = ["Shelved", "broken_files", "check_here", "find_on_shelf", "why_not_found", "workflows_on_shelf"]
 
-_MOST_NAMES = 30
+_MOST_NAMES = 20
+_LONGEST_NAME_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,30 @@ def _why_not_here(services: Services, plan: Plan) -> str | None:
 def broken_files(services: Services) -> dict[str, str]:
     """Why files could not be read, by where they are in their folders."""
     library = services.library
-    return {library.shown(path): library.shown(problem) for path, problem in sorted(library.broken.items())}
+    shown = {library.shown(path): library.shown(problem) for path, problem in sorted(library.broken.items())}
+    return {path: problem.removeprefix(f"{path}: ") for path, problem in shown.items()}
 
 
-def no_such_workflow(services: Services, name: str) -> WorkflowNotFoundError:
-    """The error for a workflow that is not there, with what there is, or what is wrong with its file."""
-    for path, problem in services.library.broken.items():
-        if path.stem == name:
-            return WorkflowNotFoundError(
-                f"workflow {name!r} cannot be used, for its file is broken: {services.library.shown(problem)}"
-            )
-    names = services.library.names()
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return WorkflowNotFoundError(
-        f"there is no workflow {name!r}; there are {', '.join(names[:_MOST_NAMES]) or 'none'}{more}. list_workflows "
-        "tells what they do; reload_workflows finds files that are new"
+def why_not_found(services: Services, name: str) -> str | None:
+    """Why there is no workflow of this name, and which there are; None: there is one."""
+    library = services.library
+    if library.find(name) is not None:
+        return None
+    names = library.names()
+    if "\n" in name or len(name) > _LONGEST_NAME_SHOWN:
+        why = "workflow takes the name of a workflow that this server has, and no YAML"
+        why += "; execute_inline_workflow runs YAML" if services.settings.inline_workflows else ""
+    elif "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
+        why = f"workflow takes the name of a workflow that this server has, and no path such as {name!r}"
+    else:
+        why = f"there is no workflow {name!r}"
+        flaws = [problem for path, problem in library.broken.items() if path.stem == name]
+        why += f", but a file that is broken: {library.shown(flaws[0])}" if flaws else ""
+    close = difflib.get_close_matches(name[:_LONGEST_NAME_SHOWN], names, n=5)
+    listed = [*close, *(one for one in names if one not in close)]
+    more = len(listed) - _MOST_NAMES
+    known = ", ".join(listed[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return (
+        f"{why}. There are: {known or 'none'}. list_workflows tells what each is for, and which files are broken; "
+        "reload_workflows finds new ones"
     )

@@ -3,9 +3,14 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-__all__ = ["list_lines", "one_line", "when"]
+__all__ = ["counted", "list_lines", "one_line", "text_of", "texts_of", "when"]
 
 _MOST_LINES = 50
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things, with an s where they are not one."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def one_line(text: str, most: int = 200) -> str:
@@ -24,6 +29,16 @@ def list_lines(lines: Iterable[str], rest: str = "the structured content has the
     listed = [f"- {line}" for line in lines]
     more = len(listed) - _MOST_LINES
     return "\n".join([*listed[:_MOST_LINES], *([f"… and {more:,} more: {rest}"] if more > 0 else [])])
+
+
+def text_of(value: object) -> str | None:
+    """The value if it is text: other programs may save anything in its place."""
+    return value if isinstance(value, str) else None
+
+
+def texts_of(value: object) -> list[str]:
+    """The texts in a list, likewise; empty: it is none."""
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def when(seconds: float) -> str:

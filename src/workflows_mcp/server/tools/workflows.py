@@ -5,9 +5,11 @@ import json
 from typing import Annotated
 
 from mcp_types import CallToolResult, ToolAnnotations
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import Field
 
 from workflows_mcp.engine.json_schema import workflow_schema
+from workflows_mcp.errors import WorkflowNotFoundError
 from workflows_mcp.server.replies import cut, reply
 from workflows_mcp.server.replies_workflows import (
     BlockReply,
@@ -29,10 +31,10 @@ from workflows_mcp.server.shelf import (
     Shelved,
     broken_files,
     find_on_shelf,
-    no_such_workflow,
+    why_not_found,
     workflows_on_shelf,
 )
-from workflows_mcp.server.texts import list_lines, one_line
+from workflows_mcp.server.texts import counted, list_lines, one_line
 from workflows_mcp.server.tools.tool import READS, Call, Tool
 from workflows_mcp.server.uris import WORKFLOW_URI, uri_of
 from workflows_mcp.server.validating import validate_text
@@ -60,7 +62,7 @@ async def list_workflows(
     services = call.request_context.lifespan_context
     data = await asyncio.to_thread(_list, services, frozenset(tags or ()), limit)
     lines = [_line_of(row) for row in data.workflows]
-    head = f"{data.total:,} workflow{'' if data.total == 1 else 's'}" + (f" with {', '.join(tags)}" if tags else "")
+    head = counted(data.total, "workflow") + (f" with {', '.join(tags)}" if tags else "")
     parts = [f"{head} (* means a required input):" if lines else f"{head}."]
     parts.append(list_lines(lines))
     if data.total > len(data.workflows):
@@ -110,7 +112,7 @@ async def validate_workflow_yaml(
         parts = [f"Valid: workflow {data.name!r}. Inputs (* means required): {wanted}. Waves of blocks: "]
         parts[0] += "; then ".join(", ".join(wave) for wave in data.waves)
     else:
-        parts = [f"Not valid, for {len(data.problems):,} reason{'' if len(data.problems) == 1 else 's'}:"]
+        parts = [f"Not valid, for {counted(len(data.problems), 'reason')}:"]
         parts.append(list_lines(one_line(problem, 1000) for problem in data.problems))
     if data.warnings:
         parts += ["Not wrong, but odd:", list_lines(data.warnings)]
@@ -126,11 +128,11 @@ async def reload_workflows(call: Call) -> Annotated[CallToolResult, ReloadReply]
     data = await asyncio.to_thread(_reload, services)
     changes = {"added": data.added, "changed": data.changed, "removed": data.removed}
     if any(changes.values()):
-        # Clients of the current protocol have subscribed to it; to older ones it is sent.
-        await call.notify_resources_changed()
-        await call.session.send_resource_list_changed()
+        await call.notify_resources_changed()  # those that subscribed to it, as the current protocol has it
+        if call.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS:
+            await call.session.send_resource_list_changed()
     told = [f"{what}: {', '.join(names)}" for what, names in changes.items() if names]
-    text = f"There are {data.total:,} workflows now. {'; '.join(told) if told else 'Nothing has changed'}."
+    text = f"There are {counted(data.total, 'workflow')} now. {'; '.join(told) if told else 'Nothing has changed'}."
     return reply(data, "\n".join(part for part in (text, _broken_text(data.broken)) if part))
 
 
@@ -159,7 +161,7 @@ def _row_of(services: Services, found: Shelved) -> dict[str, object]:
 def _look_at(services: Services, name: str, *, include_yaml: bool) -> WorkflowReply:
     found = find_on_shelf(services, name)
     if found is None:
-        raise no_such_workflow(services, name)
+        raise WorkflowNotFoundError(why_not_found(services, name) or f"workflow {name!r} is there only now: ask again")
     definition = found.definition
     return WorkflowReply.model_validate(
         {
