@@ -1,6 +1,7 @@
 """`serve`: the MCP server."""
 
 import asyncio
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from workflows_mcp.cli.failures import CommandError, InterruptedRunError, UsageE
 from workflows_mcp.cli.log import log_libraries
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import say
-from workflows_mcp.cli.signals import cancelled_by_signals, stopped_by_signals, was_interrupted
+from workflows_mcp.cli.signals import cancelled_by_signals, first_signal, stopped_by_signals
 
 if TYPE_CHECKING:
     from workflows_mcp.server.http.doorway import Doorway
@@ -69,13 +70,16 @@ async def _serve_stdio(settings: "Settings") -> int:
     from workflows_mcp.server.stdio import serve_stdio
 
     log_libraries("mcp")
-    if sys.stdin.isatty():
-        say(_FOR_PEOPLE.format(where=document("mcp")))
     try:
         with cancelled_by_signals():
+            if sys.stdin.isatty():
+                say(_FOR_PEOPLE.format(where=document("mcp")))
             await serve_stdio(settings)
     except asyncio.CancelledError:
-        if was_interrupted():
+        ended_by = first_signal()
+        if ended_by is None:
+            raise
+        if ended_by == signal.SIGINT:
             raise KeyboardInterrupt from None
     return 0
 
