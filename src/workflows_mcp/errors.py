@@ -29,6 +29,7 @@ database. No message shows a payload, a password or the answer to a prompt.
 """
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = [
@@ -144,7 +145,15 @@ class WorkflowNotFoundError(WorkflowsError):
 
 
 class WorkflowDefinitionError(WorkflowsError):
-    """A workflow's definition, its inputs or one of its expressions is wrong."""
+    """A workflow's definition, its inputs or one of its expressions is wrong.
+
+    Attributes:
+        problems: All that is wrong, one thing each; the message may show only the first of them.
+    """
+
+    def __init__(self, message: str = "", problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
 
 
 def copy_error(error: CheckpointStoreError) -> CheckpointStoreError:

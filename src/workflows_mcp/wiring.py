@@ -29,10 +29,10 @@ def is_in_memory(settings: "Settings") -> bool:
 
 
 def open_library(settings: "Settings") -> "WorkflowLibrary":
-    """The workflows in the folders that the settings name."""
-    from workflows_mcp.engine.library import WorkflowLibrary
+    """The workflows that come along, and those in the folders that the settings name, which override them."""
+    from workflows_mcp.engine.library import BUILT_IN, WorkflowLibrary
 
-    return WorkflowLibrary(settings.template_paths)
+    return WorkflowLibrary([BUILT_IN, *settings.template_paths])
 
 
 def make_executor(

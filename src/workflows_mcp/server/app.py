@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from mcp.server import MCPServer
 
 import workflows_mcp
+from workflows_mcp.server.completions import add_completions
 from workflows_mcp.server.counting import CallCounter
+from workflows_mcp.server.prompts import add_prompts
 from workflows_mcp.server.request_state import request_state_security
+from workflows_mcp.server.resources import add_resources
 from workflows_mcp.server.services import Services, open_services
-from workflows_mcp.server.tools import running
+from workflows_mcp.server.tools import checkpoints, running, runs, workflows
 from workflows_mcp.server.tools.tool import offered
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_server"]
 
-_TOOLS = (*running.TOOLS,)
+_TOOLS = (*workflows.TOOLS, *running.TOOLS, *runs.TOOLS, *checkpoints.TOOLS)
 
 _INSTRUCTIONS = """Runs workflows, written in YAML, whose state survives crashes, restarts and long waits for people.
 
@@ -57,7 +60,7 @@ def build_server(work: "Settings | Services", *, tally: "ServerTally | None" = N
 
     tools = offered(_TOOLS, settings)
     with _root_logger_left_alone():
-        return MCPServer[Services](
+        server = MCPServer[Services](
             "workflows-mcp",
             title="Workflows",
             instructions=_INSTRUCTIONS,
@@ -69,6 +72,10 @@ def build_server(work: "Settings | Services", *, tally: "ServerTally | None" = N
             request_state_security=request_state_security(settings),
             middleware=None if tally is None else [CallCounter(tally, {tool.name for tool in tools})],
         )
+    add_resources(server)
+    add_prompts(server)
+    add_completions(server)
+    return server
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from workflows_mcp.engine.result import ResultStatus, WorkflowResult
 
-__all__ = ["RunReply", "cut", "reply", "run_reply"]
+__all__ = ["RunReply", "cut", "reply", "run_reply", "run_text"]
 
 _MOST_CHARACTERS = 8000
 _MOST_CHOICES = 50
@@ -69,8 +69,14 @@ def run_reply(
         asks: Whether the client would show the question to its user by itself.
         note: A sentence that the text begins with.
     """
+    data = _run_data(result, workflow, question)
+    return reply(data, run_text(data, question, asks=asks, note=note))
+
+
+def _run_data(result: WorkflowResult, workflow: str, question: Mapping[str, Any] | None) -> RunReply:
+    """The data of such an answer."""
     told = question or {}
-    data = RunReply(
+    return RunReply(
         status=result.status,
         run_id=result.run_id,
         workflow=workflow,
@@ -81,15 +87,19 @@ def run_reply(
         choices=told.get("choices"),
         pattern=told.get("pattern"),
     )
-    parts = [note, f"{result.status}: run {result.run_id} of workflow {workflow!r}{_MEANS[result.status]}"]
+
+
+def run_text(data: RunReply, question: Mapping[str, Any] | None, *, asks: bool, note: str = "") -> str:
+    """The text of such an answer; see `run_reply`."""
+    parts = [note, f"{data.status}: run {data.run_id} of workflow {data.workflow!r}{_MEANS[data.status]}"]
     if data.status == "success":
         outputs = json.dumps(data.outputs, ensure_ascii=False, indent=2)
         parts.append(f"Outputs: {cut(outputs, 'the structured content has all of it')}" if data.outputs else "")
     elif data.status == "failure":
         parts.append(cut(data.error or "", "get_run has all of it"))
     elif data.status == "paused":
-        parts += [cut(data.prompt or "", "the structured content has all of it"), _what_is_taken(told)]
-    return reply(data, "\n\n".join(part for part in [*parts, _what_next(data, asks=asks)] if part))
+        parts += [cut(data.prompt or "", "the structured content has all of it"), _what_is_taken(question or {})]
+    return "\n\n".join(part for part in [*parts, _what_next(data, asks=asks)] if part)
 
 
 def cut(text: str, rest: str, *, most: int = _MOST_CHARACTERS) -> str:

@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.disabling import DisabledBlocks
 from workflows_mcp.engine.executor import WorkflowExecutor
+from workflows_mcp.engine.finding import PlanFinder
 from workflows_mcp.engine.library import WorkflowLibrary
-from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.engine.secrets import Secrets
+from workflows_mcp.errors import CheckpointStoreError, SecretError
 from workflows_mcp.server.progress import listen
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
 
@@ -46,6 +50,26 @@ class Services:
     executor: WorkflowExecutor
     _is_prepared: bool = False
     _preparing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @functools.cached_property
+    def _secrets(self) -> Secrets:
+        return Secrets()
+
+    def without_secrets(self, value: Any) -> Any:  # noqa: ANN401 - JSON data
+        """The value with `***` for every secret that there is now: what was saved before it was one may hold it."""
+        with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
+            self._secrets.values()
+        return self._secrets.scrub(value)
+
+    @functools.cached_property
+    def finder(self) -> PlanFinder:
+        """Makes the library's workflows ready to be looked at, each once, also those that cannot run here."""
+        return PlanFinder(self.library)
+
+    @functools.cached_property
+    def disabled(self) -> DisabledBlocks:
+        """The block types that are switched off here."""
+        return DisabledBlocks(self.settings.disabled_blocks)
 
     async def prepare(self) -> None:
         """Make the database fit to be used, unless that is done: a new one gets its schema.

@@ -1,7 +1,6 @@
 """Tools that run workflows, and go on with those that wait for an answer."""
 
 import asyncio
-import difflib
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -23,12 +22,10 @@ from workflows_mcp.server.answers import Answer, can_ask, load_waiting, put_ques
 from workflows_mcp.server.progress import telling_progress
 from workflows_mcp.server.replies import RunReply, run_reply
 from workflows_mcp.server.services import Services
+from workflows_mcp.server.shelf import why_not_found
 from workflows_mcp.server.tools.tool import Call, Tool, services_of
 
-__all__ = ["TOOLS"]
-
-_MOST_NAMES = 20
-_LONGEST_NAME_SHOWN = 80
+__all__ = ["TOOLS", "Inputs", "RunId", "Wait", "WaitSeconds", "run_as_asked", "tell_run"]
 
 Inputs = Annotated[
     dict[str, Any] | None,
@@ -93,7 +90,7 @@ async def execute_workflow(
     executor = services.executor
     name = WorkflowName(workflow)
     try:
-        result = await _run(
+        result = await run_as_asked(
             call,
             services,
             lambda: executor.execute_workflow(name, inputs, run_id=run_id),
@@ -102,11 +99,11 @@ async def execute_workflow(
             wait_seconds=wait_seconds,
         )
     except WorkflowNotFoundError:
-        why = await asyncio.to_thread(_why_not_found, workflow, services)
+        why = await asyncio.to_thread(why_not_found, services, workflow)
         if why is None:  # it is one that this one calls
             raise
         raise ToolError(why) from None
-    return await _told(call, services, result, workflow)
+    return await tell_run(call, services, result, workflow)
 
 
 async def execute_inline_workflow(
@@ -130,7 +127,7 @@ async def execute_inline_workflow(
     executor = services.executor
     # One that stands in a single line is YAML, too.
     definition = await asyncio.to_thread(read_workflow, f"{workflow_yaml}\n")
-    result = await _run(
+    result = await run_as_asked(
         call,
         services,
         lambda: executor.execute_workflow(definition, inputs, run_id=run_id),
@@ -138,7 +135,7 @@ async def execute_inline_workflow(
         wait=wait,
         wait_seconds=wait_seconds,
     )
-    return await _told(call, services, result, definition.name)
+    return await tell_run(call, services, result, definition.name)
 
 
 async def resume_workflow(
@@ -175,7 +172,7 @@ async def resume_workflow(
         return run_reply(waiting, workflow=name, question=state.pause_metadata, asks=can_ask(call), note=note)
     executor, answer = services.executor, response
     try:
-        result = await _run(
+        result = await run_as_asked(
             call,
             services,
             lambda: executor.resume_workflow(checkpoint_id, answer),
@@ -190,7 +187,7 @@ async def resume_workflow(
         ) from None
     except ValueError as error:
         raise ToolError(f"{error}. Nothing was done, and the run still waits: ask again") from None
-    return await _told(call, services, result, name)
+    return await tell_run(call, services, result, name)
 
 
 TOOLS = (
@@ -213,7 +210,7 @@ TOOLS = (
 )
 
 
-async def _run(
+async def run_as_asked(
     call: Call,
     services: Services,
     finish: Callable[[], Awaitable[WorkflowResult]],
@@ -232,30 +229,10 @@ async def _run(
         return result
 
 
-async def _told(call: Call, services: Services, result: WorkflowResult, workflow: str) -> CallToolResult:
+async def tell_run(call: Call, services: Services, result: WorkflowResult, workflow: str) -> CallToolResult:
     """The answer to a call; with what the run asks, if it waits."""
     question = None
     if result.is_paused and result.checkpoint_id is not None:
         state = await services.store.load_checkpoint(result.checkpoint_id)
         question = None if state is None else state.pause_metadata
     return run_reply(result, workflow=workflow, question=question, asks=can_ask(call))
-
-
-def _why_not_found(workflow: str, services: Services) -> str | None:
-    """Why there is no workflow of this name, and which there are; None: there is one."""
-    library = services.library
-    if library.find(workflow) is not None:
-        return None
-    names = library.names()
-    if "\n" in workflow or len(workflow) > _LONGEST_NAME_SHOWN:
-        why = "workflow takes the name of a workflow that this server has, and no YAML"
-        why += "; execute_inline_workflow runs YAML" if services.settings.inline_workflows else ""
-    elif "/" in workflow or "\\" in workflow or workflow.endswith((".yaml", ".yml")):
-        why = f"workflow takes the name of a workflow that this server has, and no path such as {workflow!r}"
-    else:
-        why = f"there is no workflow {workflow!r}"
-    close = difflib.get_close_matches(workflow[:_LONGEST_NAME_SHOWN], names, n=5)
-    listed = [*close, *(name for name in names if name not in close)]
-    more = len(listed) - _MOST_NAMES
-    known = ", ".join(listed[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-    return f"{why}. There are: {known or 'none'}. list_workflows tells what each is for, and which files are broken"
