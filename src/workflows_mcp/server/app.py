@@ -33,7 +33,7 @@ def build_server(work: "Settings | Services") -> MCPServer[Services]:
         if isinstance(work, Services):
             yield work
             return
-        async with open_services(work) as services:
+        async with open_services(work, at_once=False) as services:
             yield services
 
     server = MCPServer[Services](
