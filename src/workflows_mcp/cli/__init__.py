@@ -1,13 +1,8 @@
 """The `workflows-mcp` command."""
 
-import gc
 import sys
 
 __all__ = ["main"]
-
-_OBJECTS_BETWEEN_COLLECTIONS = 50_000
-"""Loading modules makes many objects and no garbage: with Python's 700, a tenth of a command's start is spent on
-looking for some."""
 
 
 def main() -> None:
@@ -16,7 +11,6 @@ def main() -> None:
     0: it went well, or the run waits for an answer. 1: it failed. 2: the command line itself is wrong. 3: the run was
     cancelled. 130: interrupted.
     """
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
         from workflows_mcp.cli.entry import run_command_line
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.server.loading import without_collections
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
 
 if TYPE_CHECKING:
@@ -117,10 +118,11 @@ class Services:
 
 
 def _make_store(settings: "Settings") -> "CheckpointStore":
-    import workflows_mcp.engine.executor  # noqa: F401 - loaded here, it keeps no event loop waiting
-    from workflows_mcp.persistence.store import create_checkpoint_store
+    with without_collections():
+        import workflows_mcp.engine.executor  # noqa: F401 - loaded here, it keeps no event loop waiting
+        from workflows_mcp.persistence.store import create_checkpoint_store
 
-    return create_checkpoint_store(settings=settings)
+        return create_checkpoint_store(settings=settings)
 
 
 @asynccontextmanager
