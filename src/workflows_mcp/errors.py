@@ -18,6 +18,7 @@
     │   ├── StoreFullError                   no space left
     │   └── StoreConfigurationError          a URL, path, permission or setting is wrong
     ├── CheckpointFileError                  a file of exported checkpoints is cut off, changed or foreign
+    ├── ExecutorStoppedError                 this server is shutting down; ask another one
     ├── ScratchFolderError                   the folder for a run's temporary files cannot be trusted
     ├── SecretError                          a secret is not fit to be one
     ├── WorkflowNotFoundError                no workflow has this name, no file this path
@@ -26,6 +27,10 @@
 A bad argument (an empty id, a negative limit) is a plain `ValueError`, raised before anything is sent to a
 database. No message shows a payload, a password or the answer to a prompt.
 """
+
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = [
     "CheckpointAlreadyClaimedError",
@@ -37,6 +42,7 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTooLargeError",
+    "ExecutorStoppedError",
     "LeaseLostError",
     "SchemaOutOfDateError",
     "SchemaTooNewError",
@@ -122,6 +128,10 @@ class CheckpointFileError(WorkflowsError):
     """A file of exported checkpoints cannot be read or written, was cut off or changed, or is none at all."""
 
 
+class ExecutorStoppedError(WorkflowsError):
+    """The executor is being stopped, and begins nothing any more; whoever asked can ask another one, or later."""
+
+
 class ScratchFolderError(WorkflowsError):
     """The folder for a run's temporary files cannot be made, or others could put files there."""
 
@@ -135,9 +145,30 @@ class WorkflowNotFoundError(WorkflowsError):
 
 
 class WorkflowDefinitionError(WorkflowsError):
-    """A workflow's definition, its inputs or one of its expressions is wrong."""
+    """A workflow's definition, its inputs or one of its expressions is wrong.
+
+    Attributes:
+        problems: All that is wrong, one thing each; the message may show only the first of them.
+    """
+
+    def __init__(self, message: str = "", problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
 
 
 def copy_error(error: CheckpointStoreError) -> CheckpointStoreError:
     """The same error for another caller: one that is raised in several places gathers all their tracebacks."""
     return type(error)(*error.args)
+
+
+def place_of(error: BaseException) -> str:
+    """Where in this package it was raised, as ` at FILE:LINE`; empty: elsewhere.
+
+    That much of an unexpected error can be shown and logged: its own text may quote what is stored.
+    """
+    package = Path(__file__).resolve().parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(package):
+            return f" at {path.relative_to(package)}:{frame.lineno}"
+    return ""

@@ -64,16 +64,12 @@ def _serve() -> int:
     """Do what `serve` does without any options."""
     import asyncio
 
-    from workflows_mcp.server.loading import without_collections
-
-    with without_collections():
-        from workflows_mcp.server.stdio import serve_stdio
-        from workflows_mcp.settings import load_settings
+    from workflows_mcp.cli.serve_client import serve_client
+    from workflows_mcp.settings import load_settings
 
     settings = load_settings()
     configure_logging(settings)
-    asyncio.run(serve_stdio(settings))
-    return 0
+    return asyncio.run(serve_client(settings))
 
 
 def _report(error: BaseException) -> int:

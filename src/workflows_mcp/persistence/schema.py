@@ -99,7 +99,7 @@ class SchemaManager:
 
     @property
     def is_new(self) -> bool:
-        """Whether the database is a file that is missing or empty."""
+        """Whether the database is a file that is missing, or that nothing was ever put into."""
         return self._dialect.is_new()
 
     async def current(self) -> str | None:

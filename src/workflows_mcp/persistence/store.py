@@ -51,6 +51,7 @@ from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retention import Retention
 from workflows_mcp.persistence.row_codec import RowCodec, open_codec
 from workflows_mcp.persistence.rows import is_odd, shown_text
+from workflows_mcp.persistence.schema import check_schema
 from workflows_mcp.persistence.seals import Seals, check_database
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.storing import Storing
@@ -318,6 +319,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             stored_bytes=_whole(everything.stored_bytes),
             database_bytes=size,
         )
+
+    async def check(self) -> None:
+        """See `CheckpointStore.check`: the database answers, and its schema is at head now."""
+        database = self._database
+        await database.run(lambda connection: connection.run_sync(check_schema, database.dialect))
 
     async def take_pulse(self) -> CheckpointPulse:
         """See `CheckpointStore.take_pulse`."""

@@ -7,19 +7,26 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.errors import CheckpointStoreError, SecretError
 from workflows_mcp.server.loading import without_collections
+from workflows_mcp.server.progress import listen
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
+    from workflows_mcp.engine.disabling import DisabledBlocks
     from workflows_mcp.engine.executor import WorkflowExecutor
+    from workflows_mcp.engine.finding import PlanFinder
     from workflows_mcp.engine.library import WorkflowLibrary
+    from workflows_mcp.engine.secrets import Secrets
     from workflows_mcp.settings import Settings
 
-__all__ = ["Services", "open_services"]
+__all__ = ["GRACE_SECONDS", "Services", "open_services"]
+
+GRACE_SECONDS = 1.0
+"""How long blocks may go on when a server ends that its client has started: the client kills it soon after."""
 
 _SECONDS_BETWEEN_TRIES = 5.0
 
@@ -58,6 +65,32 @@ class Services:
         """The workflows that are found by name."""
         return open_library(self.settings)
 
+    @cached_property
+    def finder(self) -> "PlanFinder":
+        """Makes the library's workflows ready to be looked at, each once, also those that cannot run here."""
+        from workflows_mcp.engine.finding import PlanFinder
+
+        return PlanFinder(self.library)
+
+    @cached_property
+    def disabled(self) -> "DisabledBlocks":
+        """The block types that are switched off here."""
+        from workflows_mcp.engine.disabling import DisabledBlocks
+
+        return DisabledBlocks(self.settings.disabled_blocks)
+
+    @cached_property
+    def _secrets(self) -> "Secrets":
+        from workflows_mcp.engine.secrets import Secrets
+
+        return Secrets()
+
+    def without_secrets(self, value: Any) -> Any:  # noqa: ANN401 - JSON data
+        """The value with `***` for every secret that there is now: what was saved before it was one may hold it."""
+        with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
+            self._secrets.values()
+        return self._secrets.scrub(value)
+
     @property
     def store(self) -> "CheckpointStore":
         """Keeps the checkpoints; there is none before `open` or `prepare`."""
@@ -76,6 +109,11 @@ class Services:
         if self._opened is None:
             raise RuntimeError("nothing is open yet: await prepare() first")
         return self._opened
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Bring runs that are at work to a stop; see `WorkflowExecutor.stop`."""
+        if self._opened is not None:
+            await self._opened.executor.stop(grace_seconds)
 
     async def open(self) -> None:
         """Make store and executor, unless that is done; nothing in the database is looked at.
@@ -110,9 +148,15 @@ class Services:
             # In a thread: what is loaded takes longer than all the rest of the start, and keys may have to be fetched.
             store = await asyncio.to_thread(_make_store, self.settings)
             await self._at_the_end.enter_async_context(store)
-            # Half a lease after it ran out at the latest, a run is found: taken over within two lease times.
-            every = self.settings.lease_seconds / 2
-            executor = make_executor(store, self.settings, library=self.library, recover_every_seconds=every)
+            executor = make_executor(
+                store,
+                self.settings,
+                library=self.library,
+                on_event=listen,
+                # Half a lease after it ran out at the latest, a run is found: taken over within two lease times.
+                recover_every_seconds=self.settings.lease_seconds / 2,
+                runs_outlive_callers=True,
+            )
             self._opened = _Opened(store, executor)
         return self._opened
 
@@ -126,13 +170,18 @@ def _make_store(settings: "Settings") -> "CheckpointStore":
 
 
 @asynccontextmanager
-async def open_services(settings: "Settings", *, at_once: bool = True) -> AsyncIterator[Services]:
+async def open_services(
+    settings: "Settings", *, at_once: bool = True, grace_seconds: float = GRACE_SECONDS
+) -> AsyncIterator[Services]:
     """What a server works with. A database that cannot be reached is no reason not to start: tools say what is wrong.
+
+    At its end, runs that are at work are brought to a stop, from where any server can go on with them at once.
 
     Args:
         settings: What the environment says.
         at_once: Whether store and executor are made before anything else; otherwise by the first call that needs
             them, or a moment later: loading them takes as long as a client waits for its first answer anyhow.
+        grace_seconds: How long the blocks that are under way at the end may go on.
 
     Raises:
         StoreConfigurationError: A setting is wrong, which no waiting mends. If nothing is made at once, tools say so.
@@ -147,6 +196,7 @@ async def open_services(settings: "Settings", *, at_once: bool = True) -> AsyncI
             yield services
         finally:
             beginning.cancel()
+            await services.stop(grace_seconds)
             await asyncio.wait([beginning])
 
 

@@ -1,0 +1,43 @@
+"""`serve` over stdin and stdout. A client waits for its first answer: what reads a command line is not loaded here."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from workflows_mcp.cli.log import log_libraries
+from workflows_mcp.cli.page import say
+from workflows_mcp.cli.signals import cancelled_by_signals, was_interrupted
+from workflows_mcp.documents import document
+
+if TYPE_CHECKING:
+    from workflows_mcp.settings import Settings
+
+__all__ = ["serve_client"]
+
+_FOR_PEOPLE = (
+    'this is an MCP server, which waits for a client to speak with it over stdin: have one start "workflows-mcp" (see '
+    "{where}). What people can do: workflows-mcp --help. Ctrl-C ends it"
+)
+
+
+async def serve_client(settings: "Settings") -> int:
+    """Be the server of the client that has started this process, until it closes stdin, or somebody stops it.
+
+    Returns:
+        0.
+    """
+    from workflows_mcp.server.loading import without_collections
+
+    with without_collections():
+        from workflows_mcp.server.stdio import serve_stdio
+
+    log_libraries("mcp")
+    if sys.stdin.isatty():
+        say(_FOR_PEOPLE.format(where=document("mcp")))
+    try:
+        with cancelled_by_signals():
+            await serve_stdio(settings)
+    except asyncio.CancelledError:
+        if was_interrupted():
+            raise KeyboardInterrupt from None
+    return 0
