@@ -101,6 +101,7 @@ async def serving(
 
         async def serve() -> None:
             async with open_services(settings) as services:
+                await services.prepare()
                 await serve_http(
                     mcp,
                     services,
