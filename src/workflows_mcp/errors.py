@@ -18,6 +18,7 @@
     │   ├── StoreFullError                   no space left
     │   └── StoreConfigurationError          a URL, path, permission or setting is wrong
     ├── CheckpointFileError                  a file of exported checkpoints is cut off, changed or foreign
+    ├── ExecutorStoppedError                 this server is shutting down; ask another one
     ├── ScratchFolderError                   the folder for a run's temporary files cannot be trusted
     ├── SecretError                          a secret is not fit to be one
     ├── WorkflowNotFoundError                no workflow has this name, no file this path
@@ -37,6 +38,7 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTooLargeError",
+    "ExecutorStoppedError",
     "LeaseLostError",
     "SchemaOutOfDateError",
     "SchemaTooNewError",
@@ -120,6 +122,10 @@ class StoreConfigurationError(CheckpointStoreError):
 
 class CheckpointFileError(WorkflowsError):
     """A file of exported checkpoints cannot be read or written, was cut off or changed, or is none at all."""
+
+
+class ExecutorStoppedError(WorkflowsError):
+    """The executor is being stopped, and begins nothing any more; whoever asked can ask another one, or later."""
 
 
 class ScratchFolderError(WorkflowsError):

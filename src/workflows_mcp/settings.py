@@ -141,6 +141,8 @@ class Settings(BaseSettings):
         auto_upgrade: Whether the command line brings an existing, older database to head by itself.
         template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
             a later one overrides an earlier one.
+        disabled_blocks: Block types with which no workflow runs, or goes on, here; with commas between them in the
+            environment.
         slow_operation_seconds: From how many seconds on a call to the database is warned of; in the environment,
             `none` means never.
         log_format: How the command line logs on stderr: `text` for people, `json` for programs, a line for each event.
@@ -201,6 +203,7 @@ class Settings(BaseSettings):
     auto_upgrade: bool = False
     # Not decoded: pydantic-settings would take nothing but JSON for a list.
     template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
+    disabled_blocks: Annotated[tuple[str, ...], NoDecode] = ()
     slow_operation_seconds: _Limit[float] = Field(default=1.0, gt=0, allow_inf_nan=False)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] | None = None
@@ -240,10 +243,10 @@ class Settings(BaseSettings):
         except RuntimeError:
             raise ValueError("a path begins with ~ and the name of a user whose home folder is not known") from None
 
-    @field_validator("http_allowed_hosts", "http_allowed_origins", mode="before")
+    @field_validator("disabled_blocks", "http_allowed_hosts", "http_allowed_origins", mode="before")
     @classmethod
-    def _list(cls, value: object) -> object:
-        return tuple(one.strip() for one in value.split(",") if one.strip()) if isinstance(value, str) else value
+    def _split_names(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("retention", mode="before")
     @classmethod

@@ -217,7 +217,7 @@ async def test_a_run_that_is_stopped_in_a_slow_save_is_not_renewed_for_ever(
     probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is released when the save is over, however long that takes."""
-    monkeypatch.setattr("workflows_mcp.engine.run._RELEASE_SECONDS", 0.02)
+    monkeypatch.setattr("workflows_mcp.engine.saving._RELEASE_SECONDS", 0.02)
 
     class Slow(InMemoryCheckpointStore):
         is_slow = asyncio.Event()

@@ -1,17 +1,12 @@
-"""The blocks of a run, as far as a checkpoint knows them, for a table."""
+"""The blocks of a run as the rows of a table."""
 
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workflows_mcp.engine.frame import Frame
-    from workflows_mcp.engine.record import BlockRecord
+    from workflows_mcp.engine.run_details import BlockDetails
 
-__all__ = ["BlockRow", "blocks_of"]
-
-_MOST_ITEMS = 20
+__all__ = ["BlockRow", "row_of"]
 
 
 @dataclass(frozen=True)
@@ -33,43 +28,11 @@ class BlockRow:
     note: str = ""
 
 
-def blocks_of(frame: "Frame") -> Iterator[BlockRow]:
-    """The blocks of a workflow, wave by wave, with their items, and those of the workflows that run in their place.
-
-    Of a block with many items only those are listed that did not succeed, and not too many of these.
-    """
-    for wave in frame.plan.waves:
-        for block_id in wave:
-            record = frame.records.get(block_id)
-            path = frame.path_of(block_id)
-            if record is None:
-                yield BlockRow(path, "not begun")
-                continue
-            yield _row(path, record)
-            yield from _inside(frame, block_id, record)
-
-
-def _inside(frame: "Frame", block_id: str, record: "BlockRecord") -> Iterator[BlockRow]:
-    if record.items is None:
-        if record.child is not None:
-            yield from blocks_of(record.child)
-        return
-    items = list(record.items.items())
-    if len(items) > _MOST_ITEMS:
-        items = [(key, item) for key, item in items if item.status != "succeeded"][:_MOST_ITEMS]
-    for key, item in items:
-        yield _row(frame.path_of(block_id, key), item)
-        if item.child is not None:
-            yield from blocks_of(item.child)
-
-
-def _row(path: str, record: "BlockRecord") -> BlockRow:
-    started, completed = record.started_at, record.completed_at
-    seconds = None if started is None or completed is None else completed - started
-    notes = [] if record.message is None else [record.message]
-    if record.items is not None:
-        counts = Counter(item.status for item in record.items.values())
-        notes.insert(0, ", ".join(f"{count:,} {status}" for status, count in counts.items()) or "no items")
-    if record.attempts > 1:
-        notes.append(f"attempt {record.attempts}")
-    return BlockRow(path, record.status, started, seconds, "; ".join(notes))
+def row_of(block: "BlockDetails") -> BlockRow:
+    """The row of a block."""
+    notes = [] if block.message is None else [block.message]
+    if block.items is not None:
+        notes.insert(0, ", ".join(f"{count:,} {status}" for status, count in block.items.items()) or "no items")
+    if block.attempts > 1:
+        notes.append(f"attempt {block.attempts}")
+    return BlockRow(block.path, block.status, block.started_at, block.seconds, "; ".join(notes))

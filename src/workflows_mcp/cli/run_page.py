@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from workflows_mcp.cli.blocks import BlockRow, blocks_of
+from workflows_mcp.cli.blocks import BlockRow, row_of
 from workflows_mcp.cli.checkpoints import when
 from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, print_json
 from workflows_mcp.cli.results import what_is_taken
-from workflows_mcp.cli.runs import age, as_data, is_abandoned, no_such_run, status_of
-from workflows_mcp.cli.waiting import seconds_left
+from workflows_mcp.cli.runs import age, as_data, no_such_run, status_of
 
 if TYPE_CHECKING:
-    from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
+    from workflows_mcp.engine.checkpoint import CheckpointMetadata
     from workflows_mcp.engine.result import RunSummary
+    from workflows_mcp.engine.run_details import RunDetails
 
 __all__ = ["show_command"]
 
@@ -38,7 +38,8 @@ async def show_command(
     Returns:
         0.
     """
-    from workflows_mcp.engine.result import RunSummary
+    from workflows_mcp.engine.run_details import run_details
+    from workflows_mcp.engine.secrets import Secrets
 
     check_id("the run's id", run_id)
     async with open_store(options) as store:
@@ -46,24 +47,24 @@ async def show_command(
         state = await store.load_checkpoint(found[0].checkpoint_id) if found else None
     if state is None:
         raise no_such_run(run_id, options)
-    summary = RunSummary.of(found[0])
-    rows, flaw = _blocks_in(state)
-    commands = _what_can_be_done(summary, found, options)
+    run = run_details(found[0], state, Secrets())
+    rows = [row_of(block) for block in run.blocks]
+    commands = _what_can_be_done(run, found, options)
     more = len(found) > _MOST_CHECKPOINTS
     found = found[:_MOST_CHECKPOINTS]
     if options.json:
         checkpoints = [dataclasses.asdict(one) for one in found]
         blocks = [dataclasses.asdict(row) for row in rows]
-        told = {"run": as_data(summary), "error": state.context.get("error"), "pause": state.pause_metadata}
+        told = {"run": as_data(run), "error": run.error, "pause": run.pause_metadata}
         print_json({**told, "checkpoints": checkpoints, "blocks": blocks, "commands": commands})
         return 0
     out = Page(sys.stdout)
-    _show_head(out, summary, state, found[0])
+    _show_head(out, run)
     out.heading("blocks, as the newest checkpoint has them")
-    if flaw is None:
+    if run.flaw is None:
         out.table(["block", "status", "started", "seconds", "note"], [_cells(row) for row in rows])
     else:
-        out.line(flaw)
+        out.line(one_line(run.flaw))
     out.heading("checkpoints")
     rows_of = [[_age_of(one), str(one.status), str(one.current_wave_index), one.checkpoint_id] for one in found]
     out.table(["age", "status", "waves done", "checkpoint"], rows_of)
@@ -84,40 +85,29 @@ def _age_of(one: "CheckpointMetadata") -> str:
         return repr(one.created_at)
 
 
-def _blocks_in(state: "CheckpointState") -> tuple[list[BlockRow], str | None]:
-    """The blocks of a run, or why they cannot be told."""
-    from workflows_mcp.engine.progress import Progress
-    from workflows_mcp.errors import WorkflowsError
-
-    try:
-        return list(blocks_of(Progress.from_state(state, lambda _: None).root)), None
-    except WorkflowsError as error:
-        return [], one_line(str(error))
-
-
-def _show_head(out: Page, run: "RunSummary", state: "CheckpointState", head: "CheckpointMetadata") -> None:
+def _show_head(out: Page, run: "RunDetails") -> None:
     about = {
         "run": run.run_id,
         "workflow": run.workflow_name,
         "status": status_of(run),
         "saved": f"{when(run.updated_at)} ({age(run.age_seconds)} ago)",
     }
-    if seconds_left(head) and run.status == "running":
-        about["held"] = f"by a process, for {seconds_left(head):.0f} s unless it renews its lease"
+    if run.lease_seconds_left and run.status == "running":
+        about["held"] = f"by a process, for {run.lease_seconds_left:.0f} s unless it renews its lease"
     if run.parent_checkpoint_id is not None:
         about["forked from"] = run.parent_checkpoint_id
-    if error := state.context.get("error"):
-        about["error"] = str(error)
+    if run.error is not None:
+        about["error"] = run.error
     width = max(map(len, about))
     for name, value in about.items():
         out.line(f"{name:<{width}}  {one_line(value)}")
     if run.prompt is not None:
         out.heading("the question")
         out.line(run.prompt)
-        taken = what_is_taken(state.pause_metadata)
+        taken = what_is_taken(run.pause_metadata)
         if taken is not None:
             out.line(f"(the answer: {taken})")
-        if others := (state.pause_metadata or {}).get("pending"):
+        if others := (run.pause_metadata or {}).get("pending"):
             out.line(f"Asked after it: {', '.join(others)}")
 
 
@@ -137,7 +127,7 @@ def _what_can_be_done(run: "RunSummary", found: "list[CheckpointMetadata]", opti
     match run.status:
         case "paused":
             add("answer it", "resume", run.checkpoint_id, "--response", "TEXT")
-        case "running" if is_abandoned(run):
+        case "running" if run.is_abandoned:
             add("go on with it", "recover", run.run_id)
         case "running":
             add("go on with it, should its process be gone", "recover", run.run_id)

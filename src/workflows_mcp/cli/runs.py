@@ -14,7 +14,6 @@ from workflows_mcp.cli.inputs import InputsFile, InputWords, gather_inputs
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, print_json, say
 from workflows_mcp.cli.results import print_result
-from workflows_mcp.cli.waiting import seconds_left
 from workflows_mcp.cli.work import watched
 from workflows_mcp.wiring import make_executor
 
@@ -27,7 +26,6 @@ __all__ = [
     "as_data",
     "cancel_command",
     "fork_command",
-    "is_abandoned",
     "list_command",
     "no_such_run",
     "status_of",
@@ -167,7 +165,7 @@ async def _find_runs(
     found: list[RunSummary] = []
     while len(found) < limit:
         page = await executor.list_runs(workflow, status="running", limit=_PAGE, before=before)
-        found += filter(is_abandoned, page)
+        found += (run for run in page if run.is_abandoned)
         if len(page) < _PAGE:
             break
         before = page[-1].cursor
@@ -184,19 +182,16 @@ def age(seconds: float) -> str:
 
 def status_of(run: "RunSummary") -> str:
     """A run's status; one that nobody works on any more is told apart from one that is at work."""
-    return ABANDONED if is_abandoned(run) else run.status
-
-
-def is_abandoned(run: "RunSummary") -> bool:
-    """Whether a run is running by what was saved, and no process holds it."""
-    return run.status == "running" and seconds_left(run) == 0
+    return ABANDONED if run.is_abandoned else run.status
 
 
 def as_data(run: "RunSummary") -> dict[str, Any]:
     """A run as plain data, for JSON."""
-    data = dataclasses.asdict(run)
-    del data["cursor"]
-    return {**data, "age_seconds": run.age_seconds, "abandoned": is_abandoned(run)}
+    from workflows_mcp.engine.result import RunSummary
+
+    summary = (one.name for one in dataclasses.fields(RunSummary) if one.name != "cursor")
+    data = {name: getattr(run, name) for name in summary}
+    return {**data, "age_seconds": run.age_seconds, "abandoned": run.is_abandoned}
 
 
 def no_such_run(run_id: str, options: Options) -> CommandError:

@@ -11,16 +11,15 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointMetadata
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.engine.executor import WorkflowResult
-    from workflows_mcp.engine.result import RunSummary
 
-__all__ = ["recover_when_free", "seconds_left"]
+__all__ = ["recover_when_free"]
 
 # The lease ends by the database's clock, and may be released or renewed before.
 _LONGEST_WAIT = 1.0
 _SHORTEST_WAIT = 0.05
 
 
-def seconds_left(head: "CheckpointMetadata | RunSummary") -> float:
+def _seconds_left(head: "CheckpointMetadata") -> float:
     """How long the lease on a run's newest checkpoint still lasts, by this machine's clock; 0: nobody holds it."""
     return 0.0 if head.lease_expires_at is None else max(head.lease_expires_at - time.time(), 0.0)
 
@@ -57,10 +56,10 @@ async def recover_when_free(
             head = found[0]
             if held is None:
                 held = head
-                tell(seconds_left(head))
+                tell(_seconds_left(head))
             elif (head.checkpoint_id, head.lease_expires_at) != (held.checkpoint_id, held.lease_expires_at):
                 raise CommandError(
                     f"run {run_id} is at work in another process, which renewed its lease just now: there is nothing "
                     "to recover"
                 ) from None
-        await asyncio.sleep(min(max(seconds_left(held), _SHORTEST_WAIT), _LONGEST_WAIT))
+        await asyncio.sleep(min(max(_seconds_left(held), _SHORTEST_WAIT), _LONGEST_WAIT))

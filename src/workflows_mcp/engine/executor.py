@@ -1,56 +1,32 @@
 """`WorkflowExecutor`: runs workflows, pauses them, goes on with them."""
 
-import asyncio
-import contextlib
-import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
+from workflows_mcp.engine.arguments import MAX_RESPONSE_CHARACTERS, check_inputs, check_patience, check_response
 from workflows_mcp.engine.background import Background
+from workflows_mcp.engine.cancelling import cancel_run
 from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore
-from workflows_mcp.engine.continuing import cancelled_state, forked, switched
 from workflows_mcp.engine.definition import WorkflowDefinition
-from workflows_mcp.engine.events import EventCallback, together
+from workflows_mcp.engine.disabling import DisabledBlocks
+from workflows_mcp.engine.driver import Driver
+from workflows_mcp.engine.events import EventCallback
 from workflows_mcp.engine.filters import check_name
 from workflows_mcp.engine.finding import PlanFinder
-from workflows_mcp.engine.frame import Frame
-from workflows_mcp.engine.lease import Moment
+from workflows_mcp.engine.following import follow_run
 from workflows_mcp.engine.leases import check_lease
 from workflows_mcp.engine.library import WorkflowLibrary
-from workflows_mcp.engine.nested import NestedWorkflows
-from workflows_mcp.engine.outputs import evaluate_inputs
-from workflows_mcp.engine.plan import Plan
-from workflows_mcp.engine.progress import Progress, new_id
-from workflows_mcp.engine.result import (
-    RESULT_STATUSES,
-    ResultStatus,
-    RunSummary,
-    WorkflowResult,
-    result_of,
-)
-from workflows_mcp.engine.run import Run
-from workflows_mcp.engine.running import RunningRuns
-from workflows_mcp.engine.scratch import remove_scratch_folder
+from workflows_mcp.engine.result import ResultStatus, RunSummary, WorkflowResult
+from workflows_mcp.engine.run_details import RunDetails, run_details
+from workflows_mcp.engine.running import Running, RunningRuns
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.engine.stored_runs import MOST_TRIES, StoredRuns
+from workflows_mcp.engine.stored_runs import StoredRuns
 from workflows_mcp.engine.workflow import WorkflowSource
-from workflows_mcp.errors import (
-    CheckpointAlreadyClaimedError,
-    CheckpointNotFoundError,
-    CheckpointStoreError,
-    LeaseLostError,
-    WorkflowDefinitionError,
-    WorkflowNotFoundError,
-)
+from workflows_mcp.errors import CheckpointNotFoundError
 
 __all__ = ["MAX_RESPONSE_CHARACTERS", "WorkflowExecutor", "WorkflowResult"]
-
-MAX_RESPONSE_CHARACTERS = 2**20
-"""The longest answer that is taken."""
-
-Step = Callable[[Run], Awaitable[WorkflowResult]]
 
 
 class WorkflowExecutor:
@@ -65,11 +41,12 @@ class WorkflowExecutor:
     executors: it renews the lease while it works, and whoever lost a run can save nothing more of it.
 
     A caller that is cancelled cancels its run, unless others wait for it too: its blocks are stopped and their
-    processes killed before the cancellation goes on. The run can be recovered at once, by any executor.
+    processes killed before the cancellation goes on. The run can be recovered at once, by any executor. Runs begun by
+    `start_workflow`, `start_resume` and `start_fork` need no caller, and with `runs_outlive_callers` no run does.
 
     `async with executor:` does the background work: retention, as the configuration says, and, with
-    `recover_every_seconds`, the recovery of runs whose process is gone. Without it nothing has to be closed. The
-    store belongs to whoever made it.
+    `recover_every_seconds`, the recovery of runs whose process is gone. At its end the runs that nobody waits for are
+    stopped, and left for others to recover. Without it nothing has to be closed. The store belongs to whoever made it.
 
     Args:
         checkpoint_store: Keeps the checkpoints; None: this process's memory.
@@ -78,7 +55,15 @@ class WorkflowExecutor:
         library: Workflows that are found by their names, besides those that are registered.
         secrets: What `secrets.NAME` reads; None: the variables `WORKFLOW_SECRET_<NAME>`.
         lease_seconds: How long after a process is gone its runs may be recovered by others.
-        recover_every_seconds: How often `async with executor:` looks for runs to recover; None: never.
+        recover_every_seconds: How often `async with executor:` looks for runs to recover, from its beginning on; None:
+            never.
+        runs_outlive_callers: Whether a run goes on when its caller is cancelled: it belongs to the executor then, and
+            ends with it; `cancel` ends it before.
+        disabled_blocks: Names of block types with which no workflow runs, or goes on, here.
+
+    Raises:
+        ValueError: A time is not a positive number.
+        StoreConfigurationError: There is no such block type to be disabled.
     """
 
     def __init__(
@@ -91,16 +76,30 @@ class WorkflowExecutor:
         secrets: Secrets | None = None,
         lease_seconds: float = 30.0,
         recover_every_seconds: float | None = None,
+        runs_outlive_callers: bool = False,
+        disabled_blocks: Collection[str] = (),
     ) -> None:
         self.checkpoint_store = InMemoryCheckpointStore() if checkpoint_store is None else checkpoint_store
         self.checkpoint_config = CheckpointConfig() if checkpoint_config is None else checkpoint_config
-        self._lease_seconds = check_lease("an executor", lease_seconds)
-        self._listeners: tuple[EventCallback | None, ...] = (on_event,)
+        self.lease_seconds = check_lease("an executor", lease_seconds)
         self._secrets = Secrets() if secrets is None else secrets
-        self._plans = PlanFinder(library)
+        disabled = DisabledBlocks(disabled_blocks)
+        self._plans = PlanFinder(library, disabled)
         self._stored = StoredRuns(self.checkpoint_store)
-        self._running = RunningRuns()
-        self._background = Background(self.checkpoint_store, self.checkpoint_config, self, recover_every_seconds)
+        self._running = RunningRuns(keeps_all=runs_outlive_callers)
+        self._driver = Driver(
+            self.checkpoint_store,
+            self.checkpoint_config,
+            plans=self._plans,
+            disabled=disabled,
+            running=self._running,
+            secrets=self._secrets,
+            lease_seconds=self.lease_seconds,
+        )
+        self._driver.listeners = (on_event,)
+        self._background = Background(
+            self.checkpoint_store, self.checkpoint_config, self, self._running, recover_every_seconds
+        )
 
     async def __aenter__(self) -> Self:
         await self._background.start()
@@ -109,15 +108,38 @@ class WorkflowExecutor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._background.stop()
+        try:
+            await self._background.stop()
+        finally:
+            await self._running.stop_kept()
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Begin nothing any more, and bring all runs to a stop, for good: the server goes down.
+
+        Blocks that are under way go on to their ends, and no other one begins; then the run is saved, and its lease
+        released, so that any other executor may go on with it at once. What is not there when the time is over is
+        stopped, its processes killed, and left likewise. Whoever waits for a run is told that it is `running`; whoever
+        asks for a new one, or waits for one that had not begun, gets an `ExecutorStoppedError`. To look at runs, and to
+        cancel them, is still possible.
+
+        Args:
+            grace_seconds: For how long blocks may go on. Calling it again, with less, cuts that short.
+
+        Raises:
+            ValueError: That is not a finite number of at least 0.
+        """
+        grace = check_patience("grace_seconds", grace_seconds)
+        self._running.close()
+        await self._background.stop_looking()
+        await self._running.stop(grace)
 
     def add_listener(self, callback: EventCallback) -> None:
         """Tell one more callback what happens in the runs that begin, or go on, from now on."""
-        self._listeners = (*self._listeners, callback)
+        self._driver.listeners = (*self._driver.listeners, callback)
 
     def remove_listener(self, callback: EventCallback) -> None:
         """Tell a callback nothing any more of runs that begin, or go on, from now on."""
-        self._listeners = tuple(one for one in self._listeners if one != callback)
+        self._driver.listeners = tuple(one for one in self._driver.listeners if one != callback)
 
     def load_workflow(self, source: WorkflowSource) -> WorkflowDefinition:
         """Register a workflow under its name, in place of one that had it before.
@@ -155,22 +177,36 @@ class WorkflowExecutor:
             WorkflowDefinitionError: The workflow cannot run, or the inputs are not what it takes.
             ValueError: The run belongs to another workflow, or its id is not fit to be one.
             SecretError: A secret is not fit to be one.
+            ExecutorStoppedError: `stop` was called before it had begun.
             LeaseLostError: Another process has taken the run over.
             CheckpointStoreError: The store failed; the run can be recovered.
         """
+        return await self._running.wait_for(await self._begin(workflow, inputs, run_id))
+
+    async def start_workflow(
+        self, workflow: WorkflowSource, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
+    ) -> WorkflowResult:
+        """Begin to run a workflow, and leave it running; `wait_for_run` and `get_run` tell what becomes of it.
+
+        Args:
+            workflow: See `execute_workflow`, as for all else.
+            inputs: The workflow's inputs by name.
+            run_id: Names the run. To ask again for one that there is already is safe, also from another process.
+
+        Returns:
+            `running`, once the first checkpoint is durable (with saves switched off: once it has begun); or what it
+            has come to, if that was quicker, or it was there already.
+
+        Raises:
+            WorkflowsError: Nothing has begun; see `execute_workflow`. What goes wrong later is logged.
+        """
+        return await self._running.wait_until_begun(await self._begin(workflow, inputs, run_id))
+
+    async def _begin(self, workflow: WorkflowSource, inputs: Mapping[str, Any] | None, run_id: str | None) -> Running:
         if run_id is not None:
             check_name("run_id", run_id)
-        plan = await self._plans.find(workflow)
-        name = plan.definition.name
-        if run_id is None:
-            run_id = new_id()
-            return await self._running.wait_for(self._running.start(self._begin(plan, inputs, run_id), run_id, name))
-        running = await self._running.busy_with(run_id)
-        if running is None:
-            running = self._running.start(self._begin_once(plan, inputs, run_id), run_id, name)
-        else:
-            _check_same_workflow(run_id, running.workflow_name, name)
-        return await self._running.wait_for(running)
+        self._running.check_open()
+        return await self._driver.begin(await self._plans.find(workflow), inputs, run_id)
 
     async def resume_workflow(
         self, checkpoint_id: str, response: str, *, definition: Literal["saved", "current"] = "saved"
@@ -196,20 +232,35 @@ class WorkflowExecutor:
                 is over, or waits, is another one in the current definition.
             CheckpointStoreError: See `execute_workflow`.
         """
-        _check_response(response)
+        return await self._running.wait_for(await self._answer(checkpoint_id, response, definition))
+
+    async def start_resume(
+        self, checkpoint_id: str, response: str, *, definition: Literal["saved", "current"] = "saved"
+    ) -> WorkflowResult:
+        """Answer a paused run, and leave it running.
+
+        Args:
+            checkpoint_id: See `resume_workflow`, as for all else.
+            response: The answer.
+            definition: With which definition of the workflow the run goes on.
+
+        Returns:
+            `running`, once the answer is durable; or what the run has come to, if that was quicker.
+
+        Raises:
+            WorkflowsError: The run still waits, or goes on with somebody else's answer; see `resume_workflow`.
+        """
+        return await self._running.wait_until_begun(await self._answer(checkpoint_id, response, definition))
+
+    async def _answer(self, checkpoint_id: str, response: str, definition: Literal["saved", "current"]) -> Running:
+        check_response(response)
         if definition not in {"saved", "current"}:
             raise ValueError(f"definition must be 'saved' or 'current', not {definition!r}")
+        self._running.check_open()
         state = await self._stored.load(checkpoint_id)
         if not state.is_paused:
             raise ValueError(f"checkpoint {checkpoint_id!r} is {state.status} and does not wait for an answer")
-        progress = await self._read(state)
-        if definition == "current":
-            progress = await asyncio.to_thread(self._switched, progress)
-        question = progress.first_question()
-        question.outputs_for(response)  # refuses what is no answer, before the checkpoint is claimed
-        answers = {question.path: response}
-        work = self._claim_and_go(state, progress, lambda run: run.answer(answers))
-        return await self._running.wait_for(self._running.start(work))
+        return await self._driver.answer(state, response, is_current=definition == "current")
 
     @overload
     async def recover(self) -> list[WorkflowResult]: ...
@@ -237,36 +288,24 @@ class WorkflowExecutor:
             WorkflowDefinitionError: Another program saved it, or its workflow cannot run any more.
             CheckpointStoreError: See `execute_workflow`.
         """
+        self._running.check_open()
         if run_id is None:
             return await self._background.recover_all()
         check_name("run_id", run_id)
-        running = await self._running.busy_with(run_id) or self._running.start(self._recover_one(run_id), run_id)
-        return await self._running.wait_for(running)
+        return await self._running.wait_for(await self._driver.recover(run_id))
 
-    async def _recover_one(self, run_id: str) -> WorkflowResult:
-        head = await self._stored.newest(run_id)
-        if head is None:
-            raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint to continue from; start it again")
-        return await self._take_over(head)
-
-    async def take_over(self, head: CheckpointState) -> WorkflowResult:
+    async def take_over(self, head: CheckpointState, *, wait: bool = True) -> WorkflowResult:
         """Continue a run from its newest checkpoint, if there is something to do in it now.
+
+        Args:
+            head: The checkpoint.
+            wait: Whether to wait for what it comes to; else it is left running once it is claimed.
 
         Raises:
             WorkflowsError: See `recover`.
         """
-        return await self._running.wait_for(self._running.start(self._take_over(head)))
-
-    async def _take_over(self, head: CheckpointState) -> WorkflowResult:
-        if head.status is CheckpointStatus.RUNNING:
-            return await self._claim_and_go(head, await self._read(head), lambda run: run.go())
-        if not head.is_paused:
-            return result_of(head)
-        progress = await self._read(head)
-        answers = progress.overdue_answers()
-        if not answers:
-            return result_of(head)
-        return await self._claim_and_go(head, progress, lambda run: run.answer(answers))
+        running = self._driver.take_over(head)
+        return await (self._running.wait_for(running) if wait else self._running.wait_until_begun(running))
 
     async def fork(
         self, checkpoint_id: str, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
@@ -290,21 +329,64 @@ class WorkflowExecutor:
             WorkflowDefinitionError: The checkpoint cannot be continued, or the inputs are not what it takes.
             CheckpointStoreError: See `execute_workflow`.
         """
+        return await self._running.wait_for(await self._fork(checkpoint_id, inputs, run_id))
+
+    async def start_fork(
+        self, checkpoint_id: str, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
+    ) -> WorkflowResult:
+        """Begin a new run where another one was, and leave it running; see `fork` and `start_workflow`.
+
+        Raises:
+            WorkflowsError: Nothing has begun; see `fork`.
+        """
+        return await self._running.wait_until_begun(await self._fork(checkpoint_id, inputs, run_id))
+
+    async def _fork(self, checkpoint_id: str, inputs: Mapping[str, Any] | None, run_id: str | None) -> Running:
         if run_id is not None:
             check_name("run_id", run_id)
-        given = _checked(inputs)
-        state = await self._stored.load(checkpoint_id)
-        name = state.workflow_name
-        progress = await asyncio.to_thread(forked, state, run_id or new_id(), given, self._plans.find_named)
-        self._check_secrets(given)
-        if run_id is None:
-            return await self._running.wait_for(self._running.start(self._begin_run(progress, None), None, name))
-        running = await self._running.busy_with(run_id)
-        if running is None:
-            running = self._running.start(self._fork_once(progress), run_id, name)
-        else:
-            _check_same_workflow(run_id, running.workflow_name, name)
-        return await self._running.wait_for(running)
+        given = check_inputs(inputs)
+        self._running.check_open()
+        return await self._driver.fork(await self._stored.load(checkpoint_id), given, run_id)
+
+    async def wait_for_run(self, run_id: str, seconds: float) -> WorkflowResult:
+        """Wait for what a run comes to, whoever works on it.
+
+        A caller that is cancelled leaves the run alone. The runs of other processes are asked after in the store, every
+        second at the least.
+
+        Args:
+            run_id: Names the run.
+            seconds: How long to wait at most; 0: not at all.
+
+        Returns:
+            What it has come to; `running`, when the time is over and it still runs, or has crashed.
+
+        Raises:
+            CheckpointNotFoundError: The run has no checkpoint.
+            ValueError: The time is not a finite number of at least 0, or the id is not fit to be one.
+            CheckpointStoreError: The store failed.
+        """
+        check_name("run_id", run_id)
+        return await follow_run(run_id, check_patience("seconds", seconds), self._running, self._stored)
+
+    async def get_run(self, run_id: str) -> RunDetails:
+        """All that is known of a run and its blocks, without secrets.
+
+        Args:
+            run_id: Names the run.
+
+        Raises:
+            CheckpointNotFoundError: The run has no checkpoint.
+            CheckpointStoreError: The store failed, or the newest checkpoint is damaged.
+        """
+        check_name("run_id", run_id)
+        found = await self._stored.newest_listed(run_id)
+        if found is None:
+            raise CheckpointNotFoundError(f"there is no run {run_id!r}, or none of its checkpoints is kept any more")
+        head, state = found
+        running = self._running.get(run_id) if state.status is CheckpointStatus.RUNNING else None
+        run = None if running is None else running.run
+        return run_details(head, state, self._secrets, None if run is None else run.progress)
 
     async def cancel(self, run_id: str) -> WorkflowResult:
         """End a run, wherever it runs or waits.
@@ -323,31 +405,7 @@ class WorkflowExecutor:
             CheckpointStoreError: The store failed.
         """
         check_name("run_id", run_id)
-        for _ in range(MOST_TRIES):
-            head = await self._stored.newest(run_id)
-            if head is None:
-                if self._stop(run_id):  # saves are switched off
-                    return WorkflowResult("cancelled", run_id)
-                raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint, so there is nothing to cancel")
-            if RESULT_STATUSES[head.status] not in {"running", "paused"}:
-                return result_of(head)
-            state = cancelled_state(head)
-            with contextlib.suppress(LeaseLostError):  # it went on meanwhile: once more, from where it is now
-                await self.checkpoint_store.save_checkpoint(state, follows=head.checkpoint_id)
-                running = self._stop(run_id)
-                if running is not None and running is not asyncio.current_task():
-                    await asyncio.wait([running])
-                await asyncio.to_thread(remove_scratch_folder, run_id)
-                return result_of(state)
-        raise CheckpointStoreError(f"run {run_id!r} goes on faster than it can be cancelled; try again")
-
-    def _stop(self, run_id: str) -> asyncio.Task[WorkflowResult] | None:
-        """Stop the blocks of a run that was cancelled; its task, if this executor is busy with it."""
-        running = self._running.get(run_id)
-        if running is None or running.run is None:
-            return None
-        running.run.lose(LeaseLostError(f"run {run_id!r} was cancelled"))
-        return running.task
+        return await cancel_run(run_id, self.checkpoint_store, self._running)
 
     async def list_runs(
         self,
@@ -370,152 +428,3 @@ class WorkflowExecutor:
             CheckpointStoreError: The store failed.
         """
         return await self._stored.list(workflow_name, status=status, limit=limit, before=before)
-
-    async def _begin(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:
-        return await self._begin_run(await self._new_progress(plan, inputs, run_id), None)
-
-    async def _begin_once(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> WorkflowResult:
-        there = await self._existing(run_id, plan.definition.name)
-        return there or await self._begin_named(await self._new_progress(plan, inputs, run_id))
-
-    async def _fork_once(self, progress: Progress) -> WorkflowResult:
-        there = await self._existing(progress.run_id, progress.workflow_name)
-        return there or await self._begin_named(progress)
-
-    async def _existing(self, run_id: str, workflow_name: str) -> WorkflowResult | None:
-        """What a run has come to, whoever began it; None: there is none of this id."""
-        head = await self._stored.newest(run_id)
-        if head is None:
-            return None
-        _check_same_workflow(run_id, head.workflow_name, workflow_name)
-        return result_of(head)
-
-    async def _new_progress(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> Progress:
-        given = _checked(inputs)
-        self._check_secrets(given)
-        find = self._plans.find_named
-        # Those that are named may have to be read and compiled.
-        nested = NestedWorkflows(plan, find)
-        if plan.names_others:
-            nested = await asyncio.to_thread(NestedWorkflows.of, plan, find)
-        return Progress(Frame(plan, evaluate_inputs(plan, given, run_id), run_id), nested)
-
-    def _check_secrets(self, inputs: dict[str, Any]) -> None:
-        """Refuse inputs that hold a secret: they are kept with the run."""
-        self._secrets.values()
-        if self._secrets.scrub(inputs) is not inputs:
-            raise WorkflowDefinitionError(
-                "an input holds a secret, and inputs are kept with the run: have the block that needs it read "
-                "secrets.NAME instead"
-            )
-
-    def _switched(self, progress: Progress) -> Progress:
-        name = progress.workflow_name
-        plan = self._plans.find_named(name)
-        if plan is None:
-            raise WorkflowNotFoundError(
-                f"there is no current workflow {name!r}: register it, or put its file into a folder of "
-                "WORKFLOWS_TEMPLATE_PATHS"
-            )
-        return switched(progress, plan, self._plans.find_named)
-
-    async def _begin_named(self, progress: Progress) -> WorkflowResult:
-        """Begin a run that was not there a moment ago, unless another process has begun it since."""
-        run_id = progress.run_id
-        # The same id wherever the run is begun, so that of two processes one is told that it exists.
-        first_id = f"{hashlib.sha256(run_id.encode()).hexdigest()[:32]}-first"
-        try:
-            return await self._begin_run(progress, first_id)
-        except LeaseLostError:
-            there = None if progress.checkpoint_id else await self._existing(run_id, progress.workflow_name)
-            if there is None:
-                raise
-            return there
-
-    async def _begin_run(self, progress: Progress, first_id: str | None) -> WorkflowResult:
-        run = self._make_run(progress, new_id())
-        return await self._finish(progress, run.begin(first_id))
-
-    async def _claim_and_go(self, state: CheckpointState, progress: Progress, step: Step) -> WorkflowResult:
-        """Go on from a checkpoint in this task, if it can be claimed."""
-        owner, store = new_id(), self.checkpoint_store
-        asked_at = Moment.now()
-        claimed: CheckpointState | None = None
-        try:
-            claimed = await store.claim_checkpoint(state.checkpoint_id, owner, self._lease_seconds)
-            _check_same_state(state, claimed)
-            run = self._make_run(progress, owner, asked_at)
-        except BaseException as error:
-            if claimed is not None or isinstance(error, asyncio.CancelledError):  # it may be claimed by now
-                with contextlib.suppress(CheckpointStoreError):
-                    await store.release_claim(state.checkpoint_id, owner)
-            raise
-        return await self._finish(progress, step(run))
-
-    async def _finish(self, progress: Progress, work: Awaitable[WorkflowResult]) -> WorkflowResult:
-        """Wait for a run's end or pause; and tidy up when it is over."""
-        try:
-            result = await work
-        except LeaseLostError:
-            head = await self._stored.newest(progress.run_id)
-            if head is None or head.status is not CheckpointStatus.CANCELLED:
-                raise
-            result = result_of(head)
-        if progress.uses_scratch and not result.is_paused:
-            await asyncio.to_thread(remove_scratch_folder, progress.run_id)
-        return result
-
-    def _make_run(self, progress: Progress, owner: str, claimed_at: Moment | None = None) -> Run:
-        self._secrets.values()  # they are read anew; one that is not fit to be one is an error before anything runs
-        run = Run(
-            progress,
-            self.checkpoint_store,
-            self.checkpoint_config,
-            owner=owner,
-            lease_seconds=self._lease_seconds,
-            secrets=self._secrets,
-            on_event=together(*self._listeners),
-            claimed_at=claimed_at,
-        )
-        self._running.note(progress.run_id, progress.workflow_name, run)
-        return run
-
-    async def _read(self, state: CheckpointState) -> Progress:
-        # Compiles the workflow's expressions, which takes a while for a large one.
-        return await asyncio.to_thread(Progress.from_state, state, self._plans.find_named)
-
-
-def _check_same_state(read: CheckpointState, claimed: CheckpointState) -> None:
-    if claimed != read:
-        raise CheckpointAlreadyClaimedError(
-            f"checkpoint {read.checkpoint_id!r} was saved anew while it was being read; look at it again"
-        )
-
-
-def _check_same_workflow(run_id: str, workflow_name: str | None, wanted: str) -> None:
-    if workflow_name not in {None, wanted}:
-        raise ValueError(
-            f"run {run_id!r} is a run of workflow {workflow_name!r}, not of {wanted!r}; choose another run_id"
-        )
-
-
-def _checked(inputs: object) -> dict[str, Any]:
-    """The inputs of a run, by name."""
-    if inputs is None:
-        return {}
-    if not isinstance(inputs, Mapping):
-        raise WorkflowDefinitionError(
-            f"the inputs of a run are a mapping of names to values, not {type(inputs).__name__}"
-        )
-    return dict(inputs)
-
-
-def _check_response(response: object) -> None:
-    if not isinstance(response, str):
-        raise ValueError(f"an answer must be a str, not {type(response).__name__}")  # noqa: TRY004 - the contract's
-    if len(response) > MAX_RESPONSE_CHARACTERS:
-        raise ValueError(f"an answer has at most {MAX_RESPONSE_CHARACTERS:,} characters, not {len(response):,}")
-    try:
-        response.encode()
-    except UnicodeEncodeError:
-        raise ValueError("an answer must not hold a lone surrogate") from None

@@ -3,6 +3,7 @@
 import asyncio
 
 from workflows_mcp.engine.definition import WorkflowDefinition
+from workflows_mcp.engine.disabling import DisabledBlocks
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.engine.plan import Plan, plan_workflow
 from workflows_mcp.engine.workflow import WorkflowSource, read_workflow
@@ -16,16 +17,18 @@ class PlanFinder:
 
     Args:
         library: Where names are looked up that are not registered; None: nowhere.
+        disabled: Block types with which a workflow cannot run here.
     """
 
-    def __init__(self, library: WorkflowLibrary | None) -> None:
+    def __init__(self, library: WorkflowLibrary | None, disabled: DisabledBlocks | None = None) -> None:
         self._library = library
+        self._disabled = DisabledBlocks() if disabled is None else disabled
         self._registered: dict[str, Plan] = {}
         self._planned: dict[str, Plan] = {}
 
     def register(self, source: WorkflowSource) -> Plan:
         """Make a workflow known under its name; see `WorkflowExecutor.load_workflow`."""
-        plan = _read_plan(source)
+        plan = self._read_plan(source)
         self._registered[plan.definition.name] = plan
         return plan
 
@@ -43,6 +46,7 @@ class PlanFinder:
         plan = self._planned.get(name)
         if plan is None or plan.definition is not definition:
             plan = self._planned[name] = plan_workflow(definition)
+        self._disabled.check(plan)
         return plan
 
     async def find(self, workflow: WorkflowSource) -> Plan:
@@ -63,7 +67,7 @@ class PlanFinder:
             if plan is not None:
                 return plan
         try:
-            return _read_plan(workflow)
+            return self._read_plan(workflow)
         except WorkflowNotFoundError as error:
             known = sorted({*self._registered, *(() if self._library is None else self._library.names())})
             if not isinstance(workflow, str) or not known:
@@ -72,8 +76,9 @@ class PlanFinder:
                 f"{error}, and there is no workflow of this name; there are {', '.join(known)}"
             ) from None
 
-
-def _read_plan(source: WorkflowSource) -> Plan:
-    definition = read_workflow(source)
-    is_path = not isinstance(source, WorkflowDefinition) and "\n" not in str(source)
-    return plan_workflow(definition, str(source) if is_path else None)
+    def _read_plan(self, source: WorkflowSource) -> Plan:
+        definition = read_workflow(source)
+        is_path = not isinstance(source, WorkflowDefinition) and "\n" not in str(source)
+        plan = plan_workflow(definition, str(source) if is_path else None)
+        self._disabled.check(plan)
+        return plan

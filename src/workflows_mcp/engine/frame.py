@@ -138,6 +138,12 @@ class Frame:
         return any(block_id in records and records[block_id].status == "paused" for block_id in self.wave)
 
     @property
+    def is_wave_over(self) -> bool:
+        """Whether nothing more will happen in its wave."""
+        records = self.records
+        return all(block_id in records and records[block_id].is_over for block_id in self.wave)
+
+    @property
     def failures(self) -> list[str]:
         """Why it is a failure, by the blocks that failed and that nothing handles, in the order of the definition."""
         return [

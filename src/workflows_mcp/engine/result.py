@@ -98,11 +98,21 @@ class RunSummary:
         """How long ago its newest checkpoint was created."""
         return max(time.time() - self.updated_at, 0.0)
 
+    @property
+    def lease_seconds_left(self) -> float:
+        """How long a process still holds it unless it renews its lease, by this machine's clock; 0: none does."""
+        return 0.0 if self.lease_expires_at is None else max(self.lease_expires_at - time.time(), 0.0)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it is running by what was saved, and no process holds it: it crashed, or was stopped."""
+        return self.status == "running" and self.lease_seconds_left == 0
+
     @classmethod
     def of(cls, head: CheckpointMetadata) -> "RunSummary":
         """The run whose newest checkpoint this is; it must belong to one."""
         assert head.run_id is not None
-        return cls(
+        return RunSummary(
             run_id=head.run_id,
             workflow_name=head.workflow_name,
             status=RESULT_STATUSES.get(head.status, "running"),

@@ -8,27 +8,23 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from workflows_mcp.engine.blocks import BlockFailedError, Call, Pause
+from workflows_mcp.engine.brake import Brake, HeldBackError
 from workflows_mcp.engine.calling import MAX_BLOCKS_AT_ONCE, Caller, check_json
 from workflows_mcp.engine.concurrent import at_once
-from workflows_mcp.engine.events import BlockFinished, BlockSkipped, BlockStarted, Event, WaveFinished, WaveStarted
-from workflows_mcp.engine.expressions import ExpressionError
+from workflows_mcp.engine.endings import can_be_kept, finished, missing_dependency, outputs_of, shortened
+from workflows_mcp.engine.events import BlockSkipped, BlockStarted, Event, WaveFinished, WaveStarted
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.items import Weights, failure_of, items_of
-from workflows_mcp.engine.outputs import evaluate_outputs
 from workflows_mcp.engine.place import Place
 from workflows_mcp.engine.plan import truth_of
 from workflows_mcp.engine.progress import Progress
-from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
+from workflows_mcp.engine.record import BlockRecord
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.engine.state_json import MAX_STATE_BYTES, copy_json, why_not_json
+from workflows_mcp.engine.state_json import MAX_STATE_BYTES, copy_json
 
-__all__ = ["Runner", "finished"]
-
-_MAX_MESSAGE = 4096
-"""Characters of a failure's reason that are kept: each workflow that tells it on may make it several times as long."""
+__all__ = ["Runner"]
 
 
 class Runner:
@@ -40,6 +36,7 @@ class Runner:
         save: Awaited after every wave but for those of the run's own workflow, and, if `saves_blocks`, after every
             block.
         confirm: Awaited before a block begins; raises an error when it must not.
+        brake: Brings the run to a stop.
         saves_blocks: Whether a block that is over is saved at once.
         max_bytes: What a state may have; None: `MAX_STATE_BYTES`.
         tell: Is told what happens; None: nobody wants to know.
@@ -52,12 +49,14 @@ class Runner:
         secrets: Secrets,
         save: Callable[[], Awaitable[None]],
         confirm: Callable[[], Awaitable[None]],
+        brake: Brake,
         saves_blocks: bool,
         max_bytes: int | None,
         tell: Callable[[Event], Awaitable[None]] | None,
     ) -> None:
         self._secrets = secrets
         self._save = save
+        self._brake = brake
         self._saves_blocks = saves_blocks
         self._max_bytes = max_bytes or MAX_STATE_BYTES
         self._tell = tell
@@ -69,7 +68,7 @@ class Runner:
         """Run a workflow as far as it goes.
 
         Returns:
-            True: all its waves are over. False: something in it waits for an answer.
+            True: all its waves are over. False: something in it waits for an answer, or was held back by the brake.
 
         Raises:
             CheckpointStoreError: It could not be saved.
@@ -77,7 +76,7 @@ class Runner:
         waves = frame.plan.waves
         while frame.wave_index < len(waves):
             await self._run_wave(frame)
-            if frame.is_waiting:
+            if frame.is_waiting or (self._brake.has_held and not frame.is_wave_over):
                 return False
             frame.wave_index += 1
             await self._save()
@@ -129,6 +128,8 @@ class Runner:
         place = Place(frame, frame.plan.blocks[block_id])
         record = frame.records.get(block_id)
         if record is None:
+            if self._brake.holds():
+                return
             record = BlockRecord("running", frame.wave_index)
             frame.records[block_id] = record
             if await self._is_skipped(place, record):
@@ -142,7 +143,7 @@ class Runner:
         """Whether it will not run; if its condition cannot be told, it has failed."""
         try:
             if place.key is None:
-                reason = _missing_dependency(place)
+                reason = missing_dependency(place)
                 if reason is None and not place.block.asks_each:
                     reason = self._refused_by_condition(place)
             else:
@@ -170,7 +171,7 @@ class Runner:
         return None if verdict else "its condition is false"
 
     async def _run_once(self, place: Place, record: BlockRecord) -> None:
-        """Run it, again if it may be tried again; leaves it as it is when it waits for an answer."""
+        """Run it, again if it may be tried again; leaves it as it is when it waits for an answer, or is held back."""
         if record.status == "paused" and record.child is None:
             return
         definition = place.block.definition
@@ -184,10 +185,13 @@ class Runner:
                 failure = None
             except BlockFailedError as error:
                 failure = error
+            except HeldBackError:
+                return
             if failure is None or record.attempts > definition.retries.times:
                 break
             record.status, record.child = "running", None
-            await asyncio.sleep(definition.retries.delay_seconds * definition.retries.backoff ** (record.attempts - 1))
+            retries = definition.retries
+            await self._brake.sleep(retries.delay_seconds * retries.backoff ** (record.attempts - 1))
             record.attempts += 1
         await self._end(place, record, failure)
 
@@ -204,10 +208,11 @@ class Runner:
             raise BlockFailedError(f"it was ended after {seconds:g} s (timeout_seconds)") from None
 
     async def _attempt(self, place: Place, record: BlockRecord) -> None:
-        """Run it once; then it has succeeded or waits.
+        """Run it once; then it has succeeded or waits, or something in it was held back.
 
         Raises:
             BlockFailedError: It has failed.
+            HeldBackError: It must not begin.
         """
         record.status = "running"
         child = record.child
@@ -222,9 +227,9 @@ class Runner:
                 outputs = outcome
         if child is not None:
             if not await self.advance(child):
-                record.status = "paused"
+                record.status = "paused" if child.is_waiting else "running"
                 return
-            outputs = _outputs_of(child)
+            outputs = outputs_of(child)
         if place.block.files:
             outputs = {**outputs, **await self._caller.read_files(place, record)}
         check_json(outputs, "outputs")
@@ -236,14 +241,14 @@ class Runner:
         if failure is not None:
             record.status, record.child = "failed", None
             # What cannot be saved, such as half a character of a file's name, must not make the run unsavable.
-            record.message = _shortened(self._secrets.scrub_text(str(failure))).encode(errors="replace").decode()
-            record.outputs = copy_json(self._secrets.scrub(failure.outputs)) if _can_be_kept(failure.outputs) else {}
+            record.message = shortened(self._secrets.scrub_text(str(failure))).encode(errors="replace").decode()
+            record.outputs = copy_json(self._secrets.scrub(failure.outputs)) if can_be_kept(failure.outputs) else {}
         if not record.is_over:
             return
         record.completed_at = time.time()
         if self._tell is not None:
             await self._tell(finished(self._names, place.path, record))
-        if self._saves_blocks:
+        if self._saves_blocks or self._brake.is_pulled:
             await self._save()
 
     async def _run_items(self, place: Place, record: BlockRecord) -> None:
@@ -272,8 +277,14 @@ class Runner:
 
             parts = [functools.partial(run, one) for one in places]
             await self._together(parts, definition.max_parallel or MAX_BLOCKS_AT_ONCE)
-        record.status = "paused" if any(item.status == "paused" for item in items.values()) else "succeeded"
-        await self._end(place, record, failure_of(items))
+        statuses = {item.status for item in items.values()}
+        if "paused" in statuses:
+            record.status = "paused"
+        elif self._brake.has_held and (len(items) < len(places) or "running" in statuses):
+            record.status = "running"
+        else:
+            record.status = "succeeded"
+            await self._end(place, record, failure_of(items))
 
     async def _run_in_order(
         self, places: list[Place], items: dict[str, BlockRecord], weights: Weights, *, stops: bool
@@ -281,7 +292,7 @@ class Runner:
         for index, place in enumerate(places):
             record = await self._run_item(place, items)
             weights.add(record)
-            if record.status == "paused":
+            if not record.is_over:
                 return
             if record.status == "failed" and stops:
                 for one in places[index + 1 :]:
@@ -296,53 +307,12 @@ class Runner:
         record = items.get(place.key)
         await asyncio.sleep(0)  # many items that wait for nothing would hold up all other runs, and the lease's renewal
         if record is None:
-            record = items[place.key] = BlockRecord("running", place.frame.wave_index)
+            record = BlockRecord("running", place.frame.wave_index)
+            if self._brake.holds():
+                return record
+            items[place.key] = record
             if await self._is_skipped(place, record):
                 return record
         if not record.is_over:
             await self._run_once(place, record)
         return record
-
-
-def finished(names: dict[str, str], path: str, record: BlockRecord) -> BlockFinished:
-    """What is told of a block that is over."""
-    seconds = (record.completed_at or 0) - (record.started_at or record.completed_at or 0)
-    return BlockFinished(
-        **names,
-        block_id=path,
-        wave=record.wave,
-        status="succeeded" if record.status == "succeeded" else "failed",
-        seconds=seconds,
-        message=record.message,
-    )
-
-
-def _can_be_kept(outputs: object) -> bool:
-    return isinstance(outputs, dict) and why_not_json(outputs, "outputs", depth=RECORD_DEPTH + 2) is None
-
-
-def _missing_dependency(place: Place) -> str | None:
-    records = place.frame.records
-    for dependency in place.block.definition.depends_on:
-        if dependency.required and records[dependency.block].status != "succeeded":
-            was = "failed" if records[dependency.block].status == "failed" else "was skipped"
-            return f"block {dependency.block!r}, which it depends on, {was}"
-    return None
-
-
-def _outputs_of(child: Frame) -> dict[str, Any]:
-    """What a nested workflow gives to the block that it ran for."""
-    failures = child.failures
-    if not failures:
-        try:
-            return evaluate_outputs(child)
-        except ExpressionError as error:
-            failures = [str(error)]
-    raise BlockFailedError(f"workflow {child.name!r}: {'; '.join(failures)}")
-
-
-def _shortened(message: str) -> str:
-    """The beginning and the end: what was to be done, and what was wrong at the innermost."""
-    if len(message) <= _MAX_MESSAGE:
-        return message
-    return f"{message[: _MAX_MESSAGE // 2]} … {message[-_MAX_MESSAGE // 2 :]}"

@@ -1,39 +1,90 @@
-"""The runs that an executor is busy with, and who waits for them."""
+"""The runs that an executor is busy with, who waits for them, and how they are brought to an end."""
 
 import asyncio
-from collections.abc import Coroutine
-from dataclasses import dataclass
+import logging
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from workflows_mcp.engine.result import WorkflowResult
 from workflows_mcp.engine.run import Run
+from workflows_mcp.errors import ExecutorStoppedError, LeaseLostError, WorkflowsError
 
-__all__ = ["Running", "RunningRuns"]
+__all__ = ["Running", "RunningRuns", "shown"]
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass
+def _new_future() -> "asyncio.Future[None]":
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(eq=False)
 class Running:
     """A run that an executor is busy with.
 
     Attributes:
         task: What comes to its result.
         workflow_name: Names the workflow; None: it is not known yet.
+        is_kept: Whether it goes on though nobody waits for it.
         callers: How many wait for it.
         run: What drives it; None while it only looks what the store has, and no block may run yet.
+        begun: Is done once a crash would not undo what was asked for.
+        is_cut: Whether its executor has ended it.
     """
 
     task: asyncio.Task[WorkflowResult]
     workflow_name: str | None = None
+    is_kept: bool = False
     callers: int = 0
     run: Run | None = None
+    begun: "asyncio.Future[None]" = field(default_factory=_new_future)
+    is_cut: bool = False
+
+    def note_begun(self) -> None:
+        """Say that a crash would not undo what was asked for any more."""
+        if not self.begun.done():
+            self.begun.set_result(None)
+
+    def cut(self) -> None:
+        """End it now, for its executor."""
+        self.is_cut = True
+        if self.run is None:
+            self.task.cancel()
+        else:
+            self.run.cut()
+
+    def outcome(self) -> WorkflowResult:
+        """What the task, which is done, has come to."""
+        if self.is_cut and self.task.cancelled():
+            raise _stopped()
+        return self.task.result()
 
 
 class RunningRuns:
-    """The runs that an executor is busy with."""
+    """The runs that an executor is busy with.
 
-    def __init__(self) -> None:
+    Args:
+        keeps_all: Whether a run goes on when all who waited for it are cancelled.
+    """
+
+    def __init__(self, *, keeps_all: bool = False) -> None:
+        self._keeps_all = keeps_all
         self._by_id: dict[str, Running] = {}
         self._by_task: dict[asyncio.Task[Any], Running] = {}
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        return len(self._by_task)
+
+    def check_open(self) -> None:
+        """Make sure that a run may begin.
+
+        Raises:
+            ExecutorStoppedError: None may.
+        """
+        if self._is_closed:
+            raise _stopped()
 
     def get(self, run_id: str) -> Running | None:
         """The run, if the executor is busy with it."""
@@ -54,19 +105,35 @@ class RunningRuns:
             work: What comes to its result.
             run_id: Names it; None: it has no claim to the run yet, and calls `note` when it has.
             workflow_name: Names its workflow; None: it is not known yet.
+
+        Raises:
+            ExecutorStoppedError: No run may begin any more.
         """
-        running = Running(asyncio.create_task(work, name=f"run {run_id or 'to be claimed'}"), workflow_name)
-        self._by_task[running.task] = running
-        running.task.add_done_callback(self._forget)
+        if self._is_closed:
+            work.close()
+            raise _stopped()
+        task = asyncio.create_task(work, name=f"run {run_id or 'to be claimed'}")
+        running = Running(task, workflow_name, self._keeps_all)
+        self._by_task[task] = running
+        task.add_done_callback(self._forget)
         if run_id is not None:
             self._by_id[run_id] = running
         return running
 
-    def note(self, run_id: str, workflow_name: str, run: Run) -> None:
-        """Say what drives a run in the current task, which `start` has begun; whoever had it before has lost it."""
+    def current(self) -> Running:
+        """The run that the current task, which `start` has begun, works on."""
         task = asyncio.current_task()
         assert task is not None
-        running = self._by_task[task]
+        return self._by_task[task]
+
+    def note(self, run_id: str, workflow_name: str, run: Run) -> None:
+        """Say what drives a run in the current task; whoever had it before has lost it.
+
+        Raises:
+            ExecutorStoppedError: No run may begin any more.
+        """
+        self.check_open()
+        running = self.current()
         running.workflow_name, running.run = workflow_name, run
         self._by_id[run_id] = running
 
@@ -75,16 +142,83 @@ class RunningRuns:
         # A pause may have been answered, and the run gone on in another task, before this one was over.
         for run_id in [one for one, other in self._by_id.items() if other is running]:
             del self._by_id[run_id]
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not running.callers:
+            level = logging.INFO if isinstance(error, LeaseLostError) else logging.WARNING
+            name = "that was to be claimed" if running.run is None else repr(running.run.run_id)
+            _log.log(level, "run %s has stopped, and nobody waited for it: %s", name, shown(error))
 
     async def wait_for(self, running: Running) -> WorkflowResult:
-        """What a run comes to. When all who wait for it are cancelled, so is the run, and its end is waited for."""
+        """What a run comes to. When all who wait for it are cancelled, so is the run, unless it is kept.
+
+        Raises:
+            ExecutorStoppedError: The executor was stopped before the run had begun.
+        """
+        await self._wait(running, [running.task])
+        return running.outcome()
+
+    async def wait_until_begun(self, running: Running) -> WorkflowResult:
+        """The same, as soon as a crash would not undo what was asked for; from then on the run is kept."""
+        await self._wait(running, [running.task, running.begun])
+        if running.task.done():
+            return running.outcome()
+        assert running.run is not None
+        running.is_kept = True
+        return running.run.so_far
+
+    async def _wait(self, running: Running, any_of: "Iterable[asyncio.Future[Any]]") -> None:
         running.callers += 1
         try:
-            return await asyncio.shield(running.task)
+            await asyncio.wait(any_of, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            if running.callers == 1 and not running.task.done():
+            if running.callers == 1 and not running.is_kept and not running.task.done():
                 running.task.cancel()
                 await asyncio.wait([running.task])
             raise
         finally:
             running.callers -= 1
+
+    def close(self) -> None:
+        """Let no run begin any more."""
+        self._is_closed = True
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End all runs.
+
+        Args:
+            grace_seconds: For how long what is under way may go on to its end.
+        """
+        await self._end(list(self._by_task.values()), grace_seconds)
+
+    async def stop_kept(self) -> None:
+        """End the runs that nobody waits for; or all, where none belongs to who waits for it."""
+        await self._end([one for one in self._by_task.values() if self._keeps_all or not one.callers], 0.0)
+        for one in self._by_task.values():
+            one.is_kept = False
+
+    async def _end(self, runs: list[Running], grace_seconds: float) -> None:
+        left = [one for one in runs if one.task is not asyncio.current_task()]
+        for one in left:
+            if one.run is not None:
+                one.run.brake()
+        try:
+            if left and grace_seconds > 0:
+                await asyncio.wait([one.task for one in left], timeout=grace_seconds)
+        finally:
+            left = [one for one in left if not one.task.done()]
+            for one in left:
+                one.cut()
+            if left:
+                await asyncio.wait([one.task for one in left])
+
+
+def shown(error: BaseException) -> str:
+    """What may be told of an error: the text of somebody else's may hold anything."""
+    return str(error) if isinstance(error, WorkflowsError) else type(error).__name__
+
+
+def _stopped() -> ExecutorStoppedError:
+    return ExecutorStoppedError(
+        "this server is shutting down and begins nothing any more, so nothing was done: ask another one, or ask again "
+        "when it is back"
+    )

@@ -1,6 +1,6 @@
 """What a store knows of runs: they are their checkpoints."""
 
-from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.filters import check_count
 from workflows_mcp.engine.result import ResultStatus, RunSummary, status_of
@@ -42,6 +42,11 @@ class StoredRuns:
         Raises:
             CheckpointStoreError: The store failed.
         """
+        found = await self.newest_listed(run_id)
+        return None if found is None else found[1]
+
+    async def newest_listed(self, run_id: str) -> tuple[CheckpointMetadata, CheckpointState] | None:
+        """The same, with how it is listed."""
         deleted = None
         for _ in range(MOST_TRIES):
             found = await self._store.list_checkpoints(run_id=run_id, limit=1)
@@ -50,12 +55,21 @@ class StoredRuns:
             checkpoint_id = found[0].checkpoint_id
             state = await self._store.load_checkpoint(checkpoint_id)
             if state is not None:
-                return state
+                return found[0], state
             # Deleted since it was listed; the run may have others.
             if checkpoint_id == deleted:
                 break
             deleted = checkpoint_id
         raise CheckpointStoreError(f"checkpoint {deleted!r} is listed, but cannot be loaded")
+
+    async def is_running(self, run_id: str) -> bool:
+        """Whether the newest checkpoint of a run says that it runs; reads no state.
+
+        Raises:
+            CheckpointStoreError: The store failed.
+        """
+        found = await self._store.list_checkpoints(run_id=run_id, limit=1)
+        return bool(found) and found[0].status is CheckpointStatus.RUNNING
 
     async def list(
         self,
