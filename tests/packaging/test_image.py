@@ -221,7 +221,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("path", sorted(DEPLOYMENT.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "docker-compose.yml", *sorted(DEPLOYMENT.iterdir())], ids=lambda path: path.name
+)
 def test_every_setting_that_is_named_there_is_one(path: Path) -> None:
     """In comments, too."""
     assert set(re.findall(r"\bWORKFLOWS_[A-Z_]+\b", path.read_text())) <= settings()
