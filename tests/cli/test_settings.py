@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import CLI
+from workflows_mcp.cli.work import make_executor
 from workflows_mcp.engine.checkpoint import CheckpointConfig
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
 from workflows_mcp.engine.policies import Limits, RetentionPolicy
 from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.settings import Settings, load_settings
-from workflows_mcp.wiring import make_executor
 
 OTHERS: dict[str, tuple[str, Any]] = {
     "checkpoint_every": ("block", "block"),
@@ -47,7 +47,7 @@ def test_each_setting_reaches_the_executor(monkeypatch: pytest.MonkeyPatch, name
 def test_the_length_of_a_lease_reaches_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no part of the configuration."""
     monkeypatch.setenv("WORKFLOWS_LEASE_SECONDS", "2.5")
-    assert make_executor(InMemoryCheckpointStore(), load_settings())._driver._lease_seconds == 2.5
+    assert make_executor(InMemoryCheckpointStore(), load_settings()).lease_seconds == 2.5
 
 
 def test_every_field_of_the_configuration_can_be_set() -> None:

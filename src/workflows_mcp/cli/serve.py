@@ -1,17 +1,16 @@
 """`serve`: the MCP server."""
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from workflows_mcp.cli.failures import CommandError, InterruptedRunError, UsageError, one_line
-from workflows_mcp.cli.log import log_libraries
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import say
-from workflows_mcp.cli.signals import cancelled_by_signals, stopped_by_signals, was_interrupted
+from workflows_mcp.cli.serve_client import serve_client
+from workflows_mcp.cli.signals import stopped_by_signals
 
 if TYPE_CHECKING:
     from workflows_mcp.server.http.doorway import Doorway
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
 
 __all__ = ["serve"]
-
-_FOR_PEOPLE = (
-    'this is an MCP server, which waits for a client to speak with it over stdin: have one start "workflows-mcp" (see '
-    "{where}). What people can do: workflows-mcp --help. Ctrl-C ends it"
-)
 
 
 async def serve(
@@ -57,27 +51,11 @@ async def serve(
     if not http:
         if host is not None or port is not None or stateless:
             raise UsageError("--host, --port and --stateless go together with --http")
-        return await _serve_stdio(options.settings())
+        return await serve_client(options.settings())
     settings = options.settings()
     given = {"http_host": host, "http_port": port, "http_stateless": stateless or None}
     settings = settings.model_copy(update={name: one for name, one in given.items() if one is not None})
     return await _serve_http(settings)
-
-
-async def _serve_stdio(settings: "Settings") -> int:
-    from workflows_mcp.documents import document
-    from workflows_mcp.server.stdio import serve_stdio
-
-    log_libraries("mcp")
-    if sys.stdin.isatty():
-        say(_FOR_PEOPLE.format(where=document("mcp")))
-    try:
-        with cancelled_by_signals():
-            await serve_stdio(settings)
-    except asyncio.CancelledError:
-        if was_interrupted():
-            raise KeyboardInterrupt from None
-    return 0
 
 
 async def _serve_http(settings: "Settings") -> int:
@@ -115,15 +93,11 @@ async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> 
                     tokens=tokens,
                     tally=tally,
                     stop=stop,
-                    end_runs=_end_runs,
+                    end_runs=services.executor.stop,
                     on_listening=lambda: say(one_line(_told(doorway, tokens, services.store.description))),
                 )
         except asyncio.CancelledError:
             raise InterruptedRunError("what was under way can be recovered by any server") from None
-
-
-async def _end_runs(_seconds: float) -> None:
-    pass
 
 
 def _told(doorway: "Doorway", tokens: "Tokens", database: str) -> str:

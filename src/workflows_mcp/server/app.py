@@ -55,7 +55,7 @@ def build_server(work: "Settings | Services", *, tally: "ServerTally | None" = N
         if isinstance(work, Services):
             yield work
             return
-        async with open_services(work) as services:
+        async with open_services(work, at_once=False) as services:
             yield services
 
     tools = offered(_TOOLS, settings)
