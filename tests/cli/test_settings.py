@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import CLI
-from workflows_mcp.cli.work import make_executor
 from workflows_mcp.engine.checkpoint import CheckpointConfig
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
 from workflows_mcp.engine.policies import Limits, RetentionPolicy
 from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.settings import Settings, load_settings
+from workflows_mcp.wiring import make_executor
 
 OTHERS: dict[str, tuple[str, Any]] = {
     "checkpoint_every": ("block", "block"),
