@@ -12,6 +12,7 @@ from sqlalchemy.schema import SchemaItem
 
 from workflows_mcp.errors import WorkflowsError
 from workflows_mcp.persistence.dialects import Dialect, dialect_for
+from workflows_mcp.persistence.indexes import indexed_metadata
 from workflows_mcp.persistence.models import VERSION_TABLE, Base
 from workflows_mcp.persistence.schema import connect_and_run
 from workflows_mcp.settings import load_settings
@@ -31,7 +32,7 @@ def migrate(connection: Connection, dialect: Dialect, *, is_upward: bool) -> Non
     with dialect.schema_change(connection, is_upward=is_upward):
         context.configure(
             connection=connection,
-            target_metadata=Base.metadata,
+            target_metadata=indexed_metadata(),
             version_table=VERSION_TABLE,
             include_object=is_ours,
             render_as_batch=True,

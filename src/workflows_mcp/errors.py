@@ -28,6 +28,10 @@ A bad argument (an empty id, a negative limit) is a plain `ValueError`, raised b
 database. No message shows a payload, a password or the answer to a prompt.
 """
 
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
 __all__ = [
     "CheckpointAlreadyClaimedError",
     "CheckpointConflictError",
@@ -141,9 +145,30 @@ class WorkflowNotFoundError(WorkflowsError):
 
 
 class WorkflowDefinitionError(WorkflowsError):
-    """A workflow's definition, its inputs or one of its expressions is wrong."""
+    """A workflow's definition, its inputs or one of its expressions is wrong.
+
+    Attributes:
+        problems: All that is wrong, one thing each; the message may show only the first of them.
+    """
+
+    def __init__(self, message: str = "", problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
 
 
 def copy_error(error: CheckpointStoreError) -> CheckpointStoreError:
     """The same error for another caller: one that is raised in several places gathers all their tracebacks."""
     return type(error)(*error.args)
+
+
+def place_of(error: BaseException) -> str:
+    """Where in this package it was raised, as ` at FILE:LINE`; empty: elsewhere.
+
+    That much of an unexpected error can be shown and logged: its own text may quote what is stored.
+    """
+    package = Path(__file__).resolve().parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(package):
+            return f" at {path.relative_to(package)}:{frame.lineno}"
+    return ""

@@ -67,6 +67,31 @@ def _fit_for_a_name(value: str) -> str:
     return value
 
 
+def _as_host(value: str) -> str:
+    if _HOST.fullmatch(value.lower()) is None:
+        raise ValueError(
+            "each is a host's name or address, with or without a port, and stands for no other: mcp.example.org, "
+            "10.0.0.7:8000, [fd00::7]"
+        )
+    return value.lower()
+
+
+def _as_origin(value: str) -> str:
+    found = _ORIGIN.fullmatch(value.lower())
+    if found is None:
+        raise ValueError("each is what a browser sends as Origin: https://inspector.example.org, http://localhost:6274")
+    scheme, host, port = found.groups()
+    # As a browser writes it: the scheme's own port is left out.
+    return f"{scheme}://{host}" if port in {None, _PORTS.get(scheme)} else f"{scheme}://{host}:{port}"
+
+
+_NAME = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
+_HOST = re.compile(rf"{_NAME}(?::[0-9]{{1,5}})?")
+_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://({_NAME})(?::([0-9]{{1,5}}))?")
+_PORTS = {"http": "80", "https": "443"}
+AllowedHost = Annotated[str, AfterValidator(_as_host)]
+AllowedOrigin = Annotated[str, AfterValidator(_as_origin)]
+
 _LONGEST_NAME = 512
 _WorkflowName = Annotated[str, Field(min_length=1), AfterValidator(_fit_for_a_name)]
 
@@ -118,6 +143,7 @@ class Settings(BaseSettings):
             a later one overrides an earlier one.
         disabled_blocks: Block types with which no workflow runs, or goes on, here; with commas between them in the
             environment.
+        inline_workflows: Whether the MCP server runs workflows that come as YAML with the call.
         slow_operation_seconds: From how many seconds on a call to the database is warned of; in the environment,
             `none` means never.
         log_format: How the command line logs on stderr: `text` for people, `json` for programs, a line for each event.
@@ -130,6 +156,17 @@ class Settings(BaseSettings):
         encryption_keys: The keys themselves, the newest first: `id:base64,id:base64`. See `docs/encryption.md`.
         encryption_key_file: A file that holds them.
         encryption_key_command: A command that prints them, run without a shell.
+        http_host: Where `serve --http` listens: an address, or a name that has one.
+        http_port: Its port; 0: a free one, which is told.
+        http_token: What a client must show to be served: `Authorization: Bearer TOKEN`. Several with commas between
+            them, any of which will do, while one takes another's place.
+        http_token_file: A file that holds it, or several.
+        http_allowed_hosts: Names by which the server may be called besides those of this machine: `mcp.example.org`,
+            or `mcp.example.org:8443`.
+        http_allowed_origins: Origins whose pages in a browser may call it: `https://inspector.example.org`.
+        http_max_body_mb: The largest body of a request, in MiB.
+        http_stateless: Whether no session is kept for clients of older protocols.
+        http_grace_seconds: How long runs may go on to their next checkpoint when the server is stopped.
         checkpoint_every: See `CheckpointConfig`, as for all below.
         max_checkpoint_size_mb: In the environment, `none` means no limit, here and below.
         max_per_workflow: How many checkpoints of a workflow retention keeps.
@@ -168,6 +205,7 @@ class Settings(BaseSettings):
     # Not decoded: pydantic-settings would take nothing but JSON for a list.
     template_paths: Annotated[tuple[Path, ...], NoDecode] = ()
     disabled_blocks: Annotated[tuple[str, ...], NoDecode] = ()
+    inline_workflows: bool = True
     slow_operation_seconds: _Limit[float] = Field(default=1.0, gt=0, allow_inf_nan=False)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] | None = None
@@ -178,6 +216,15 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = None
     encryption_key_file: Path | None = None
     encryption_key_command: SecretStr | None = None
+    http_host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    http_port: int = Field(default=8000, ge=0, le=65535)
+    http_token: SecretStr | None = None
+    http_token_file: Path | None = None
+    http_allowed_hosts: Annotated[tuple[AllowedHost, ...], NoDecode] = ()
+    http_allowed_origins: Annotated[tuple[AllowedOrigin, ...], NoDecode] = ()
+    http_max_body_mb: float = Field(default=4.0, gt=0, le=1024, allow_inf_nan=False)
+    http_stateless: bool = False
+    http_grace_seconds: float = Field(default=20.0, ge=0, le=86400, allow_inf_nan=False)
     checkpoint_every: Literal["wave", "block"] = "wave"
     max_checkpoint_size_mb: _Limit[float] = Field(default=10.0, gt=0, allow_inf_nan=False)
     max_per_workflow: _Limit[int] = Field(default=50, ge=1)
@@ -198,7 +245,7 @@ class Settings(BaseSettings):
         except RuntimeError:
             raise ValueError("a path begins with ~ and the name of a user whose home folder is not known") from None
 
-    @field_validator("disabled_blocks", mode="before")
+    @field_validator("disabled_blocks", "http_allowed_hosts", "http_allowed_origins", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value

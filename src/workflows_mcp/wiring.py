@@ -29,10 +29,10 @@ def is_in_memory(settings: "Settings") -> bool:
 
 
 def open_library(settings: "Settings") -> "WorkflowLibrary":
-    """The workflows in the folders that the settings name."""
-    from workflows_mcp.engine.library import WorkflowLibrary
+    """The workflows that come along, and those in the folders that the settings name, which override them."""
+    from workflows_mcp.engine.library import BUILT_IN, WorkflowLibrary
 
-    return WorkflowLibrary(settings.template_paths)
+    return WorkflowLibrary([BUILT_IN, *settings.template_paths])
 
 
 def make_executor(
@@ -42,6 +42,7 @@ def make_executor(
     library: "WorkflowLibrary | None" = None,
     on_event: "EventCallback | None" = None,
     recover_every_seconds: float | None = None,
+    runs_outlive_callers: bool = False,
 ) -> "WorkflowExecutor":
     """An executor as the settings want it. Only `async with` makes it do its work in the background.
 
@@ -51,6 +52,7 @@ def make_executor(
         library: Where workflows are found by name; None: what the settings name.
         on_event: Is told what happens in its runs.
         recover_every_seconds: How often it looks for runs to recover; None: never.
+        runs_outlive_callers: Whether a run goes on when its caller is cancelled.
     """
     from workflows_mcp.engine.checkpoint import CheckpointConfig
     from workflows_mcp.engine.executor import WorkflowExecutor
@@ -63,6 +65,7 @@ def make_executor(
         lease_seconds=settings.lease_seconds,
         recover_every_seconds=recover_every_seconds,
         disabled_blocks=settings.disabled_blocks,
+        runs_outlive_callers=runs_outlive_callers,
     )
     if settings.tracing:
         from workflows_mcp.telemetry import instrument

@@ -12,7 +12,8 @@ import pytest
 
 from tests.cli.conftest import CLI
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
-from workflows_mcp.cli import runs
+from workflows_mcp.engine import abandoned as abandoned_runs
+from workflows_mcp.engine.abandoned import find_runs
 from workflows_mcp.engine.events import BlockStarted, Event
 from workflows_mcp.testing import make_state
 
@@ -130,7 +131,7 @@ def test_abandoned_runs_are_found_among_those_that_are_held(
     assert cli("runs", "list", "--status", "abandoned", "--workflow", "other", *DATABASE).out.startswith("There are no")
 
     # Where one look at what is running does not suffice.
-    monkeypatch.setattr(runs, "_PAGE", 2)
+    monkeypatch.setattr(abandoned_runs, "_PAGE", 2)
     assert asyncio.run(abandoned(tmp_path / "runs.db", 5)) == expected[:5]
     assert asyncio.run(abandoned(tmp_path / "runs.db", 50)) == expected
 
@@ -138,7 +139,7 @@ def test_abandoned_runs_are_found_among_those_that_are_held(
 async def abandoned(path: Path, limit: int) -> list[str]:
     """The ids of the abandoned runs."""
     async with SQLAlchemyCheckpointStore(str(path)) as store:
-        found = await runs._find_runs(WorkflowExecutor(store), None, "abandoned", limit, None)
+        found = await find_runs(store, status="abandoned", limit=limit)
         return [run.run_id for run in found]
 
 

@@ -59,22 +59,42 @@ def test_the_library_is_listed_although_a_file_in_it_is_broken(cli: CLI, library
     """The file is named with its flaw; what was overridden is not listed; tags narrow the list down."""
     listing = cli("workflows", "list", env=library)
     assert listing.code == 0
-    lines = listing.out.splitlines()
-    assert [line.split()[0] for line in lines] == ["name", "calling", "one"]
-    assert "Says something, and nothing else" in lines[2]
-    assert lines[2].endswith("own/one.yaml")
+    lines = {line.split()[0]: line for line in listing.out.splitlines()}
+    assert {"name", "calling", "one"} <= lines.keys()
+    assert "Says something, and nothing else" in lines["one"]
+    assert lines["one"].endswith("own/one.yaml")
     assert listing.err.startswith("broken: base/broken.yaml: line 2")
 
     tagged = cli("workflows", "list", "--tag", "ops", "--tag", "small", "--json", env=library).json()
-    assert [(one["name"], one["source"]) for one in tagged["workflows"]] == [("one", "own/one.yaml")]
+    assert [(one["name"], one["source"], one["built_in"]) for one in tagged["workflows"]] == [
+        ("one", "own/one.yaml", False)
+    ]
     assert list(tagged["broken"]) == ["base/broken.yaml"]
 
 
-def test_without_a_library_the_list_says_how_to_have_one(cli: CLI) -> None:
-    """Nothing is wrong with that."""
-    listing = cli("workflows", "list")
-    assert listing.code == 0
-    assert "WORKFLOWS_TEMPLATE_PATHS" in listing.out
+def test_what_comes_along_is_listed_as_built_in_until_it_is_overridden(cli: CLI, tmp_path: Path) -> None:
+    """On a fresh installation too; a folder's workflow of the same name stands in its place."""
+    listing = cli("workflows", "list", "--tag", "approval")
+    lines = {line.split()[0]: line for line in listing.out.splitlines()}
+    assert set(lines) == {"name", "approval-gate", "group-approval", "guarded-command"}
+    assert lines["approval-gate"].endswith("  built in")
+    assert "source: built in" in cli("workflows", "show", "approval-gate").out
+    assert "in the folders that WORKFLOWS_TEMPLATE_PATHS names" in cli("workflows", "list").out
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "gate.yaml").write_text(ONE.replace("name: one", "name: approval-gate"))
+    mine = {"WORKFLOWS_TEMPLATE_PATHS": "mine"}
+    [shown] = [
+        line for line in cli("workflows", "list", env=mine).out.splitlines() if line.startswith("approval-gate ")
+    ]
+    assert shown.endswith("mine/gate.yaml")
+    assert cli("workflows", "show", "approval-gate", "--json", env=mine).json()["built_in"] is False
+
+
+def test_a_tag_that_nothing_has_is_no_error(cli: CLI) -> None:
+    """The list says so."""
+    listing = cli("workflows", "list", "--tag", "nothing")
+    assert (listing.code, listing.out) == (0, "There is no workflow with this tag.\n")
 
 
 def test_show_tells_what_a_workflow_takes_does_and_gives(cli: CLI, library: dict[str, str]) -> None:
@@ -111,7 +131,8 @@ def test_validate_checks_each_file_and_what_it_calls(cli: CLI, library: dict[str
     lost, broken, typo = checked.err.splitlines()
     assert "there is no workflow 'nowhere'" in lost
     assert broken.startswith("error: base/broken.yaml: line 2")
-    assert "no workflow 'typo' in the library; there are calling, one" in typo
+    assert "no workflow 'typo' in the library; there are approval-gate, " in typo
+    assert "calling, " in typo
     assert cli("workflows", "validate", "own/one.yaml", "asking.yaml", "--json", env=library).code == 0
     assert not (tmp_path / ".local").exists()
 

@@ -167,3 +167,19 @@ def test_a_workflow_has_a_bounded_number_of_expressions() -> None:
     blocks = [{"id": f"b{number}", "type": "Shell", "inputs": {"command": "true", "env": many}} for number in range(60)]
     with pytest.raises(WorkflowDefinitionError, match="5,000"):
         plan_workflow(define_workflow({"name": "many", "blocks": blocks}, "many"))
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """Each problem on its own, of all blocks, inputs and outputs; the message shows the first few of them."""
+    broken = text(
+        shell("a", "{{ nope }}"), {"id": "b", "type": "Shell"}, {"id": "c", "type": "Shel"}, outputs={"x": "{{ 1 + }}"}
+    )
+    with pytest.raises(WorkflowDefinitionError) as caught:
+        plan_workflow(read_workflow(broken))
+    starts = [problem[:20] for problem in caught.value.problems]
+    assert starts == ["block 'a', inputs.co", "block 'b': inputs.co", "block 'c': there is ", "outputs.x: syntax er"]
+    assert all(problem in str(caught.value) for problem in caught.value.problems)
+
+    with pytest.raises(WorkflowDefinitionError, match=r"'nope0'.*; and 4 more$") as caught:
+        plan_workflow(read_workflow(text(*(shell(f"b{n}", "true", f"nope{n}") for n in range(9)))))
+    assert len(caught.value.problems) == 9

@@ -23,7 +23,7 @@ import workflows_mcp.engine.executor
 import workflows_mcp.persistence.schema
 import workflows_mcp.persistence.store
 
-__all__ = ["Journal", "Start", "append", "join", "report_warnings", "start"]
+__all__ = ["Journal", "Start", "append", "fork", "join", "report_warnings", "start"]
 
 # Named, so that nobody takes the imports for unused.
 PRELOADED = (alembic.command, alembic.config, sqlalchemy.dialects, workflows_mcp.engine, workflows_mcp.persistence)
@@ -41,7 +41,12 @@ def start(work: Work, *arguments: object) -> ForkServerProcess:
         work: A coroutine function of a module.
         arguments: What it is called with.
     """
-    process = _PROCESSES.Process(target=_run, args=(work, arguments), daemon=True)
+    return fork(_run, work, arguments)
+
+
+def fork(work: Callable[..., None], *arguments: object) -> ForkServerProcess:
+    """Start a process that calls a function of a module."""
+    process = _PROCESSES.Process(target=work, args=arguments, daemon=True)
     process.start()
     return process
 

@@ -32,7 +32,7 @@ from workflows_mcp import (
 )
 from workflows_mcp.persistence import schema
 from workflows_mcp.persistence.dialects import dialect_for
-from workflows_mcp.persistence.models import Base
+from workflows_mcp.persistence.indexes import indexed_metadata
 from workflows_mcp.persistence.schema import HEAD, REVISIONS, SchemaManager
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import make_state
@@ -83,7 +83,7 @@ async def test_the_models_are_what_the_revisions_make(empty_url: str, tmp_path: 
     dialect.create_database()
     engine = dialect.create_engine(Settings())
     async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
+        await connection.run_sync(indexed_metadata().create_all)
     await engine.dispose()
     made = without_version_table(dump(empty_url))
     assert made == without_version_table(dump(other))

@@ -11,10 +11,17 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 
 from tests.packaging.conftest import ROOT, Built, call, run, write_versions
+from tests.packaging.image import read_stages
+from tests.packaging.proxied import NAME, nginx, serving
+from tests.packaging.test_image import serve_as_the_image_does
 
 EMBEDDING = """\
 from workflows_mcp import (
@@ -93,6 +100,67 @@ def test_the_demo_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("A folder.")
     printed = run(installed / "workflows-mcp", "demo", "--path", tmp_path, "--response", "no", cwd=tmp_path)
     assert "ran again" in printed
+
+
+def build_steps(uv: str, folder: Path) -> Iterator[list[str]]:
+    """The commands of the image's first stage, with places of ours; before each, what was copied by then is there."""
+    places = {"/app": folder / "app", "/src": folder / "src"}
+    (folder / "src").mkdir()
+    for instruction in read_stages(ROOT / "Dockerfile")[0]:
+        if instruction.name == "COPY":
+            for source in instruction.words[:-1]:
+                place = folder / "src" / source
+                place.parent.mkdir(exist_ok=True)
+                copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+                copy(ROOT / source, place)
+        elif instruction.name == "RUN" and instruction.words[0] == "uv":
+            yield [uv, *(str(places.get(word, word)) for word in instruction.words[1:])]
+
+
+@pytest.mark.timeout(600)
+def test_the_image_is_built_by_its_own_steps(uv: str, tmp_path: Path) -> None:
+    """Of nothing but what it copies: what comes of it has all that it asks for, is compiled, and serves."""
+    for step in build_steps(uv, tmp_path):
+        run(*step, cwd=tmp_path / "src")
+    python, program = (tmp_path / "app" / "bin" / name for name in ("python", "workflows-mcp"))
+    run(python, "-c", "import cryptography, prometheus_client, workflows_mcp._migrations", cwd=tmp_path)
+    listed = run(program, "workflows", "list", cwd=tmp_path, PYTHONDONTWRITEBYTECODE="1")
+    assert "ask-human" in listed
+    [package] = (tmp_path / "app").glob("lib/*/site-packages")
+    sources = [
+        path for path in package.rglob("*.py") if "workflows_mcp" in path.parts and "templates" not in path.parts
+    ]
+    assert [path for path in sources if not list((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"))] == []
+    serve_as_the_image_does(python.parent, tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_calls_pass_the_proxy_of_the_documents_to_whichever_server_is_there(mode: str, tmp_path: Path) -> None:
+    """Over TLS, with the protocol of today and the one before; a server that is gone is noticed by nobody."""
+    with (
+        serving(tmp_path) as first,
+        serving(tmp_path, first.token) as second,
+        nginx(tmp_path, first, second) as (port, trust),
+    ):
+        headers = {"Authorization": f"Bearer {first.token}", "Host": NAME}
+
+        async def ask() -> Any:
+            async with httpx2.AsyncClient(headers=headers, verify=trust, timeout=30) as http:
+                transport = streamable_http_client(f"https://localhost:{port}/mcp", http_client=http)
+                async with Client(transport, mode=mode) as client:
+                    return await client.call_tool(
+                        "execute_workflow", {"workflow": "ask-human", "inputs": {"question": "Sure?"}}
+                    )
+
+        for server in (None, first, second):
+            if server is not None:
+                server.process.kill()
+                server.process.wait()
+            if server is not second:
+                assert (await ask()).structured_content["prompt"] == "Sure?"
+        async with httpx2.AsyncClient(headers=headers, verify=trust) as http:
+            assert (await http.get(f"https://localhost:{port}/healthz")).status_code == 404  # for those inside
+            assert (await http.post(f"https://localhost:{port}/mcp", json={})).status_code == 502
 
 
 @pytest.fixture

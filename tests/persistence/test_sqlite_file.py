@@ -22,6 +22,7 @@ from workflows_mcp import (
     StoreConfigurationError,
     StoreUnavailableError,
 )
+from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import make_state
@@ -104,6 +105,21 @@ async def test_an_empty_file_is_refused_untouched(tmp_path: Path) -> None:
         with pytest.raises(SchemaOutOfDateError, match="upgrade"):
             await store.save_checkpoint(make_state())
     assert path.stat().st_size == 0
+
+
+def test_a_file_whose_maker_was_stopped_too_early_counts_as_new(tmp_path: Path) -> None:
+    """A server that is started and killed at once leaves one behind; the next one must not be stuck with it."""
+    path = tmp_path / "left.db"
+    assert SchemaManager(str(path)).is_new
+    with contextlib.closing(sqlite3.connect(path)) as maker:
+        maker.execute("PRAGMA journal_mode=WAL")
+        assert SchemaManager(str(path)).is_new
+        maker.execute("CREATE TABLE somebodys (x)")
+        assert path.stat().st_size == 4096  # the table is in the -wal file
+        assert not SchemaManager(str(path)).is_new
+    assert not SchemaManager(str(path)).is_new
+    path.write_bytes(b"no database")
+    assert not SchemaManager(str(path)).is_new
 
 
 async def test_damage_that_sqlite_cannot_tell_of_in_text_is_told_at_once(path: Path) -> None:

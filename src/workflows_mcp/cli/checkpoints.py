@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,10 +15,9 @@ from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, comman
 from workflows_mcp.cli.page import Page, print_json
 
 if TYPE_CHECKING:
-    from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
-    from workflows_mcp.engine.checkpoint_store import CheckpointStore
+    from workflows_mcp.engine.checkpoint import CheckpointMetadata
 
-__all__ = ["check_cursor", "list_command", "metadata_of", "show_checkpoints", "show_command", "when"]
+__all__ = ["check_cursor", "list_command", "show_checkpoints", "show_command", "when"]
 
 _Status = Literal["running", "paused", "completed", "failed", "cancelled"]
 
@@ -83,6 +81,8 @@ async def show_command(
     Returns:
         0.
     """
+    from workflows_mcp.engine.stored_checkpoints import metadata_of
+
     check_id("the checkpoint's id", checkpoint_id)
     async with open_store(options) as store:
         state = await store.load_checkpoint(checkpoint_id)
@@ -135,17 +135,6 @@ def when(seconds: float) -> str:
         return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError, TypeError):  # of the last kind is what no store has written
         return repr(seconds)
-
-
-async def metadata_of(store: "CheckpointStore", state: "CheckpointState") -> "CheckpointMetadata | None":
-    """The listing view of a state; None when it was deleted meanwhile."""
-    found = await store.list_checkpoints(
-        state.workflow_name,
-        run_id=state.run_id,
-        created_after=state.created_at,
-        created_before=math.nextafter(state.created_at, math.inf),
-    )
-    return next((one for one in found if one.checkpoint_id == state.checkpoint_id), None)
 
 
 def check_cursor(before: str | None) -> None:

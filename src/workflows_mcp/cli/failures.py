@@ -1,9 +1,7 @@
 """What is said, and with which exit code, when something goes wrong."""
 
 import re
-import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,8 +21,6 @@ __all__ = [
 ]
 
 EXIT_ERROR, EXIT_USAGE, EXIT_CANCELLED, EXIT_INTERRUPTED = 1, 2, 3, 130
-
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 # A URL may have been typed where something else belongs, and be quoted in a message.
 _WORD = re.compile(r"\S+")
@@ -82,8 +78,10 @@ def _text_of(error: BaseException, known: tuple[type[Exception], ...]) -> str:
     if isinstance(error, OSError):
         where = f"{error.filename!r}: " if error.filename else ""
         return f"{where}{error.strerror or type(error).__name__}"
+    from workflows_mcp.errors import place_of
+
     return (
-        f"unexpected {type(error).__name__}{_place(error)}: a bug; set WORKFLOWS_DEBUG=1 to see the traceback, and "
+        f"unexpected {type(error).__name__}{place_of(error)}: a bug; set WORKFLOWS_DEBUG=1 to see the traceback, and "
         "report it"
     )
 
@@ -135,12 +133,3 @@ def _help_command(chain: object) -> str:
 def _command(chain: object) -> str:
     words = [str(word) for word in chain] if isinstance(chain, list | tuple) else []
     return " ".join(["workflows-mcp", *words])
-
-
-def _place(error: BaseException) -> str:
-    """Where in this package it happened. The exception's own text is left out: it may quote what is stored."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        if path.is_relative_to(_PACKAGE):
-            return f" at {path.relative_to(_PACKAGE)}:{frame.lineno}"
-    return ""

@@ -53,8 +53,7 @@ def check_calls(plan: "Plan", finder: "PlanFinder") -> None:
 
 
 def _no_such_name(name: str, library: "WorkflowLibrary") -> CommandError:
-    known = library.names()
-    there_are = (
-        f"there are {', '.join(known)}" if known else "there is none: WORKFLOWS_TEMPLATE_PATHS names the folders"
+    return CommandError(
+        f"there is no workflow {name!r} in the library; there are {', '.join(library.names())}. "
+        f"WORKFLOWS_TEMPLATE_PATHS names the folders of your own ones; a file is named as ./{name}.yaml"
     )
-    return CommandError(f"there is no workflow {name!r} in the library; {there_are}. A file is named as ./{name}.yaml")

@@ -16,7 +16,7 @@ from workflows_mcp.cli.failures import one_line
 if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
 
-__all__ = ["begin_logging", "configure_logging", "is_json", "log_failure"]
+__all__ = ["begin_logging", "configure_logging", "is_json", "log_failure", "log_libraries"]
 
 _OPTION = "--log-format"
 
@@ -72,6 +72,21 @@ def configure_logging(settings: "Settings") -> None:
     _set_format(writes_json=settings.log_format == "json")
     if settings.log_level is not None:
         logging.getLogger(_LOGGER).setLevel(settings.log_level.upper())
+
+
+def log_libraries(*names: str) -> None:
+    """Log the warnings of some libraries as our own: in a line each, without tracebacks, which may show what is stored.
+
+    Args:
+        names: Of their loggers.
+    """
+    if _handler not in logging.getLogger(_LOGGER).handlers:
+        return
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.addHandler(_handler)
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
 
 
 def is_json() -> bool:

@@ -1,12 +1,11 @@
 """`checkpoints pin`, `unpin` and `delete`: one checkpoint, by its id."""
 
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from workflows_mcp.cli.checkpoints import metadata_of, when
+from workflows_mcp.cli.checkpoints import when
 from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import CommandError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
@@ -15,13 +14,10 @@ from workflows_mcp.persistence.sizes import shown_bytes
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointMetadata
-    from workflows_mcp.engine.checkpoint_store import CheckpointStore
 
 __all__ = ["delete_command", "pin_command", "unpin_command"]
 
 _CheckpointId = Annotated[str, Parameter(name="CHECKPOINT")]
-
-_PAGE = 500
 
 
 async def pin_command(checkpoint_id: _CheckpointId, /, *, options: Options = DEFAULT_OPTIONS) -> int:
@@ -80,9 +76,11 @@ async def delete_command(
     Returns:
         0.
     """
+    from workflows_mcp.engine.stored_checkpoints import find_metadata, run_of
+
     check_id("the checkpoint's id", checkpoint_id)
     async with open_store(options) as store:
-        found = await _find(store, checkpoint_id)
+        found = await find_metadata(store, checkpoint_id)
         if found is not None and not force:
             _require_spare(found)
         if found is None or not await store.delete_checkpoint(checkpoint_id):
@@ -91,46 +89,19 @@ async def delete_command(
         print_json({"checkpoint_id": checkpoint_id, "deleted": True, "stored_bytes": found.stored_bytes})
     else:
         size = shown_bytes(found.stored_bytes)
-        Page(sys.stdout).line(one_line(f"deleted: checkpoint {checkpoint_id} ({size}) of {_run_of(found)}"))
+        Page(sys.stdout).line(one_line(f"deleted: checkpoint {checkpoint_id} ({size}) of {run_of(found)}"))
     return 0
-
-
-async def _find(store: "CheckpointStore", checkpoint_id: str) -> "CheckpointMetadata | None":
-    """What is known of a checkpoint; one that is damaged is looked for among all."""
-    from workflows_mcp.errors import CheckpointDecodeError
-
-    try:
-        state = await store.load_checkpoint(checkpoint_id)
-    except CheckpointDecodeError:
-        page = await store.list_checkpoints(limit=_PAGE)
-        while page:
-            for one in page:
-                if one.checkpoint_id == checkpoint_id:
-                    return one
-            page = await store.list_checkpoints(limit=_PAGE, before=page[-1])
-        return None
-    return None if state is None else await metadata_of(store, state)
 
 
 def _require_spare(found: "CheckpointMetadata") -> None:
     """Raise an error when somebody may still need the checkpoint."""
-    from workflows_mcp.engine.retention_rules import Exemption, exemption
+    from workflows_mcp.engine.stored_checkpoints import why_needed
 
-    reason = exemption(found, time.time(), keep_paused=True)
-    if reason is None:
-        return
-    why = {
-        Exemption.PINNED: "it is pinned",
-        Exemption.WAITING: f"{_run_of(found)} waits there for an answer, and could not go on",
-        Exemption.LEASED: f"a process holds it until {when(found.lease_expires_at or 0.0)}, and works on "
-        f"{_run_of(found)}",
-        Exemption.UNFINISHED: f"{_run_of(found)} can be recovered from there alone",
-    }[reason]
-    raise CommandError(f"checkpoint {found.checkpoint_id!r} was not deleted: {why}; --force deletes it all the same")
-
-
-def _run_of(found: "CheckpointMetadata") -> str:
-    return f"workflow {found.workflow_name}" if found.run_id is None else f"run {found.run_id}"
+    why = why_needed(found, when)
+    if why is not None:
+        raise CommandError(
+            f"checkpoint {found.checkpoint_id!r} was not deleted: {why}; --force deletes it all the same"
+        )
 
 
 def _no_such_checkpoint(checkpoint_id: str, options: Options) -> CommandError:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from workflows_mcp.cli.checkpoints import metadata_of
 from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import CommandError, UsageError
 from workflows_mcp.cli.log import is_json
@@ -120,6 +119,8 @@ def _not_waiting(checkpoint_id: str, why: str, options: Options) -> CommandError
 
 
 async def _load_waiting(checkpoint_id: str, options: Options) -> "CheckpointState":
+    from workflows_mcp.engine.stored_checkpoints import metadata_of
+
     async with open_store(options) as store:
         state = await store.load_checkpoint(checkpoint_id)
         metadata = None if state is None else await metadata_of(store, state)

@@ -14,7 +14,8 @@ from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, print_json
 from workflows_mcp.cli.results import what_is_taken
-from workflows_mcp.cli.runs import age, as_data, no_such_run, status_of
+from workflows_mcp.cli.runs import as_data, no_such_run
+from workflows_mcp.engine.ages import shown_age
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointMetadata
@@ -80,17 +81,19 @@ async def show_command(
 
 def _age_of(one: "CheckpointMetadata") -> str:
     try:
-        return age(time.time() - one.created_at)
+        return shown_age(time.time() - one.created_at)
     except TypeError:  # of another type is what no store has written
         return repr(one.created_at)
 
 
 def _show_head(out: Page, run: "RunDetails") -> None:
+    from workflows_mcp.engine.abandoned import shown_status
+
     about = {
         "run": run.run_id,
         "workflow": run.workflow_name,
-        "status": status_of(run),
-        "saved": f"{when(run.updated_at)} ({age(run.age_seconds)} ago)",
+        "status": shown_status(run),
+        "saved": f"{when(run.updated_at)} ({shown_age(run.age_seconds)} ago)",
     }
     if run.lease_seconds_left and run.status == "running":
         about["held"] = f"by a process, for {run.lease_seconds_left:.0f} s unless it renews its lease"

@@ -15,29 +15,23 @@ from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, comman
 from workflows_mcp.cli.page import Page, print_json, say
 from workflows_mcp.cli.results import print_result
 from workflows_mcp.cli.work import watched
+from workflows_mcp.engine.ages import shown_age
 from workflows_mcp.wiring import make_executor
 
 if TYPE_CHECKING:
-    from workflows_mcp.engine.executor import WorkflowExecutor
     from workflows_mcp.engine.result import RunSummary
 
 __all__ = [
-    "age",
     "as_data",
     "cancel_command",
     "fork_command",
     "list_command",
     "no_such_run",
-    "status_of",
 ]
 
 _Status = Literal["success", "failure", "paused", "cancelled", "running", "abandoned"]
 
-ABANDONED: Literal["abandoned"] = "abandoned"
-"""What a run is called that is running, and that no process holds a lease on."""
-
 _MOST_PROMPT = 60
-_PAGE = 500
 
 
 async def list_command(
@@ -62,10 +56,12 @@ async def list_command(
     Returns:
         0. A database that does not exist is an error, and is not created.
     """
+    from workflows_mcp.engine.abandoned import find_runs, shown_status
+
     check_cursor(before)
     async with open_store(options) as store:
         # One more than asked for tells whether there is another page.
-        found = await _find_runs(make_executor(store, options.settings()), workflow, status, limit + 1, before)
+        found = await find_runs(store, workflow, status=status, limit=limit + 1, before=before)
     page = found[:limit]
     cursor = page[-1].cursor if len(found) > limit else None
     if options.json:
@@ -76,7 +72,14 @@ async def list_command(
         out.line("There are no runs here." if before is None else "There are no more runs.")
         return 0
     rows = [
-        [run.run_id, run.workflow_name, status_of(run), str(run.wave), age(run.age_seconds), _cut(run.prompt or "")]
+        [
+            run.run_id,
+            run.workflow_name,
+            shown_status(run),
+            str(run.wave),
+            shown_age(run.age_seconds),
+            _cut(run.prompt or ""),
+        ]
         for run in page
     ]
     out.table(["run", "workflow", "status", "wave", "age", "prompt"], rows)
@@ -154,35 +157,6 @@ async def fork_command(
             idle=lambda result: f"run {result.run_id} is there already: nothing ran",
         )
         return await print_result(result, store, options)
-
-
-async def _find_runs(
-    executor: "WorkflowExecutor", workflow: str | None, status: _Status | None, limit: int, before: str | None
-) -> "list[RunSummary]":
-    """See `WorkflowExecutor.list_runs`. What is abandoned is known by its lease, and found among what is running."""
-    if status != ABANDONED:
-        return await executor.list_runs(workflow, status=status, limit=limit, before=before)
-    found: list[RunSummary] = []
-    while len(found) < limit:
-        page = await executor.list_runs(workflow, status="running", limit=_PAGE, before=before)
-        found += (run for run in page if run.is_abandoned)
-        if len(page) < _PAGE:
-            break
-        before = page[-1].cursor
-    return found[:limit]
-
-
-def age(seconds: float) -> str:
-    """How long ago something was, in the largest unit of which there are two."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def status_of(run: "RunSummary") -> str:
-    """A run's status; one that nobody works on any more is told apart from one that is at work."""
-    return ABANDONED if run.is_abandoned else run.status
 
 
 def as_data(run: "RunSummary") -> dict[str, Any]:

@@ -1,20 +1,105 @@
 """`serve`: the MCP server."""
 
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from workflows_mcp.cli.failures import CommandError, InterruptedRunError, UsageError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
+from workflows_mcp.cli.page import say
+from workflows_mcp.cli.serve_client import serve_client
+from workflows_mcp.cli.signals import stopped_by_signals
+
+if TYPE_CHECKING:
+    from workflows_mcp.server.http.doorway import Doorway
+    from workflows_mcp.server.http.tokens import Tokens
+    from workflows_mcp.settings import Settings
 
 __all__ = ["serve"]
 
 
-async def serve(*, options: Options = DEFAULT_OPTIONS) -> int:
-    """Be an MCP server over stdin and stdout, up to the end of stdin: an MCP client starts it, and speaks to it.
+async def serve(
+    *,
+    http: Annotated[bool, Parameter(negative=())] = False,
+    host: str | None = None,
+    port: Annotated[int | None, Parameter(validator=Number(gte=0, lte=65535))] = None,
+    stateless: Annotated[bool, Parameter(negative=())] = False,
+    options: Options = DEFAULT_OPTIONS,
+) -> int:
+    """Be an MCP server: over stdin and stdout, up to the end of stdin, for a client that starts it; or over HTTP.
+
+    Over HTTP it serves /mcp, /healthz, /readyz and /metrics up to Ctrl-C or SIGTERM. Then the port is free at once, and
+    runs have WORKFLOWS_HTTP_GRACE_SECONDS to come to their next checkpoint, from which any server goes on with them. A
+    second signal cuts that short.
+
+    The bare `workflows-mcp` is the same. Logs go to stderr.
 
     Args:
+        http: Serve over streamable HTTP.
+        host: Where to listen: 127.0.0.1 unless WORKFLOWS_HTTP_HOST says otherwise. Whatever others can reach needs
+            WORKFLOWS_HTTP_TOKEN or WORKFLOWS_HTTP_TOKEN_FILE.
+        port: The port: 8000 unless WORKFLOWS_HTTP_PORT says otherwise; 0: a free one, which is told.
+        stateless: Keep no sessions, so that requests of clients of older protocols may go to any of several servers;
+            these clients can then not be asked anything during a call. WORKFLOWS_HTTP_STATELESS sets it for good.
         options: What every command takes.
 
     Returns:
-        0.
+        0, also when SIGTERM ends it: what was at work then goes on with the next server.
     """
-    from workflows_mcp.server.stdio import serve_stdio
+    if not http:
+        if host is not None or port is not None or stateless:
+            raise UsageError("--host, --port and --stateless go together with --http")
+        return await serve_client(options.settings())
+    settings = options.settings()
+    given = {"http_host": host, "http_port": port, "http_stateless": stateless or None}
+    settings = settings.model_copy(update={name: one for name, one in given.items() if one is not None})
+    return await _serve_http(settings)
 
-    await serve_stdio(options.settings())
+
+async def _serve_http(settings: "Settings") -> int:
+    from workflows_mcp.server.http.doorway import PortTakenError, open_doorway
+    from workflows_mcp.server.http.tokens import load_tokens
+
+    tokens = load_tokens(settings)
+    try:
+        with open_doorway(settings.http_host, settings.http_port) as doorway:
+            if not doorway.is_loopback and not tokens:
+                raise UsageError(
+                    f"others can reach {settings.http_host}, so callers must show a token: set WORKFLOWS_HTTP_TOKEN or "
+                    "WORKFLOWS_HTTP_TOKEN_FILE; or listen on 127.0.0.1"
+                )
+            await _serve(settings, doorway, tokens)
+    except PortTakenError as error:
+        raise CommandError(str(error)) from None
     return 0
+
+
+async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> None:
+    from workflows_mcp.server.app import build_server
+    from workflows_mcp.server.http.serving import serve_http
+    from workflows_mcp.server.services import open_services
+    from workflows_mcp.telemetry.serving import ServerTally
+
+    tally = ServerTally()
+    with stopped_by_signals() as stop:
+        try:
+            async with open_services(settings) as services:
+                await serve_http(
+                    build_server(services, tally=tally),
+                    services,
+                    doorway,
+                    tokens=tokens,
+                    tally=tally,
+                    stop=stop,
+                    end_runs=services.executor.stop,
+                    on_listening=lambda: say(one_line(_told(doorway, tokens, services.store.description))),
+                )
+        except asyncio.CancelledError:
+            raise InterruptedRunError("what was under way can be recovered by any server") from None
+
+
+def _told(doorway: "Doorway", tokens: "Tokens", database: str) -> str:
+    who = "with a token" if tokens else "for everybody on this machine"
+    return f"serving MCP at {doorway.origin}/mcp, {who}; runs are kept in the {database}; Ctrl-C or SIGTERM stops it"

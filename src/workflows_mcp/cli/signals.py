@@ -1,6 +1,7 @@
 """SIGTERM and SIGHUP stop a run as Ctrl-C does: its blocks are processes of their own, and must not stay behind.
 
-A second signal is ignored, for what the first one began is under way; a third breaks it off.
+A second signal is ignored, for what the first one began is under way; a third breaks it off. A server that is stopped
+takes its time, which the second one cuts short.
 """
 
 import asyncio
@@ -11,7 +12,14 @@ from types import FrameType
 
 from workflows_mcp.cli.failures import EXIT_INTERRUPTED
 
-__all__ = ["cancelled_by_signals", "ignore_late_signals", "interrupted_exit_code", "obey_signals"]
+__all__ = [
+    "cancelled_by_signals",
+    "first_signal",
+    "ignore_late_signals",
+    "interrupted_exit_code",
+    "obey_signals",
+    "stopped_by_signals",
+]
 
 _LIKE_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
 _IGNORED = 2
@@ -51,6 +59,30 @@ def cancelled_by_signals() -> Iterator[None]:
                     signal.signal(number, handler)
 
 
+@contextmanager
+def stopped_by_signals() -> Iterator[asyncio.Event]:
+    """Make the first of the same signals set an event; the second cancels the current task, a third breaks it off."""
+    stop = asyncio.Event()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        _received.append(number)
+        if len(_received) == 1:
+            loop.call_soon_threadsafe(stop.set)
+        elif len(_received) == _IGNORED:
+            loop.call_soon_threadsafe(task.cancel)
+        else:
+            raise KeyboardInterrupt
+
+    _handle(end, (signal.SIGINT, *_LIKE_CTRL_C))
+    try:
+        yield stop
+    finally:
+        if _received:  # what follows is the rest of the cleanup
+            _cancelled.append(True)
+
+
 def ignore_late_signals() -> None:
     """Once the cleanup of a run that was stopped is over, ignore signals up to the end of the process.
 
@@ -65,6 +97,11 @@ def ignore_late_signals() -> None:
 def interrupted_exit_code() -> int:
     """The exit code of a command that was interrupted: a shell's for the signal that it got."""
     return 128 + _received[0] if _received else EXIT_INTERRUPTED
+
+
+def first_signal() -> int | None:
+    """The signal that came first; None: none has come, or Ctrl-C before anybody listened."""
+    return _received[0] if _received else None
 
 
 def _handle(handler: Callable[[int, FrameType | None], None], numbers: Iterable[signal.Signals]) -> None:

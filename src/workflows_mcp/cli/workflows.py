@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["list_command", "schema_command", "show_command", "validate_command"]
 
 _MOST_DESCRIPTION = 60
+_BUILT_IN = "built in"
 
 
 def list_command(
@@ -27,7 +28,7 @@ def list_command(
     tags: Annotated[list[str] | None, Parameter(name="--tag", negative=())] = None,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
-    """List the workflows of the library: those in the folders that WORKFLOWS_TEMPLATE_PATHS names.
+    """List the workflows of the library: those that come along, and those in the folders of WORKFLOWS_TEMPLATE_PATHS.
 
     Args:
         tags: Only those with this tag; with several, only those that have them all.
@@ -48,6 +49,7 @@ def list_command(
             "author": one.author,
             "tags": list(one.tags),
             "source": str(library.source_of(one.name)),
+            "built_in": library.is_built_in(one.name),
         }
         for one in found
         if wanted <= set(one.tags)
@@ -58,12 +60,16 @@ def list_command(
         return 0
     page = Page(sys.stdout)
     if rows:
-        columns = ["name", "description", "tags", "source"]
-        page.table(columns, [[*(_cell(row[column]) for column in columns[:-1]), str(row["source"])] for row in rows])
-    elif not settings.template_paths:
-        page.line("There is no library: WORKFLOWS_TEMPLATE_PATHS names its folders, with commas between them.")
+        columns = ["name", "description", "tags"]
+        sources = [_BUILT_IN if row["built_in"] else str(row["source"]) for row in rows]
+        page.table(
+            [*columns, "source"],
+            [[*(_cell(row[column]) for column in columns), source] for row, source in zip(rows, sources, strict=True)],
+        )
+        if not settings.template_paths and not wanted:
+            page.line("\nWorkflows of your own are YAML files in the folders that WORKFLOWS_TEMPLATE_PATHS names.")
     else:
-        page.line("There are no workflows here.")
+        page.line(f"There is no workflow with {'these tags' if len(wanted) > 1 else 'this tag'}.")
     sys.stdout.flush()
     for path, problem in broken.items():
         say(one_line(f"broken: {_with_path(path, problem)}"))
@@ -85,8 +91,9 @@ def show_command(workflow: Annotated[str, Parameter(name="WORKFLOW")], /, *, opt
     library = open_library(options.settings())
     plan = find_plan(workflow, library, PlanFinder(library))
     source = _source_of(workflow, library)
+    is_built_in = not is_file(workflow) and library.is_built_in(workflow)
     if options.json:
-        print_json({"source": source, "definition": plan.data, "waves": plan.wave_lists})
+        print_json({"source": source, "built_in": is_built_in, "definition": plan.data, "waves": plan.wave_lists})
         return 0
     page = Page(sys.stdout)
     definition = plan.definition
@@ -94,7 +101,7 @@ def show_command(workflow: Annotated[str, Parameter(name="WORKFLOW")], /, *, opt
     if definition.description:
         page.prose(definition.description.strip())
     about = {"version": definition.version, "author": definition.author, "tags": ", ".join(definition.tags)}
-    for name, value in {**about, "source": source}.items():
+    for name, value in {**about, "source": _BUILT_IN if is_built_in else source}.items():
         if value:
             page.line(f"{name}: {one_line(value)}")
     _show_inputs(page, plan)

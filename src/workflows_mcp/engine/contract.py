@@ -382,6 +382,14 @@ class CheckpointStore(MovingCheckpoints, ABC):
     async def get_stats(self) -> CheckpointStats:
         """Count what is stored, without reading a payload."""
 
+    async def check(self) -> None:
+        """Make sure that the store can be used at this moment: that it answers, and is as this version needs it.
+
+        Raises:
+            CheckpointStoreError: It cannot.
+        """
+        await self.list_checkpoints(limit=1)
+
     async def take_pulse(self) -> CheckpointPulse:
         """Count what must be known often: what waits, and what runs have a process. Quick however much is stored."""
         return count_pulse(await self.list_checkpoints(), (await self.get_stats()).database_bytes)

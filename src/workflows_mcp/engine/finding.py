@@ -6,7 +6,7 @@ from workflows_mcp.engine.definition import WorkflowDefinition
 from workflows_mcp.engine.disabling import DisabledBlocks
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.engine.plan import Plan, plan_workflow
-from workflows_mcp.engine.workflow import WorkflowSource, read_workflow
+from workflows_mcp.engine.workflow import WorkflowName, WorkflowSource, read_workflow
 from workflows_mcp.errors import WorkflowNotFoundError
 
 __all__ = ["PlanFinder"]
@@ -62,10 +62,13 @@ class PlanFinder:
         return await asyncio.to_thread(self._find, workflow)
 
     def _find(self, workflow: WorkflowSource) -> Plan:
-        if isinstance(workflow, str) and "\n" not in workflow:
+        is_name = isinstance(workflow, WorkflowName)
+        if isinstance(workflow, str) and (is_name or "\n" not in workflow):
             plan = self.find_named(workflow)
             if plan is not None:
                 return plan
+        if is_name:
+            raise WorkflowNotFoundError(f"there is no workflow {workflow!r}")
         try:
             return self._read_plan(workflow)
         except WorkflowNotFoundError as error:

@@ -8,10 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from workflows_mcp.engine.definition import WorkflowDefinition
-from workflows_mcp.engine.workflow import read_workflow
+from workflows_mcp.engine.workflow import read_text, read_workflow
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 
-__all__ = ["MAX_FILES", "WorkflowLibrary"]
+__all__ = ["BUILT_IN", "MAX_FILES", "LibraryChanges", "WorkflowLibrary"]
+
+BUILT_IN = Path(__file__).resolve().parents[1] / "builtin"
+"""The folder of the workflows that come along; as the first of a library, any other folder overrides it."""
 
 MAX_FILES = 5000
 """How many files are read of one folder and those in it."""
@@ -49,10 +52,16 @@ class WorkflowLibrary:
         """Read all files, unless that is done."""
         self._read()
 
-    def reload(self) -> None:
-        """Read all files anew; new ones are found from then on."""
+    def reload(self) -> "LibraryChanges":
+        """Read all files anew; new ones are found from then on.
+
+        Returns:
+            How what can be found differs from what could be found before.
+        """
         with self._lock:
+            before = self._shelf
             self._shelf = _read_folders(self._folders)
+            return LibraryChanges() if before is None else _changes(before.workflows, self._shelf.workflows)
 
     def find(self, name: str) -> WorkflowDefinition | None:
         """The workflow of this name; None: there is none.
@@ -88,6 +97,34 @@ class WorkflowLibrary:
             raise WorkflowNotFoundError(f"the folders have no workflow {name!r}; they have {known}")
         return found.path
 
+    def text_of(self, name: str) -> str:
+        """The text of a workflow's file, as it is now.
+
+        Raises:
+            WorkflowNotFoundError: There is no workflow of this name, or its file is gone.
+            WorkflowDefinitionError: The file cannot be read.
+        """
+        return read_text(self.source_of(name))
+
+    def shown(self, text: object) -> str:
+        """A path, or a message with paths in it, that tells where in the folders something is, and not where they are.
+
+        A folder is shown by its own name.
+        """
+        shown = str(text)
+        for folder in sorted(self._folders, key=lambda one: len(str(one)), reverse=True):
+            if folder.name:
+                shown = shown.replace(str(folder), folder.name)
+        return shown
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether a workflow is one of those that come along, and no other of that name overrides it.
+
+        Raises:
+            WorkflowNotFoundError: There is no workflow of this name.
+        """
+        return self.source_of(name).is_relative_to(BUILT_IN)
+
     def _read(self) -> "_Shelf":
         with self._lock:
             if self._shelf is None:
@@ -110,6 +147,21 @@ class WorkflowLibrary:
 
 
 @dataclass(frozen=True)
+class LibraryChanges:
+    """How a library differs from what it was, by names of workflows in alphabetical order.
+
+    Attributes:
+        added: Can be found, and could not before.
+        changed: Are others now.
+        removed: Cannot be found any more.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Known:
     """A workflow, and the file that it was read from."""
 
@@ -125,6 +177,16 @@ class _Shelf:
     workflows: dict[str, _Known] = field(default_factory=dict)
     broken: dict[Path, str] = field(default_factory=dict)
     stamps: dict[Path, _Stamp | None] = field(default_factory=dict)
+
+
+def _changes(before: Mapping[str, _Known], now: Mapping[str, _Known]) -> LibraryChanges:
+    return LibraryChanges(
+        added=tuple(sorted(now.keys() - before.keys())),
+        changed=tuple(
+            sorted(name for name in now.keys() & before.keys() if now[name].definition != before[name].definition)
+        ),
+        removed=tuple(sorted(before.keys() - now.keys())),
+    )
 
 
 def _read_folders(folders: Sequence[Path]) -> _Shelf:

@@ -6,7 +6,6 @@ Whatever can be known to be wrong before anything runs is found here.
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +19,8 @@ from workflows_mcp.engine.expressions import (
     bounded_compilation,
     compile_value,
 )
+from workflows_mcp.engine.flaws import Flaws
+from workflows_mcp.engine.graph import check_dependencies, waves_of
 from workflows_mcp.engine.inputs import coerce_default
 from workflows_mcp.engine.scope import Scope, check_references
 from workflows_mcp.engine.state_json import sealed
@@ -123,39 +124,50 @@ def plan_workflow(definition: WorkflowDefinition, label: str | None = None) -> P
     Raises:
         WorkflowDefinitionError: Two blocks have one id, a dependency or a block type is unknown, the blocks form a
             cycle, inputs of a block are missing, unknown or of a wrong type, a default is of a wrong type, an
-            expression is broken, or reads what cannot be there when it is evaluated.
+            expression is broken, or reads what cannot be there when it is evaluated. Only once the graph is right
+            is the rest looked at; then all that is wrong is told at once.
     """
     label = label or f"workflow {definition.name!r}"
+    flaws = Flaws(label)
     by_id: dict[str, BlockDefinition] = {}
     for block in definition.blocks:
-        if block.id in by_id:
-            raise WorkflowDefinitionError(f"{label}: two blocks have the id {block.id!r}")
-        by_id[block.id] = block
-    waves = _waves(by_id, label)
+        with flaws.gathered():
+            if block.id in by_id:
+                raise WorkflowDefinitionError(f"{label}: two blocks have the id {block.id!r}")
+            by_id[block.id] = block
+    for block in definition.blocks:
+        with flaws.gathered():
+            check_dependencies(block, by_id, label)
+    flaws.tell()
+    waves = waves_of(by_id, label)
     with bounded_compilation():
-        defaults = _plan_defaults(definition, label)
-        blocks = _plan_blocks(by_id, waves, definition, label)
+        defaults = _plan_defaults(definition, label, flaws)
+        blocks = _plan_blocks(by_id, waves, definition, label, flaws)
         outputs: dict[str, tuple[Compiled, ValueType | None]] = {}
         for name, declared in definition.outputs.items():
             where = f"outputs.{name}"
-            compiled = _compile(declared.value, where, label)
-            check_references(compiled, where, label, Scope(definition, definition.inputs, by_id))
-            outputs[name] = compiled, declared.type
+            with flaws.gathered():
+                compiled = _compile(declared.value, where, label)
+                check_references(compiled, where, label, Scope(definition, definition.inputs, by_id))
+                outputs[name] = compiled, declared.type
+    flaws.tell()
     return Plan(definition, blocks, waves, defaults, outputs)
 
 
-def _plan_defaults(definition: WorkflowDefinition, label: str) -> dict[str, Compiled]:
+def _plan_defaults(definition: WorkflowDefinition, label: str, flaws: Flaws) -> dict[str, Compiled]:
     defaults: dict[str, Compiled] = {}
     known: list[str] = []
     for name, declared in definition.inputs.items():
         where = f"{label}: input {name!r}"
-        if declared.has_default and declared.required:
-            raise WorkflowDefinitionError(f"{where} is required and has a default: it can be one only")
-        compiled = _compile(declared.default, "default", where)
-        if check_references(compiled, "default", where, Scope(definition, tuple(known))) or _has_expressions(compiled):
-            defaults[name] = compiled
-        elif declared.has_default:
-            coerce_default(declared, declared.default, f"{where} ({declared.type})")
+        with flaws.gathered():
+            if declared.has_default and declared.required:
+                raise WorkflowDefinitionError(f"{where} is required and has a default: it can be one only")
+            compiled = _compile(declared.default, "default", where)
+            reads = check_references(compiled, "default", where, Scope(definition, tuple(known)))
+            if reads or _has_expressions(compiled):
+                defaults[name] = compiled
+            elif declared.has_default:
+                coerce_default(declared, declared.default, f"{where} ({declared.type})")
         known.append(name)
     return defaults
 
@@ -166,38 +178,12 @@ def _has_expressions(compiled: Compiled) -> bool:
     return isinstance(compiled, Template)
 
 
-def _waves(blocks: Mapping[str, BlockDefinition], label: str) -> tuple[tuple[str, ...], ...]:
-    for block in blocks.values():
-        named: set[str] = set()
-        for dependency in block.depends_on:
-            if dependency.block in named:
-                raise WorkflowDefinitionError(f"{label}: block {block.id!r} depends on {dependency.block!r} twice")
-            named.add(dependency.block)
-            if dependency.block not in blocks:
-                raise WorkflowDefinitionError(
-                    f"{label}: block {block.id!r} depends on {dependency.block!r}, which is no block; "
-                    f"the blocks are {', '.join(blocks)}"
-                )
-    sorter = TopologicalSorter({block.id: [one.block for one in block.depends_on] for block in blocks.values()})
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        cycle = " -> ".join(error.args[1])
-        raise WorkflowDefinitionError(f"{label}: the blocks wait for each other in a cycle: {cycle}") from None
-    position = {block_id: index for index, block_id in enumerate(blocks)}
-    waves = []
-    while sorter.is_active():
-        ready = sorter.get_ready()
-        waves.append(tuple(sorted(ready, key=position.__getitem__)))
-        sorter.done(*ready)
-    return tuple(waves)
-
-
 def _plan_blocks(
     by_id: Mapping[str, BlockDefinition],
     waves: Iterable[Iterable[str]],
     definition: WorkflowDefinition,
     label: str,
+    flaws: Flaws,
 ) -> dict[str, BlockPlan]:
     ancestors: dict[str, frozenset[str]] = {}
     for wave in waves:
@@ -215,7 +201,8 @@ def _plan_blocks(
         readable = {one: by_id[one] for one in ancestors[block_id]}
         scope = Scope(definition, definition.inputs, readable, block_id, frozenset(extra))
         is_handled = block.continue_on_error or block_id in handled
-        planned[block_id] = _plan_block(block, scope, label, is_handled=is_handled)
+        with flaws.gathered():
+            planned[block_id] = _plan_block(block, scope, label, is_handled=is_handled)
     return planned
 
 

@@ -16,14 +16,17 @@ from workflows_mcp.engine.definition import (
     RetryPolicy,
     WorkflowDefinition,
 )
+from workflows_mcp.engine.flaws import flawed
 from workflows_mcp.engine.state_json import why_not_json
 from workflows_mcp.engine.yaml_text import YAMLTextError, parse_yaml
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 
 __all__ = [
     "MAX_FILE_BYTES",
+    "WorkflowName",
     "WorkflowSource",
     "define_workflow",
+    "read_text",
     "read_workflow",
 ]
 
@@ -31,10 +34,18 @@ MAX_FILE_BYTES = 2**20
 """The largest file, or text, that is read as a workflow."""
 
 _DEFINITION_DEPTH = 8
-_MAX_ERRORS_SHOWN = 5
+
+
+class WorkflowName(str):
+    """A name, and nothing else: whoever gives it, such as an agent, has no file read that it names, nor any YAML."""
+
+    __slots__ = ()
+
 
 WorkflowSource = WorkflowDefinition | os.PathLike[str] | str
-"""A definition, the path of a file, or a text: with a line break in it, it is YAML; else it is a path."""
+"""A definition, the path of a file, or a text: with a line break in it, it is YAML; else it is a path.
+
+Where names are known, a text without a line break may be one of those first, and a `WorkflowName` is nothing else."""
 
 
 def read_workflow(source: WorkflowSource) -> WorkflowDefinition:
@@ -52,7 +63,7 @@ def read_workflow(source: WorkflowSource) -> WorkflowDefinition:
     if isinstance(source, str) and "\n" in source:
         return _parse(source, "the workflow's text")
     path = Path(source)
-    return _parse(_read_file(path), str(path))
+    return _parse(read_text(path), str(path))
 
 
 def define_workflow(data: object, label: str) -> WorkflowDefinition:
@@ -66,20 +77,24 @@ def define_workflow(data: object, label: str) -> WorkflowDefinition:
         WorkflowDefinitionError: Fields are missing, unknown or of a wrong type.
     """
     if not isinstance(data, dict):
-        raise WorkflowDefinitionError(f"{label}: a workflow is a mapping with name and blocks")
+        raise flawed(label, ["a workflow is a mapping with name and blocks"])
     flaw = why_not_json(data, "workflow", depth=_DEFINITION_DEPTH)
     if flaw:
-        raise WorkflowDefinitionError(f"{label}: {flaw}")
+        raise flawed(label, [flaw])
     try:
         return WorkflowDefinition.model_validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        shown = [_describe(problem, data) for problem in problems[:_MAX_ERRORS_SHOWN]]
-        more = len(problems) - len(shown)
-        raise WorkflowDefinitionError(f"{label}: {'; '.join(shown)}{f'; and {more} more' if more else ''}") from None
+        raise flawed(label, [_describe(problem, data) for problem in problems]) from None
 
 
-def _read_file(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a workflow's file; of one that is too large, no more than what is needed to see that.
+
+    Raises:
+        WorkflowNotFoundError: There is no such file.
+        WorkflowDefinitionError: It cannot be read, or is no UTF-8.
+    """
     try:
         if not path.is_file():
             kind = "is not a file" if path.exists() else "does not exist"
@@ -99,13 +114,11 @@ def _read_file(path: Path) -> str:
 
 def _parse(text: str, label: str) -> WorkflowDefinition:
     if len(text.encode(errors="surrogatepass")) > MAX_FILE_BYTES:
-        raise WorkflowDefinitionError(
-            f"{label}: a workflow has at most {MAX_FILE_BYTES:,} bytes; keep large data in files of their own"
-        )
+        raise flawed(label, [f"a workflow has at most {MAX_FILE_BYTES:,} bytes; keep large data in files of their own"])
     try:
         data = parse_yaml(text)
     except YAMLTextError as error:
-        raise WorkflowDefinitionError(f"{label}: {error}") from None
+        raise flawed(label, [str(error)]) from None
     return define_workflow(data, label)
 
 

@@ -1,16 +1,15 @@
-"""The checkpoints table as SQLAlchemy sees it. Alembic revisions own it; nothing here creates it."""
+"""The checkpoints table as SQLAlchemy sees it. Alembic revisions own it; nothing here creates it.
 
-from sqlalchemy import Boolean, Double, Index, Integer, MetaData, Text
+Its indexes stand in `indexes.py`.
+"""
+
+from sqlalchemy import Boolean, Double, Integer, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from workflows_mcp.persistence.dialects.types import (
-    HEADS,
-    LEASED,
     VERSION_TABLE,
-    WAITING,
     CheckpointId,
     Payload,
-    rows_where,
     store_payload_uncompressed,
 )
 
@@ -54,18 +53,6 @@ class CheckpointRecord(Base):
     stored_bytes: Mapped[int] = mapped_column(Integer)
     encoding: Mapped[str] = mapped_column(Text)
     payload: Mapped[bytes] = mapped_column(Payload)
-
-    # All ascending: both databases walk an index backwards for "newest first".
-    __table_args__ = (
-        Index("ix_checkpoints_created_at", "created_at", "checkpoint_id"),
-        Index("ix_checkpoints_workflow_name", "workflow_name", "created_at", "checkpoint_id"),
-        Index("ix_checkpoints_run_id", "run_id", "created_at", "checkpoint_id", **rows_where("run_id IS NOT NULL")),
-        # Most checkpoints are of running runs, which the index by time finds soon enough.
-        Index("ix_checkpoints_status", "status", "created_at", "checkpoint_id", **rows_where("status <> 'running'")),
-        Index("ix_checkpoints_waiting", "created_at", "checkpoint_id", **WAITING),
-        Index("ix_checkpoints_heads", "created_at", "checkpoint_id", **HEADS),
-        Index("ix_checkpoints_leases", "lease_expires_at", "checkpoint_id", **LEASED),
-    )
 
 
 store_payload_uncompressed(CheckpointRecord.__table__, "payload")  # type: ignore[arg-type] # it is a Table

@@ -99,7 +99,7 @@ class SchemaManager:
 
     @property
     def is_new(self) -> bool:
-        """Whether the database is a file that is missing or empty."""
+        """Whether the database is a file that is missing, or that nothing was ever put into."""
         return self._dialect.is_new()
 
     async def current(self) -> str | None:
@@ -315,6 +315,8 @@ def find_differences(connection: Connection, dialect: Dialect) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
+    from workflows_mcp.persistence.indexes import indexed_metadata
+
     def is_ours(_item: object, name: str | None, kind: str, _reflected: bool, _compared: object) -> bool:  # noqa: FBT001 - Alembic's signature
         return kind != "table" or name in CheckpointRecord.metadata.tables
 
@@ -322,7 +324,7 @@ def find_differences(connection: Connection, dialect: Dialect) -> list[str]:
     with dialect.within_schema(connection):
         with _ONE_AT_A_TIME:
             context = MigrationContext.configure(connection, opts=options)
-            named = _named(compare_metadata(context, CheckpointRecord.metadata))
+            named = _named(compare_metadata(context, indexed_metadata()))
         return [*named, *find_triggers(connection, CheckpointRecord.__tablename__)]
 
 

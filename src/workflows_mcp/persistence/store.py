@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -43,20 +43,23 @@ from workflows_mcp.engine.observing import StoreActivity, StoreObserver
 from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError, StoreConfigurationError
-from workflows_mcp.persistence import lease_statements, rekeying, statements
+from workflows_mcp.persistence import lease_statements, statements
 from workflows_mcp.persistence.census import read_census, read_pulse
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import Password, Row, fenced
-from workflows_mcp.persistence.rekeying import Rekeyed
 from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retention import Retention
 from workflows_mcp.persistence.row_codec import RowCodec, open_codec
 from workflows_mcp.persistence.rows import is_odd, shown_text
+from workflows_mcp.persistence.schema import check_schema
 from workflows_mcp.persistence.seals import Seals, check_database
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.storing import Storing
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.settings import MEMORY_URL, Settings, load_settings
+
+if TYPE_CHECKING:
+    from workflows_mcp.persistence.rekeying import Rekeyed
 
 __all__ = ["SQLAlchemyCheckpointStore", "create_checkpoint_store"]
 
@@ -317,6 +320,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             database_bytes=size,
         )
 
+    async def check(self) -> None:
+        """See `CheckpointStore.check`: the database answers, and its schema is at head now."""
+        database = self._database
+        await database.run(lambda connection: connection.run_sync(check_schema, database.dialect))
+
     async def take_pulse(self) -> CheckpointPulse:
         """See `CheckpointStore.take_pulse`."""
         database = self._database
@@ -339,12 +347,16 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     async def rekey(
         self, *, decrypt: bool = False, batch: int = 100, on_progress: Callable[[int, int], None] | None = None
-    ) -> Rekeyed:
+    ) -> "Rekeyed":
         """See `rekey_checkpoints`."""
+        from workflows_mcp.persistence import rekeying
+
         return await rekeying.rekey(self._database, self._codec, decrypt=decrypt, batch=batch, on_progress=on_progress)
 
     async def count_seals(self) -> Seals:
         """How many checkpoints are sealed with which key: one pass by the database, without a deadline."""
+        from workflows_mcp.persistence import rekeying
+
         return await rekeying.count_seals(self._database)
 
     async def close(self) -> None:

@@ -1,27 +1,131 @@
-"""Turns the errors of this package into what a model can read, and act upon."""
+"""What a model is told when something goes wrong: what happened, and what to do next, in words of the tools."""
 
-import functools
-from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from pydantic import ValidationError
 
-from workflows_mcp.errors import WorkflowsError
+from workflows_mcp.errors import (
+    CheckpointAlreadyClaimedError,
+    CheckpointDecodeError,
+    CheckpointNotFoundError,
+    LeaseLostError,
+    SchemaOutOfDateError,
+    SchemaTooNewError,
+    SecretError,
+    StoreConfigurationError,
+    StoreFullError,
+    WorkflowsError,
+    place_of,
+)
 
-__all__ = ["told_to_the_model"]
+__all__ = ["explain", "explain_call"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+Arguments = Mapping[str, Any]
 
 
-def told_to_the_model(tool: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    """A tool whose anticipated errors reach the model with their text; the text of any other stays in the log."""
+def explain_call(error: ToolError, what: str, arguments: Arguments, parameters: list[str]) -> str:
+    """What a model is told of a call that failed; an error that nobody has foreseen is logged.
 
-    @functools.wraps(tool)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await tool(*args, **kwargs)
-        except (WorkflowsError, ValueError) as error:
-            raise ToolError(str(error)) from error
+    Args:
+        error: What the SDK makes of whatever was raised.
+        what: Names the tool.
+        arguments: What it was called with.
+        parameters: What it can be called with.
+    """
+    cause = error.__cause__
+    if cause is None:
+        return str(error)
+    if isinstance(error, UnexpectedToolError):
+        return explain(cause, what, arguments)
+    return _wrong_arguments(what, cause, parameters) if isinstance(cause, ValidationError) else str(cause)
 
-    return call
+
+def explain(error: BaseException, what: str, arguments: Arguments) -> str:
+    """What a model is told of an error; one that nobody has foreseen is logged, by its type and its place alone.
+
+    Args:
+        error: What was raised.
+        what: Names what was called.
+        arguments: What it was called with; the names of a run or of a checkpoint are taken from them.
+    """
+    for kind, text in _TEXTS.items():
+        if isinstance(error, kind):
+            return text(error, arguments)
+    # Those two are ValueErrors as well, and quote what they could not read.
+    if isinstance(error, WorkflowsError | ValueError) and not isinstance(error, ValidationError | UnicodeError):
+        return str(error)
+    _log.error("%s failed: unexpected %s%s: a bug; please report it", what, type(error).__name__, place_of(error))
+    return (
+        f"{what} failed unexpectedly ({type(error).__name__}), which is a fault of the server: its log says where. "
+        "Whether anything was done is not known: list_runs and get_run show what there is"
+    )
+
+
+def _not_found(error: Exception, arguments: Arguments) -> str:
+    if checkpoint_id := arguments.get("checkpoint_id"):
+        return (
+            f"there is no checkpoint {checkpoint_id!r}: it was deleted, or the id is another one. list_checkpoints "
+            'shows those that there are, with status="paused" those that wait for an answer'
+        )
+    if run_id := arguments.get("run_id"):
+        return f"there is no run {run_id!r}: it was deleted, or the id is another one. list_runs shows what there is"
+    return str(error)
+
+
+def _claimed(error: Exception, arguments: Arguments) -> str:
+    checkpoint_id = arguments.get("checkpoint_id")
+    if checkpoint_id is None:
+        return f"{error}. get_run shows what becomes of the run"
+    return (
+        f"checkpoint {checkpoint_id!r} was answered already, or is being answered now, by somebody else: nothing was "
+        "done. list_runs and get_run show what becomes of its run"
+    )
+
+
+def _lost(_error: Exception, _arguments: Arguments) -> str:
+    return (
+        "the run was cancelled, deleted, or taken over by another server while it was at work here. get_run shows what "
+        "has become of it"
+    )
+
+
+def _for_the_operator(error: Exception, _arguments: Arguments) -> str:
+    return f"{error}. No tool can mend that: tell your user, or whoever runs this server"
+
+
+_TEXTS: dict[type[Exception], Callable[[Exception, Arguments], str]] = {
+    CheckpointNotFoundError: _not_found,
+    CheckpointAlreadyClaimedError: _claimed,
+    LeaseLostError: _lost,
+    **dict.fromkeys(
+        (
+            CheckpointDecodeError,
+            SchemaOutOfDateError,
+            SchemaTooNewError,
+            SecretError,
+            StoreConfigurationError,
+            StoreFullError,
+        ),
+        _for_the_operator,
+    ),
+}
+"""What is told of errors whose own texts are for people with a command line, or for programmers."""
+
+
+def _wrong_arguments(what: str, error: ValidationError, parameters: list[str]) -> str:
+    """What is wrong with the arguments of a call, without a word of what they were."""
+    problems = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        name = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"there is no parameter {name!r}; there are {', '.join(parameters)}")
+        elif problem["type"] == "missing":
+            problems.append(f"{name} is missing")
+        else:
+            problems.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+    return f"{what} was not called: {'; '.join(problems)}"

@@ -1,47 +1,128 @@
-"""What a server works with, from its start to its end: settings, store, library, executor."""
+"""What a server works with, from its start to its end: settings, library, store, executor."""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from workflows_mcp.engine.checkpoint_store import CheckpointStore
-from workflows_mcp.engine.executor import WorkflowExecutor
-from workflows_mcp.engine.library import WorkflowLibrary
-from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.errors import CheckpointStoreError, SecretError
+from workflows_mcp.server.loading import without_collections
+from workflows_mcp.server.progress import listen
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
 
 if TYPE_CHECKING:
+    from workflows_mcp.engine.checkpoint_store import CheckpointStore
+    from workflows_mcp.engine.disabling import DisabledBlocks
+    from workflows_mcp.engine.executor import WorkflowExecutor
+    from workflows_mcp.engine.finding import PlanFinder
+    from workflows_mcp.engine.library import WorkflowLibrary
+    from workflows_mcp.engine.secrets import Secrets
     from workflows_mcp.settings import Settings
 
-__all__ = ["Services", "open_services"]
+__all__ = ["GRACE_SECONDS", "Services", "open_services"]
+
+GRACE_SECONDS = 1.0
+"""How long blocks may go on when a server ends that its client has started: the client kills it soon after."""
 
 _SECONDS_BETWEEN_TRIES = 5.0
+
+_SECONDS_FOR_THE_FIRST_CALLS = 0.5
+"""How long a server that was not to open at once leaves the processor to the client's first questions."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Opened:
+    store: "CheckpointStore"
+    executor: "WorkflowExecutor"
+
+
 class Services:
     """What the tools of one server share.
 
     Attributes:
         settings: What the environment says.
-        store: Keeps the checkpoints.
-        library: The workflows that are found by name.
-        executor: Runs them. It goes on with runs whose process is gone, and does retention, once the database is fit
-            to be used.
+
+    Args:
+        settings: What the environment says.
+        at_the_end: Closes what is opened.
     """
 
-    settings: "Settings"
-    store: CheckpointStore
-    library: WorkflowLibrary
-    executor: WorkflowExecutor
-    _is_prepared: bool = False
-    _preparing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self, settings: "Settings", at_the_end: contextlib.AsyncExitStack) -> None:
+        self.settings = settings
+        self._at_the_end = at_the_end
+        self._opened: _Opened | None = None
+        self._is_prepared = False
+        self._in_turn = asyncio.Lock()
+
+    @cached_property
+    def library(self) -> "WorkflowLibrary":
+        """The workflows that are found by name."""
+        return open_library(self.settings)
+
+    @cached_property
+    def finder(self) -> "PlanFinder":
+        """Makes the library's workflows ready to be looked at, each once, also those that cannot run here."""
+        from workflows_mcp.engine.finding import PlanFinder
+
+        return PlanFinder(self.library)
+
+    @cached_property
+    def disabled(self) -> "DisabledBlocks":
+        """The block types that are switched off here."""
+        from workflows_mcp.engine.disabling import DisabledBlocks
+
+        return DisabledBlocks(self.settings.disabled_blocks)
+
+    @cached_property
+    def _secrets(self) -> "Secrets":
+        from workflows_mcp.engine.secrets import Secrets
+
+        return Secrets()
+
+    def without_secrets(self, value: Any) -> Any:  # noqa: ANN401 - JSON data
+        """The value with `***` for every secret that there is now: what was saved before it was one may hold it."""
+        with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
+            self._secrets.values()
+        return self._secrets.scrub(value)
+
+    @property
+    def store(self) -> "CheckpointStore":
+        """Keeps the checkpoints; there is none before `open` or `prepare`."""
+        return self._what_is_open.store
+
+    @property
+    def executor(self) -> "WorkflowExecutor":
+        """Runs the workflows; there is none before `open` or `prepare`.
+
+        It goes on with runs whose process is gone, and does retention, once the database is fit to be used.
+        """
+        return self._what_is_open.executor
+
+    @property
+    def _what_is_open(self) -> _Opened:
+        if self._opened is None:
+            raise RuntimeError("nothing is open yet: await prepare() first")
+        return self._opened
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Bring runs that are at work to a stop; see `WorkflowExecutor.stop`."""
+        if self._opened is not None:
+            await self._opened.executor.stop(grace_seconds)
+
+    async def open(self) -> None:
+        """Make store and executor, unless that is done; nothing in the database is looked at.
+
+        Raises:
+            StoreConfigurationError: A setting is wrong.
+        """
+        async with self._in_turn:
+            await self._open()
 
     async def prepare(self) -> None:
         """Make the database fit to be used, unless that is done: a new one gets its schema.
@@ -51,42 +132,81 @@ class Services:
         """
         if self._is_prepared:
             return
-        async with self._preparing:
+        async with self._in_turn:
             if self._is_prepared:
                 return
+            opened = await self._open()
             if not is_in_memory(self.settings):
                 created = await prepare_database(self.settings)
                 if created is not None:
                     _log.info("created the %s", created)
-            await self.store.list_checkpoints(limit=0)
+            await opened.store.list_checkpoints(limit=0)
             self._is_prepared = True
+
+    async def _open(self) -> _Opened:
+        if self._opened is None:
+            # In a thread: what is loaded takes longer than all the rest of the start, and keys may have to be fetched.
+            store = await asyncio.to_thread(_make_store, self.settings)
+            await self._at_the_end.enter_async_context(store)
+            executor = make_executor(
+                store,
+                self.settings,
+                library=self.library,
+                on_event=listen,
+                # Half a lease after it ran out at the latest, a run is found: taken over within two lease times.
+                recover_every_seconds=self.settings.lease_seconds / 2,
+                runs_outlive_callers=True,
+            )
+            if self.settings.log_format == "json":
+                from workflows_mcp.telemetry.logs import RunLog
+
+                executor.add_listener(RunLog().listen)
+            self._opened = _Opened(store, executor)
+        return self._opened
+
+
+def _make_store(settings: "Settings") -> "CheckpointStore":
+    with without_collections():
+        import workflows_mcp.engine.executor  # noqa: F401 - loaded here, it keeps no event loop waiting
+        from workflows_mcp.persistence.store import create_checkpoint_store
+
+        return create_checkpoint_store(settings=settings)
 
 
 @asynccontextmanager
-async def open_services(settings: "Settings") -> AsyncIterator[Services]:
+async def open_services(
+    settings: "Settings", *, at_once: bool = True, grace_seconds: float = GRACE_SECONDS
+) -> AsyncIterator[Services]:
     """What a server works with. A database that cannot be reached is no reason not to start: tools say what is wrong.
 
+    At its end, runs that are at work are brought to a stop, from where any server can go on with them at once.
+
+    Args:
+        settings: What the environment says.
+        at_once: Whether store and executor are made before anything else; otherwise by the first call that needs
+            them, or a moment later: loading them takes as long as a client waits for its first answer anyhow.
+        grace_seconds: How long the blocks that are under way at the end may go on.
+
     Raises:
-        StoreConfigurationError: A setting is wrong, which no waiting mends.
+        StoreConfigurationError: A setting is wrong, which no waiting mends. If nothing is made at once, tools say so.
     """
-    from workflows_mcp.persistence.store import create_checkpoint_store
-
-    library = open_library(settings)
-    async with create_checkpoint_store(settings=settings) as store:
-        # Half a lease after it ran out at the latest, a run is found: taken over within two lease times.
-        executor = make_executor(store, settings, library=library, recover_every_seconds=settings.lease_seconds / 2)
-        services = Services(settings, store, library, executor)
-        async with contextlib.AsyncExitStack() as at_the_end:
-            beginning = asyncio.create_task(_begin(services, at_the_end), name="begin the server's work")
-            try:
-                yield services
-            finally:
-                beginning.cancel()
-                await asyncio.wait([beginning])
+    async with contextlib.AsyncExitStack() as at_the_end:
+        services = Services(settings, at_the_end)
+        if at_once:
+            await services.open()
+        seconds = 0.0 if at_once else _SECONDS_FOR_THE_FIRST_CALLS
+        beginning = asyncio.create_task(_begin(services, at_the_end, seconds), name="begin the server's work")
+        try:
+            yield services
+        finally:
+            beginning.cancel()
+            await services.stop(grace_seconds)
+            await asyncio.wait([beginning])
 
 
-async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack) -> None:
+async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack, seconds: float) -> None:
     """Let the executor work in the background, as soon as there is a database to work on."""
+    await asyncio.sleep(seconds)
     told = ""
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What Prometheus is shown: the tallies of stores and executors, and what a look at each database tells."""
+"""What Prometheus is shown: the tallies of stores, executors and servers, and what a look at each database tells."""
 
 import threading
 import weakref
@@ -13,6 +13,7 @@ from workflows_mcp.telemetry.merging import Merged, Seen, of_databases
 from workflows_mcp.telemetry.metrics import families
 from workflows_mcp.telemetry.pulse import PulseKeeper
 from workflows_mcp.telemetry.samples import of_activity, of_run_tally, of_store_tally
+from workflows_mcp.telemetry.serving import ServerTally, of_server_tally
 from workflows_mcp.telemetry.sharing import Shared
 from workflows_mcp.telemetry.tallies import RunTally, StoreTally
 
@@ -43,9 +44,11 @@ class Exporter:
     def __init__(self) -> None:
         self._stores: Shared[CheckpointStore, _Source] = Shared()
         self._executors: Shared[WorkflowExecutor, RunTally] = Shared()
+        self._servers: list[ServerTally] = []
         # Of all that is watched no more, by the kind of store, so that it stays counted.
         self._past_stores: dict[str, StoreTally] = {}
         self._past_runs = RunTally()
+        self._past_calls = ServerTally()
         # Else a tally could be seen twice while it is handed over, and a counter would seem to have fallen. Collecting
         # garbage may end an operation at any place, which is then told here, too.
         self._lock = threading.RLock()
@@ -109,6 +112,22 @@ class Exporter:
             self._executors.join(executor, None, attach)
         return leave
 
+    def watch_server(self, tally: ServerTally) -> Callable[[], None]:
+        """Show what a server does, which counts it by itself.
+
+        Returns:
+            What ends it; what it has done stays counted.
+        """
+
+        def leave() -> None:
+            with self._lock:
+                self._servers.remove(tally)
+                self._past_calls.add_all(tally)
+
+        with self._lock:
+            self._servers.append(tally)
+        return leave
+
     def describe(self) -> "Iterable[Metric]":
         """The metrics without values; see `prometheus_client.registry.Collector`."""
         return families({}, all_of_them=True)
@@ -132,6 +151,9 @@ class Exporter:
                     merged.add(*sample)
             for runs in (self._past_runs, *(runs for _, runs in self._executors)):
                 for sample in of_run_tally(runs):
+                    merged.add(*sample)
+            for calls in (self._past_calls, *self._servers):
+                for sample in of_server_tally(calls):
                     merged.add(*sample)
         return (family for family in families(merged.samples, all_of_them=True) if not family.name.startswith(_COUNTED))
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["exposition", "families", "serve_metrics"]
+__all__ = ["exposition", "families", "rendered", "serve_metrics"]
 
 Samples = Mapping[str, Mapping[tuple[str, ...], float | Distribution]]
 """The values of metrics, by the metric's name and the values of its labels."""
@@ -63,6 +63,22 @@ def exposition(samples: Iterable[Sample]) -> str:
     registry.register(_Once())
     text: str = client.generate_latest(registry).decode()
     return text
+
+
+def rendered(registry: "CollectorRegistry | None" = None) -> tuple[bytes, str]:
+    """What a registry holds now, in Prometheus' text format.
+
+    Args:
+        registry: None: the default registry.
+
+    Returns:
+        The text, and its content type.
+
+    Raises:
+        StoreConfigurationError: `prometheus_client` is not installed.
+    """
+    client = require("prometheus_client", "metrics", "metrics")
+    return client.generate_latest(client.REGISTRY if registry is None else registry), client.CONTENT_TYPE_LATEST
 
 
 def serve_metrics(port: int, registry: "CollectorRegistry | None" = None) -> tuple[Any, int]:

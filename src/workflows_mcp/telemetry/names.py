@@ -88,6 +88,21 @@ METRICS = (
     Metric("workflows_wave_duration_seconds", _H, "How long waves took."),
     Metric("workflows_runs_in_progress", _G, "Runs that are at work here."),
     Metric(
+        "workflows_http_requests",
+        _C,
+        "Requests over HTTP, by route and the status of the answer (none: the client went away before it).",
+        ("route", "status"),
+    ),
+    Metric("workflows_http_request_duration_seconds", _H, "How long it took until answers began.", ("route",)),
+    Metric("workflows_http_requests_in_progress", _G, "Requests that are being answered, streams included."),
+    Metric(
+        "workflows_mcp_calls",
+        _C,
+        "Calls of tools, by what they came to: ok, error, refused, asked (a question to the client), cancelled.",
+        ("tool", "outcome"),
+    ),
+    Metric("workflows_mcp_call_duration_seconds", _H, "How long they took.", ("tool",)),
+    Metric(
         "workflows_checkpoints",
         _G,
         "Checkpoints by workflow; small workflows together are `other`. Only from `stats --prometheus`.",

@@ -354,7 +354,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def is_new(self) -> bool:
-        """Whether the database is a file that is missing or empty, so that a schema may be put there unasked."""
+        """Whether the database is a file that nothing was ever put into, so that a schema may be put there unasked."""
 
     @abstractmethod
     async def prepare_schema_change(self, connection: AsyncConnection) -> None:

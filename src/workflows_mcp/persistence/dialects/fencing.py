@@ -5,7 +5,7 @@ when it has locked that row.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
@@ -22,10 +22,14 @@ from sqlalchemy import (
     or_,
     true,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from workflows_mcp.persistence.dialects.types import time_now
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    Insert: TypeAlias = postgresql.Insert | sqlite.Insert
 
 __all__ = [
     "FENCE",
@@ -98,23 +102,20 @@ def to_history() -> dict[str, ColumnElement[Any]]:
     return {"superseded": true(), "is_paused": false()}
 
 
-Insert = postgresql.Insert | sqlite.Insert
-
-
-def replaced(statement: Insert, table: Table, place: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+def replaced(statement: "Insert", table: Table, place: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
     """What a save sets in a row that bears its id: all but its key and its place. History waits for nobody."""
     new = statement.excluded
     values = {one.name: new[one.name] for one in table.c if one.name not in place and not one.primary_key}
     return {**values, "is_paused": and_(new.is_paused, not_(table.c.superseded))}
 
 
-def is_owners(statement: Insert, table: Table) -> ColumnElement[bool]:
+def is_owners(statement: "Insert", table: Table) -> ColumnElement[bool]:
     """Whether a row may be replaced by one that may have an owner."""
     new = statement.excluded
     return or_(new.lease_owner.is_(None), table.c.lease_owner == new.lease_owner)
 
 
-def replaced_under_lease(statement: Insert, table: Table, place: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+def replaced_under_lease(statement: "Insert", table: Table, place: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
     """The same when the save may have an owner, whose lease begins anew or ends; without, it is left alone."""
     new, old = statement.excluded, table.c
     keeps_lease = or_(new.lease_owner.is_(None), old.superseded == true())

@@ -1,5 +1,6 @@
 """The file of a SQLite database, and the two beside it: there, made, and still the ones that were opened."""
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -16,6 +17,9 @@ __all__ = ["Opened", "SQLiteFile", "look_at"]
 
 _SECONDS_BETWEEN_LOOKS = 0.02
 """How often reads look whether they read the file that is there: a look takes 2 µs, a small load 30."""
+
+_FIRST_PAGE_BYTES = 4096
+"""The size of a database that has a journal mode and nothing else: what is left of one whose maker was killed."""
 
 Identity: TypeAlias = tuple[int, int]
 """The device and the inode of a file."""
@@ -176,9 +180,9 @@ class SQLiteFile(Inherited):
         raise StoreConfigurationError(f"{self.description} cannot be created: {reason}")
 
     def is_new(self) -> bool:
-        """Whether the file is missing or empty."""
+        """Whether nothing was ever put into the file: it is missing or empty, or its maker was stopped too early."""
         try:
-            return not self.path.exists() or (self.path.is_file() and self.path.stat().st_size == 0)
+            return not self.path.exists() or (self.path.is_file() and _holds_nothing(self.path))
         except OSError:
             return False  # what is wrong with it is found, and said, when it is used
 
@@ -217,3 +221,16 @@ def _identify(name: str) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _holds_nothing(path: Path) -> bool:
+    """Whether a file is empty, or a database without tables, also in its -wal file."""
+    size = path.stat().st_size
+    if size == 0 or size > _FIRST_PAGE_BYTES:
+        return size == 0
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=0.1)) as connection:
+            found = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()
+    except sqlite3.Error:  # what is wrong with it is found, and said, when it is used
+        return False
+    return bool(found == (0,))

@@ -3,7 +3,6 @@
 from typing import Any
 
 from sqlalchemy import DDL, BindParameter, ColumnElement, Double, LargeBinary, Table, Text, event, text
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.visitors import InternalTraversal
 
@@ -25,7 +24,7 @@ __all__ = [
 VERSION_TABLE = "workflows_alembic_version"
 """Alembic's own table; people who embed the store have an `alembic_version` of theirs."""
 
-CheckpointId = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+CheckpointId = Text().with_variant(Text(collation="C"), "postgresql")
 """Text that sorts by code points everywhere: SQLite always does, PostgreSQL when told so."""
 
 

@@ -1,0 +1,56 @@
+"""Runs that are running by what was saved, and that no process holds: it crashed, or was stopped."""
+
+from typing import Literal
+
+from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.result import ResultStatus, RunSummary
+from workflows_mcp.engine.stored_runs import StoredRuns
+
+__all__ = ["ABANDONED", "RunStatus", "find_runs", "shown_status"]
+
+ABANDONED: Literal["abandoned"] = "abandoned"
+"""What such a run is called."""
+
+RunStatus = ResultStatus | Literal["abandoned"]
+
+_PAGE = 500
+
+
+def shown_status(run: RunSummary) -> RunStatus:
+    """A run's status; one that nobody works on any more is told apart from one that is at work."""
+    return ABANDONED if run.is_abandoned else run.status
+
+
+async def find_runs(
+    store: CheckpointStore,
+    workflow_name: str | None = None,
+    *,
+    status: RunStatus | None = None,
+    limit: int,
+    before: str | None = None,
+) -> list[RunSummary]:
+    """List runs by their newest checkpoints, the one that was saved last first.
+
+    Args:
+        store: Where they are.
+        workflow_name: Only this workflow's.
+        status: Only those that have come to this; `running` includes abandoned ones, which `abandoned` picks out:
+            what is abandoned is known by its lease, and found among what is running.
+        limit: The most to return.
+        before: Go on after a page: the `cursor` of its last run.
+
+    Raises:
+        ValueError: A filter, the limit or the cursor makes no sense.
+        CheckpointStoreError: The store failed.
+    """
+    stored = StoredRuns(store)
+    if status != ABANDONED:
+        return await stored.list(workflow_name, status=status, limit=limit, before=before)
+    found: list[RunSummary] = []
+    while len(found) < limit:
+        page = await stored.list(workflow_name, status="running", limit=_PAGE, before=before)
+        found += (run for run in page if run.is_abandoned)
+        if len(page) < _PAGE:
+            break
+        before = page[-1].cursor
+    return found[:limit]

@@ -1,0 +1,61 @@
+"""Prompts: what a user may ask a model to do with this server, in the server's own words."""
+
+import json
+from typing import Annotated
+
+from mcp.server import MCPServer
+from pydantic import Field
+
+from workflows_mcp.server.authoring import authoring_guide
+from workflows_mcp.server.services import Services
+from workflows_mcp.server.tools.tool import Call
+
+__all__ = ["add_prompts"]
+
+
+async def author_workflow(
+    call: Call, task: Annotated[str, Field(description="What the workflow is to do, in your own words.")]
+) -> str:
+    """Write a new workflow in YAML, check it, and try it out."""
+    settings = call.request_context.lifespan_context.settings
+    return authoring_guide(task, disabled_blocks=settings.disabled_blocks, inline=settings.inline_workflows)
+
+
+def answer_waiting_runs() -> str:
+    """Go through all that waits for an answer, ask me each question, and pass on what I say."""
+    return _ANSWER
+
+
+def diagnose_run(run_id: Annotated[str, Field(description="The run that went wrong.")]) -> str:
+    """Find out why a run failed or does not go on, and what to do about it."""
+    return _DIAGNOSE.format(run_id=json.dumps(run_id))
+
+
+def add_prompts(server: MCPServer[Services]) -> None:
+    """Have a server offer them all."""
+    server.prompt(title="Write a workflow")(author_workflow)
+    server.prompt(title="Answer what waits")(answer_waiting_runs)
+    server.prompt(title="Find out what is wrong with a run")(diagnose_run)
+
+
+_ANSWER = """Runs of workflows may be waiting for an answer of mine. Go through them with me:
+
+1. Call list_runs with status="paused"; if its answer has a `next`, go on with before until there is nothing more.
+2. If nothing waits, say so, and stop. Otherwise tell me how many there are, the one that has waited the longest first.
+3. For each of them, tell me the workflow, how long it has waited, and its question word for word, with the choices if
+   there are any. get_run with its run_id tells what was done before the question, if I want to know.
+4. Wait for what I say. Do not answer in my place, and do not guess. If I want to leave it for later, leave it.
+5. Pass my answer on with resume_workflow, and tell me what the run came to. It may ask something else at once.
+"""
+
+_DIAGNOSE = """Find out what is wrong with the run {run_id} of a workflow, and what can be done about it:
+
+1. Call get_run with run_id={run_id}. Tell me its status, and what became of its blocks.
+2. If it failed: which block failed first, and what does its message say? checkpoint://CHECKPOINT_ID, with the
+   checkpoint_id of that answer, holds what that block was given and what it printed, if you can read resources.
+   get_workflow_info with include_yaml=true shows how the workflow is made.
+3. If it is paused, tell me what it asks, and for how long. If it is abandoned, a server takes it up again by itself.
+4. Say what the cause is, as far as you can tell, and what you only suppose.
+5. Propose what to do, and do it only when I agree: fork_run tries again what failed, and keeps what was done;
+   cancel_run ends a run that nobody needs.
+"""

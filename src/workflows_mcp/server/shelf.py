@@ -1,0 +1,103 @@
+"""The workflows of the library as this server can run them. Everything here reads files: it belongs into a thread."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from workflows_mcp.engine.definition import WorkflowDefinition
+from workflows_mcp.engine.nested import NestedWorkflows
+from workflows_mcp.engine.plan import Plan
+from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
+from workflows_mcp.server.services import Services
+
+__all__ = ["Shelved", "broken_files", "check_here", "find_on_shelf", "why_not_found", "workflows_on_shelf"]
+
+_MOST_NAMES = 20
+_LONGEST_NAME_SHOWN = 80
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """A workflow of the library.
+
+    Attributes:
+        definition: What stands in its file.
+        plan: The same made ready to run; None: it cannot be.
+        problem: Why it cannot run on this server; None: it can.
+    """
+
+    definition: WorkflowDefinition
+    plan: Plan | None
+    problem: str | None
+
+
+def find_on_shelf(services: Services, name: str) -> Shelved | None:
+    """The workflow of a name; None: there is none."""
+    definition = services.library.find(name)
+    if definition is None:
+        return None
+    try:
+        plan = services.finder.find_named(name)
+    except WorkflowDefinitionError as error:
+        return Shelved(definition, None, services.library.shown(error))
+    return Shelved(definition, plan, None if plan is None else _why_not_here(services, plan))
+
+
+def workflows_on_shelf(services: Services) -> Iterator[Shelved]:
+    """All workflows, in alphabetical order of their names."""
+    for name in services.library.names():
+        found = find_on_shelf(services, name)
+        if found is not None:
+            yield found
+
+
+def check_here(services: Services, plan: Plan) -> None:
+    """Make sure that a workflow can run on this server, with all that it calls by name.
+
+    Raises:
+        WorkflowNotFoundError: Something that it calls is not there.
+        WorkflowDefinitionError: Something that it calls cannot run, or a block type is switched off.
+    """
+    nested = NestedWorkflows.of(plan, services.finder.find_named)
+    for one in (plan, *map(nested.plan, nested.definitions)):
+        services.disabled.check(one)
+
+
+def _why_not_here(services: Services, plan: Plan) -> str | None:
+    try:
+        check_here(services, plan)
+    except (WorkflowDefinitionError, WorkflowNotFoundError) as error:
+        return services.library.shown(error)
+    return None
+
+
+def broken_files(services: Services) -> dict[str, str]:
+    """Why files could not be read, by where they are in their folders."""
+    library = services.library
+    shown = {library.shown(path): library.shown(problem) for path, problem in sorted(library.broken.items())}
+    return {path: problem.removeprefix(f"{path}: ") for path, problem in shown.items()}
+
+
+def why_not_found(services: Services, name: str) -> str | None:
+    """Why there is no workflow of this name, and which there are; None: there is one."""
+    library = services.library
+    if library.find(name) is not None:
+        return None
+    names = library.names()
+    if "\n" in name or len(name) > _LONGEST_NAME_SHOWN:
+        why = "workflow takes the name of a workflow that this server has, and no YAML"
+        why += "; execute_inline_workflow runs YAML" if services.settings.inline_workflows else ""
+    elif "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
+        why = f"workflow takes the name of a workflow that this server has, and no path such as {name!r}"
+    else:
+        why = f"there is no workflow {name!r}"
+        flaws = [problem for path, problem in library.broken.items() if path.stem == name]
+        why += f", but a file that is broken: {library.shown(flaws[0])}" if flaws else ""
+    close = difflib.get_close_matches(name[:_LONGEST_NAME_SHOWN], names, n=5)
+    listed = [*close, *(one for one in names if one not in close)]
+    more = len(listed) - _MOST_NAMES
+    known = ", ".join(listed[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return (
+        f"{why}. There are: {known or 'none'}. list_workflows tells what each is for, and which files are broken; "
+        "reload_workflows finds new ones"
+    )

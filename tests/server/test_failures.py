@@ -1,0 +1,122 @@
+"""What a model is told when something goes wrong says what to do next, and shows nothing that it must not."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from mcp import Client
+from pydantic import BaseModel, ValidationError
+
+from tests.server.conversation import Said, settings_of, talking
+from workflows_mcp import errors
+from workflows_mcp.server.app import build_server
+from workflows_mcp.server.failures import explain
+
+ABOUT_A_CHECKPOINT = {"checkpoint_id": "c1"}
+
+TOLD: dict[str, tuple[Exception, dict[str, str], str]] = {
+    "a checkpoint that is gone": (
+        errors.CheckpointNotFoundError("is_paused=True"),
+        ABOUT_A_CHECKPOINT,
+        "list_checkpoints",
+    ),
+    "a run that is gone": (errors.CheckpointNotFoundError("start it again"), {"run_id": "r1"}, "no run 'r1'"),
+    "a claim": (errors.CheckpointAlreadyClaimedError("heads_only=True"), ABOUT_A_CHECKPOINT, "get_run"),
+    "a run that was lost": (errors.LeaseLostError("the lease is not this owner's"), {}, "get_run"),
+    "a schema": (errors.SchemaOutOfDateError("run workflows-mcp db upgrade"), {}, "whoever runs this server"),
+    "a full disk": (errors.StoreFullError("the disk is full"), {}, "the disk is full. No tool"),
+    "a store that is away": (errors.StoreUnavailableError("it is away; try again"), {}, "it is away; try again"),
+    "a definition": (errors.WorkflowDefinitionError("block 'a' is unknown"), {}, "block 'a' is unknown"),
+    "a value": (ValueError("limit must be at least 0"), {}, "limit must be at least 0"),
+}
+"""What is raised, what the call was about, and what of it is told."""
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_an_error_that_is_foreseen_is_told_in_words_of_the_tools(name: str) -> None:
+    """And not in those of a command line, or of Python."""
+    error, arguments, word = TOLD[name]
+    told = explain(error, "a_tool", arguments)
+    assert word in told
+    assert "=True" not in told
+
+
+def unreadable() -> ValidationError:
+    """An error of pydantic, which quotes what it could not read."""
+
+    class Model(BaseModel):
+        number: int
+
+    with pytest.raises(ValidationError) as caught:
+        Model.model_validate({"number": "s3cret"})
+    return caught.value
+
+
+@pytest.mark.parametrize("error", [KeyError("s3cret"), UnicodeDecodeError("utf-8", b"s3cret", 0, 1, "x"), unreadable()])
+def test_an_error_that_is_not_foreseen_is_told_and_logged_without_its_text(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """The text may quote what is stored; its type and its place are enough to find it."""
+    told = explain(error, "a_tool", {})
+    assert type(error).__name__ in told
+    [record] = caplog.records
+    assert type(error).__name__ in record.getMessage()
+    assert record.exc_info is None
+    assert "s3cret" not in told + record.getMessage()
+
+
+async def test_a_bug_of_ours_is_a_short_answer_and_a_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server goes on."""
+    caplog.set_level(logging.DEBUG)
+    async with talking(settings_of(tmp_path)) as call:
+        monkeypatch.setattr(call.services.library, "find", lambda _: dict[str, str]()["s3cret"])
+        refusal = await call.refused("execute_workflow", workflow="greet")
+        monkeypatch.undo()
+        await call.ok("execute_workflow", workflow="fail")
+    assert "failed unexpectedly (KeyError)" in refusal
+    lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.name for record in lines] == ["workflows_mcp.server.failures"]
+    assert "engine/finding.py:" in lines[0].getMessage()
+    assert not any("s3cret" in record.getMessage() or record.exc_info for record in caplog.records)
+
+
+async def test_a_database_that_is_away_is_told_without_its_password(tmp_path: Path) -> None:
+    """The server has begun all the same, and works as soon as there is a database."""
+    away = settings_of(tmp_path, "postgresql://someone:s3cret@127.0.0.1:1/runs", deadline_seconds=0.3)
+    async with talking(away) as call:
+        refusal = await call.refused("execute_workflow", workflow="fail")
+    assert "127.0.0.1:1" in refusal
+    assert "s3cret" not in refusal
+
+
+async def test_a_database_of_a_kind_that_there_is_not_is_told_by_the_tools(tmp_path: Path) -> None:
+    """A client shows what tools say, and seldom why a server did not begin."""
+    wrong = settings_of(tmp_path, "mysql://someone:s3cret@host/runs")
+    async with Client(build_server(wrong)) as client:
+        said = Said.of(await client.call_tool("execute_workflow", {"workflow": "fail"}))
+    assert said.is_error
+    assert "mysql" in said.text
+    assert "No tool can mend that" in said.text
+    assert "s3cret" not in said.text
+
+
+async def test_a_database_that_comes_back_is_used(tmp_path: Path, sqlite_template: Path) -> None:
+    """Without a restart of the server."""
+    path = tmp_path / "runs.db"
+    path.write_text("this is no database, and is left alone")
+    async with talking(settings_of(tmp_path, str(path))) as call:
+        refusal = await call.refused("execute_workflow", workflow="fail")
+        assert str(path) in refusal
+        assert "No tool can mend that" in refusal
+        shutil.copy(sqlite_template, path)
+        assert (await call.ok("execute_workflow", workflow="fail")).data["status"] == "failure"
+
+
+def test_the_root_logger_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK would have all libraries print their tracebacks."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    build_server(settings_of(tmp_path))
+    assert logging.getLogger().handlers == []
