@@ -42,6 +42,7 @@ def environment(folder: Path, database: str | Path) -> dict[str, str]:
         "HOME": str(folder),
         "WORKFLOWS_DATABASE_URL": str(database),
         "WORKFLOWS_TEMPLATE_PATHS": str(write_workflows(folder)),
+        "WORKFLOWS_LEASE_SECONDS": "5",
     }
 
 
