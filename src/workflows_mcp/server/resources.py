@@ -1,6 +1,7 @@
 """What clients can read by its address: a workflow's YAML, a checkpoint's state, a run."""
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import json
@@ -129,8 +130,10 @@ def _text_of(services: Services, name: str) -> str:
 
 
 def _state_text(services: Services, state: CheckpointState) -> str:
-    value = services.without_secrets(dataclasses.asdict(state))
-    return _as_text(value, f"the state of checkpoint {state.checkpoint_id!r}")
+    what = f"the state of checkpoint {state.checkpoint_id!r}"
+    with contextlib.suppress(RecursionError):
+        return _as_text(services.without_secrets(dataclasses.asdict(state)), what)
+    raise ResourceError(f"{what} is nested too deeply to be shown")
 
 
 def _as_text(value: dict[str, Any], what: str) -> str:
