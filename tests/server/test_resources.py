@@ -1,6 +1,7 @@
 """What is read by its address: workflows, checkpoints, runs. And what a user may begin with: prompts."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, PromptReference, ResourceT
 
 from tests.server.conversation import MODES, Conversation, Mode, settings_of, talking, write_workflows
 from workflows_mcp.server import resources
+from workflows_mcp.server.texts import texts_of
 from workflows_mcp.testing import make_state
 from workflows_mcp.testing.values import nested
 
@@ -84,7 +86,11 @@ async def test_a_state_is_read_as_json_and_large_texts_in_it_are_left_out(
         await call.services.store.save_checkpoint(make_state("many", context={"many": ["x" * 100] * 1000}))
         refusal = await refused(call, "checkpoint://many", INTERNAL_ERROR)
         assert "no more than 20,000 are given here" in refusal
-        # No store of ours saves such a thing; other programs may have.
+        # No store of ours saves such things; other programs may have.
+        assert texts_of(["half \ud83d", 1]) == ["half ?"]
+        odd = make_state("odd", context={"number": math.nan, "text": "half \ud83d"})
+        text = resources._state_text(call.services, odd)
+        assert json.loads(text.encode())["context"] == {"number": "nan", "text": "half \ud83d"}
         with pytest.raises(ResourceError, match="'deep' is nested too deeply to be shown"):
             resources._state_text(call.services, make_state("deep", context=nested(5000)))
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from mcp_types import Resource
 from workflows_mcp.engine.checkpoint import CheckpointState
 from workflows_mcp.errors import CheckpointNotFoundError, WorkflowNotFoundError
 from workflows_mcp.server.failures import explain
-from workflows_mcp.server.folding import folded, size_of
+from workflows_mcp.server.folding import folded, json_text, size_of
 from workflows_mcp.server.replies_runs import run_page
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.shelf import why_not_found
@@ -151,7 +150,7 @@ def _as_text(value: dict[str, Any], what: str) -> str:
                 "get_checkpoint_info and get_run tell it in short; on the server, `workflows-mcp checkpoints show` "
                 "prints all of it"
             )
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    return json_text(value)
 
 
 async def _list_workflows(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> HandlerResult:
