@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.library import WorkflowLibrary
     from workflows_mcp.engine.policies import RetentionPolicy
     from workflows_mcp.engine.result import RunSummary, WorkflowResult
+    from workflows_mcp.engine.run_details import BlockDetails, RunDetails
     from workflows_mcp.errors import (
         CheckpointAlreadyClaimedError,
         CheckpointConflictError,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "BlockDetails",
     "CheckpointAlreadyClaimedError",
     "CheckpointConfig",
     "CheckpointConflictError",
@@ -73,6 +75,7 @@ __all__ = [
     "InMemoryCheckpointStore",
     "LeaseLostError",
     "RetentionPolicy",
+    "RunDetails",
     "RunSummary",
     "SQLAlchemyCheckpointStore",
     "SchemaOutOfDateError",
@@ -100,6 +103,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BlockDetails": "engine.run_details",
     "CheckpointConfig": "engine.checkpoint",
     "CheckpointMetadata": "engine.checkpoint",
     "CheckpointState": "engine.checkpoint",
@@ -108,6 +112,7 @@ _MODULES = {
     "CheckpointStore": "engine.checkpoint_store",
     "InMemoryCheckpointStore": "engine.checkpoint_store",
     "RetentionPolicy": "engine.policies",
+    "RunDetails": "engine.run_details",
     "RunSummary": "engine.result",
     "SQLAlchemyCheckpointStore": "persistence.store",
     "WorkflowExecutor": "engine.executor",

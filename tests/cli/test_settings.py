@@ -47,7 +47,7 @@ def test_each_setting_reaches_the_executor(monkeypatch: pytest.MonkeyPatch, name
 def test_the_length_of_a_lease_reaches_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no part of the configuration."""
     monkeypatch.setenv("WORKFLOWS_LEASE_SECONDS", "2.5")
-    assert make_executor(InMemoryCheckpointStore(), load_settings())._driver._lease_seconds == 2.5
+    assert make_executor(InMemoryCheckpointStore(), load_settings()).lease_seconds == 2.5
 
 
 def test_every_field_of_the_configuration_can_be_set() -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.engine.probe import Probe
-from workflows_mcp.engine import runner
+from workflows_mcp.engine import endings, runner
 from workflows_mcp.engine.checkpoint import CheckpointConfig
 from workflows_mcp.engine.checkpoint_store import InMemoryCheckpointStore
 from workflows_mcp.engine.events import BlockFinished, BlockStarted, Event
@@ -93,7 +93,7 @@ async def test_the_reason_of_a_failure_stays_short(
     store: InMemoryCheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many levels tell it on, each of several: they would double at each level."""
-    monkeypatch.setattr(runner, "_MAX_MESSAGE", 1000)
+    monkeypatch.setattr(endings, "_MAX_MESSAGE", 1000)
     branch = (
         "{type: Workflow, condition: '{{ inputs.n > 0 }}', inputs: {workflow: w, inputs: {n: '{{ inputs.n - 1 }}'}}"
     )

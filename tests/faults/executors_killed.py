@@ -1,4 +1,6 @@
-"""Kills and stops executors that recover the same runs from one another; nothing that is finished may run again.
+"""Kills executors that recover the same runs from one another, freezes some for a while, and has some shut down.
+
+Nothing that is finished may run again.
 
 Every block writes down when it begins, by its path in the run. Afterwards all checkpoints are read: no block began
 after a checkpoint was created that holds it as finished.
@@ -25,6 +27,7 @@ from workflows_mcp import (
     CheckpointAlreadyClaimedError,
     CheckpointConfig,
     CheckpointState,
+    ExecutorStoppedError,
     LeaseLostError,
     SQLAlchemyCheckpointStore,
     WorkflowExecutor,
@@ -37,6 +40,9 @@ from workflows_mcp.engine.checkpoint import CheckpointStatus
 LEASE_SECONDS = 0.5
 RUNS_AT_ONCE = 4
 SECONDS_TO_FINISH = 60.0
+_GRACE_SECONDS = (0.0, 0.02, 1.0)
+"""For how long blocks may go on when a process is shut down: not at all, shorter and longer than they take."""
+
 _STOPPED_AT_ONCE = 2
 _STOPPED_SECONDS = (0.3, 1.5)  # shorter and longer than a lease
 _LONGEST_STEP = 0.03
@@ -161,6 +167,7 @@ class Report:
     Attributes:
         kills: How many processes were killed.
         stops: How many were stopped for a while.
+        shutdowns: How many were told to shut down, and did.
         runs: How many runs there were.
         checkpoints: How many of theirs were saved.
         starts: How often a block began.
@@ -178,6 +185,7 @@ class Report:
 
     kills: int = 0
     stops: int = 0
+    shutdowns: int = 0
     runs: int = 0
     checkpoints: int = 0
     starts: int = 0
@@ -197,6 +205,7 @@ class Report:
             {
                 "kills": self.kills,
                 "stops": self.stops,
+                "shutdowns": self.shutdowns,
                 "runs": self.runs,
                 "checkpoints": self.checkpoints,
                 "starts of blocks": self.starts,
@@ -237,6 +246,16 @@ class Shared:
         return self.folder / "wanted"
 
     @property
+    def working(self) -> Path:
+        """The ids of the processes that have begun to work, and so know how to shut down."""
+        return self.folder / "working"
+
+    @property
+    def at_work(self) -> set[int]:
+        """The same, read."""
+        return set(map(int, self.working.read_text().split() if self.working.exists() else ()))
+
+    @property
     def errors(self) -> Path:
         """What went wrong in a process."""
         return self.folder / "errors"
@@ -272,10 +291,24 @@ class Worker:
         self._shared = shared
         self._store = store
         self._executor = executor
+        self._is_told = False
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_told or self._shared.over.exists()
+
+    async def shut_down(self) -> None:
+        """Stop the runs that there are, and then all else."""
+        self._is_told = True
+        await self._executor.stop(random.choice(_GRACE_SECONDS))
 
     async def work(self) -> None:
         """Do all of it until the series is over."""
         async with asyncio.TaskGroup() as loops:
+            asyncio.get_running_loop().add_signal_handler(
+                signal.SIGTERM, lambda: loops.create_task(self._quietly(self.shut_down()))
+            )
+            append(self._shared.working, str(os.getpid()))
             loops.create_task(self._begin())
             loops.create_task(self._recover())
             loops.create_task(self._answer())
@@ -283,7 +316,7 @@ class Worker:
     async def _begin(self) -> None:
         begun: set[str] = set()
         async with asyncio.TaskGroup() as runs:
-            while not self._shared.over.exists():
+            while not self._is_over:
                 wanted = self._shared.wanted
                 for run_id in set(wanted.read_text().split() if wanted.exists() else ()) - begun:
                     begun.add(run_id)
@@ -296,23 +329,26 @@ class Worker:
         return {"n": number_of(run_id), "journal": str(self._shared.journal.file(run_id))}
 
     async def _recover(self) -> None:
-        while not self._shared.over.exists():
+        while not self._is_over:
             await self._quietly(self._executor.recover())
             await asyncio.sleep(random.uniform(0.02, 0.1))
 
     async def _answer(self) -> None:
-        while not self._shared.over.exists():
+        while not self._is_over:
             paused = await self._store.list_checkpoints(is_paused=True, limit=20)
             answers = (self._executor.resume_workflow(one.checkpoint_id, one.pause_prompt or "") for one in paused)
             await asyncio.gather(*map(self._quietly, answers))
             await asyncio.sleep(random.uniform(0.01, 0.05))
 
     async def _quietly(self, work: Awaitable[object]) -> None:
-        """Take it as it is when another process has the run; write down any other error."""
+        """Take it as it is when another process has the run, or this one shuts down; write down any other error."""
         try:
             await work
         except (CheckpointAlreadyClaimedError, LeaseLostError):
             pass
+        except ExecutorStoppedError:
+            if not self._is_told:
+                append(self._shared.errors, traceback.format_exc())
         except asyncio.CancelledError:  # nobody cancels anything here
             append(self._shared.errors, traceback.format_exc())
             raise
@@ -354,7 +390,7 @@ class Series:
         self.report = Report()
 
     async def disturb(self, rounds: int) -> None:
-        """Kill one process after the other at random moments while runs are under way, and stop some for a while."""
+        """Kill one process after the other at random moments while runs are under way; freeze some, shut some down."""
         for _ in range(rounds):
             await self._until_a_block_begins()
             await asyncio.sleep(self._chance.uniform(0, 0.5))
@@ -368,9 +404,28 @@ class Series:
             await join(victim)
             self._killed_at[victim.pid] = time.time()
             self.report.kills += 1
-            self._crew[number] = self._hire()
-            self._pids.add(self._crew[number].pid)
+            self._replace(number)
+            await self._until_a_block_begins()
+            await self._shut_down(self._chance.randrange(len(self._crew)))
         await asyncio.gather(*self._stopped.values())
+
+    def _replace(self, number: int) -> None:
+        self._crew[number] = self._hire()
+        self._pids.add(self._crew[number].pid)
+
+    async def _shut_down(self, number: int) -> None:
+        """Tell a process to end, which it does by itself; one that is frozen, or has not begun to work, cannot."""
+        process = self._crew[number]
+        assert process.pid is not None
+        if process.pid in self._stopped or process.pid not in self._shared.at_work:
+            return
+        process.terminate()
+        async with asyncio.timeout(SECONDS_TO_FINISH):
+            code = await join(process)
+        if code:
+            self.report.errors.append(f"a process that was told to shut down ended with exit code {code}")
+        self.report.shutdowns += 1
+        self._replace(number)
 
     async def _until_a_block_begins(self) -> None:
         """On a busy machine processes take longer to start than others take to be killed."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mcp import Client
-from mcp_types import CallToolResult, TextContent
+from mcp_types import CallToolResult, TextContent, TextResourceContents
 
 from workflows_mcp.server.app import build_server
 from workflows_mcp.server.services import Services, open_services
@@ -137,6 +137,12 @@ class Conversation:
         assert said.is_error, said.text
         assert not said.data
         return said.text
+
+    async def read(self, uri: str) -> str:
+        """What a resource holds."""
+        [content] = (await self.client.read_resource(uri)).contents
+        assert isinstance(content, TextResourceContents)
+        return content.text
 
 
 @asynccontextmanager

@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mcp import Client
 from pydantic import BaseModel, ValidationError
 
-from tests.server.conversation import settings_of, talking
+from tests.server.conversation import Said, settings_of, talking
 from workflows_mcp import errors
+from workflows_mcp.server.app import build_server
 from workflows_mcp.server.failures import explain
 
 ABOUT_A_CHECKPOINT = {"checkpoint_id": "c1"}
@@ -90,6 +92,17 @@ async def test_a_database_that_is_away_is_told_without_its_password(tmp_path: Pa
     assert "s3cret" not in refusal
 
 
+async def test_a_database_of_a_kind_that_there_is_not_is_told_by_the_tools(tmp_path: Path) -> None:
+    """A client shows what tools say, and seldom why a server did not begin."""
+    wrong = settings_of(tmp_path, "mysql://someone:s3cret@host/runs")
+    async with Client(build_server(wrong)) as client:
+        said = Said.of(await client.call_tool("execute_workflow", {"workflow": "fail"}))
+    assert said.is_error
+    assert "mysql" in said.text
+    assert "No tool can mend that" in said.text
+    assert "s3cret" not in said.text
+
+
 async def test_a_database_that_comes_back_is_used(tmp_path: Path, sqlite_template: Path) -> None:
     """Without a restart of the server."""
     path = tmp_path / "runs.db"
@@ -104,8 +117,6 @@ async def test_a_database_that_comes_back_is_used(tmp_path: Path, sqlite_templat
 
 def test_the_root_logger_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK would have all libraries print their tracebacks."""
-    from workflows_mcp.server.app import build_server
-
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     build_server(settings_of(tmp_path))
     assert logging.getLogger().handlers == []

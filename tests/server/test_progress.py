@@ -13,18 +13,25 @@ from workflows_mcp.server import progress as progress_module
 
 @dataclass
 class Listener:
-    """What a client has been told."""
+    """What a client has been told.
+
+    Attributes:
+        told: The notifications, in turn.
+        seconds: How long it takes for each.
+    """
 
     told: list[tuple[float, float | None, str | None]] = field(default_factory=list)
+    seconds: float = 0.0
 
     async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
         """Note a notification."""
+        await asyncio.sleep(self.seconds)
         self.told.append((progress, total, message))
 
 
 async def test_all_waves_are_told_in_turn(tmp_path: Path) -> None:
-    """What is done, of how many, and what runs now; the answer to a question goes on counting."""
-    listener = Listener()
+    """What is done, of how many, and what runs now, all of it before the answer; an answered question counts on."""
+    listener = Listener(seconds=0.02)
 
     async with talking(settings_of(tmp_path)) as call:
         client = call.client
@@ -102,4 +109,4 @@ blocks:
         await call.client.call_tool("execute_inline_workflow", arguments, progress_callback=listener)
         gate.touch()
         assert (await call.services.executor.wait_for_run("one", 20)).is_success
-    assert [message for _, _, message in listener.told] == ["wave 1 of 2: a"]
+    assert "wave 2 of 2: b" not in {message for _, _, message in listener.told}

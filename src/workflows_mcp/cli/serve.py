@@ -93,15 +93,11 @@ async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> 
                     tokens=tokens,
                     tally=tally,
                     stop=stop,
-                    end_runs=_end_runs,
+                    end_runs=services.executor.stop,
                     on_listening=lambda: say(one_line(_told(doorway, tokens, services.store.description))),
                 )
         except asyncio.CancelledError:
             raise InterruptedRunError("what was under way can be recovered by any server") from None
-
-
-async def _end_runs(_seconds: float) -> None:
-    pass
 
 
 def _told(doorway: "Doorway", tokens: "Tokens", database: str) -> str:

@@ -1,12 +1,13 @@
 """`serve` over stdin and stdout. A client waits for its first answer: what reads a command line is not loaded here."""
 
 import asyncio
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 from workflows_mcp.cli.log import log_libraries
 from workflows_mcp.cli.page import say
-from workflows_mcp.cli.signals import cancelled_by_signals, was_interrupted
+from workflows_mcp.cli.signals import cancelled_by_signals, first_signal
 from workflows_mcp.documents import document
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ async def serve_client(settings: "Settings") -> int:
     """Be the server of the client that has started this process, until it closes stdin, or somebody stops it.
 
     Returns:
-        0.
+        0: the client ended it, or SIGTERM.
     """
     from workflows_mcp.server.loading import without_collections
 
@@ -32,12 +33,15 @@ async def serve_client(settings: "Settings") -> int:
         from workflows_mcp.server.stdio import serve_stdio
 
     log_libraries("mcp")
-    if sys.stdin.isatty():
-        say(_FOR_PEOPLE.format(where=document("mcp")))
     try:
         with cancelled_by_signals():
+            if sys.stdin.isatty():
+                say(_FOR_PEOPLE.format(where=document("mcp")))
             await serve_stdio(settings)
     except asyncio.CancelledError:
-        if was_interrupted():
+        ended_by = first_signal()
+        if ended_by is None:  # Ctrl-C, before anybody listened
+            raise
+        if ended_by == signal.SIGINT:
             raise KeyboardInterrupt from None
     return 0

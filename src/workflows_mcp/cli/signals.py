@@ -14,11 +14,11 @@ from workflows_mcp.cli.failures import EXIT_INTERRUPTED
 
 __all__ = [
     "cancelled_by_signals",
+    "first_signal",
     "ignore_late_signals",
     "interrupted_exit_code",
     "obey_signals",
     "stopped_by_signals",
-    "was_interrupted",
 ]
 
 _LIKE_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
@@ -99,9 +99,9 @@ def interrupted_exit_code() -> int:
     return 128 + _received[0] if _received else EXIT_INTERRUPTED
 
 
-def was_interrupted() -> bool:
-    """Whether it was Ctrl-C that came first, and no other signal."""
-    return _received[:1] == [signal.SIGINT]
+def first_signal() -> int | None:
+    """The signal that came first; None: none has come, or Ctrl-C before anybody listened."""
+    return _received[0] if _received else None
 
 
 def _handle(handler: Callable[[int, FrameType | None], None], numbers: Iterable[signal.Signals]) -> None:

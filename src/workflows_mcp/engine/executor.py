@@ -81,6 +81,7 @@ class WorkflowExecutor:
     ) -> None:
         self.checkpoint_store = InMemoryCheckpointStore() if checkpoint_store is None else checkpoint_store
         self.checkpoint_config = CheckpointConfig() if checkpoint_config is None else checkpoint_config
+        self.lease_seconds = check_lease("an executor", lease_seconds)
         self._secrets = Secrets() if secrets is None else secrets
         disabled = DisabledBlocks(disabled_blocks)
         self._plans = PlanFinder(library, disabled)
@@ -93,7 +94,7 @@ class WorkflowExecutor:
             disabled=disabled,
             running=self._running,
             secrets=self._secrets,
-            lease_seconds=check_lease("an executor", lease_seconds),
+            lease_seconds=self.lease_seconds,
         )
         self._driver.listeners = (on_event,)
         self._background = Background(

@@ -77,10 +77,10 @@ def define_workflow(data: object, label: str) -> WorkflowDefinition:
         WorkflowDefinitionError: Fields are missing, unknown or of a wrong type.
     """
     if not isinstance(data, dict):
-        raise WorkflowDefinitionError(f"{label}: a workflow is a mapping with name and blocks")
+        raise flawed(label, ["a workflow is a mapping with name and blocks"])
     flaw = why_not_json(data, "workflow", depth=_DEFINITION_DEPTH)
     if flaw:
-        raise WorkflowDefinitionError(f"{label}: {flaw}")
+        raise flawed(label, [flaw])
     try:
         return WorkflowDefinition.model_validate(data)
     except ValidationError as error:
@@ -114,13 +114,11 @@ def read_text(path: Path) -> str:
 
 def _parse(text: str, label: str) -> WorkflowDefinition:
     if len(text.encode(errors="surrogatepass")) > MAX_FILE_BYTES:
-        raise WorkflowDefinitionError(
-            f"{label}: a workflow has at most {MAX_FILE_BYTES:,} bytes; keep large data in files of their own"
-        )
+        raise flawed(label, [f"a workflow has at most {MAX_FILE_BYTES:,} bytes; keep large data in files of their own"])
     try:
         data = parse_yaml(text)
     except YAMLTextError as error:
-        raise WorkflowDefinitionError(f"{label}: {error}") from None
+        raise flawed(label, [str(error)]) from None
     return define_workflow(data, label)
 
 

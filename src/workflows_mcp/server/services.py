@@ -157,6 +157,10 @@ class Services:
                 recover_every_seconds=self.settings.lease_seconds / 2,
                 runs_outlive_callers=True,
             )
+            if self.settings.log_format == "json":
+                from workflows_mcp.telemetry.logs import RunLog
+
+                executor.add_listener(RunLog().listen)
             self._opened = _Opened(store, executor)
         return self._opened
 

@@ -8,7 +8,7 @@ import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from workflows_mcp.server.app import build_server
 
@@ -29,9 +29,12 @@ async def serve_stdio(settings: "Settings") -> None:
     Raises:
         StoreConfigurationError: A setting is wrong.
     """
-    with _stdin_that_can_end() as end:
+    with _wire_that_can_end() as (wire, end):
+        stdin, sys.stdin = sys.stdin, wire
         serving = asyncio.create_task(build_server(settings).run_stdio_async(), name="serve stdio")
         try:
+            await asyncio.sleep(0)  # in its first step the server takes hold of the wire, which no block is to read
+            sys.stdin = stdin
             await asyncio.shield(serving)
         except asyncio.CancelledError:
             end()
@@ -39,6 +42,8 @@ async def serve_stdio(settings: "Settings") -> None:
             raise
         except BaseExceptionGroup:
             await _ended(serving)
+        finally:
+            sys.stdin = stdin
 
 
 async def _ended(serving: "asyncio.Task[None]") -> None:
@@ -52,22 +57,20 @@ async def _ended(serving: "asyncio.Task[None]") -> None:
 
 
 @contextmanager
-def _stdin_that_can_end() -> Iterator[Callable[[], object]]:
-    """Put something into the place of `sys.stdin` that comes to its end when it is told so; yields what tells it.
+def _wire_that_can_end() -> Iterator[tuple[TextIO, Callable[[], object]]]:
+    """What comes in over stdin, up to its end or until that is called which is yielded with it; stdin itself is empty.
 
     The SDK reads in a thread, and a server that was told to stop would wait there for one more line of its client.
     """
-    stdin = sys.stdin
     source = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     told, tell = os.pipe()
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(_Ending(source, told)), encoding="utf-8")
+    wire = io.TextIOWrapper(io.BufferedReader(_Ending(source, told)), encoding="utf-8")
     try:
-        yield functools.partial(os.write, tell, b"\0")
+        yield wire, functools.partial(os.write, tell, b"\0")
     finally:
-        sys.stdin = stdin
         os.dup2(source, 0)
         for one in (source, told, tell):
             os.close(one)

@@ -21,8 +21,8 @@ def validate_text(services: Services, text: str) -> ValidationReply:
     plan: Plan | None = None
     problems: tuple[str, ...] = ()
     try:
-        # With a line break at its end it is a text, whatever it holds: a path is not looked at.
-        definition = read_workflow(f"{text}\n")
+        # With a line break in it, it is a text, whatever it holds: no path is looked at.
+        definition = read_workflow(text if "\n" in text else f"{text}\n")
         plan = plan_workflow(definition)
         check_here(services, plan)
     except WorkflowDefinitionError as error:

@@ -12,6 +12,7 @@ import httpx2
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server import MCPServer
+from pydantic import SecretStr
 
 from workflows_mcp.server.counting import CallCounter
 from workflows_mcp.server.http.doorway import open_doorway
@@ -77,7 +78,7 @@ def browser(**options: Any) -> httpx2.AsyncClient:
 
 def settings_of(database: Path | str, **others: Any) -> Settings:
     """Settings with a database."""
-    return Settings(database_url=str(database), **others)
+    return Settings(database_url=SecretStr(str(database)), **others)
 
 
 @asynccontextmanager
@@ -101,6 +102,7 @@ async def serving(
 
         async def serve() -> None:
             async with open_services(settings) as services:
+                await services.prepare()
                 await serve_http(
                     mcp,
                     services,

@@ -149,7 +149,7 @@ async def test_a_page_that_may_call_can_do_so_from_a_browser(guarded: Served) ->
 
 async def test_without_a_token_there_is_nothing_but_probes(guarded: Served) -> None:
     """Whatever stands in its place; 401 says what to send."""
-    shown = (
+    shown: tuple[dict[str, str], ...] = (
         {},
         {"authorization": ""},
         {"authorization": "Bearer"},

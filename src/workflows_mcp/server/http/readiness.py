@@ -5,9 +5,9 @@ import json
 import logging
 from typing import Literal
 
-from workflows_mcp.engine.contract import CheckpointStore
 from workflows_mcp.errors import CheckpointStoreError, SchemaOutOfDateError, SchemaTooNewError
 from workflows_mcp.server.http.exchange import Receive, Scope, Send, reply
+from workflows_mcp.server.services import Services
 
 __all__ = ["Readiness", "answer_alive"]
 
@@ -29,12 +29,12 @@ class Readiness:
         is_stopping: Whether the server is about to end.
 
     Args:
-        store: What is looked at.
+        services: Have the database that is looked at.
     """
 
-    def __init__(self, store: CheckpointStore) -> None:
+    def __init__(self, services: Services) -> None:
         self.is_stopping = False
-        self._store = store
+        self._services = services
         self._looking: asyncio.Task[State] | None = None
         self._looked_at = float("-inf")
         self._told: State = "ready"
@@ -67,7 +67,7 @@ class Readiness:
             await asyncio.wait({self._looking})
 
     async def _look(self) -> State:
-        found, why = await _found(self._store)
+        found, why = await _found(self._services)
         if found != self._told:
             self._tell(found, why)
         return found
@@ -80,9 +80,10 @@ class Readiness:
             _log.warning("the server is not ready: %s", why, extra={"fields": {"reason": state}})
 
 
-async def _found(store: CheckpointStore) -> tuple[State, str]:
+async def _found(services: Services) -> tuple[State, str]:
     try:
-        await store.check()
+        await services.prepare()  # where it has just begun, the database may be about to get its schema
+        await services.store.check()
     except (SchemaOutOfDateError, SchemaTooNewError) as error:
         return "schema", str(error)
     except CheckpointStoreError as error:

@@ -61,7 +61,7 @@ async def serve_http(
         on_listening: Is called when requests are answered.
     """
     settings = services.settings
-    readiness = Readiness(services.store)
+    readiness = Readiness(services)
     mcp.streamable_http_app(
         stateless_http=settings.http_stateless,
         max_request_body_size=max_body_bytes(settings),

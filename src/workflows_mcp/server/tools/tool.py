@@ -1,5 +1,6 @@
 """What every tool is made of."""
 
+import functools
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 """Of a tool that changes nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tool:
     """A tool as the server offers it; its name is its function's, its description the function's docstring.
 
@@ -58,6 +59,7 @@ def offered(tools: Iterable[Tool], settings: "Settings") -> list[OfferedTool]:
     return [_offered(tool) for tool in tools if tool.switch is None or getattr(settings, tool.switch)]
 
 
+@functools.cache  # making the models of its arguments takes as long as a few hundred calls
 def _offered(tool: Tool) -> OfferedTool:
     made = _Tool.from_function(tool.function, title=tool.title, annotations=tool.annotations)
     made.description = _unwrapped(made.description)

@@ -1,0 +1,87 @@
+"""`serve --http` as an operator meets it."""
+
+import json
+import re
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.cli.conftest import CLI, PASSWORD
+from tests.server.http.served import TOKEN
+
+DATABASE = ("--database-url", "runs.db")
+
+
+@contextmanager
+def serving(cli: CLI, *words: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """A server in a process of its own, which does not outlive its test."""
+    with cli.start("serve", "--http", "--port", "0", *words, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_server_says_where_it_listens_and_ends_when_it_is_told_to(cli: CLI) -> None:
+    """With one line, and exit code 0; meanwhile nobody else gets its port, and a second server says so."""
+    with serving(cli, *DATABASE, WORKFLOWS_HTTP_TOKEN=TOKEN) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.fullmatch(r"serving MCP at http://(127\.0\.0\.1:(\d+))/mcp, .*; runs are kept in .*\n", line)
+        assert found is not None, line
+        address, port = found.groups()
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=10) as answer:
+            assert json.load(answer) == {"status": "ready"}
+        taken = cli("serve", "--http", "--port", port, *DATABASE)
+        assert (taken.code, f"port {port} of 127.0.0.1 is in use" in taken.error()) == (1, True)
+        process.send_signal(signal.SIGTERM)
+        outcome = cli.finish(process)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+
+
+def test_ctrl_c_ends_a_server_in_peace(cli: CLI) -> None:
+    """As it ends `recover --watch`; in a log of objects all lines are objects, and none shows the password."""
+    url = f"postgresql://somebody:{PASSWORD}@127.0.0.1:1/nothing"
+    log = {"WORKFLOWS_LOG_FORMAT": "json", "WORKFLOWS_LOG_LEVEL": "debug"}
+    with serving(cli, WORKFLOWS_DATABASE_URL=url, **log) as process:
+        assert process.stderr is not None
+        told = json.loads(process.stderr.readline())
+        while not told["message"].startswith("serving MCP at"):
+            told = json.loads(process.stderr.readline())
+        assert "127.0.0.1:1" in told["message"]
+        process.send_signal(signal.SIGINT)
+        outcome = cli.finish(process)
+    assert outcome.code == 0
+    assert all(isinstance(json.loads(line), dict) for line in outcome.err.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "code", "problem"),
+    [
+        (["--http", "--host", "0.0.0.0"], {}, 2, "set WORKFLOWS_HTTP_TOKEN or"),
+        (["--http"], {"WORKFLOWS_HTTP_HOST": "::"}, 2, "set WORKFLOWS_HTTP_TOKEN or"),
+        (["--http", "--host", "0.0.0.0"], {"WORKFLOWS_HTTP_TOKEN": "guess-me"}, 1, "has 8 characters"),
+        (
+            ["--http"],
+            {"WORKFLOWS_HTTP_TOKEN_FILE": "missing"},
+            1,
+            "'missing' of WORKFLOWS_HTTP_TOKEN_FILE cannot be read",
+        ),
+        (["--http"], {"WORKFLOWS_HTTP_ALLOWED_HOSTS": "*"}, 1, "WORKFLOWS_HTTP_ALLOWED_HOSTS: "),
+        (["--http", "--port", "70000"], {}, 2, "65535"),
+        (["--host", "127.0.0.1"], {}, 2, "go together with --http"),
+        (["--stateless"], {}, 2, "go together with --http"),
+    ],
+)
+def test_what_must_not_be_served_is_refused_at_the_start(
+    cli: CLI, words: list[str], environment: dict[str, str], code: int, problem: str
+) -> None:
+    """In one line that says what to set; no file is made."""
+    outcome = cli("serve", *words, *DATABASE, env=environment)
+    assert (outcome.code, problem in outcome.error()) == (code, True), outcome.err
+    assert "guess-me" not in outcome.err
+    assert not list(cli.folder.iterdir())
