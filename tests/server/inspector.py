@@ -45,11 +45,11 @@ class Inspector:
     async def ask(self, method: str, *words: str) -> dict[str, Any]:
         """The answer to one call."""
         # It writes into the home folder; what npx has downloaded stays where it is.
-        cache = os.environ.get("npm_config_cache", str(Path.home() / ".npm"))
+        cache = os.environ.get("NPM_CONFIG_CACHE", str(Path.home() / ".npm"))
         process = await asyncio.create_subprocess_exec(
             *(*INSPECTOR, *self._target, "--method", method, *words),
             cwd=self._folder,
-            env={**os.environ, "HOME": str(self._folder), "npm_config_cache": cache},
+            env={**os.environ, "HOME": str(self._folder), "NPM_CONFIG_CACHE": cache},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
