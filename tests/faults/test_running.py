@@ -73,10 +73,10 @@ async def crash_at_exit(_place: Place, _effort: Effort) -> Verdict:
     return Verdict({"lost": 0})
 
 
-def run(check: Check, folder: Path, seconds: float = 60.0) -> Verdict:
-    """What is found by a harness that has so many seconds."""
+def run(check: Check, folder: Path, seconds: float = 60.0, seconds_to_end: float = 5.0) -> Verdict:
+    """What is found by a harness that has so many seconds, and how many to end."""
     row = Row("a fault", "a promise", check, seconds=seconds * 5)
-    return run_row(row, Place("sqlite", str(folder / "checkpoints.db"), folder), QUICK, seconds_to_end=1.0)
+    return run_row(row, Place("sqlite", str(folder / "checkpoints.db"), folder), QUICK, seconds_to_end=seconds_to_end)
 
 
 def test_what_is_found_comes_back(tmp_path: Path) -> None:
@@ -96,10 +96,14 @@ def test_an_error_and_a_crash_are_broken_promises(check: Check, what: str, tmp_p
     assert what in line
 
 
-@pytest.mark.parametrize(("check", "how"), [(never_end, "not at all"), (crash_at_exit, "with exit code 11")])
-def test_a_harness_whose_process_does_not_end_well_is_a_broken_promise(check: Check, how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("check", "how", "seconds"), [(never_end, "not at all", 0.5), (crash_at_exit, "with exit code 11", 20.0)]
+)
+def test_a_harness_whose_process_does_not_end_well_is_a_broken_promise(
+    check: Check, how: str, seconds: float, tmp_path: Path
+) -> None:
     """It would hide a thread that is left, or a crash in what tidies up."""
-    verdict = run(check, tmp_path)
+    verdict = run(check, tmp_path, seconds_to_end=seconds)
     assert verdict.broken[0] == f"its process ended {how} once it had found what it says"
     assert verdict.figures == {"lost": 0}
 
