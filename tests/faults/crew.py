@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,22 @@ def start(work: Work, *arguments: object) -> ForkServerProcess:
         work: A coroutine function of a module.
         arguments: What it is called with.
     """
-    process = _PROCESSES.Process(target=_run, args=(work, arguments), daemon=True)
+    server = forkserver._forkserver
+    if forkserver.get_inherited_fds() is not None:
+        # This process was forked from one that has imported everything, which is to fork the next ones, too: Python
+        # means it to, says its source, and has another one import all of it again.
+        server.ensure_running = resource_tracker.ensure_running  # type: ignore[method-assign]
+    # As if it were forked from here.
+    arguments = (os.getpgrp(), dict(os.environ), work, arguments)
+    process = _PROCESSES.Process(target=_run, args=arguments, daemon=True)
     process.start()
     return process
 
 
-def _run(work: Work, arguments: tuple[object, ...]) -> None:
+def _run(group: int, environment: dict[str, str], work: Work, arguments: tuple[object, ...]) -> None:
+    os.setpgid(0, group)
+    os.environ.clear()
+    os.environ.update(environment)
     asyncio.run(work(*arguments))
 
 

@@ -134,7 +134,7 @@ def _receive(found: Connection, seconds: float) -> Verdict | None:
 
 
 def _work(check: Check, place: Place, effort: Effort, found: Connection, stacks: Path) -> None:
-    os.setsid()
+    os.setpgrp()  # in the same session, so that whom it starts can join its group
     tell_stacks(stacks)
     # That the machine is slow, or held up on purpose, breaks no promise; warnings of anything else do.
     os.environ["WORKFLOWS_SLOW_OPERATION_SECONDS"] = "none"
