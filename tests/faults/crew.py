@@ -21,6 +21,8 @@ import sqlalchemy.dialects.postgresql.asyncpg
 import sqlalchemy.dialects.sqlite.aiosqlite
 
 import workflows_mcp.engine.executor
+import workflows_mcp.persistence.dialects.postgresql
+import workflows_mcp.persistence.dialects.sqlite
 import workflows_mcp.persistence.schema
 import workflows_mcp.persistence.store
 
