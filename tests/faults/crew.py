@@ -21,12 +21,11 @@ import sqlalchemy.dialects.postgresql.asyncpg
 import sqlalchemy.dialects.sqlite.aiosqlite
 
 import workflows_mcp.engine.executor
-import workflows_mcp.persistence.dialects.postgresql
-import workflows_mcp.persistence.dialects.sqlite
 import workflows_mcp.persistence.schema
 import workflows_mcp.persistence.store
+from tests.cli.forked import become
 
-__all__ = ["Journal", "Start", "append", "join", "report_warnings", "start"]
+__all__ = ["Journal", "Start", "append", "join", "report_warnings", "start", "start_command"]
 
 # Named, so that nobody takes the imports for unused.
 PRELOADED = (alembic.command, alembic.config, sqlalchemy.dialects, workflows_mcp.engine, workflows_mcp.persistence)
@@ -44,23 +43,47 @@ def start(work: Work, *arguments: object) -> ForkServerProcess:
         work: A coroutine function of a module.
         arguments: What it is called with.
     """
+    return _start(_run, work, arguments)
+
+
+def start_command(words: list[str], environment: dict[str, str], out: Path, err: Path) -> ForkServerProcess:
+    """Start `workflows-mcp` with some words, in this folder.
+
+    Args:
+        words: What follows its name.
+        environment: All of it.
+        out: What it prints is written there.
+        err: The same of its stderr.
+    """
+    return _start(_command, words, environment, out, err)
+
+
+def _start(act: Callable[..., None], *arguments: object) -> ForkServerProcess:
     server = forkserver._forkserver
     if forkserver.get_inherited_fds() is not None:
         # This process was forked from one that has imported everything, which is to fork the next ones, too: Python
         # means it to, says its source, and has another one import all of it again.
         server.ensure_running = resource_tracker.ensure_running  # type: ignore[method-assign]
-    # As if it were forked from here.
-    arguments = (os.getpgrp(), dict(os.environ), work, arguments)
-    process = _PROCESSES.Process(target=_run, args=arguments, daemon=True)
+    process = _PROCESSES.Process(target=_act, args=(os.getpgrp(), dict(os.environ), act, arguments), daemon=True)
     process.start()
     return process
 
 
-def _run(group: int, environment: dict[str, str], work: Work, arguments: tuple[object, ...]) -> None:
+def _act(group: int, environment: dict[str, str], act: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    """Do it as if this process were forked from the one that has started it."""
     os.setpgid(0, group)
     os.environ.clear()
     os.environ.update(environment)
+    act(*arguments)
+
+
+def _run(work: Work, arguments: tuple[object, ...]) -> None:
     asyncio.run(work(*arguments))
+
+
+def _command(words: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
+    streams = [os.open(os.devnull, os.O_RDONLY), *(os.open(one, os.O_WRONLY | os.O_CREAT, 0o600) for one in (out, err))]
+    become({"words": words, "cwd": str(Path.cwd()), "env": environment}, *streams)
 
 
 async def join(process: ForkServerProcess) -> int:
