@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,25 +86,44 @@ class Forks:
         self._server.communicate()
 
 
-class CLI:
-    """Runs `workflows-mcp` in a folder, with nothing in the environment but what is given."""
+def environment_in(folder: Path) -> dict[str, str]:
+    """That of a command in a folder."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "LC_ALL": "C.UTF-8",
+        "WORKFLOWS_SLOW_OPERATION_SECONDS": "60",  # that this machine is busy is no line on stderr
+    }
 
-    def __init__(self, folder: Path, forks: Forks) -> None:
+
+class CLI:
+    """Runs `workflows-mcp` in a folder, with nothing in the environment but what is given.
+
+    Args:
+        folder: Where.
+        forks: What is run to its end is run there.
+        commands: Makes a folder with commands that begin quickly: see `tests/documents/client.py`.
+    """
+
+    def __init__(self, folder: Path, forks: Forks, commands: Callable[[], Path]) -> None:
         self.folder = folder
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "LC_ALL": "C.UTF-8",
-            "WORKFLOWS_SLOW_OPERATION_SECONDS": "60",  # that this machine is busy is no line on stderr
-        }
+        self._commands = commands
+        self.environment = environment_in(folder)
         self._forks = forks
 
     def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
         """Start a command, from the very start of Python, with its streams in pipes."""
+        return self._start([sys.executable, "-m", "workflows_mcp"], words, options)
+
+    def start_quickly(self, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
+        """Start a command where it does not count how it begins: what is signalled or killed hands that on."""
+        return self._start([str(self._commands() / "workflows-mcp")], words, options)
+
+    def _start(self, command: list[str], words: Iterable[str | Path], options: dict[str, Any]) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environment = {**self.environment, **options.pop("env", {})}
-        command = [sys.executable, "-m", "workflows_mcp", *map(str, words)]
-        return subprocess.Popen(command, text=True, cwd=self.folder, env=environment, **{**pipes, **options})
+        whole = [*command, *map(str, words)]
+        return subprocess.Popen(whole, text=True, cwd=self.folder, env=environment, **{**pipes, **options})
 
     def finish(self, process: subprocess.Popen[str], stdin: str | None = None) -> Outcome:
         """Wait for the end of a command that was started."""
@@ -133,9 +152,9 @@ def forks() -> Iterator[Forks]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, forks: Forks) -> CLI:
+def cli(tmp_path: Path, forks: Forks, request: pytest.FixtureRequest) -> CLI:
     """The command, in an empty folder."""
-    return CLI(tmp_path, forks)
+    return CLI(tmp_path, forks, lambda: Path(request.getfixturevalue("quick_commands")))
 
 
 @pytest.fixture

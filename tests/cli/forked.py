@@ -12,10 +12,17 @@ import traceback
 from collections.abc import Callable
 from typing import IO, Any, NoReturn
 
+import aiosqlite
 import alembic.command
+import alembic.migration
+import asyncpg
 
 import workflows_mcp.cli.app
+import workflows_mcp.cli.entry
 import workflows_mcp.engine.executor
+import workflows_mcp.persistence.dialects.postgresql
+import workflows_mcp.persistence.dialects.sqlite
+import workflows_mcp.persistence.health
 import workflows_mcp.persistence.schema
 import workflows_mcp.persistence.store
 import workflows_mcp.persistence.transfer
@@ -24,7 +31,7 @@ from workflows_mcp.cli import main
 __all__ = ["become", "run"]
 
 # Named, so that nobody takes the imports for unused.
-PRELOADED = (alembic.command, workflows_mcp.cli.app, workflows_mcp.engine, workflows_mcp.persistence)
+PRELOADED = (aiosqlite, alembic, asyncpg, workflows_mcp.cli, workflows_mcp.engine, workflows_mcp.persistence)
 
 
 def run(order: dict[str, Any]) -> tuple[int, str, str]:

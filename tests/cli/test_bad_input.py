@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ASKING, CLI, PASSWORD, Forks, Outcome
+from tests.cli.conftest import ASKING, CLI, PASSWORD, Forks, Outcome, environment_in
 from workflows_mcp.persistence.schema import SchemaManager
 
 NOBODY = f"postgresql://somebody:{PASSWORD}@127.0.0.1:1/nothing"
@@ -149,7 +149,7 @@ def files_before(folder: Path) -> Mapping[str, object]:
 def outcomes(folder: Path, files_before: Mapping[str, object], forks: Forks) -> dict[str, Outcome]:
     """What each command line came to."""
     assert files_before
-    environment = {**CLI(folder, forks).environment, "WORKFLOWS_DEADLINE_SECONDS": "1"}
+    environment = {**environment_in(folder), "WORKFLOWS_DEADLINE_SECONDS": "1"}
     return {case: forks.run(list(words), folder, environment) for case, (words, _, _) in CASES.items()}
 
 

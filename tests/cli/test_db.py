@@ -72,7 +72,7 @@ def test_going_down_goes_by_what_is_typed(cli: CLI, waiting: WorkflowResult) -> 
     for answer, code in (("n", 1), ("y", 0)):
         near, far = pty.openpty()
         words = ("db", "downgrade", "0001", "--database-url", "runs.db")
-        process = cli.start(*words, stdin=far)
+        process = cli.start_quickly(*words, stdin=far)
         os.write(near, f"{answer}\n".encode())
         done = cli.finish(process)
         os.close(near)

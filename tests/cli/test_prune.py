@@ -208,7 +208,7 @@ def test_on_a_terminal_one_is_asked_before_a_run_is_erased(
     """Only a yes is a yes."""
     mine, its = pty.openpty()
     os.write(mine, f"{answer}\n".encode())
-    done = cli.finish(cli.start("runs", "delete", waiting.run_id, *URL, stdin=its))
+    done = cli.finish(cli.start_quickly("runs", "delete", waiting.run_id, *URL, stdin=its))
     for descriptor in (mine, its):
         os.close(descriptor)
     assert "is deleted for good: 3 checkpoints" in done.err
@@ -229,7 +229,7 @@ def test_a_run_that_is_taken_up_while_the_question_stands_there_is_not_erased(
             await store.claim_checkpoint(head.checkpoint_id, "somebody", 600)
 
     mine, its = pty.openpty()
-    process = cli.start("runs", "delete", waiting.run_id, *force, *URL, stdin=its)
+    process = cli.start_quickly("runs", "delete", waiting.run_id, *force, *URL, stdin=its)
     assert process.stderr is not None
     asked = ""
     while not asked.endswith("[y/N] "):

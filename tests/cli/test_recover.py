@@ -35,7 +35,7 @@ def held(cli: CLI, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     (tmp_path / "w.yaml").write_text(HOLDING)
     for name in ("started", "go"):
         os.mkfifo(tmp_path / name)
-    process = cli.start("run", "w.yaml", "--run-id", "r", *DATABASE, env={"WORKFLOWS_LEASE_SECONDS": "600"})
+    process = cli.start_quickly("run", "w.yaml", "--run-id", "r", *DATABASE, env={"WORKFLOWS_LEASE_SECONDS": "600"})
     (tmp_path / "started").read_text()  # opening a FIFO waits for the block to open it too
     yield process
     process.kill()
@@ -64,7 +64,7 @@ def test_a_killed_run_goes_on_when_its_lease_has_run_out_and_not_before(
     assert "is claimed by somebody else until" in refused.error()
     assert cli("recover", *DATABASE).out == "There was nothing to recover.\n"
 
-    waiting = cli.start("recover", "r", *DATABASE)
+    waiting = cli.start_quickly("recover", "r", *DATABASE)
     assert waiting.stderr is not None
     told = waiting.stderr.readline()
     assert told.startswith("run r is held by a process that is at work, or died a moment ago: waiting until its lease ")
@@ -160,7 +160,7 @@ def test_a_watch_takes_on_what_is_left_behind_and_ends_well_when_it_is_told_to(
     cli: CLI, held: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     """It goes on with a run as soon as nobody holds it; told to end, it stops the run, which can go on at once."""
-    watching = cli.start("recover", "--watch", *DATABASE, env={"WORKFLOWS_LEASE_SECONDS": "1"})
+    watching = cli.start_quickly("recover", "--watch", *DATABASE, env={"WORKFLOWS_LEASE_SECONDS": "1"})
     held.kill()
     held.communicate()
     change(tmp_path, "lease_expires_at = ?", time.time())

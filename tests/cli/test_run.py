@@ -197,7 +197,9 @@ def test_a_run_begins_although_nobody_can_be_told_of_its_database(cli: CLI, aski
     """The note that a database was created goes nowhere."""
     ours, theirs = os.pipe()
     os.close(ours)
-    process = cli.start("run", asking, "--input", "who=Ann", "--json", "--database-url", "runs.db", stderr=theirs)
+    process = cli.start_quickly(
+        "run", asking, "--input", "who=Ann", "--json", "--database-url", "runs.db", stderr=theirs
+    )
     os.close(theirs)
     outcome = cli.finish(process)
     assert outcome.code == 0
@@ -286,7 +288,7 @@ def test_on_a_terminal_resume_asks_until_the_answer_fits(cli: CLI, choosing: str
     """The prompt is shown with its choices, and the answer read, on the terminal."""
     ours, theirs = pty.openpty()
     words = ("resume", choosing, "--database-url", "runs.db", "--json")
-    with cli.start(*words, stdin=theirs, stderr=theirs, env={"TERM": "xterm"}) as process:
+    with cli.start_quickly(*words, stdin=theirs, stderr=theirs, env={"TERM": "xterm"}) as process:
         os.close(theirs)
         shown = _read_until("> ", ours)
         os.write(ours, b"maybe\n")

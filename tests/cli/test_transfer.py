@@ -211,7 +211,7 @@ def test_an_export_that_is_interrupted_leaves_no_file(cli: CLI, tmp_path: Path) 
 
     again = cli(*words, "--json").json()
     assert (again["count"], again["present"], again["written"]) == (4_000, before, 4_000 - before)
-    export = cli.start("checkpoints", "export", "new.jsonl", "--database-url", "new.db")
+    export = cli.start_quickly("checkpoints", "export", "new.jsonl", "--database-url", "new.db")
     while not list(tmp_path.glob(".new.jsonl.*")):
         assert export.poll() is None
         time.sleep(0.01)

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -51,7 +52,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     threads = count_threads()
     descriptors = _descriptors()
     backends = await _backends(place)
-    numbers = dict.fromkeys(range(_IDS), 0)
+    numbers, fresh = dict.fromkeys(range(_IDS), 0), itertools.count()
     async with (
         _engine(place) as engine,
         SQLAlchemyCheckpointStore(place.url) as store,
@@ -59,7 +60,8 @@ async def check(place: Place, effort: Effort) -> Verdict:
     ):
         tasks = len(asyncio.all_tasks())
         for one, times in ((store, effort.of(1200, 120)), (on_theirs, effort.of(300, 30))):
-            storm = _Storm(one, acknowledged, numbers, effort.chance(), verdict)
+            storm = _Storm(one, acknowledged, numbers, effort.chance(), verdict, fresh=fresh)
+            await storm.save_all()  # so that something is acknowledged, however slow the machine is
             for _ in range(_MOST_ROUNDS * times // _ROUND):
                 if storm.cancelled >= times or verdict.broken:
                     break
@@ -93,6 +95,7 @@ class _Storm:
         numbers: How often each id was saved so far.
         chance: Decides.
         verdict: Takes what is broken.
+        fresh: Makes ids that no storm over this database has used.
 
     Attributes:
         cancelled: How many calls ended with their callers' cancellation.
@@ -105,6 +108,8 @@ class _Storm:
         numbers: dict[int, int],
         chance: random.Random,
         verdict: Verdict,
+        *,
+        fresh: Iterator[int],
     ) -> None:
         self.cancelled = 0
         self._store = store
@@ -112,7 +117,7 @@ class _Storm:
         self._chance = chance
         self._verdict = verdict
         self._numbers = numbers
-        self._owner = 0
+        self._fresh = fresh
         self._calls: list[Callable[[], Awaitable[object]]] = [
             *[self._save] * 8,
             self._save_large,
@@ -174,10 +179,14 @@ class _Storm:
         for number in range(_LARGE_IDS):
             await asyncio.wait_for(self._store.delete_checkpoint(f"large-{number}"), 5)
 
-    async def must_work_again(self) -> None:
-        """All goes on as if nothing had been, and what was abandoned does not come later."""
+    async def save_all(self) -> None:
+        """Save each id, and be told so."""
         for number in self._numbers:
             await asyncio.wait_for(self._save_one(number), 5)
+
+    async def must_work_again(self) -> None:
+        """All goes on as if nothing had been, and what was abandoned does not come later."""
+        await self.save_all()
         for number, version in self._numbers.items():
             found = await asyncio.wait_for(self._store.load_checkpoint(f"storm-{number}"), 5)
             self._verdict.require(found == state_of(f"storm-{number}", version), f"storm-{number} is not the last one")
@@ -208,31 +217,29 @@ class _Storm:
         )
 
     async def _follow(self) -> None:
-        self._owner += 1
-        name, owner = f"run-{self._owner}", f"owner-{self._owner}"
+        number = next(self._fresh)
+        name, owner = f"run-{number}", f"owner-{number}"
         await self._store.save_checkpoint(state_of(name, 0), owner=owner, lease_seconds=60)
-        for number in range(3):
-            followed, name = name, f"{owner}-{number}"
+        for wave in range(3):
+            followed, name = name, f"{owner}-{wave}"
             await self._store.save_checkpoint(state_of(name, 0), follows=followed, owner=owner, lease_seconds=60)
             await self._store.renew_lease(name, owner, 60)
         await self._store.release_claim(name, owner)
 
     async def _claim(self) -> None:
-        self._owner += 1
-        name, owner = f"claimed-{self._owner}", f"owner-{self._owner}"
+        number = next(self._fresh)
+        name, owner = f"claimed-{number}", f"owner-{number}"
         await self._store.save_checkpoint(state_of(name, 0))
         await self._store.claim_checkpoint(name, owner, 60)
         await self._store.release_claim(name, owner)
 
     async def _delete(self) -> None:
-        self._owner += 1
-        name = f"gone-{self._owner}"
+        name = f"gone-{next(self._fresh)}"
         await self._store.save_checkpoint(state_of(name, 0))
         await self._store.delete_checkpoint(name)
 
     async def _pin(self) -> None:
-        self._owner += 1
-        name = f"pinned-{self._owner}"
+        name = f"pinned-{next(self._fresh)}"
         await self._store.save_checkpoint(state_of(name, 0))
         await self._store.pin_checkpoint(name)
 

@@ -31,12 +31,12 @@ async def check(place: Place, effort: Effort) -> Verdict:
         await _share_one(place.url, verdict)
         await _wait_for_a_long_call(place.url, effort.of(3.0, 0.6), verdict)
         return verdict
-    most, clients = effort.of((100, 110), (12, 16))
+    most, clients = effort.of((100, 110), (8, 11))
     async with new_server(place.folder, max_connections=str(most)) as server:
         await upgrade_schema(server.url)
         await _share_one(server.url, verdict)
-        await _wait_for_one(server, effort.of(3.0, 1.0), verdict)
-        await _exhaust_server(server, place, clients, Settings(deadline_seconds=effort.of(5.0, 2.0)), verdict)
+        await _wait_for_one(server, effort.of(3.0, 0.6), verdict)
+        await _exhaust_server(server, place, clients, Settings(deadline_seconds=effort.of(5.0, 1.2)), verdict)
         left = await _left_open(server)
         verdict.figures["connections left"] = left
         verdict.require(left == 0, f"{left} connections were left open")

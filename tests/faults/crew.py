@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ import sqlalchemy.dialects.sqlite.aiosqlite
 import workflows_mcp.engine.executor
 import workflows_mcp.persistence.schema
 import workflows_mcp.persistence.store
+from tests.cli.forked import become
 
-__all__ = ["Journal", "Start", "append", "fork", "join", "report_warnings", "start"]
+__all__ = ["Journal", "Start", "append", "fork", "join", "report_warnings", "start", "start_command"]
 
 # Named, so that nobody takes the imports for unused.
 PRELOADED = (alembic.command, alembic.config, sqlalchemy.dialects, workflows_mcp.engine, workflows_mcp.persistence)
@@ -44,15 +46,45 @@ def start(work: Work, *arguments: object) -> ForkServerProcess:
     return fork(_run, work, arguments)
 
 
-def fork(work: Callable[..., None], *arguments: object) -> ForkServerProcess:
+def start_command(words: list[str], environment: dict[str, str], out: Path, err: Path) -> ForkServerProcess:
+    """Start `workflows-mcp` with some words, in this folder.
+
+    Args:
+        words: What follows its name.
+        environment: All of it.
+        out: What it prints is written there.
+        err: The same of its stderr.
+    """
+    return fork(_command, words, environment, out, err)
+
+
+def fork(act: Callable[..., None], *arguments: object) -> ForkServerProcess:
     """Start a process that calls a function of a module."""
-    process = _PROCESSES.Process(target=work, args=arguments, daemon=True)
+    server = forkserver._forkserver
+    if forkserver.get_inherited_fds() is not None:
+        # This process was forked from one that has imported everything, which is to fork the next ones, too: Python
+        # means it to, says its source, and has another one import all of it again.
+        server.ensure_running = resource_tracker.ensure_running  # type: ignore[method-assign]
+    process = _PROCESSES.Process(target=_act, args=(os.getpgrp(), dict(os.environ), act, arguments), daemon=True)
     process.start()
     return process
 
 
+def _act(group: int, environment: dict[str, str], act: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    """Do it as if this process were forked from the one that has started it."""
+    os.setpgid(0, group)
+    os.environ.clear()
+    os.environ.update(environment)
+    act(*arguments)
+
+
 def _run(work: Work, arguments: tuple[object, ...]) -> None:
     asyncio.run(work(*arguments))
+
+
+def _command(words: list[str], environment: dict[str, str], out: Path, err: Path) -> None:
+    streams = [os.open(os.devnull, os.O_RDONLY), *(os.open(one, os.O_WRONLY | os.O_CREAT, 0o600) for one in (out, err))]
+    become({"words": words, "cwd": str(Path.cwd()), "env": environment}, *streams)
 
 
 async def join(process: ForkServerProcess) -> int:

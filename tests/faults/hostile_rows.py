@@ -7,14 +7,16 @@ import json
 import os
 import resource
 import sqlite3
-import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from tests.faults.crew import join, start_command
 from tests.faults.hostile_data import HOSTILE, BadText, Hostile, bombs
 from tests.faults.load import state_of
 from tests.faults.row import Effort, Place, Row, Verdict
@@ -231,18 +233,17 @@ class _Trial:
 
     async def _command_line(self, words: list[str]) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WORKFLOWS_")}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "workflows_mcp", *words,
-            env={**kept, "WORKFLOWS_DATABASE_URL": self._place.url},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = (stream.decode() for stream in await process.communicate())
+        with tempfile.TemporaryDirectory(dir=self._place.folder) as name:
+            files = Path(name, "out"), Path(name, "err")
+            process = start_command(words, {**kept, "WORKFLOWS_DATABASE_URL": self._place.url}, *files)
+            code = await join(process)
+            out, err = (file.read_text() for file in files)
         what = " ".join(words)[:80]
         row = self._by_id.get(words[-1]) if words[1:2] == ["show"] else None
         fails = row is not None and words[0] == "checkpoints" and not (row.loads and row.can_be_shown)
         self._require(
-            process.returncode == (1 if fails or words[0] == "doctor" else 0),
-            f"{what}: exit code {process.returncode}: {err[-200:]}",
+            code == (1 if fails or words[0] == "doctor" else 0),
+            f"{what}: exit code {code}: {err[-200:]}",
         )
         if fails:
             self.typed += 1

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from tests.faults.row import Check, Effort, Place, Row, Verdict, timed
+from tests.faults.stacks import ask_for_stacks, tell_stacks
 
 __all__ = ["Servers", "open_servers", "run_row"]
 
@@ -84,19 +85,32 @@ async def _administer(url: str, statement: str) -> None:
         await connection.close()
 
 
-def run_row(row: Row, place: Place, effort: Effort) -> Verdict:
-    """Run a harness; what it found, or how it ended instead."""
+def run_row(row: Row, place: Place, effort: Effort, *, seconds_to_end: float = _SECONDS_TO_END) -> Verdict:
+    """Run a harness; what it found, or how it ended instead. One that does not end tells where it is.
+
+    Args:
+        row: The harness.
+        place: Where it works.
+        effort: How thorough it is.
+        seconds_to_end: See `_SECONDS_TO_END`.
+    """
+    with tempfile.NamedTemporaryFile(prefix="stacks-") as stacks:
+        return _run(row, place, effort, Path(stacks.name), seconds_to_end)
+
+
+def _run(row: Row, place: Place, effort: Effort, stacks: Path, seconds_to_end: float) -> Verdict:
     ours, theirs = _PROCESSES.Pipe()
-    process = _PROCESSES.Process(target=_work, args=(row.check, place, effort, theirs))
+    process = _PROCESSES.Process(target=_work, args=(row.check, place, effort, theirs, stacks))
     process.start()
     theirs.close()
     try:
         verdict = _receive(ours, row.seconds / effort.of(1, 5))
-        is_hung = verdict is not None and "hung" in verdict.figures
-        process.join(0 if is_hung else _SECONDS_TO_END)
-        if verdict is not None and not is_hung:
+        if verdict is not None and "hung" not in verdict.figures:
+            process.join(seconds_to_end)
             how = f"with exit code {process.exitcode}" if process.exitcode is not None else "not at all"
             verdict.require(process.exitcode == 0, f"its process ended {how} once it had found what it says")
+        if verdict is not None and process.is_alive() and process.pid is not None:
+            verdict.broken.append(ask_for_stacks(process.pid, stacks))
     finally:
         assert process.pid is not None
         with contextlib.suppress(ProcessLookupError):  # with all that it has started and left behind
@@ -119,8 +133,9 @@ def _receive(found: Connection, seconds: float) -> Verdict | None:
     return verdict
 
 
-def _work(check: Check, place: Place, effort: Effort, found: Connection) -> None:
-    os.setsid()
+def _work(check: Check, place: Place, effort: Effort, found: Connection, stacks: Path) -> None:
+    os.setpgrp()  # in the same session, so that whom it starts can join its group
+    tell_stacks(stacks)
     # That the machine is slow, or held up on purpose, breaks no promise; warnings of anything else do.
     os.environ["WORKFLOWS_SLOW_OPERATION_SECONDS"] = "none"
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -32,11 +33,24 @@ async def fail(_place: Place, _effort: Effort) -> Verdict:
     raise LookupError("nothing is there")
 
 
+async def wait_for_ever() -> None:
+    """What a task does that hangs."""
+    await never()
+
+
+async def never() -> None:
+    """Where it hangs."""
+    await asyncio.Event().wait()
+
+
 async def hang(place: Place, _effort: Effort) -> Verdict:
     """Neither this process nor its child ever ends, and no event loop can do anything about it."""
     child = subprocess.Popen(["sleep", "600"])  # noqa: ASYNC220 - its event loop is to be blocked
     (place.folder / "child").write_text(str(child.pid))
+    waiting = asyncio.create_task(wait_for_ever(), name="one that waits")
+    await asyncio.sleep(0)
     time.sleep(600)  # noqa: ASYNC251 - that is the point
+    await waiting
     return Verdict()
 
 
@@ -59,10 +73,10 @@ async def crash_at_exit(_place: Place, _effort: Effort) -> Verdict:
     return Verdict({"lost": 0})
 
 
-def run(check: Check, folder: Path, seconds: float = 60.0) -> Verdict:
-    """What is found by a harness that has so many seconds."""
+def run(check: Check, folder: Path, seconds: float = 60.0, seconds_to_end: float = 5.0) -> Verdict:
+    """What is found by a harness that has so many seconds, and how many to end."""
     row = Row("a fault", "a promise", check, seconds=seconds * 5)
-    return run_row(row, Place("sqlite", str(folder / "checkpoints.db"), folder), QUICK)
+    return run_row(row, Place("sqlite", str(folder / "checkpoints.db"), folder), QUICK, seconds_to_end=seconds_to_end)
 
 
 def test_what_is_found_comes_back(tmp_path: Path) -> None:
@@ -82,18 +96,25 @@ def test_an_error_and_a_crash_are_broken_promises(check: Check, what: str, tmp_p
     assert what in line
 
 
-@pytest.mark.parametrize(("check", "how"), [(never_end, "not at all"), (crash_at_exit, "with exit code 11")])
-def test_a_harness_whose_process_does_not_end_well_is_a_broken_promise(check: Check, how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("check", "how", "seconds"), [(never_end, "not at all", 0.5), (crash_at_exit, "with exit code 11", 20.0)]
+)
+def test_a_harness_whose_process_does_not_end_well_is_a_broken_promise(
+    check: Check, how: str, seconds: float, tmp_path: Path
+) -> None:
     """It would hide a thread that is left, or a crash in what tidies up."""
-    verdict = run(check, tmp_path)
-    assert verdict.broken == [f"its process ended {how} once it had found what it says"]
+    verdict = run(check, tmp_path, seconds_to_end=seconds)
+    assert verdict.broken[0] == f"its process ended {how} once it had found what it says"
     assert verdict.figures == {"lost": 0}
 
 
-def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    """Its time is over, and so are its children."""
+def test_one_that_hangs_tells_where_and_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    """Its threads, and its tasks down to the innermost call; then its time is over, and so are its children."""
     began = time.monotonic()
-    assert run(hang, tmp_path, seconds=1.5).broken == ["it hung: nothing was found within 1.5 s"]
+    what, where = run(hang, tmp_path, seconds=1.5).broken
+    assert what == "it hung: nothing was found within 1.5 s"
+    assert re.search(r'File ".*test_running.py", line \d+ in hang\n', where)
+    assert re.search(r"Task one that waits .*\n.* in wait_for_ever\n.* in never\n.* in Event.wait\n", where)
     assert time.monotonic() - began < 20
     child = int((tmp_path / "child").read_text())
     while is_alive(child):

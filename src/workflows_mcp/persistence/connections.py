@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -74,27 +75,29 @@ class Connections:
 
     async def work(self, work: Work[T]) -> T:
         """Do some work in a transaction on a connection of the pool."""
-        async with self.engine.connect() as connection:
-            async with self._interrupted_if_cancelled(connection), connection.begin():
-                await self._check_once(connection)
-                whereabouts = await self.dialect.whereabouts(connection)
-                done = await work(connection)
-            # After the commit, and before the connection is given back: it may be the last one.
-            self.dialect.require_there(whereabouts)
-            return done
+        with _nothing_left_open():
+            async with self.engine.connect() as connection:
+                async with self._interrupted_if_cancelled(connection), connection.begin():
+                    await self._check_once(connection)
+                    whereabouts = await self.dialect.whereabouts(connection)
+                    done = await work(connection)
+                # After the commit, and before the connection is given back: it may be the last one.
+                self.dialect.require_there(whereabouts)
+                return done
 
     async def work_patiently(self, work: Work[T]) -> T:
         """Do some work without a deadline, on a connection made for it, outside a transaction."""
         engine = self.dialect.create_engine(self._settings, patient=True) if self.are_ours else self.engine
         try:
-            async with engine.connect() as connection:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
-                async with self._interrupted_if_cancelled(connection):
-                    await self._check_once(connection)
-                    whereabouts = await self.dialect.whereabouts(connection)
-                    done = await work(connection)
-                self.dialect.require_there(whereabouts)
-                return done
+            with _nothing_left_open():
+                async with engine.connect() as connection:
+                    await connection.execution_options(isolation_level="AUTOCOMMIT")
+                    async with self._interrupted_if_cancelled(connection):
+                        await self._check_once(connection)
+                        whereabouts = await self.dialect.whereabouts(connection)
+                        done = await work(connection)
+                    self.dialect.require_there(whereabouts)
+                    return done
         finally:
             if self.are_ours:
                 await engine.dispose()
@@ -102,8 +105,9 @@ class Connections:
     async def hold(self, statements: Mapping[str, Compiled], *, is_shared: bool) -> HeldConnection:
         """Open a connection of our own, made by SQLAlchemy, but not the pool's any more."""
         if not self._is_checked:
-            async with self.engine.connect() as connection:
-                await self._check_once(connection)
+            with _nothing_left_open():
+                async with self.engine.connect() as connection:
+                    await self._check_once(connection)
         return await self.dialect.hold(self.engine, statements, self._settings, is_shared=is_shared)
 
     @contextlib.asynccontextmanager
@@ -130,3 +134,21 @@ class Connections:
             for level, notice in self.dialect.start_up_notices():
                 _log.log(level, "%s: %s", self.dialect.description, notice)
         self._is_checked = True
+
+
+@contextlib.contextmanager
+def _nothing_left_open() -> Iterator[None]:
+    """When a call is cancelled, let go of the cursors that it leaves behind.
+
+    One that was cancelled before its rows were fetched still reads: SQLite keeps its read lock, and the transaction
+    that it is in, though the connection was closed. The traceback leads to it, and in a circle back to itself, so that
+    it would stay until Python looks for such circles.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        link: BaseException | None = error
+        while link is not None:
+            traceback.clear_frames(link.__traceback__)
+            link = link.__context__
+        raise

@@ -337,13 +337,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     async def vacuum(self) -> None:
         """See `CheckpointStore.vacuum`."""
-        database = self._database
-
-        async def work(connection: AsyncConnection) -> None:
-            for statement in database.dialect.vacuum_statements():
-                await connection.exec_driver_sql(statement)
-
-        await database.run_patiently(work)
+        await self._database.run_patiently(self._database.dialect.vacuum)
 
     async def rekey(
         self, *, decrypt: bool = False, batch: int = 100, on_progress: Callable[[int, int], None] | None = None

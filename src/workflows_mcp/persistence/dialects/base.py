@@ -323,8 +323,12 @@ class Dialect(ABC):
         return ()
 
     @abstractmethod
-    def vacuum_statements(self) -> Iterable[str]:
-        """What gives space back and refreshes the planner's statistics, to be run outside a transaction."""
+    async def vacuum(self, connection: AsyncConnection) -> None:
+        """Give space back and refresh the planner's statistics.
+
+        Args:
+            connection: One outside a transaction.
+        """
 
     def backup_commands(self, file: Path) -> list[str]:  # noqa: ARG002 - for servers
         """The commands that back up the database into a file, to be typed; none where `back_up` does it."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -323,11 +323,12 @@ class PostgreSQLDialect(Dialect):
             columns=columns,
         )
 
-    def vacuum_statements(self) -> Iterable[str]:
-        """Make the space of deleted rows usable again and refresh statistics."""
+    async def vacuum(self, connection: AsyncConnection) -> None:
+        """See `Dialect.vacuum`: the space of deleted rows is usable again."""
         name = postgresql_schema.qualified("checkpoints", self.schema)
         # A user who may not do it is told so by a warning that nobody reads, and nothing is done.
-        return refusing_vacuum(name), f"VACUUM (ANALYZE) {name}"
+        await connection.exec_driver_sql(refusing_vacuum(name))
+        await connection.exec_driver_sql(f"VACUUM (ANALYZE) {name}")
 
     def backup_commands(self, file: Path) -> list[str]:
         """See `Dialect.backup_commands`: our tables alone, which may live in somebody else's database."""

@@ -77,6 +77,7 @@ from workflows_mcp.persistence.dialects.sqlite_saving import (
     save_one,
     save_one_fenced,
 )
+from workflows_mcp.persistence.dialects.sqlite_vacuum import vacuum
 from workflows_mcp.persistence.dialects.thread import CallThread
 from workflows_mcp.settings import Settings
 
@@ -360,9 +361,9 @@ class SQLiteDialect(Dialect):
             f"{self.description} has no roles; who may read and write it is said by the file's mode"
         )
 
-    def vacuum_statements(self) -> Iterable[str]:
-        """Rewrite the file so that it can give back space, refresh statistics, and empty the -wal file."""
-        return "PRAGMA auto_vacuum = INCREMENTAL", "VACUUM", "PRAGMA optimize", "PRAGMA wal_checkpoint(TRUNCATE)"
+    async def vacuum(self, connection: AsyncConnection) -> None:
+        """See `Dialect.vacuum`; it is in `sqlite_vacuum.py`."""
+        await vacuum(connection, self.description)
 
     def back_up(self, file: Path, *, overwrite: bool, copying: Copying) -> Copy:
         """See `Dialect.back_up`; it is in `sqlite_backup.py`, which is loaded where it is needed."""
