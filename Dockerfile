@@ -11,7 +11,7 @@ WORKDIR /src
 RUN uv venv /app
 # By themselves, so that a change of the code does not install them anew. uv takes bounds and date from this file.
 COPY pyproject.toml ./
-RUN uv pip install --python /app --no-cache --requirements pyproject.toml --extra encryption --extra metrics
+RUN uv pip install --python /app --no-cache --requirements pyproject.toml
 COPY README.md LICENSE ./
 COPY migrations migrations
 COPY examples/release-check.yaml examples/

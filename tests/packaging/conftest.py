@@ -65,7 +65,7 @@ def built(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture(scope="session")
 def installed(uv: str, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of an environment with the wheel and what it depends on, and no extra.
+    """The `bin` folder of an environment with the wheel and what it depends on.
 
     pip installs the wheel, and would fail if something that it needs were not there: uv has put that there, in a
     tenth of the time.

@@ -1,14 +1,9 @@
 """The wheel, put by pip into an environment that holds nothing else: what a user has after `pip install`."""
 
-import base64
-import hashlib
 import json
-from importlib.metadata import Distribution
 from pathlib import Path
 
-import pytest
-
-from tests.packaging.conftest import ROOT, Built, call, run, write_versions
+from tests.packaging.conftest import ROOT, call, run
 
 WORKFLOW = """
 name: hello
@@ -21,15 +16,6 @@ blocks:
 outputs:
   greeting: "{{ blocks.greet.outputs.stdout }}"
 """
-
-KEY = f"a:{base64.b64encode(hashlib.sha256(b'').digest()).decode()}"
-
-ASKING = {
-    "encryption": (["run", "hello.yaml", "--input", "name=you"], {"WORKFLOWS_ENCRYPTION_KEYS": KEY}),
-    "metrics": (["recover", "--watch", "--metrics-port", "0"], {}),
-    "tracing": (["runs", "list"], {"WORKFLOWS_TRACING": "true"}),
-}
-"""A command that asks for what an extra brings, with the environment for it."""
 
 DATABASE = ("--database-url", "hello.db")
 
@@ -79,34 +65,3 @@ def test_states_for_tests_are_made_without_pytest(installed: Path, tmp_path: Pat
     run(installed / "python", "-c", code, cwd=tmp_path)
     done = call(installed / "python", "-c", "from workflows_mcp.testing import CheckpointStoreContract", cwd=tmp_path)
     assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'pytest'"
-
-
-@pytest.fixture(scope="session")
-def extras(installed: Path) -> list[str]:
-    """The extras of the wheel."""
-    [about] = installed.parent.glob("lib/*/site-packages/workflows_mcp-*.dist-info")
-    return Distribution.at(about).metadata.get_all("Provides-Extra") or []
-
-
-def test_what_an_extra_brings_is_asked_for_by_its_name(extras: list[str], installed: Path, tmp_path: Path) -> None:
-    """Without it, the last line on stderr says what is missing, and names the command that installs it."""
-    (tmp_path / "hello.yaml").write_text(WORKFLOW)
-    if extras:
-        run(installed / "workflows-mcp", "db", "upgrade", *DATABASE, cwd=tmp_path)
-    for extra in extras:
-        assert extra in ASKING, "say there how it is asked for"
-        words, environment = ASKING[extra]
-        done = call(installed / "workflows-mcp", *words, *DATABASE, cwd=tmp_path, **environment)
-        assert done.returncode != 0, extra
-        last = done.stderr.splitlines()[-1]
-        assert last.startswith("error: "), done.stderr
-        assert f"pip install 'workflows-mcp[{extra}]'" in last
-
-
-def test_every_extra_can_be_installed(extras: list[str], uv: str, built: Built, tmp_path: Path) -> None:
-    """All at once, and what they bring fits together."""
-    run(uv, "venv", "--quiet", tmp_path / "venv", cwd=tmp_path)
-    install = [uv, "pip", "install", "--quiet", "--no-compile-bytecode", "--python", tmp_path / "venv"]
-    what = f"{built.wheel}[{','.join(extras)}]" if extras else built.wheel
-    run(*install, "--constraint", write_versions(tmp_path), what, cwd=tmp_path)
-    run(uv, "pip", "check", "--python", tmp_path / "venv", cwd=tmp_path)

@@ -15,7 +15,6 @@ import pytest
 
 from workflows_mcp import SQLAlchemyCheckpointStore, StoreConfigurationError
 from workflows_mcp.persistence.keys import KeyRing, load_keys, new_key
-from workflows_mcp.persistence.row_codec import open_codec
 from workflows_mcp.settings import Settings, load_settings
 
 NEW, OLD = new_key("new"), new_key("old")
@@ -149,14 +148,6 @@ def test_required_keys_that_are_missing_are_an_error() -> None:
     """Before anything is saved in plain text."""
     with pytest.raises(StoreConfigurationError, match="WORKFLOWS_ENCRYPTION is 'required', and there are no keys"):
         SQLAlchemyCheckpointStore("runs.db", settings=Settings(encryption="required"))
-
-
-def test_without_the_extra_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is needed only by those who set keys."""
-    monkeypatch.delitem(sys.modules, "workflows_mcp.persistence.sealing", raising=False)
-    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
-    with pytest.raises(StoreConfigurationError, match=r"pip install 'workflows-mcp\[encryption\]'"):
-        open_codec(load_settings(encryption_keys=NEW.entry))
 
 
 async def test_no_key_is_in_what_is_logged_or_shown(

@@ -4,7 +4,6 @@ import asyncio
 import functools
 import gc
 import os
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,6 @@ from workflows_mcp import (
     InMemoryCheckpointStore,
     LeaseLostError,
     SQLAlchemyCheckpointStore,
-    StoreConfigurationError,
     StoreFullError,
     WorkflowExecutor,
     upgrade_schema,
@@ -429,28 +427,6 @@ async def test_an_observer_that_fails_harms_no_call(
     assert await store.load_checkpoint("c") is not None
     assert caplog.messages.count("an observer failed: RuntimeError") == 5
     assert "canary" not in caplog.text
-
-
-def test_metrics_and_spans_without_their_libraries_name_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is attached then."""
-    for module in ("prometheus_client", "opentelemetry.trace"):
-        monkeypatch.setitem(sys.modules, module, None)
-    store = InMemoryCheckpointStore()
-    with pytest.raises(StoreConfigurationError, match=r"pip install 'workflows-mcp\[metrics\]'"):
-        instrument(store)
-    with pytest.raises(StoreConfigurationError, match=r"pip install 'workflows-mcp\[tracing\]'"):
-        instrument(store, metrics=False, tracing=True)
-    with pytest.raises(StoreConfigurationError, match="spans"):
-        instrument(store, tracing=True)
-    monkeypatch.undo()
-    monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
-    with pytest.raises(StoreConfigurationError, match="spans"):
-        instrument(store, tracing=True, registry=CollectorRegistry())
-    monkeypatch.undo()
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(StoreConfigurationError, match="metrics"):
-        instrument(store, tracing=True)
-    assert store.observers == ()
 
 
 def test_a_pulse_needs_a_time() -> None:

@@ -23,7 +23,6 @@ def metrics_of(executor: "WorkflowExecutor", port: int | None) -> Iterator[None]
 
     Raises:
         CommandError: The port cannot be had.
-        StoreConfigurationError: What serves metrics is not installed.
     """
     if port is None:
         yield

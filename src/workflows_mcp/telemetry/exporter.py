@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from workflows_mcp.engine.contract import CheckpointStore
 from workflows_mcp.engine.executor import WorkflowExecutor
-from workflows_mcp.telemetry.extras import require
 from workflows_mcp.telemetry.merging import Merged, Seen, of_databases
 from workflows_mcp.telemetry.metrics import families
 from workflows_mcp.telemetry.pulse import PulseKeeper
@@ -55,12 +54,9 @@ class Exporter:
 
     @classmethod
     def of(cls, registry: "CollectorRegistry | None") -> "Exporter":
-        """The exporter of a registry, registered there when it is first asked for; None: the default registry.
+        """The exporter of a registry, registered there when it is first asked for; None: the default registry."""
+        import prometheus_client as client
 
-        Raises:
-            StoreConfigurationError: `prometheus_client` is not installed.
-        """
-        client = require("prometheus_client", "metrics", "metrics")
         chosen: CollectorRegistry = client.REGISTRY if registry is None else registry
         with _LOCK:
             exporter = _EXPORTERS.get(chosen)

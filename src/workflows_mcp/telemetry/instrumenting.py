@@ -66,7 +66,6 @@ def instrument(
         What to close when the store is closed.
 
     Raises:
-        StoreConfigurationError: A library is not installed; the message names the command that installs it.
         ValueError: `pulse_seconds` is not a positive number.
     """
     if not pulse_seconds > 0:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from workflows_mcp.telemetry.extras import require
 from workflows_mcp.telemetry.names import METRICS, MetricKind
 from workflows_mcp.telemetry.samples import Sample
 from workflows_mcp.telemetry.tallies import Distribution
@@ -25,7 +24,8 @@ def families(samples: Samples, *, all_of_them: bool = False) -> "Iterator[Metric
         samples: The values.
         all_of_them: Whether metrics without a value are named, too.
     """
-    core = require("prometheus_client.core", "metrics", "metrics")
+    from prometheus_client import core
+
     for metric in METRICS:
         found = samples.get(metric.name, {})
         if not found and not all_of_them:
@@ -45,12 +45,9 @@ def families(samples: Samples, *, all_of_them: bool = False) -> "Iterator[Metric
 
 
 def exposition(samples: Iterable[Sample]) -> str:
-    """Values in Prometheus' text format.
+    """Values in Prometheus' text format."""
+    import prometheus_client as client
 
-    Raises:
-        StoreConfigurationError: `prometheus_client` is not installed.
-    """
-    client = require("prometheus_client", "metrics", "metrics")
     grouped: dict[str, dict[tuple[str, ...], float | Distribution]] = {}
     for name, labels, value in samples:
         grouped.setdefault(name, {})[labels] = value
@@ -73,11 +70,9 @@ def rendered(registry: "CollectorRegistry | None" = None) -> tuple[bytes, str]:
 
     Returns:
         The text, and its content type.
-
-    Raises:
-        StoreConfigurationError: `prometheus_client` is not installed.
     """
-    client = require("prometheus_client", "metrics", "metrics")
+    import prometheus_client as client
+
     return client.generate_latest(client.REGISTRY if registry is None else registry), client.CONTENT_TYPE_LATEST
 
 
@@ -92,10 +87,10 @@ def serve_metrics(port: int, registry: "CollectorRegistry | None" = None) -> tup
         The server, whose `shutdown` and `server_close` end it, and its port.
 
     Raises:
-        StoreConfigurationError: `prometheus_client` is not installed.
         OSError: The port cannot be had.
     """
-    client = require("prometheus_client", "metrics", "metrics")
+    import prometheus_client as client
+
     chosen = client.REGISTRY if registry is None else registry
     server, _ = client.start_http_server(port, addr="127.0.0.1", registry=chosen)
     return server, server.server_port

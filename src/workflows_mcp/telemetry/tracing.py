@@ -14,7 +14,6 @@ from workflows_mcp.engine.executor import WorkflowExecutor
 from workflows_mcp.engine.observing import Operation, StoreObserver
 from workflows_mcp.engine.paths import without_keys
 from workflows_mcp.errors import WorkflowsError
-from workflows_mcp.telemetry.extras import require
 from workflows_mcp.telemetry.sharing import Shared
 
 if TYPE_CHECKING:
@@ -38,13 +37,12 @@ class StoreTracer(StoreObserver):
 
     Args:
         provider: Where the spans go; None: to the global provider.
-
-    Raises:
-        StoreConfigurationError: OpenTelemetry is not installed.
     """
 
     def __init__(self, provider: "TracerProvider | None" = None) -> None:
-        self._trace = require("opentelemetry.trace", "tracing", "spans")
+        from opentelemetry import trace
+
+        self._trace = trace
         self._tracer = self._trace.get_tracer(_NAME, tracer_provider=provider)
         self._kind = self._trace.SpanKind.CLIENT
 
@@ -88,14 +86,12 @@ class RunTracer:
 
     Args:
         provider: Where the spans go; None: to the global provider.
-
-    Raises:
-        StoreConfigurationError: OpenTelemetry is not installed.
     """
 
     def __init__(self, provider: "TracerProvider | None" = None) -> None:
-        self._trace = require("opentelemetry.trace", "tracing", "spans")
-        self._context = require("opentelemetry.context", "tracing", "spans")
+        from opentelemetry import context, trace
+
+        self._trace, self._context = trace, context
         self._tracer = self._trace.get_tracer(_NAME, tracer_provider=provider)
         self._open: dict[str, dict[tuple[str, ...], tuple[Span, Context]]] = {}
 
@@ -131,9 +127,10 @@ class RunTracer:
         self._context.attach(self._trace.set_span_in_context(span, context))
 
     def _end(self, event: events.Event, key: tuple[str, ...], error_type: str | None = None) -> None:
-        span, context = self._open.get(event.run_id, {}).pop(key, (None, None))
-        if span is None:
+        begun = self._open.get(event.run_id, {}).pop(key, None)
+        if begun is None:
             return
+        span, context = begun
         if error_type is not None:
             span.set_attribute("error.type", error_type)
             span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
@@ -172,9 +169,6 @@ def trace_store(store: CheckpointStore, provider: "TracerProvider | None") -> Ca
 
     Returns:
         What ends it, once everybody who asked for it has called theirs.
-
-    Raises:
-        StoreConfigurationError: OpenTelemetry is not installed; nothing is attached.
     """
 
     def attach() -> StoreTracer:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -123,16 +122,6 @@ async def test_metrics_tell_of_requests_and_of_calls(sqlite_template: Path) -> N
     assert after["workflows_http_requests_in_progress"] >= 1, "this one"
     assert "workflows_runs_in_progress" in after
     assert "canary" not in str(after)
-
-
-async def test_without_its_library_there_are_no_metrics(sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer says what to install; all else is served."""
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    async with serving(settings_of(sqlite_template)) as served, browser() as client:
-        answer = await client.get(f"{served.url}/metrics")
-        assert (answer.status_code, "pip install 'workflows-mcp[metrics]'" in answer.text) == (501, True)
-        async with served.client() as caller:
-            assert not (await caller.call_tool("echo", {"text": "hi"})).is_error
 
 
 async def test_a_bug_ends_in_an_answer_that_shows_nothing(

@@ -12,7 +12,6 @@ from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 
 from workflows_mcp.engine.executor import WorkflowExecutor
-from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.server.http.app import build_app, max_body_bytes
 from workflows_mcp.server.http.connections import Connection, most_connections
 from workflows_mcp.server.http.doorway import Doorway
@@ -181,15 +180,10 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def _shown(executor: WorkflowExecutor, tally: ServerTally) -> Iterator[None]:
-    """Let Prometheus see what is done, where its library is installed; the route for it says so where it is not."""
-    try:
-        instrumentation = instrument(executor)
-    except StoreConfigurationError:
-        yield
-        return
+    """Let Prometheus see what is done."""
     from workflows_mcp.telemetry.exporter import Exporter
 
-    with instrumentation:
+    with instrument(executor) as instrumentation:
         instrumentation.undo_with(Exporter.of(None).watch_server(tally))
         yield
 
