@@ -30,7 +30,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     await upgrade_schema(place.url)
     verdict = Verdict()
     acknowledged = Acknowledged(place.folder / "acknowledged")
-    total = effort.of(100_000, 2_000)
+    total = effort.of(100_000, 1_000)
     await _fill(place.url, total, load_settings(encryption_keys=old.entry), acknowledged)
     before = await _save(place, "before", both, None, asyncio.sleep(effort.of(10.0, 0.2)))
     rekeying = _rekey_and_kill(place, both, total, effort.of(4, 1), verdict)

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from tests.faults.crew import join, start_command
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
 from workflows_mcp.engine.checkpoint import CheckpointStatus
@@ -84,19 +85,11 @@ async def newest(store: SQLAlchemyCheckpointStore, run_id: str) -> CheckpointSta
 
 async def run_command(*words: str) -> tuple[int, dict[str, Any]]:
     """Run the product's command to its end; its exit code and the object that it prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "workflows_mcp",
-        *words,
-        "--json",
-        env=_environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    printed, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, json.loads(printed) if printed else {"error": errors.decode()}
+    with tempfile.TemporaryDirectory() as name:
+        files = Path(name, "out"), Path(name, "err")
+        code = await join(start_command([*words, "--json"], _environment(), *files))
+        printed, errors = (file.read_text() for file in files)
+    return code, json.loads(printed) if printed else {"error": errors}
 
 
 def _environment() -> dict[str, str]:
