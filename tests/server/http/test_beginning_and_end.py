@@ -31,7 +31,10 @@ async def test_clients_of_both_protocols_are_served(sqlite_template: Path, *, st
         assert (answer.status_code, "mcp-session-id" in answer.headers) == (200, not stateless)
 
 
-async def test_a_call_that_is_under_way_is_answered_when_the_server_is_stopped(sqlite_template: Path) -> None:
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_call_that_is_under_way_is_answered_when_the_server_is_stopped(
+    sqlite_template: Path, mode: str
+) -> None:
     """Meanwhile the port is free, nobody new gets in, and runs have the time that the settings give them."""
     ending = asyncio.Event()
     at_the_end = asyncio.Event()
@@ -42,7 +45,7 @@ async def test_a_call_that_is_under_way_is_answered_when_the_server_is_stopped(s
         served.gate.set()
 
     async with serving(settings_of(sqlite_template, http_grace_seconds=7.5), end_runs=end_runs) as served:
-        async with served.client() as client, browser() as kept:
+        async with served.client(mode=mode) as client, browser() as kept:
             assert (await kept.get(f"{served.url}/readyz")).status_code == 200
             await client.list_tools()  # else it asks for them before it takes the answer
             call = asyncio.create_task(client.call_tool("wait"))
