@@ -79,6 +79,7 @@ def test_what_comes_along_is_listed_as_built_in_until_it_is_overridden(cli: CLI,
     assert set(lines) == {"name", "approval-gate", "group-approval", "guarded-command"}
     assert lines["approval-gate"].endswith("  built in")
     assert "source: built in" in cli("workflows", "show", "approval-gate").out
+    assert "in the folders that WORKFLOWS_TEMPLATE_PATHS names" in cli("workflows", "list").out
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "gate.yaml").write_text(ONE.replace("name: one", "name: approval-gate"))

@@ -21,6 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.packaging.conftest import ROOT, Built, call, run, write_versions
 from tests.packaging.image import read_stages
 from tests.packaging.proxied import NAME, nginx, serving
+from tests.packaging.test_image import serve_as_the_image_does
 
 EMBEDDING = """\
 from workflows_mcp import (
@@ -118,7 +119,7 @@ def build_steps(uv: str, folder: Path) -> Iterator[list[str]]:
 
 @pytest.mark.timeout(600)
 def test_the_image_is_built_by_its_own_steps(uv: str, tmp_path: Path) -> None:
-    """Of nothing but what it copies: what comes of it has all that it asks for, and is compiled."""
+    """Of nothing but what it copies: what comes of it has all that it asks for, is compiled, and serves."""
     for step in build_steps(uv, tmp_path):
         run(*step, cwd=tmp_path / "src")
     python, program = (tmp_path / "app" / "bin" / name for name in ("python", "workflows-mcp"))
@@ -130,6 +131,7 @@ def test_the_image_is_built_by_its_own_steps(uv: str, tmp_path: Path) -> None:
         path for path in package.rglob("*.py") if "workflows_mcp" in path.parts and "templates" not in path.parts
     ]
     assert [path for path in sources if not list((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"))] == []
+    serve_as_the_image_does(python.parent, tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -181,35 +182,36 @@ def is_healthy(python: Path, environment: dict[str, str]) -> bool:
     return subprocess.run([python, *words], env=environment, capture_output=True, check=False).returncode == 0
 
 
-def test_the_images_command_serves_with_the_images_environment(installed: Path, tmp_path: Path) -> None:
-    """As its health check sees it, up to the signal that ends a container; without a token it does not begin."""
+def serve_as_the_image_does(programs: Path, folder: Path) -> None:
+    """Begin, be healthy, and end, as in a container: the programs and the folders of the image are elsewhere."""
     [program] = one(FINAL, "ENTRYPOINT").words
-    command = [str(installed / program), *one(FINAL, "CMD").words]
-    moved = {"/data": tmp_path / "data", "/workflows": tmp_path / "workflows", "/app/bin": installed}
+    command = [str(programs / program), *one(FINAL, "CMD").words]
     environment = {"PATH": "/usr/bin:/bin"}
     for name, value in variables(FINAL).items():
-        for folder, place in moved.items():
-            value = value.replace(folder, str(place))  # noqa: PLW2901 - one after the other
+        for shown, place in {"/data": folder, "/workflows": folder, "/app/bin": programs}.items():
+            value = value.replace(shown, str(place))  # noqa: PLW2901 - one after the other
         environment[name] = value.replace("$PATH", environment["PATH"])
-    del environment["PYTHONDONTWRITEBYTECODE"]  # the image is compiled as it is built, this environment as it is used
-    for folder in ("data", "workflows"):
-        (tmp_path / folder).mkdir()
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "WORKFLOWS_HTTP_TOKEN" in refused.stderr
 
     environment |= {"WORKFLOWS_HTTP_TOKEN": secrets.token_urlsafe(32), "WORKFLOWS_HTTP_PORT": str(free_port())}
-    assert not is_healthy(installed / "python", environment)
-    with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+    assert not is_healthy(programs / "python", environment)
+    with subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None
             assert environment["WORKFLOWS_HTTP_PORT"] in server.stderr.readline()
-            assert is_healthy(installed / "python", environment)
+            assert is_healthy(programs / "python", environment)
             server.terminate()
             assert server.wait(timeout=20) == 0
         finally:
             server.kill()
-    assert not is_healthy(installed / "python", environment)
+    assert not is_healthy(programs / "python", environment)
+
+
+def test_the_images_command_serves_with_the_images_environment(tmp_path: Path) -> None:
+    """As its health check sees it, up to the signal that ends a container; without a token it does not begin."""
+    serve_as_the_image_does(Path(sys.executable).parent, tmp_path)
 
 
 def free_port() -> int:
@@ -219,7 +221,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("path", sorted(DEPLOYMENT.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "docker-compose.yml", *sorted(DEPLOYMENT.iterdir())], ids=lambda path: path.name
+)
 def test_every_setting_that_is_named_there_is_one(path: Path) -> None:
     """In comments, too."""
     assert set(re.findall(r"\bWORKFLOWS_[A-Z_]+\b", path.read_text())) <= settings()

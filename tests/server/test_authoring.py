@@ -75,7 +75,8 @@ def test_every_key_and_every_block_type_is_told(monkeypatch: pytest.MonkeyPatch)
 
 def test_it_is_short_and_names_the_task() -> None:
     """A model reads it in a moment; a task of several lines stays in its place."""
-    assert len(authoring_guide("Count the words of a file")) < 6000
+    others = set(BLOCK_TYPES) - {"Prompt", "Shell", "Workflow"}  # which other tests have registered
+    assert len(authoring_guide("Count the words of a file", disabled_blocks=others)) < 6000
     assert "\nThe task: # Other headings are no headings\n" in authoring_guide("\n# Other headings\nare no\n\nheadings")
     assert "ask what the workflow is to do" in authoring_guide(" ")
 

@@ -12,6 +12,7 @@ from workflows_mcp.testing import make_state
 async def test_checkpoints_are_listed_page_by_page(tmp_path: Path, database_url: str) -> None:
     """The newest first; of a run, of a workflow, of a status; those that wait are those that still do."""
     async with talking(settings_of(tmp_path, database_url)) as call:
+        await call.ok("execute_workflow", workflow="greet", inputs={"who": "x"}, run_id="other")
         asked = await call.ok("execute_workflow", workflow="approve", run_id="one")
         history = await call.ok("list_checkpoints", run_id="one")
         ids = [row["checkpoint_id"] for row in history.data["checkpoints"]]
@@ -36,7 +37,7 @@ async def test_checkpoints_are_listed_page_by_page(tmp_path: Path, database_url:
         assert "asks: Deploy?" in waiting.text
         await call.ok("resume_workflow", checkpoint_id=ids[0], response="yes")
         assert (await call.ok("list_checkpoints", status="paused")).text == "There are no paused checkpoints."
-        assert (await call.ok("list_checkpoints", workflow_name="greet")).data == {"checkpoints": [], "next": None}
+        assert (await call.ok("list_checkpoints", workflow_name="fail")).data == {"checkpoints": [], "next": None}
         assert "before takes what `next`" in await call.refused("list_checkpoints", before="1")
         assert "limit: Input should be greater" in await call.refused("list_checkpoints", limit=0)
 

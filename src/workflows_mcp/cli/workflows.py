@@ -37,7 +37,8 @@ def list_command(
     Returns:
         0, also when files are broken; these are named on stderr.
     """
-    library = open_library(options.settings())
+    settings = options.settings()
+    library = open_library(settings)
     wanted = set(tags or ())
     found = [definition for name in library.names() if (definition := library.find(name)) is not None]
     rows = [
@@ -65,6 +66,8 @@ def list_command(
             [*columns, "source"],
             [[*(_cell(row[column]) for column in columns), source] for row, source in zip(rows, sources, strict=True)],
         )
+        if not settings.template_paths and not wanted:
+            page.line("\nWorkflows of your own are YAML files in the folders that WORKFLOWS_TEMPLATE_PATHS names.")
     else:
         page.line(f"There is no workflow with {'these tags' if len(wanted) > 1 else 'this tag'}.")
     sys.stdout.flush()

@@ -52,7 +52,7 @@ async def list_workflows(
     tags: Annotated[
         list[str] | None, Field(description="Only workflows that have all of these tags; null: all workflows.")
     ] = None,
-    limit: Annotated[int, Field(ge=1, le=_MOST_LISTED, description="The most workflows to list.")] = 200,
+    limit: Annotated[int, Field(ge=1, le=_MOST_LISTED, description="The most workflows to list.")] = 100,
 ) -> Annotated[CallToolResult, LibraryReply]:
     """List the workflows that execute_workflow can run by name, with what each is for and which inputs it takes.
 
@@ -64,7 +64,7 @@ async def list_workflows(
     lines = [_line_of(row) for row in data.workflows]
     head = counted(data.total, "workflow") + (f" with {', '.join(tags)}" if tags else "")
     parts = [f"{head} (* means a required input):" if lines else f"{head}."]
-    parts.append(list_lines(lines))
+    parts.append(list_lines(lines, "the structured content has them, and tags picks some out"))
     if data.total > len(data.workflows):
         parts.append(f"These are the first {len(data.workflows):,}: ask for more with limit, or for fewer with tags.")
     parts.append(_broken_text(data.broken))
@@ -178,7 +178,6 @@ def _look_at(services: Services, name: str, *, include_yaml: bool) -> WorkflowRe
 
 
 def _reload(services: Services) -> ReloadReply:
-    services.library.read()
     changes = services.library.reload()
     return ReloadReply(
         added=list(changes.added),
