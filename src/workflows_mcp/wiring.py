@@ -65,6 +65,7 @@ def make_executor(
         lease_seconds=settings.lease_seconds,
         recover_every_seconds=recover_every_seconds,
         runs_outlive_callers=runs_outlive_callers,
+        disabled_blocks=settings.disabled_blocks,
     )
     if settings.tracing:
         from workflows_mcp.telemetry import instrument

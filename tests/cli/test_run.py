@@ -88,6 +88,23 @@ def test_a_repeated_run_id_gives_the_result_and_does_not_run_again(cli: CLI, tmp
     assert (tmp_path / "ran").read_text() == "\n"
 
 
+def test_block_types_that_are_switched_off_neither_run_nor_go_on(
+    cli: CLI, asking: Path, waiting: WorkflowResult, tmp_path: Path
+) -> None:
+    """Nothing is stored or claimed, and a typing mistake switches nothing off without a word."""
+    for words in (
+        ("run", asking, "--input", "who=Ann", "--database-url", "new.db"),
+        ("resume", str(waiting.checkpoint_id), "--response", "x", "--database-url", "runs.db"),
+    ):
+        refused = cli(*words, env={"WORKFLOWS_DISABLED_BLOCKS": "Shell,Prompt"})
+        assert refused.code == 1
+        assert "is switched off on this server" in refused.error()
+        mistaken = cli(*words, env={"WORKFLOWS_DISABLED_BLOCKS": "shell"})
+        assert "there is no block type 'shell'; there are Prompt, Shell, Workflow" in mistaken.error()
+    assert not (tmp_path / "new.db").exists()
+    assert cli("resume", str(waiting.checkpoint_id), "--response", "x", "--database-url", "runs.db").code == 0
+
+
 def test_memory_runs_but_says_that_nobody_can_answer(cli: CLI, asking: Path) -> None:
     """No command is printed that could not work."""
     ran = cli("run", asking, "--input", "who=Ann", "--database-url", "memory://")

@@ -178,7 +178,7 @@ async def test_a_run_that_is_not_there_cannot_be_waited_for(memory: InMemoryChec
     with pytest.raises(CheckpointNotFoundError, match="there is no run 'nope'"):
         await executor.wait_for_run("nope", 60)
     for seconds in (-1, float("inf"), float("nan"), 10**400, "1", True, None):
-        with pytest.raises(ValueError, match="finite number of seconds"):
+        with pytest.raises(ValueError, match="seconds must be"):
             await executor.wait_for_run("r", seconds)  # type: ignore[arg-type]
 
 

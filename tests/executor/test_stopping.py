@@ -297,3 +297,24 @@ async def test_a_run_that_ends_as_it_is_stopped_has_ended(probe: Probe) -> None:
     assert await store.list_abandoned() == []
     assert (await WorkflowExecutor(store).recover("r")).is_success
     assert probe.started == ["a"]
+
+
+@pytest.mark.parametrize("grace", [0, 60])
+async def test_a_slow_release_is_not_taken_for_a_loss(probe: Probe, grace: float) -> None:
+    """By the renewal that would have been due meanwhile."""
+
+    class Slow(InMemoryCheckpointStore):
+        async def release_claim(self, *args: Any) -> None:
+            await super().release_claim(*args)
+            await asyncio.sleep(0.1)
+
+    probe.hold("a", started=1)
+    executor = WorkflowExecutor(Slow(), lease_seconds=0.1)
+    run = asyncio.create_task(executor.execute_workflow(CHAIN, run_id="r"))
+    await probe.all_started.wait()
+    stopping = asyncio.create_task(executor.stop(grace))
+    await asyncio.sleep(0)
+    if grace:
+        probe.release()
+    await stopping
+    assert (await run).status == "running"

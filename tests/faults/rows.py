@@ -33,6 +33,7 @@ _MODULES = (
     "executors_killed",
     "answers",
     "worker_killed",
+    "mcp_servers",
 )
 
 ROWS: tuple[Row, ...] = tuple(import_module(f"tests.faults.{name}").ROW for name in _MODULES)

@@ -1,20 +1,23 @@
 """An MCP client starts `workflows-mcp` and speaks to it over stdin and stdout; it ends cleanly, however it ends."""
 
 import asyncio
+import itertools
 import json
 import os
 import pty
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mcp import Client, StdioServerParameters
 
 from tests.server.conversation import Said, until, write_workflows
 from workflows_mcp import SQLAlchemyCheckpointStore
+from workflows_mcp.server import stdio
 
 PRINTING = """
 import os, sys, warnings
@@ -173,3 +176,53 @@ async def test_at_a_terminal_it_says_what_it_is_and_ctrl_c_ends_it_in_one_line(t
     assert "this is an MCP server" in told
     assert "workflows-mcp --help" in told
     assert (code, err) == (130, "interrupted\n")
+
+
+@contextmanager
+def wire_and_client() -> Iterator[tuple[stdio._Wire, int]]:
+    """The streams of a server, and the end of a pipe from which its client would read."""
+    pipes = [os.pipe(), os.pipe()]
+    wire = stdio._Wire(pipes[0][0], pipes[1][1])
+    yield wire, pipes[1][0]
+    wire.close()
+    for one in itertools.chain(*pipes):
+        os.close(one)
+
+
+async def test_a_client_that_reads_slowly_is_sent_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much it is, and also when the server has been told to end."""
+    monkeypatch.setattr(stdio, "_MILLISECONDS_FOR_THE_LAST", 20_000)
+    text = "0123456789" * 50_000
+    with wire_and_client() as (wire, client):
+        writing = asyncio.create_task(asyncio.to_thread(print, text, end="", file=wire.stdout, flush=True))
+        got = await asyncio.to_thread(os.read, client, 1000)
+        wire.end()
+        while len(got) < len(text):
+            got += await asyncio.to_thread(os.read, client, 100_000)
+        await writing
+    assert got.decode() == text
+    # Its number may be that of another file by now, to which nothing must be written.
+    print("too late", file=wire.stdout, flush=True)
+
+
+async def test_a_client_that_reads_nothing_keeps_no_server_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does not take is dropped, once the server is to end."""
+    monkeypatch.setattr(stdio, "_MILLISECONDS_FOR_THE_LAST", 10)
+    with wire_and_client() as (wire, _):
+        writing = asyncio.create_task(asyncio.to_thread(print, "x" * 1_000_000, file=wire.stdout, flush=True))
+        reading = asyncio.create_task(asyncio.to_thread(wire.stdin.readline))
+        done, _ = await asyncio.wait([writing, reading], timeout=0.1)
+        assert not done
+        wire.end()
+        await asyncio.wait_for(writing, 20)
+        assert await asyncio.wait_for(reading, 20) == ""
+
+
+async def test_a_client_that_is_gone_is_an_end() -> None:
+    """Without an error; what was meant for it is dropped."""
+    with wire_and_client() as (wire, client):
+        with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123 - a file descriptor is wanted
+            os.dup2(nothing.fileno(), client)
+        reading = asyncio.create_task(asyncio.to_thread(wire.stdin.readline))
+        print("to nobody", file=wire.stdout, flush=True)
+        assert await asyncio.wait_for(reading, 20) == ""

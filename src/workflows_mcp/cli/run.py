@@ -56,10 +56,12 @@ async def run(
 
 
 def _find(word: str, options: Options) -> "WorkflowDefinition":
+    from workflows_mcp.engine.disabling import DisabledBlocks
     from workflows_mcp.engine.finding import PlanFinder
 
-    library = open_library(options.settings())
-    finder = PlanFinder(library)
+    settings = options.settings()
+    library = open_library(settings)
+    finder = PlanFinder(library, DisabledBlocks(settings.disabled_blocks))
     plan = find_plan(word, library, finder)
     check_calls(plan, finder)
     return plan.definition

@@ -1,9 +1,9 @@
 """What callers of an executor give it, looked at before anything is done with it."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from workflows_mcp.engine.filters import check_seconds
 from workflows_mcp.errors import WorkflowDefinitionError
 
 __all__ = ["MAX_RESPONSE_CHARACTERS", "check_inputs", "check_patience", "check_response", "check_same_workflow"]
@@ -61,11 +61,7 @@ def check_patience(what: str, seconds: object) -> float:
     Raises:
         ValueError: It is not a finite number of at least 0.
     """
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    try:
-        patience = float(seconds) if is_number else math.nan  # type: ignore[arg-type] # as above
-    except OverflowError:
-        patience = math.inf
-    if not 0 <= patience < math.inf:
-        raise ValueError(f"{what} must be a finite number of seconds, at least 0")
+    patience = check_seconds(what, seconds)
+    if patience < 0:
+        raise ValueError(f"{what} must be at least 0")
     return patience

@@ -232,6 +232,7 @@ class Run:
     async def _hand_over(self) -> WorkflowResult:
         """Leave what was held back to whoever recovers the run; it is saved though saves are switched off."""
         await self._saver.save(None)
+        self._heartbeat.stop()  # a renewal after the release would find that the run is nobody's any more
         await self._saver.release()
         await self._tell_stopped("cancelled", None)
         return self.so_far
@@ -242,6 +243,7 @@ class Run:
         Raises:
             ExecutorStoppedError: Nothing is left to be recovered.
         """
+        self._heartbeat.stop()
         await self._saver.release(saves=self._has_begun and self._end is None)
         await self._tell_stopped("cancelled", None)
         if self._end is not None:

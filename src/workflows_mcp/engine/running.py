@@ -140,12 +140,14 @@ class RunningRuns:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         running = self._by_task.pop(task)
         # A pause may have been answered, and the run gone on in another task, before this one was over.
-        for run_id in [one for one, other in self._by_id.items() if other is running]:
+        run_ids = [one for one, other in self._by_id.items() if other is running]
+        for run_id in run_ids:
             del self._by_id[run_id]
         error = None if task.cancelled() else task.exception()
         if error is not None and not running.callers:
             level = logging.INFO if isinstance(error, LeaseLostError) else logging.WARNING
-            name = "that was to be claimed" if running.run is None else repr(running.run.run_id)
+            names = run_ids or ([] if running.run is None else [running.run.run_id])
+            name = ", ".join(map(repr, names)) or "that was to be claimed"
             _log.log(level, "run %s has stopped, and nobody waited for it: %s", name, shown(error))
 
     async def wait_for(self, running: Running) -> WorkflowResult:

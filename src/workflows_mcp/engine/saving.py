@@ -135,10 +135,11 @@ class Saver:
         await asyncio.wait([releasing], timeout=_RELEASE_SECONDS)
 
     async def _release_in_turn(self, *, saves: bool) -> None:
+        # A store of somebody else's may raise anything, and nobody is left to hear of it.
         if saves:
-            with contextlib.suppress(CheckpointStoreError):
+            with contextlib.suppress(Exception):
                 await self.save(None)
         async with self._turn:
             if self._progress.checkpoint_id is not None:
-                with contextlib.suppress(CheckpointStoreError):
+                with contextlib.suppress(Exception):
                     await self._store.release_claim(self._progress.checkpoint_id, self._owner)

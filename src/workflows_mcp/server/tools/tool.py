@@ -69,7 +69,7 @@ def _offered(tool: Tool) -> OfferedTool:
         strict = ConfigDict(extra="forbid", hide_input_in_errors=True)
         model = made.fn_metadata.arg_model
         made.fn_metadata.arg_model = type(model.__name__, (model,), {"model_config": strict, "__module__": __name__})
-        made.parameters = made.fn_metadata.arg_model.model_json_schema(by_alias=True)
+        made.parameters["additionalProperties"] = False  # what the model's own schema, made anew, would have besides
     return made
 
 
