@@ -201,6 +201,8 @@ async def test_a_client_that_reads_slowly_is_sent_all(monkeypatch: pytest.Monkey
             got += await asyncio.to_thread(os.read, client, 100_000)
         await writing
     assert got.decode() == text
+    # Its number may be that of another file by now, to which nothing must be written.
+    print("too late", file=wire.stdout, flush=True)
 
 
 async def test_a_client_that_reads_nothing_keeps_no_server_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,4 +215,14 @@ async def test_a_client_that_reads_nothing_keeps_no_server_from_its_end(monkeypa
         assert not done
         wire.end()
         await asyncio.wait_for(writing, 20)
+        assert await asyncio.wait_for(reading, 20) == ""
+
+
+async def test_a_client_that_is_gone_is_an_end() -> None:
+    """Without an error; what was meant for it is dropped."""
+    with wire_and_client() as (wire, client):
+        with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123 - a file descriptor is wanted
+            os.dup2(nothing.fileno(), client)
+        reading = asyncio.create_task(asyncio.to_thread(wire.stdin.readline))
+        print("to nobody", file=wire.stdout, flush=True)
         assert await asyncio.wait_for(reading, 20) == ""

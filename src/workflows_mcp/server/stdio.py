@@ -57,7 +57,7 @@ async def _ended(serving: "asyncio.Task[None]") -> None:
     error = serving.exception()
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if error is not None and not isinstance(error, BrokenPipeError):  # a client that is gone
+    if error is not None:
         raise error
 
 
@@ -71,14 +71,16 @@ class _Wire:
     def __init__(self, source: int, target: int) -> None:
         self._told, self._tell = os.pipe()
         self.stdin = io.TextIOWrapper(io.BufferedReader(_Source(source, self._told, self.end)), encoding="utf-8")
-        self.stdout = io.TextIOWrapper(io.BufferedWriter(_Target(target, self._told)), encoding="utf-8")
+        self._target = _Target(target, self._told, self.end)
+        self.stdout = io.TextIOWrapper(io.BufferedWriter(self._target), encoding="utf-8")
 
     def end(self) -> None:
         """Let stdin be at its end, and what is still to be written be written soon, or not at all."""
         os.write(self._tell, b"\0")
 
     def close(self) -> None:
-        """Forget it; nothing reads or writes any more."""
+        """Forget it. What is in a buffer now is dropped: the number of a file that is closed may soon be another's."""
+        self._target.is_over = True
         for one in (self._told, self._tell):
             os.close(one)
 
@@ -103,7 +105,7 @@ def _open_wire() -> Iterator[_Wire]:
 
 
 class _Source(io.RawIOBase):
-    """Reads from a file up to its end, which it tells, or until that is told by others."""
+    """Reads from a file up to its end, which it tells, or until the end is told by others."""
 
     def __init__(self, source: int, told: int, tell: Callable[[], None]) -> None:
         self._source, self._told, self._tell = source, told, tell
@@ -124,13 +126,17 @@ class _Source(io.RawIOBase):
 
 
 class _Target(io.RawIOBase):
-    """Writes to a file, in pieces for which there is room; once the end was told, it waits a moment, and no longer."""
+    """Writes to a file, in pieces for which there is room; once the end was told, it waits a moment, and no longer.
 
-    def __init__(self, target: int, told: int) -> None:
-        self._target = target
+    Attributes:
+        is_over: Whether nobody reads any more; what is written then is dropped.
+    """
+
+    def __init__(self, target: int, told: int, tell: Callable[[], None]) -> None:
+        self._target, self._tell = target, tell
         self._poll = _polls({target: select.POLLOUT, told: select.POLLIN})
         self._last = _polls({target: select.POLLOUT})
-        self._is_over = False
+        self.is_over = False
 
     def writable(self) -> bool:
         """See `io.RawIOBase`."""
@@ -139,9 +145,15 @@ class _Target(io.RawIOBase):
     def write(self, data: "ReadableBuffer", /) -> int:
         """See `io.RawIOBase`."""
         view = memoryview(data)
-        if not self._is_over and self._target not in dict(self._poll.poll()):
-            self._is_over = not self._last.poll(_MILLISECONDS_FOR_THE_LAST)
-        return len(view) if self._is_over else os.write(self._target, view[: select.PIPE_BUF])
+        if not self.is_over and self._target not in dict(self._poll.poll()):
+            self.is_over = not self._last.poll(_MILLISECONDS_FOR_THE_LAST)
+        if not self.is_over:
+            try:
+                return os.write(self._target, view[: select.PIPE_BUF])
+            except OSError:  # a client that is gone, which is an end, too
+                self.is_over = True
+                self._tell()
+        return len(view)
 
 
 def _polls(events: dict[int, int]) -> select.poll:
