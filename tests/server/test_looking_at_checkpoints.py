@@ -55,6 +55,7 @@ async def test_what_is_known_of_a_checkpoint(tmp_path: Path) -> None:
         )
         assert (said.data["done"], said.data["to_do"]) == (["build"], ["ask", "deploy"])
         assert said.data["bytes"] > 100
+        assert (said.data["error"], said.data["inputs"]) == (None, [])
         assert said.data["uri"] == f"checkpoint://{checkpoint_id}"
         assert "run one waits there for an answer" in said.data["needed"]
         assert f"resume_workflow with checkpoint_id={checkpoint_id!r} answers it; fork_run" in said.text
@@ -122,7 +123,7 @@ async def test_what_another_program_saved_is_told_as_far_as_it_goes(tmp_path: Pa
         status="paused",
         paused_block_id="b",
         pause_prompt="Who?",
-        pause_metadata={"choices": [1, {}], "pattern": 7, "pending": "x"},
+        pause_metadata={"choices": [1, {}], "pattern": 7, "pending": ["next", 1]},
         execution_waves=[["a"], ["b"]],
         completed_blocks=["a"],
     )
@@ -131,7 +132,7 @@ async def test_what_another_program_saved_is_told_as_far_as_it_goes(tmp_path: Pa
         [row] = (await call.ok("list_checkpoints")).data["checkpoints"]
         assert (row["checkpoint_id"], row["run_id"], row["created"]) == ("odd", None, repr(odd.created_at))
         said = await call.ok("get_checkpoint_info", checkpoint_id="odd")
-        assert (said.data["choices"], said.data["pattern"], said.data["asked_next"]) == (None, None, [])
+        assert (said.data["choices"], said.data["pattern"], said.data["asked_next"]) == (None, None, ["next"])
         assert (await call.ok("list_runs")).data["runs"] == []
         assert "cannot be continued" in await call.refused("fork_run", checkpoint_id="odd")
 

@@ -1,15 +1,19 @@
 """What is read by its address: workflows, checkpoints, runs. And what a user may begin with: prompts."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from mcp import MCPError
+from mcp.server.mcpserver.exceptions import ResourceError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, PromptReference, ResourceTemplateReference, TextContent
 
 from tests.server.conversation import MODES, Conversation, Mode, settings_of, talking, write_workflows
 from workflows_mcp.server import resources
+from workflows_mcp.server.texts import texts_of
 from workflows_mcp.testing import make_state
+from workflows_mcp.testing.values import nested
 
 ODD_NAMES = ["a b/c", "../../etc/passwd", "/etc/passwd", "été?#%41 {x}", "C:\\x", "."]
 """Names that a workflow may have, since none is ever made a path of."""
@@ -78,10 +82,17 @@ async def test_a_state_is_read_as_json_and_large_texts_in_it_are_left_out(
         context = {"large": ["x" * 30_000, "small"], "other": {"y": "z"}}
         await call.services.store.save_checkpoint(make_state("large", context=context))
         read = json.loads(await call.read("checkpoint://large"))
-        assert read["context"] == {"large": ["(left out: 30,002 characters)", "small"], "other": {"y": "z"}}
+        assert read["context"] == {"large": ["(left out: 30,000 characters)", "small"], "other": {"y": "z"}}
         await call.services.store.save_checkpoint(make_state("many", context={"many": ["x" * 100] * 1000}))
         refusal = await refused(call, "checkpoint://many", INTERNAL_ERROR)
         assert "no more than 20,000 are given here" in refusal
+        # No store of ours saves such things; other programs may have.
+        assert texts_of(["half \ud83d", 1]) == ["half ?"]
+        for value, told in ((math.nan, "nan"), ("half \ud83d", "half \ud83d")):
+            text = resources._state_text(call.services, make_state("odd", context={"odd": value}))
+            assert json.loads(text.encode())["context"] == {"odd": told}
+        with pytest.raises(ResourceError, match="'deep' is nested too deeply to be shown"):
+            resources._state_text(call.services, make_state("deep", context=nested(5000)))
 
 
 async def test_an_address_that_leads_nowhere_is_refused(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """What clients can read by its address: a workflow's YAML, a checkpoint's state, a run."""
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,7 +16,7 @@ from mcp_types import Resource
 from workflows_mcp.engine.checkpoint import CheckpointState
 from workflows_mcp.errors import CheckpointNotFoundError, WorkflowNotFoundError
 from workflows_mcp.server.failures import explain
-from workflows_mcp.server.folding import folded, size_of
+from workflows_mcp.server.folding import folded, json_text, size_of
 from workflows_mcp.server.replies_runs import run_page
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.shelf import why_not_found
@@ -129,8 +129,10 @@ def _text_of(services: Services, name: str) -> str:
 
 
 def _state_text(services: Services, state: CheckpointState) -> str:
-    value = services.without_secrets(dataclasses.asdict(state))
-    return _as_text(value, f"the state of checkpoint {state.checkpoint_id!r}")
+    what = f"the state of checkpoint {state.checkpoint_id!r}"
+    with contextlib.suppress(RecursionError):
+        return _as_text(services.without_secrets(dataclasses.asdict(state)), what)
+    raise ResourceError(f"{what} is nested too deeply to be shown")
 
 
 def _as_text(value: dict[str, Any], what: str) -> str:
@@ -148,7 +150,7 @@ def _as_text(value: dict[str, Any], what: str) -> str:
                 "get_checkpoint_info and get_run tell it in short; on the server, `workflows-mcp checkpoints show` "
                 "prints all of it"
             )
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    return json_text(value)
 
 
 async def _list_workflows(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> HandlerResult:

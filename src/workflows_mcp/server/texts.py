@@ -32,13 +32,13 @@ def list_lines(lines: Iterable[str], rest: str = "the structured content has the
 
 
 def text_of(value: object) -> str | None:
-    """The value if it is text: other programs may save anything in its place."""
-    return value if isinstance(value, str) else None
+    """The value if it is text, and fit to be sent: other programs may save anything in its place."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None
 
 
 def texts_of(value: object) -> list[str]:
     """The texts in a list, likewise; empty: it is none."""
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+    return [text for one in value if (text := text_of(one)) is not None] if isinstance(value, list) else []
 
 
 def when(seconds: float) -> str:

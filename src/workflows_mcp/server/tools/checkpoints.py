@@ -88,11 +88,11 @@ async def get_checkpoint_info(call: Call, *, checkpoint_id: CheckpointId) -> Ann
     blocks = [block for wave in state.execution_waves for block in texts_of(wave)]
     error = state.context.get("error")
     data = CheckpointPage(
-        **checkpoint_row(metadata, services.without_secrets(state.pause_prompt)).model_dump(),
+        **checkpoint_row(metadata, services.without_secrets(metadata.pause_prompt)).model_dump(),
         stored_bytes=metadata.stored_bytes,
         forked_from=state.parent_checkpoint_id,
-        error=None if error is None else services.without_secrets(str(error)),
-        paused_block=state.paused_block_id,
+        error=text_of(services.without_secrets(error)),
+        paused_block=text_of(state.paused_block_id),
         choices=texts_of(told.get("choices")) or None,
         pattern=text_of(told.get("pattern")),
         asked_next=texts_of(told.get("pending")),
