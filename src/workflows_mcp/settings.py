@@ -247,8 +247,8 @@ class Settings(BaseSettings):
 
     @field_validator("disabled_blocks", "http_allowed_hosts", "http_allowed_origins", mode="before")
     @classmethod
-    def _list(cls, value: object) -> object:
-        return tuple(one.strip() for one in value.split(",") if one.strip()) if isinstance(value, str) else value
+    def _split_names(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("retention", mode="before")
     @classmethod

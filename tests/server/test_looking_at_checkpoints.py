@@ -1,8 +1,12 @@
 """An agent looks through what is stored, and deletes of it what nobody needs."""
 
+import contextlib
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
+from mcp import MCPError
 
 from tests.server.conversation import settings_of, talking
 from workflows_mcp import CheckpointState
@@ -98,6 +102,25 @@ async def test_a_checkpoint_that_a_process_holds_is_not_deleted(tmp_path: Path) 
         assert "a process holds it until 20" in refusal
         (tmp_path / "gate").touch()
         assert (await call.ok("get_run", run_id="one", wait_seconds=20)).data["status"] == "success"
+
+
+async def test_a_damaged_checkpoint_is_listed_and_can_be_deleted(tmp_path: Path, sqlite_template: Path) -> None:
+    """What it holds cannot be told, and that is said; nothing of it is shown."""
+    file = shutil.copy(sqlite_template, tmp_path / "damaged.db")
+    async with talking(settings_of(tmp_path, str(file))) as call:
+        await call.services.store.save_checkpoint(make_state("c1", run_id="r1", status="completed"))
+        with contextlib.closing(sqlite3.connect(file)) as raw, raw:
+            raw.execute("UPDATE checkpoints SET payload = CAST('no-payload' AS BLOB)")
+        for tool, arguments in {"get_checkpoint_info": {"checkpoint_id": "c1"}, "get_run": {"run_id": "r1"}}.items():
+            refusal = await call.refused(tool, **arguments)
+            assert "'c1' is damaged" in refusal
+            assert "tell your user, or whoever runs this server" in refusal
+            assert "no-payload" not in refusal
+        with pytest.raises(MCPError, match="'c1' is damaged"):
+            await call.read("checkpoint://c1")
+        assert [row["checkpoint_id"] for row in (await call.ok("list_checkpoints")).data["checkpoints"]] == ["c1"]
+        await call.ok("delete_checkpoint", checkpoint_id="c1")
+        assert (await call.ok("list_checkpoints")).data["checkpoints"] == []
 
 
 async def test_what_the_database_holds_is_counted(tmp_path: Path, database_url: str) -> None:

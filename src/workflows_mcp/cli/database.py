@@ -62,7 +62,7 @@ async def prepare_database(settings: "Settings", *, create: bool, quiet: bool = 
     """
     if not create and not settings.auto_upgrade and not settings.uses_default_path:
         return  # whatever is wrong with it, the first call says so
-    _check(settings)
+    open_schema(settings)
     created = await wiring.prepare_database(settings)
     if created is not None and not settings.uses_default_path and not quiet:
         say(f"created the {created}")
@@ -75,15 +75,12 @@ def open_schema(settings: "Settings") -> "SchemaManager":
         CommandError: It is a store in memory.
         StoreConfigurationError: The URL names no database that is supported, or the folder cannot be created.
     """
-    _check(settings)
-    return wiring.open_schema(settings)
-
-
-def _check(settings: "Settings") -> None:
     if wiring.is_in_memory(settings):
         _check_memory(allowed=False)
+    schema = wiring.open_schema(settings)
     if settings.uses_default_path:
         say(f"the database is {str(settings.default_path)!r}; set WORKFLOWS_DATABASE_URL to use another one")
+    return schema
 
 
 def _check_memory(*, allowed: bool) -> None:
