@@ -21,6 +21,14 @@ async def test_clients_of_both_protocols_are_served(sqlite_template: Path, *, st
             async with served.client(mode=mode) as client:
                 assert {tool.name for tool in (await client.list_tools()).tools} == {"echo", "wait"}
                 assert (await client.call_tool("echo", {"text": mode})).structured_content == {"result": mode}
+        about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
+        async with browser() as plain:
+            answer = await plain.post(
+                served.mcp,
+                headers={"accept": "application/json, text/event-stream"},
+                json={"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about},
+            )
+        assert (answer.status_code, "mcp-session-id" in answer.headers) == (200, not stateless)
 
 
 async def test_a_call_that_is_under_way_is_answered_when_the_server_is_stopped(sqlite_template: Path) -> None:
@@ -31,6 +39,7 @@ async def test_a_call_that_is_under_way_is_answered_when_the_server_is_stopped(s
     async def end_runs(_seconds: float) -> None:
         ending.set()
         await at_the_end.wait()
+        served.gate.set()
 
     async with serving(settings_of(sqlite_template, http_grace_seconds=7.5), end_runs=end_runs) as served:
         async with served.client() as client, browser() as kept:
@@ -44,7 +53,6 @@ async def test_a_call_that_is_under_way_is_answered_when_the_server_is_stopped(s
                 await kept.get(f"{served.url}/healthz")
             with open_doorway("127.0.0.1", served.port) as free:
                 assert free.port == served.port
-            served.gate.set()
             at_the_end.set()
             assert (await call).structured_content == {"result": "done"}
         await served.finish()

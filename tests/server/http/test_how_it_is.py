@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import _administer
 from tests.migrations import raw
 from tests.server.http.served import Served, browser, modern_call, serving, settings_of
+from workflows_mcp import SQLAlchemyCheckpointStore
 from workflows_mcp.server.http import readiness
 
 READY = (200, {"status": "ready"})
@@ -61,7 +62,7 @@ async def test_a_server_of_a_database_that_is_gone_makes_it_not_ready(
         assert await state_of(served) == READY
         for revision, found in {"0001": not_ready("schema"), "9999": not_ready("schema"), "0002": READY}.items():
             await raw.execute(postgres_url, f"UPDATE workflows_alembic_version SET version_num = '{revision}'")
-            assert await state_of(served) == found
+            assert [await state_of(served) for _ in range(2)] == [found] * 2
         await _administer(postgres_server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         await _administer(
             postgres_server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
@@ -96,11 +97,39 @@ async def test_a_database_that_hangs_makes_it_not_ready(
     """A probe is answered in time."""
     monkeypatch.setattr(readiness, "_PATIENCE_SECONDS", 0.05)
     async with serving(settings_of(sqlite_template)) as served:
-        monkeypatch.setattr(
-            "workflows_mcp.persistence.store.SQLAlchemyCheckpointStore.check", lambda _store: asyncio.sleep(60)
-        )
+        monkeypatch.setattr(SQLAlchemyCheckpointStore, "check", lambda _store: asyncio.sleep(60))
         assert await state_of(served) == not_ready("database")
     assert "has not answered for 0.05 s" in caplog.text
+
+
+async def test_a_server_that_is_stopped_is_not_ready(sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever still waits for an answer is told so; nor does a call begin whose body arrives only now."""
+    monkeypatch.setattr(readiness, "_PATIENCE_SECONDS", 0.1)
+    looking, ending, at_the_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def look(_store: object) -> None:
+        looking.set()
+        await asyncio.Event().wait()
+
+    async def end_runs(_seconds: float) -> None:
+        ending.set()
+        await at_the_end.wait()
+
+    async with serving(settings_of(sqlite_template), end_runs=end_runs) as served:
+        monkeypatch.setattr(SQLAlchemyCheckpointStore, "check", look)
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
+        async with browser() as client:
+            probe = asyncio.create_task(client.get(f"{served.url}/readyz"))
+            await looking.wait()
+            served.stop.set()
+            await ending.wait()
+            writer.write(b"{}")
+            assert b" 503 " in await reader.readuntil(b"\r\n")
+            answer = await probe
+            assert (answer.status_code, answer.json()["reason"]) == (503, "stopping")
+        writer.close()
+        at_the_end.set()
 
 
 async def test_metrics_tell_of_requests_and_of_calls(sqlite_template: Path) -> None:

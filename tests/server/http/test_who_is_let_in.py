@@ -156,6 +156,7 @@ async def test_without_a_token_there_is_nothing_but_probes(guarded: Served) -> N
         {"authorization": f"Bearer {TOKEN[:-1]}"},
         {"authorization": f"Bearer {TOKEN}x"},
         {"authorization": f"Bearer {TOKEN},{OTHER}"},
+        {"authorization": f"Bearer {TOKEN} more"},
         {"authorization": f"Basic {TOKEN}"},
         {"authorization": TOKEN},
     )
@@ -194,6 +195,9 @@ async def test_a_body_that_is_too_large_is_not_read(guarded: Served) -> None:
     head = f"HTTP/1.1\nHost: localhost\nAuthorization: Bearer {TOKEN}\nTransfer-Encoding: chunked\n\n"
     assert b" 413 " in await raw(guarded, f"POST /mcp {head}" + f"2000\n{'x' * 0x2000}\n" * 2)
     assert b" 413 " in await raw(guarded, f"GET /metrics {head}1\nx\n")
+    # What is declared too large is not waited for.
+    declared_only = head.replace("Transfer-Encoding: chunked", "Content-Length: 999999999")
+    assert b" 413 " in await raw(guarded, f"POST /mcp {declared_only}")
     # Nobody's body is read before his token.
     assert b" 401 " in await raw(guarded, "POST /mcp HTTP/1.1\nHost: localhost\nContent-Length: 999999999\n\n")
 
@@ -206,6 +210,14 @@ async def test_a_client_that_dawdles_is_not_waited_for(guarded: Served, monkeypa
     assert b" 408 " in await raw(guarded, head + "12345")
     assert await raw(guarded, "GET /healthz HTTP/1.1\nHost: local") == b""
     assert await raw(guarded, "") == b""
+    # Nor for a second request over a connection that is kept.
+    reader, writer = await asyncio.open_connection("127.0.0.1", guarded.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"}\n")
+    writer.write(b"GET /he")
+    async with asyncio.timeout(3):
+        assert await reader.read() == b""
+    writer.close()
 
 
 async def test_headers_have_a_limit(guarded: Served) -> None:

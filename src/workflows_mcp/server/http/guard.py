@@ -89,10 +89,11 @@ class Guard:
         if refusal is None:
             assert route is not None
             body = await _body(scope, receive, self._max_body_bytes if route.takes_bodies else 0)
-            if not isinstance(body, Refusal):
+            refusal = self._refuse_late(route) if not isinstance(body, Refusal) else body
+            if not isinstance(body, Refusal) and refusal is None:
                 await route.app(scope, body, send)
                 return
-            refusal = body
+        assert refusal is not None
         client = scope.get("client") or ("?",)
         fields = {"status": refusal.status, "route": self.name_of(scope), "client": client[0]}
         _log.info("a request from %s was refused (%d)", client[0], refusal.status, extra={"fields": fields})
@@ -133,6 +134,10 @@ class Guard:
         if scope["method"] not in route.methods:
             allowed = ", ".join(route.methods)
             return Refusal(405, f"This takes {allowed}.", ((b"allow", allowed.encode("ascii")),))
+        return None
+
+    def _refuse_late(self, route: Route) -> Refusal | None:
+        """Why a request that is there at last is not served any more: its body may have taken its time."""
         if self._is_stopping() and not route.is_open:
             return Refusal(503, "The server is being stopped; try another one, or again.", ((b"retry-after", b"5"),))
         return None

@@ -41,14 +41,14 @@ class Readiness:
 
     async def state(self) -> State:
         """`ready`; or `stopping`, or what is not right: the `database` does not answer, its `schema` is another."""
-        if self.is_stopping:
-            return "stopping"
         loop = asyncio.get_running_loop()
         if self._looking is None or (self._looking.done() and loop.time() - self._looked_at >= _FRESH_SECONDS):
             self._looked_at = loop.time()
             self._looking = loop.create_task(self._look())
         looking = self._looking
         await asyncio.wait({looking}, timeout=max(self._looked_at + _PATIENCE_SECONDS - loop.time(), 0))
+        if self.is_stopping:
+            return "stopping"
         found: State = looking.result() if looking.done() and not looking.cancelled() else "database"
         if found != self._told:
             self._tell(found, f"the database has not answered for {_PATIENCE_SECONDS:g} s")
