@@ -259,6 +259,39 @@ def encryption(
 
 
 @app.command
+def mcp(
+    *,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    turns: int | None = None,
+    start: bool = True,
+    database: Database | None = None,
+    folder: Path | None = None,
+    save: Path | None = None,
+) -> int:
+    """Compare the MCP server with a bare one of the SDK's: start to first answer, and calls over HTTP.
+
+    Args:
+        quick: Show that it works, within half a minute.
+        turns: How many turns each of them has; the median counts.
+        start: Whether to measure starts, too.
+        database: Only this one.
+        folder: Where databases are put; by default the system's temporary folder.
+        save: A file to keep the result in.
+    """
+    from benchmarks.mcp import report
+
+    names = [database] if database else ["sqlite", "postgresql"]
+    wanted = turns or (1 if quick else 15)
+    try:
+        found = report(names, folder, turns=wanted, calls=32 if quick else 480, starts=start)
+    except UnsafeServerError as error:
+        Console(stderr=True).print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        return 1
+    _tell(f"\n{found}\n", save, folder)
+    return 0
+
+
+@app.command
 def transfer(*, rows: int = 1_000_000, folder: Path | None = None, save: Path | None = None) -> int:
     """Send checkpoints of 1 KB from SQLite to PostgreSQL and back, to a file and from it, by the commands for that.
 

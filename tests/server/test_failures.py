@@ -115,6 +115,20 @@ async def test_a_database_that_comes_back_is_used(tmp_path: Path, sqlite_templat
         assert (await call.ok("execute_workflow", workflow="fail")).data["status"] == "failure"
 
 
+@pytest.mark.parametrize(("log_format", "runs_are_logged"), [("json", True), ("text", False)])
+async def test_what_happens_in_runs_is_logged_for_programs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, log_format: str, *, runs_are_logged: bool
+) -> None:
+    """By the ids of runs, and without what they work on; people ask the tools."""
+    caplog.set_level(logging.INFO)
+    async with talking(settings_of(tmp_path, log_format=log_format)) as call:
+        await call.ok("execute_workflow", workflow="greet", inputs={"who": "s3cret"}, run_id="one")
+    told = [record for record in caplog.records if record.name == "workflows_mcp.runs"]
+    assert ("a run is over" in {record.getMessage() for record in told}) is runs_are_logged
+    assert all(record.__dict__["fields"]["run_id"] == "one" for record in told)
+    assert "s3cret" not in repr([record.__dict__ for record in told])
+
+
 def test_the_root_logger_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK would have all libraries print their tracebacks."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])

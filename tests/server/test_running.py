@@ -101,6 +101,23 @@ async def test_a_call_that_ends_early_leaves_its_run_going(tmp_path: Path, mode:
     assert mark.read_text() == "x\n"
 
 
+async def test_a_call_waits_for_the_run_of_another_server(tmp_path: Path, database_url: str) -> None:
+    """Up to its end, or to that of the server that waits."""
+    gate, mark = tmp_path / "gate", tmp_path / "mark"
+    arguments = {"workflow": "wait_for", "inputs": {"gate": str(gate), "mark": str(mark)}, "run_id": "one"}
+    settings = settings_of(tmp_path, database_url)
+    async with talking(settings) as first, talking(settings) as second, talking(settings) as third:
+        await first.ok("execute_workflow", **arguments, wait=False)
+        waiting = asyncio.create_task(second.ok("execute_workflow", **arguments))
+        until_its_end = asyncio.create_task(third.services.executor.wait_for_run("one", 3600))
+        await asyncio.wait([waiting, until_its_end], timeout=0.1)
+        await third.services.executor.stop()
+        assert (await asyncio.wait_for(until_its_end, 20)).status == "running"
+        gate.touch()
+        assert (await waiting).data["status"] == "success"
+    assert mark.read_text() == "x\n"
+
+
 async def test_yaml_runs_once_and_is_not_kept(tmp_path: Path) -> None:
     """Also in one line; it can call what the server has."""
     text = "{name: once, blocks: [{id: call, type: Workflow, inputs: {workflow: greet, inputs: {who: Bob}}}], "

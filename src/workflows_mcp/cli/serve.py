@@ -34,7 +34,7 @@ async def serve(
     runs have WORKFLOWS_HTTP_GRACE_SECONDS to come to their next checkpoint, from which any server goes on with them. A
     second signal cuts that short.
 
-    The bare `workflows-mcp` is the same. Logs go to stderr.
+    The bare `workflows-mcp` serves over stdin and stdout. Logs go to stderr.
 
     Args:
         http: Serve over streamable HTTP.

@@ -351,7 +351,8 @@ class WorkflowExecutor:
     async def wait_for_run(self, run_id: str, seconds: float) -> WorkflowResult:
         """Wait for what a run comes to, whoever works on it.
 
-        A caller that is cancelled leaves the run alone. The runs of other processes are asked after in the store, every
+        A caller that is cancelled leaves the run alone, and one that waits when the executor is stopped is told at once
+        what there is. The runs of other processes are asked after in the store, every
         second at the least.
 
         Args:

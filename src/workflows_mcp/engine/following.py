@@ -20,7 +20,7 @@ async def follow_run(run_id: str, seconds: float, runs: RunningRuns, stored: Sto
     Args:
         run_id: Names the run.
         seconds: How long to wait for more than `running`.
-        runs: The runs that this executor is busy with.
+        runs: The runs that this executor is busy with; once they are closed, nothing is waited for any more.
         stored: Those in the store, where others leave word of theirs.
 
     Raises:
@@ -32,7 +32,8 @@ async def follow_run(run_id: str, seconds: float, runs: RunningRuns, stored: Sto
     pause = _FIRST_PAUSE_SECONDS
     while True:
         result = await _once_it_ends(run_id, deadline - loop.time(), runs)
-        left = deadline - loop.time()
+        # A server that goes down has no time left, and whoever asks can ask another one.
+        left = 0.0 if runs.is_closed else deadline - loop.time()
         if result is not None and (result.status != "running" or left <= 0):
             return result
         if left <= 0 or not await stored.is_running(run_id):

@@ -77,6 +77,11 @@ class RunningRuns:
     def __len__(self) -> int:
         return len(self._by_task)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no run may begin any more."""
+        return self._is_closed
+
     def check_open(self) -> None:
         """Make sure that a run may begin.
 

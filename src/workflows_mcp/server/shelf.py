@@ -84,13 +84,14 @@ def why_not_found(services: Services, name: str) -> str | None:
     if library.find(name) is not None:
         return None
     names = library.names()
-    if "\n" in name or len(name) > _LONGEST_NAME_SHOWN:
+    shown = name if len(name) <= _LONGEST_NAME_SHOWN else f"{name[:_LONGEST_NAME_SHOWN]}…"
+    if "\n" in name or name.lstrip().startswith("{"):
         why = "workflow takes the name of a workflow that this server has, and no YAML"
         why += "; execute_inline_workflow runs YAML" if services.settings.inline_workflows else ""
     elif "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
-        why = f"workflow takes the name of a workflow that this server has, and no path such as {name!r}"
+        why = f"workflow takes the name of a workflow that this server has, and no path such as {shown!r}"
     else:
-        why = f"there is no workflow {name!r}"
+        why = f"there is no workflow {shown!r}"
         flaws = [problem for path, problem in library.broken.items() if path.stem == name]
         why += f", but a file that is broken: {library.shown(flaws[0])}" if flaws else ""
     close = difflib.get_close_matches(name[:_LONGEST_NAME_SHOWN], names, n=5)

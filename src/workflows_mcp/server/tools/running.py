@@ -27,6 +27,8 @@ from workflows_mcp.server.tools.tool import Call, Tool, services_of
 
 __all__ = ["TOOLS", "Inputs", "RunId", "Wait", "WaitSeconds", "run_as_asked", "tell_run"]
 
+_LONGEST_WAIT_SECONDS = 86400.0
+
 Inputs = Annotated[
     dict[str, Any] | None,
     Field(description='The workflow\'s inputs by name, such as {"environment": "staging"}.'),
@@ -45,7 +47,7 @@ WaitSeconds = Annotated[
     float | None,
     Field(
         ge=0,
-        le=86400,
+        le=_LONGEST_WAIT_SECONDS,
         allow_inf_nan=False,
         description="Wait so many seconds at most: then the status is running, and the run goes on.",
     ),
@@ -120,8 +122,8 @@ async def execute_inline_workflow(
     As execute_workflow in all else. For what a library has already, execute_workflow is the better choice;
     validate_workflow_yaml checks YAML without running it.
 
-    Example of workflow_yaml: {name: greet, blocks: [{id: hello, type: Shell, inputs: {command: echo hello}}], outputs:
-    {said: "{{ blocks.hello.outputs.stdout }}"}}
+    Example of workflow_yaml: {name: region, blocks: [{id: ask, type: Prompt, inputs: {prompt: "Which region?", choices:
+    [eu, us]}}], outputs: {region: "{{ blocks.ask.outputs.response }}"}}
     """
     services = await services_of(call)
     executor = services.executor
@@ -221,11 +223,11 @@ async def run_as_asked(
 ) -> WorkflowResult:
     """Have something run, and wait for it as the caller wants to: to its end, for some seconds, or not at all."""
     async with telling_progress(call):
-        if wait and wait_seconds is None:
-            return await finish()
-        result = await start()
-        if wait and wait_seconds and result.status == "running":
-            return await services.executor.wait_for_run(result.run_id, wait_seconds)
+        to_the_end = wait and wait_seconds is None
+        result = await (finish() if to_the_end else start())
+        seconds = _LONGEST_WAIT_SECONDS if to_the_end else wait_seconds
+        if wait and seconds and result.status == "running":  # here, or on another server
+            return await services.executor.wait_for_run(result.run_id, seconds)
         return result
 
 
