@@ -96,12 +96,12 @@ METRICS = (
     Metric("workflows_http_request_duration_seconds", _H, "How long it took until answers began.", ("route",)),
     Metric("workflows_http_requests_in_progress", _G, "Requests that are being answered, streams included."),
     Metric(
-        "workflows_mcp_calls",
+        "workflows_tool_calls",
         _C,
         "Calls of tools, by what they came to: ok, error, refused, asked (a question to the client), cancelled.",
         ("tool", "outcome"),
     ),
-    Metric("workflows_mcp_call_duration_seconds", _H, "How long they took.", ("tool",)),
+    Metric("workflows_tool_call_duration_seconds", _H, "How long they took.", ("tool",)),
     Metric(
         "workflows_checkpoints",
         _G,

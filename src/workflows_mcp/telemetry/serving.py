@@ -67,6 +67,6 @@ def of_server_tally(tally: ServerTally) -> Iterator[Sample]:
         yield "workflows_http_request_duration_seconds", (route,), seconds
     yield "workflows_http_requests_in_progress", (), tally.in_progress
     for key, count in list(tally.calls.items()):
-        yield "workflows_mcp_calls", key, count
+        yield "workflows_tool_calls", key, count
     for tool, seconds in list(tally.call_seconds.items()):
-        yield "workflows_mcp_call_duration_seconds", (tool,), seconds
+        yield "workflows_tool_call_duration_seconds", (tool,), seconds

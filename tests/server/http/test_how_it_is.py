@@ -144,8 +144,8 @@ async def test_metrics_tell_of_requests_and_of_calls(sqlite_template: Path) -> N
     def rise(series: str) -> float:
         return after.get(series, 0) - before.get(series, 0)
 
-    assert rise('workflows_mcp_calls_total{outcome="ok",tool="echo"}') == 1
-    assert rise('workflows_mcp_call_duration_seconds_count{tool="other"}') == 1
+    assert rise('workflows_tool_calls_total{outcome="ok",tool="echo"}') == 1
+    assert rise('workflows_tool_call_duration_seconds_count{tool="other"}') == 1
     assert rise('workflows_http_requests_total{route="other",status="421"}') == 1
     assert rise('workflows_http_request_duration_seconds_count{route="/mcp"}') >= 2
     assert after["workflows_http_requests_in_progress"] >= 1, "this one"
