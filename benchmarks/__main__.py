@@ -281,9 +281,9 @@ def mcp(
     from benchmarks.mcp import report
 
     names = [database] if database else ["sqlite", "postgresql"]
-    wanted = turns or (1 if quick else 15)
+    wanted = turns or (1 if quick else 9)
     try:
-        found = report(names, folder, turns=wanted, calls=32 if quick else 480, starts=start)
+        found = report(names, folder, turns=wanted, calls=32 if quick else 160, starts=start)
     except UnsafeServerError as error:
         Console(stderr=True).print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         return 1

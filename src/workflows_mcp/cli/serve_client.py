@@ -1,6 +1,7 @@
 """`serve` over stdin and stdout. A client waits for its first answer: what reads a command line is not loaded here."""
 
 import asyncio
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ _FOR_PEOPLE = (
     "{where}). What people can do: workflows-mcp --help. Ctrl-C ends it"
 )
 
+_SECONDS_TO_LOAD = 5.0
+"""How long a process that begins to serve looks for no garbage: while modules are loaded there is none, and looking for
+it would take a sixth of the time."""
+
 
 async def serve_client(settings: "Settings") -> int:
     """Be the server of the client that has started this process, until it closes stdin, or somebody stops it.
@@ -27,10 +32,9 @@ async def serve_client(settings: "Settings") -> int:
     Returns:
         0: the client ended it, or SIGTERM.
     """
-    from workflows_mcp.server.loading import without_collections
-
-    with without_collections():
-        from workflows_mcp.server.stdio import serve_stdio
+    gc.disable()
+    asyncio.get_running_loop().call_later(_SECONDS_TO_LOAD, _collect_garbage)
+    from workflows_mcp.server.stdio import serve_stdio
 
     log_libraries("mcp")
     try:
@@ -45,3 +49,9 @@ async def serve_client(settings: "Settings") -> int:
         if ended_by == signal.SIGINT:
             raise KeyboardInterrupt from None
     return 0
+
+
+def _collect_garbage() -> None:
+    """Look for garbage from now on, but not among what was loaded: that stays to the end."""
+    gc.freeze()
+    gc.enable()

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from workflows_mcp.errors import CheckpointStoreError, SecretError
-from workflows_mcp.server.loading import without_collections
 from workflows_mcp.server.progress import listen
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
 
@@ -166,11 +165,10 @@ class Services:
 
 
 def _make_store(settings: "Settings") -> "CheckpointStore":
-    with without_collections():
-        import workflows_mcp.engine.executor  # noqa: F401 - loaded here, it keeps no event loop waiting
-        from workflows_mcp.persistence.store import create_checkpoint_store
+    import workflows_mcp.engine.executor  # noqa: F401 - loaded here, it keeps no event loop waiting
+    from workflows_mcp.persistence.store import create_checkpoint_store
 
-        return create_checkpoint_store(settings=settings)
+    return create_checkpoint_store(settings=settings)
 
 
 @asynccontextmanager
