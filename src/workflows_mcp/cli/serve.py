@@ -1,6 +1,7 @@
 """`serve`: the MCP server."""
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -94,10 +95,16 @@ async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> 
                     tally=tally,
                     stop=stop,
                     end_runs=services.executor.stop,
-                    on_listening=lambda: say(one_line(_told(doorway, tokens, services.store.description))),
+                    on_listening=lambda: _begin(_told(doorway, tokens, services.store.description)),
                 )
         except asyncio.CancelledError:
             raise InterruptedRunError("what was under way can be recovered by any server") from None
+
+
+def _begin(told: str) -> None:
+    """Say that requests are answered; what has been loaded for them is not looked at for garbage any more."""
+    gc.freeze()
+    say(one_line(told))
 
 
 def _told(doorway: "Doorway", tokens: "Tokens", database: str) -> str:
