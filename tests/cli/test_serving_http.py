@@ -59,6 +59,45 @@ def test_ctrl_c_ends_a_server_in_peace(cli: CLI) -> None:
     assert all(isinstance(json.loads(line), dict) for line in outcome.err.splitlines())
 
 
+def test_what_a_library_logs_is_an_object_too_and_shows_nothing(cli: CLI) -> None:
+    """Of what a client sends; nor can it fill the log. Of runs in memory it is said that they end with the server."""
+    begin: dict[str, object] = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "0"},
+    }
+    odd: dict[str, object] = {
+        "jsonrpc": "2.0",
+        "method": "notifications/progress",
+        "params": {"progressToken": ["canary"]},
+    }
+    log = {"WORKFLOWS_LOG_FORMAT": "json"}
+    with serving(cli, "--database-url", "memory://", **log) as process:
+        assert process.stderr is not None
+        told = json.loads(process.stderr.readline())["message"]
+        assert "; runs are kept in memory, and gone with this process;" in told
+        found = re.search(r"http://\S+/mcp", told)
+        assert found is not None
+        session = post(found[0], {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": begin})
+        for _ in range(3):
+            post(found[0], odd, session)
+        process.send_signal(signal.SIGTERM)
+        outcome = cli.finish(process)
+    lines = [json.loads(line) for line in outcome.err.splitlines()]
+    assert [line["message"] for line in lines if line["logger"].startswith("mcp")] == ["dropped …: malformed params"]
+    assert "canary" not in outcome.err
+
+
+def post(url: str, message: dict[str, object], session: str = "") -> str:
+    """Send a message as a client of an older protocol does; the session that it got, if any."""
+    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    headers |= {"mcp-session-id": session} if session else {}
+    request = urllib.request.Request(url, json.dumps(message).encode(), headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        answer.read()
+        return str(answer.headers.get("mcp-session-id") or "")
+
+
 @pytest.mark.parametrize(
     ("words", "environment", "code", "problem"),
     [
