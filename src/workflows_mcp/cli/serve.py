@@ -89,7 +89,7 @@ async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> 
         try:
             async with open_services(settings) as services:
                 await serve_http(
-                    build_server(services, tally=tally),
+                    build_server(services, tokens=tokens, tally=tally),
                     services,
                     doorway,
                     tokens=tokens,
