@@ -153,7 +153,7 @@ async def test_a_client_that_reads_slowly_gets_its_answer(
     sqlite_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long that takes, as long as it goes on."""
-    monkeypatch.setattr(connections, "_REQUEST_SECONDS", 0.15)
+    monkeypatch.setattr(connections, "_REQUEST_SECONDS", 0.4)
     text = "x" * 2_000_000
     headers, body = modern_call("echo", text=text)
     async with (
@@ -164,7 +164,7 @@ async def test_a_client_that_reads_slowly_gets_its_answer(
         got = 0
         async for piece in answer.aiter_bytes(100_000):
             got += len(piece)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
         assert got > 2 * len(text), "it is in the text and in the structured content"
 
 
