@@ -1,6 +1,7 @@
 # An MCP server over HTTP in a container; docs/deployment.md says how to run it.
 #   docker build --tag workflows-mcp .
-#   docker run --init --env WORKFLOWS_HTTP_TOKEN --publish 127.0.0.1:8000:8000 --volume workflows:/data workflows-mcp
+#   docker run --init --stop-timeout 40 --env WORKFLOWS_HTTP_TOKEN --publish 127.0.0.1:8000:8000 --volume workflows:/data \
+#     workflows-mcp
 # Any other command works, too: docker run --rm --volume workflows:/data workflows-mcp runs list
 ARG PYTHON=python:3.13-slim-trixie
 
@@ -40,6 +41,7 @@ USER 10001:10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000
+# Of `serve --http` on the variable's port; any other command that goes on for long wants `--no-healthcheck`.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('WORKFLOWS_HTTP_PORT') or 8000), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["workflows-mcp"]

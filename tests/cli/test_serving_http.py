@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from pydantic import SecretStr
 
 from tests.cli.conftest import CLI, PASSWORD
 from tests.server.http.served import TOKEN
+from workflows_mcp.cli.serve import _told
+from workflows_mcp.server.http.doorway import open_doorway
+from workflows_mcp.server.http.tokens import Tokens
+from workflows_mcp.settings import Settings
 
 DATABASE = ("--database-url", "runs.db")
 
@@ -44,19 +49,51 @@ def test_a_server_says_where_it_listens_and_ends_when_it_is_told_to(cli: CLI) ->
 
 
 def test_ctrl_c_ends_a_server_in_peace(cli: CLI) -> None:
-    """As it ends `recover --watch`; in a log of objects all lines are objects, and none shows the password."""
+    """As it ends `recover --watch`; in a log of objects all lines are objects, the libraries' too.
+
+    None shows the password, nor what a client sent, who cannot fill the log.
+    """
     url = f"postgresql://somebody:{PASSWORD}@127.0.0.1:1/nothing"
     log = {"WORKFLOWS_LOG_FORMAT": "json", "WORKFLOWS_LOG_LEVEL": "debug"}
+    about = {"name": "test", "version": "0"}
+    begin: dict[str, object] = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": about}
+    malformed: dict[str, object] = {"progressToken": ["canary"]}
+    odd: dict[str, object] = {"jsonrpc": "2.0", "method": "notifications/progress", "params": malformed}
     with serving(cli, WORKFLOWS_DATABASE_URL=url, **log) as process:
         assert process.stderr is not None
         told = json.loads(process.stderr.readline())
         while not told["message"].startswith("serving MCP at"):
             told = json.loads(process.stderr.readline())
         assert "127.0.0.1:1" in told["message"]
+        found = re.search(r"http://\S+/mcp", told["message"])
+        assert found is not None
+        session = post(found[0], {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": begin})
+        for _ in range(3):
+            post(found[0], odd, session)
         process.send_signal(signal.SIGINT)
         outcome = cli.finish(process)
     assert outcome.code == 0
-    assert all(isinstance(json.loads(line), dict) for line in outcome.err.splitlines())
+    lines = [json.loads(line) for line in outcome.err.splitlines()]
+    assert all(isinstance(line, dict) for line in lines)
+    assert [line["message"] for line in lines if line["logger"].startswith("mcp")] == ["dropped …: malformed params"]
+    assert "canary" not in outcome.err
+
+
+def test_of_runs_in_memory_it_is_said_that_they_end_with_the_server() -> None:
+    """Nothing is kept anywhere."""
+    with open_doorway("127.0.0.1", 0) as doorway:
+        told = _told(doorway, Tokens(()), Settings(database_url=SecretStr("memory://")), "a store in memory")
+    assert "; runs are kept in memory, and gone with this process; " in told
+
+
+def post(url: str, message: dict[str, object], session: str = "") -> str:
+    """Send a message as a client of an older protocol does; the session that it got, if any."""
+    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    headers |= {"mcp-session-id": session} if session else {}
+    request = urllib.request.Request(url, json.dumps(message).encode(), headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        answer.read()
+        return str(answer.headers.get("mcp-session-id") or "")
 
 
 @pytest.mark.parametrize(

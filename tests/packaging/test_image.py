@@ -25,7 +25,10 @@ DEPLOYMENT = ROOT / "docs" / "deployment"
 KUBERNETES = list(yaml.safe_load_all((DEPLOYMENT / "kubernetes.yaml").read_text()))
 
 PORT = Settings.model_fields["http_port"].default
-GRACE = Settings.model_fields["http_grace_seconds"].default
+LONGEST_END = (
+    Settings.model_fields["http_grace_seconds"].default + Settings.model_fields["deadline_seconds"].default + 2
+)
+"""Seconds: blocks go on for the grace; then runs are saved, each call within the deadline; then answers are sent."""
 
 
 def one(stage: list[Instruction], name: str) -> Instruction:
@@ -112,11 +115,32 @@ def seconds(text: str) -> float:
 
 
 def test_whoever_stops_a_server_waits_longer_than_it_takes_to_stop() -> None:
-    """Else it is killed in the middle of a wave that it might have finished."""
+    """Else it is killed in the middle of a wave that it might have finished, or of its last save."""
     unit = unit_of(DEPLOYMENT / "workflows-mcp.service")
-    assert seconds(COMPOSE["server-1"]["stop_grace_period"]) > GRACE
-    assert seconds(unit["Service"]["TimeoutStopSec"]) > GRACE
-    assert KUBERNETES[1]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > GRACE
+    assert seconds(COMPOSE["server-1"]["stop_grace_period"]) > LONGEST_END
+    assert seconds(unit["Service"]["TimeoutStopSec"]) > LONGEST_END
+    pod = KUBERNETES[1]["spec"]["template"]["spec"]
+    before = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > before + LONGEST_END
+    for path in (ROOT / "Dockerfile", ROOT / "docs" / "deployment.md"):
+        [told] = re.findall(r"--stop-timeout (\d+)", path.read_text())
+        assert int(told) > LONGEST_END, path
+
+
+def test_all_pods_are_as_shut_off_as_they_can_be() -> None:
+    """The one that changes the schema, too; and somebody ends what commands leave behind."""
+    pods = [one["spec"]["template"]["spec"] for one in KUBERNETES[:2]]
+    for pod in pods:
+        [container] = pod["containers"]
+        assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        assert pod["automountServiceAccountToken"] is False
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+    assert pods[1]["shareProcessNamespace"] is True
+    assert COMPOSE["server-1"]["init"] is True
 
 
 def test_compose_has_servers_that_wait_for_the_schema_which_waits_for_the_database() -> None:

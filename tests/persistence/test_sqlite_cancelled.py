@@ -8,11 +8,15 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import aiosqlite
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from workflows_mcp import SQLAlchemyCheckpointStore
+from workflows_mcp.persistence import line
+from workflows_mcp.persistence.connections import Connections
 from workflows_mcp.persistence.dialects import sqlite_vacuum
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import make_state
@@ -135,3 +139,33 @@ async def test_a_vacuum_that_waits_for_a_writer_ends_when_it_is_cancelled(whose:
             began = time.monotonic()
             await store._database.calls.end(5)
             assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+async def test_a_close_leaves_no_connection_that_is_being_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Neither one that is about to be there, nor one that takes too long; whoever asked for it is gone."""
+    monkeypatch.setattr(line, "_SECONDS_TO_OPEN", 0.05)
+    made: list[aiosqlite.Connection] = []
+    looking = asyncio.Event()
+    make, look = aiosqlite.Connection.__init__, Connections._check_once
+
+    def noting(connection: aiosqlite.Connection, *arguments: Any, **options: Any) -> None:
+        made.append(connection)
+        make(connection, *arguments, **options)
+
+    async def look_slowly(connections: Connections, connection: AsyncConnection) -> None:
+        looking.set()
+        await asyncio.sleep(seconds)
+        await look(connections, connection)
+
+    monkeypatch.setattr(aiosqlite.Connection, "__init__", noting)
+    monkeypatch.setattr(Connections, "_check_once", look_slowly)
+    store = SQLAlchemyCheckpointStore(str(path), settings=Settings(deadline_seconds=0.1))
+    asking = asyncio.create_task(store.load_checkpoint("none"))
+    await looking.wait()
+    asking.cancel()
+    await store.close()
+    assert made
+    assert [one for one in made if one._connection is not None] == []

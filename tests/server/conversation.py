@@ -11,6 +11,7 @@ from mcp import Client
 from mcp_types import CallToolResult, TextContent, TextResourceContents
 
 from workflows_mcp.server.app import build_server
+from workflows_mcp.server.http.tokens import load_tokens
 from workflows_mcp.server.services import Services, open_services
 from workflows_mcp.settings import Settings, load_settings
 
@@ -150,7 +151,7 @@ async def talking(settings: Settings, mode: Mode = "auto", **options: Any) -> As
     """Speak with a server of these settings."""
     async with (
         open_services(settings, grace_seconds=0) as services,
-        Client(build_server(services), mode=mode, **options) as client,
+        Client(build_server(services, tokens=load_tokens(settings)), mode=mode, **options) as client,
     ):
         yield Conversation(client, services)
 

@@ -12,6 +12,7 @@ from mcp_types import ElicitRequestParams, ElicitResult, InputRequiredResult
 
 from tests.server.conversation import MODES, Conversation, Mode, Said, settings_of, talking
 from workflows_mcp.server.app import build_server
+from workflows_mcp.server.http.tokens import load_tokens
 from workflows_mcp.server.services import open_services
 
 Meanwhile = Callable[[], Awaitable[object]]
@@ -183,7 +184,10 @@ async def test_a_form_can_be_answered_to_another_server_with_the_same_token(
         )
         assert isinstance(question, InputRequiredResult)
         [key] = question.input_requests or {}
-    async with open_services(settings) as services, Client(build_server(services), elicitation_callback=human) as later:
+    async with (
+        open_services(settings) as services,
+        Client(build_server(services, tokens=load_tokens(settings)), elicitation_callback=human) as later,
+    ):
         answering = later.session.call_tool(
             "resume_workflow",
             {"checkpoint_id": checkpoint_id},

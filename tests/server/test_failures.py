@@ -103,6 +103,11 @@ async def test_a_database_of_a_kind_that_there_is_not_is_told_by_the_tools(tmp_p
     assert "s3cret" not in said.text
 
 
+def test_a_token_that_is_not_fit_is_of_no_concern_without_http(tmp_path: Path) -> None:
+    """It is asked for over HTTP alone, and a client over stdio would only see that there is no server."""
+    build_server(settings_of(tmp_path, http_token="weak", http_token_file=tmp_path / "missing"))
+
+
 async def test_a_database_that_comes_back_is_used(tmp_path: Path, sqlite_template: Path) -> None:
     """Without a restart of the server."""
     path = tmp_path / "runs.db"

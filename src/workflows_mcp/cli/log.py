@@ -7,6 +7,8 @@ the error in which it ends. Results stay on stdout.
 import copy
 import logging
 import os
+import re
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,11 @@ __all__ = ["begin_logging", "configure_logging", "is_json", "log_failure", "log_
 _OPTION = "--log-format"
 
 _LOGGER = "workflows_mcp"
+
+_SECONDS_BETWEEN_LINES = 60.0
+
+_FILLED_IN = re.compile(r"%[-#0-9.]*[a-zA-Z]|\b[0-9a-f]{32}\b|'[^']*'|\"[^\"]*\"")
+"""What differs from one line to the next of the same kind: what it is about, and the ids of sessions."""
 
 
 class _Handler(logging.Handler):
@@ -42,6 +49,27 @@ class _Handler(logging.Handler):
 
 
 _handler = _Handler()
+
+
+class _Reticent(logging.Handler):
+    """Says that a library has logged something, and never what a client sent that it is about.
+
+    Each kind of line once a minute at most: clients decide how many there are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told_at: dict[tuple[str, int], float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        now, place = time.monotonic(), (record.pathname, record.lineno)
+        if now - self._told_at.get(place, float("-inf")) < _SECONDS_BETWEEN_LINES:
+            return
+        self._told_at[place] = now
+        told = copy.copy(record)
+        told.msg, told.args = _FILLED_IN.sub("…", str(record.msg)), None
+        _handler.handle(told)
 
 
 def begin_logging(words: Sequence[str]) -> None:
@@ -74,17 +102,20 @@ def configure_logging(settings: "Settings") -> None:
         logging.getLogger(_LOGGER).setLevel(settings.log_level.upper())
 
 
-def log_libraries(*names: str) -> None:
+def log_libraries(*names: str, serves_many: bool = False) -> None:
     """Log the warnings of some libraries as our own: in a line each, without tracebacks, which may show what is stored.
 
     Args:
         names: Of their loggers.
+        serves_many: Whether they work for clients over a network: then no line shows what one of them sent, and those
+            of a kind are told once a minute.
     """
     if _handler not in logging.getLogger(_LOGGER).handlers:
         return
+    handler = _Reticent() if serves_many else _handler
     for name in names:
         logger = logging.getLogger(name)
-        logger.addHandler(_handler)
+        logger.addHandler(handler)
         logger.setLevel(logging.WARNING)
         logger.propagate = False
 

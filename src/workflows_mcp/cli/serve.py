@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from workflows_mcp.cli.failures import CommandError, InterruptedRunError, UsageError, one_line
+from workflows_mcp.cli.log import log_libraries
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import say
 from workflows_mcp.cli.serve_client import serve_client
@@ -63,6 +64,7 @@ async def _serve_http(settings: "Settings") -> int:
     from workflows_mcp.server.http.doorway import PortTakenError, open_doorway
     from workflows_mcp.server.http.tokens import load_tokens
 
+    log_libraries("mcp", serves_many=True)
     tokens = load_tokens(settings)
     try:
         with open_doorway(settings.http_host, settings.http_port) as doorway:
@@ -88,14 +90,14 @@ async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> 
         try:
             async with open_services(settings) as services:
                 await serve_http(
-                    build_server(services, tally=tally),
+                    build_server(services, tokens=tokens, tally=tally),
                     services,
                     doorway,
                     tokens=tokens,
                     tally=tally,
                     stop=stop,
                     end_runs=services.executor.stop,
-                    on_listening=lambda: _begin(_told(doorway, tokens, services.store.description)),
+                    on_listening=lambda: _begin(_told(doorway, tokens, settings, services.store.description)),
                 )
         except asyncio.CancelledError:
             raise InterruptedRunError("what was under way can be recovered by any server") from None
@@ -107,6 +109,9 @@ def _begin(told: str) -> None:
     say(one_line(told))
 
 
-def _told(doorway: "Doorway", tokens: "Tokens", database: str) -> str:
+def _told(doorway: "Doorway", tokens: "Tokens", settings: "Settings", database: str) -> str:
+    from workflows_mcp.wiring import is_in_memory
+
     who = "with a token" if tokens else "for everybody on this machine"
-    return f"serving MCP at {doorway.origin}/mcp, {who}; runs are kept in the {database}; Ctrl-C or SIGTERM stops it"
+    kept = "kept in memory, and gone with this process" if is_in_memory(settings) else f"kept in the {database}"
+    return f"serving MCP at {doorway.origin}/mcp, {who}; runs are {kept}; Ctrl-C or SIGTERM stops it"

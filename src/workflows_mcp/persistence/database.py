@@ -297,8 +297,13 @@ class Database(Inherited):
         await self.calls.end(end - loop.time())
         self._reader.close()
         if self._connections.are_ours:
+            # The pool last of what opens connections: what is given back to it later would stay open.
             # The writer alone and last: on SQLite whoever is last puts the -wal file into the database.
-            for closing in ([self._reading.close(), self.engine.dispose()], [self._saving.close()]):
+            for closing in (
+                [line.open_no_more() for line in (self._reading, self._saving)],
+                [self._reading.close(), self.engine.dispose()],
+                [self._saving.close()],
+            ):
                 tasks = [self.calls.start(one) for one in closing]
                 await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
 

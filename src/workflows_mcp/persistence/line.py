@@ -11,6 +11,10 @@ __all__ = ["Line"]
 
 T = TypeVar("T")
 
+_SECONDS_TO_OPEN = 0.5
+"""How long a close lets a connection come to be that is being opened: a driver that is cut off in the middle of it
+leaves a thread behind, which may find the event loop closed."""
+
 _SECONDS_TO_LEAVE = 0.5
 """How long a close waits for connections that were abandoned."""
 
@@ -102,6 +106,16 @@ class Line:
         held, self._held = self._held, None
         if held is not None:
             held.abandon()
+
+    async def open_no_more(self) -> None:
+        """Open no connection any more; one that is being opened is let go of when this returns, or nearly so."""
+        self._is_closed = True
+        opening = self._opening
+        if opening is None:
+            return
+        await asyncio.wait({opening}, timeout=_SECONDS_TO_OPEN)
+        if opening.cancel():
+            await asyncio.wait({opening}, timeout=_SECONDS_TO_LEAVE)
 
     async def close(self) -> None:
         """Close the connection. Cancelled before that is done, it abandons it."""

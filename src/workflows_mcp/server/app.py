@@ -18,6 +18,7 @@ from workflows_mcp.server.tools import checkpoints, running, runs, workflows
 from workflows_mcp.server.tools.tool import offered
 
 if TYPE_CHECKING:
+    from workflows_mcp.server.http.tokens import Tokens
     from workflows_mcp.settings import Settings
     from workflows_mcp.telemetry.serving import ServerTally
 
@@ -37,16 +38,16 @@ The life of a run:
 """
 
 
-def build_server(work: "Settings | Services", *, tally: "ServerTally | None" = None) -> MCPServer[Services]:
+def build_server(
+    work: "Settings | Services", *, tokens: "Tokens | None" = None, tally: "ServerTally | None" = None
+) -> MCPServer[Services]:
     """The server with all that it offers.
 
     Args:
         work: What it works with, opened and closed by the caller; or the settings, by which the server opens it when
             it begins to serve, and closes it at the end.
+        tokens: What callers must show over HTTP, by which answers are taken to what another process has asked.
         tally: Where calls of tools are counted; None: nowhere.
-
-    Raises:
-        StoreConfigurationError: A token for HTTP is not fit to be one.
     """
     settings = work.settings if isinstance(work, Services) else work
 
@@ -69,7 +70,7 @@ def build_server(work: "Settings | Services", *, tally: "ServerTally | None" = N
             lifespan=lifespan,
             log_level="WARNING",
             tools=tools,
-            request_state_security=request_state_security(settings),
+            request_state_security=request_state_security(tokens),
             middleware=None if tally is None else [CallCounter(tally, {tool.name for tool in tools})],
         )
     add_resources(server)

@@ -3,10 +3,10 @@
 import hmac
 from typing import TYPE_CHECKING
 
-from workflows_mcp.settings import Settings
-
 if TYPE_CHECKING:
     from mcp.server.request_state import RequestStateSecurity
+
+    from workflows_mcp.server.http.tokens import Tokens
 
 __all__ = ["request_state_security"]
 
@@ -16,20 +16,17 @@ _SECONDS = 24 * 3600.0
 _INFO = b"workflows-mcp request state"
 
 
-def request_state_security(settings: Settings) -> "RequestStateSecurity":
+def request_state_security(tokens: "Tokens | None") -> "RequestStateSecurity":
     """How questions to a client are sealed.
 
     With tokens for HTTP, the keys follow from them: servers that share a token, or one that was started again, take
     each other's answers. Without, they are made anew, and an answer counts only for the process that asked.
 
-    Raises:
-        StoreConfigurationError: See `load_tokens`.
+    Args:
+        tokens: What callers must show; None: they are not asked, as over stdio.
     """
     from mcp.server.request_state import RequestStateSecurity
 
-    from workflows_mcp.server.http.tokens import load_tokens
-
-    tokens = load_tokens(settings)
     if not tokens:
         return RequestStateSecurity.ephemeral(ttl=_SECONDS)
     return RequestStateSecurity(keys=[_derived(token) for token in tokens.secrets], ttl=_SECONDS)

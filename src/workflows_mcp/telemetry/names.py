@@ -96,6 +96,13 @@ METRICS = (
     Metric("workflows_http_request_duration_seconds", _H, "How long it took until answers began.", ("route",)),
     Metric("workflows_http_requests_in_progress", _G, "Requests that are being answered, streams included."),
     Metric(
+        "workflows_http_connections_closed",
+        _C,
+        "Connections that were closed on their clients: crowded (there were too many), silent (no request in time), "
+        "unread (an answer was not read in time).",
+        ("reason",),
+    ),
+    Metric(
         "workflows_tool_calls",
         _C,
         "Calls of tools, by what they came to: ok, error, refused, asked (a question to the client), cancelled.",

@@ -21,6 +21,8 @@ class ServerTally:
         requests: How many were answered, by route and status.
         request_seconds: How long it took until their answers began, by route.
         in_progress: How many are being answered.
+        connections_closed: How many connections were closed on their clients, by reason: `crowded` (there were too
+            many), `silent` (no request came in time), `unread` (an answer was not read in time).
         calls: How many calls of tools came to what, by tool and outcome.
         call_seconds: How long they took, by tool.
     """
@@ -28,6 +30,7 @@ class ServerTally:
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     request_seconds: dict[str, Distribution] = field(default_factory=dict)
     in_progress: int = 0
+    connections_closed: Counter[str] = field(default_factory=Counter)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     call_seconds: dict[str, Distribution] = field(default_factory=dict)
 
@@ -50,6 +53,7 @@ class ServerTally:
     def add_all(self, other: "ServerTally") -> None:
         """Count all that another one has counted."""
         self.requests.update(other.requests)
+        self.connections_closed.update(other.connections_closed)
         self.calls.update(other.calls)
         for mine, others in (
             (self.request_seconds, other.request_seconds),
@@ -66,6 +70,8 @@ def of_server_tally(tally: ServerTally) -> Iterator[Sample]:
     for route, seconds in list(tally.request_seconds.items()):
         yield "workflows_http_request_duration_seconds", (route,), seconds
     yield "workflows_http_requests_in_progress", (), tally.in_progress
+    for reason, count in list(tally.connections_closed.items()):
+        yield "workflows_http_connections_closed", (reason,), count
     for key, count in list(tally.calls.items()):
         yield "workflows_tool_calls", key, count
     for tool, seconds in list(tally.call_seconds.items()):

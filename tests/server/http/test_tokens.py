@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp.server.request_state import InvalidRequestState
+from mcp.server.request_state import InvalidRequestState, RequestStateSecurity
 
 from tests.server.http.served import TOKEN
 from workflows_mcp.errors import StoreConfigurationError
@@ -70,16 +70,21 @@ def test_a_token_file_that_is_none_is_refused(tmp_path: Path) -> None:
         load_tokens(settings(http_token=TOKEN, http_token_file=tmp_path / "missing"))
 
 
+def sealing(**given: str) -> RequestStateSecurity:
+    """How a server with these settings seals."""
+    return request_state_security(load_tokens(settings(**given)))
+
+
 def test_servers_that_share_a_token_take_each_other_s_questions() -> None:
     """Also while one token takes another's place; a server with another token does not."""
-    first = request_state_security(settings(http_token=TOKEN)).codec
-    rotating = request_state_security(settings(http_token=f"{OTHER},{TOKEN}")).codec
+    first = sealing(http_token=TOKEN).codec
+    rotating = sealing(http_token=f"{OTHER},{TOKEN}").codec
     sealed = first.seal(b"what was asked")
     assert rotating.unseal(sealed) == b"what was asked"
-    assert request_state_security(settings(http_token=TOKEN)).codec.unseal(sealed) == b"what was asked"
-    for stranger in (settings(http_token=OTHER), settings()):
+    assert sealing(http_token=TOKEN).codec.unseal(sealed) == b"what was asked"
+    for stranger in (sealing(http_token=OTHER), sealing(), request_state_security(None)):
         with pytest.raises(InvalidRequestState):
-            request_state_security(stranger).codec.unseal(sealed)
+            stranger.codec.unseal(sealed)
 
 
 @pytest.mark.parametrize(

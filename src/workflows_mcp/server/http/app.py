@@ -21,7 +21,14 @@ MCP_PATH = "/mcp"
 
 
 def build_app(
-    mcp: App, *, settings: Settings, port: int, tokens: Tokens, readiness: Readiness, tally: ServerTally
+    mcp: App,
+    *,
+    settings: Settings,
+    port: int,
+    tokens: Tokens,
+    readiness: Readiness,
+    tally: ServerTally,
+    most_requests: int,
 ) -> App:
     """What is served.
 
@@ -32,6 +39,7 @@ def build_app(
         tokens: What callers must show.
         readiness: Whether it can do its work.
         tally: Where requests are counted.
+        most_requests: How many may be at work at a time, whether or not their clients still wait.
     """
     guard = Guard(
         (
@@ -45,7 +53,7 @@ def build_app(
         max_body_bytes=max_body_bytes(settings),
         is_stopping=lambda: readiness.is_stopping,
     )
-    return _Counted(guard, tally)
+    return _Counted(guard, tally, most_requests)
 
 
 def max_body_bytes(settings: Settings) -> int:
@@ -56,9 +64,10 @@ def max_body_bytes(settings: Settings) -> int:
 class _Counted:
     """Counts and logs requests, and answers those whose answer failed."""
 
-    def __init__(self, guard: Guard, tally: ServerTally) -> None:
+    def __init__(self, guard: Guard, tally: ServerTally, most_requests: int) -> None:
         self._guard = guard
         self._tally = tally
+        self._most_requests = most_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -74,7 +83,12 @@ class _Counted:
 
         self._tally.in_progress += 1
         try:
-            await self._guard(scope, receive, watched)
+            if self._tally.in_progress > self._most_requests:
+                await reply(
+                    watched, 503, "The server has too much to do; try again.\n", headers=((b"retry-after", b"5"),)
+                )
+            else:
+                await self._guard(scope, receive, watched)
         except asyncio.CancelledError:
             if status is None:
                 await reply(watched, 503, "The server is being stopped.\n", headers=((b"connection", b"close"),))

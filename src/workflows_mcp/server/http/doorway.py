@@ -50,6 +50,11 @@ class Doorway:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
+    def listen(self) -> None:
+        """Let more wait for the server than it takes in at once."""
+        for one in self.sockets:
+            one.listen(_BACKLOG)
+
     def close(self) -> None:
         """Let go of the port."""
         for one in self.sockets:

@@ -148,6 +148,8 @@ async def _body(scope: Scope, receive: Receive, max_bytes: int) -> Receive | Ref
     declared = header_of(scope, b"content-length")
     if declared is not None and declared.isdecimal() and int(declared) > max_bytes:
         return _too_large(max_bytes)
+    if not max_bytes and any(key == b"transfer-encoding" for key, _ in scope["headers"]):
+        return _too_large(0)  # strangers may call such a route, and are not waited for
     body, ended = bytearray(), False
     try:
         async with asyncio.timeout(_BODY_SECONDS):

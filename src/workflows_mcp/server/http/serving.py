@@ -13,9 +13,10 @@ from mcp.server.transport_security import TransportSecuritySettings
 
 from workflows_mcp.engine.executor import WorkflowExecutor
 from workflows_mcp.server.http.app import build_app, max_body_bytes
-from workflows_mcp.server.http.connections import Connection, most_connections
+from workflows_mcp.server.http.connections import Connection, connections_in
 from workflows_mcp.server.http.doorway import Doorway
 from workflows_mcp.server.http.readiness import Readiness
+from workflows_mcp.server.http.room import Room, at_a_time, most_connections
 from workflows_mcp.server.http.tokens import Tokens
 from workflows_mcp.server.services import Services
 from workflows_mcp.telemetry import instrument
@@ -61,6 +62,7 @@ async def serve_http(
     """
     settings = services.settings
     readiness = Readiness(services)
+    room = Room(most_connections(), tally)
     mcp.streamable_http_app(
         stateless_http=settings.http_stateless,
         max_request_body_size=max_body_bytes(settings),
@@ -76,8 +78,9 @@ async def serve_http(
         tokens=tokens,
         readiness=readiness,
         tally=tally,
+        most_requests=room.most,
     )
-    server = _Server(app)
+    server = _Server(app, room)
     with _shown(services.executor, tally):
         try:
             async with mcp.session_manager.run():
@@ -97,12 +100,12 @@ async def serve_http(
 class _Server(uvicorn.Server):
     """uvicorn, with the signals left to whoever started it."""
 
-    def __init__(self, app: Any) -> None:  # noqa: ANN401 - uvicorn's types of ASGI are its own
+    def __init__(self, app: Any, room: Room) -> None:  # noqa: ANN401 - uvicorn's types of ASGI are its own
         _silence(logging.getLogger("uvicorn"))
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Connection,
+                http=connections_in(room),
                 ws="none",
                 loop="none",
                 lifespan="off",
@@ -111,7 +114,8 @@ class _Server(uvicorn.Server):
                 # Nobody is believed about whom he speaks for.
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=most_connections(),
+                # asyncio accepts as many at once.
+                backlog=at_a_time(),
             )
         )
         self._listening = asyncio.Event()
@@ -131,6 +135,7 @@ class _Server(uvicorn.Server):
         """Answer requests from now on."""
         self._serving = asyncio.create_task(self.serve(sockets=list(doorway.sockets)), name="serve HTTP")
         await self.wait_until(self._listening)
+        doorway.listen()  # again: asyncio has made the queue as short
 
     async def wait_until(self, event: asyncio.Event) -> None:
         """Wait for something to happen while the server serves.
