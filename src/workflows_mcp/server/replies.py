@@ -9,6 +9,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, Field
 
 from workflows_mcp.engine.result import ResultStatus, WorkflowResult
+from workflows_mcp.server.visible import visible
 
 __all__ = ["RunReply", "cut", "reply", "run_reply", "run_text"]
 
@@ -48,7 +49,7 @@ def reply(data: BaseModel, text: str) -> CallToolResult:
     The tool's return type is `Annotated[CallToolResult, Model]`, by which the SDK publishes the model's schema.
     """
     return CallToolResult(
-        content=[TextContent(type="text", text=text)], structured_content=data.model_dump(mode="json")
+        content=[TextContent(type="text", text=visible(text))], structured_content=data.model_dump(mode="json")
     )
 
 
