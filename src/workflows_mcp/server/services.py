@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflows_mcp.errors import CheckpointStoreError, SecretError
 from workflows_mcp.server.progress import listen
+from workflows_mcp.server.reader import Reader
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Services:
 
     Attributes:
         settings: What the environment says.
+        reader: Reads the texts of workflows that clients send.
 
     Args:
         settings: What the environment says.
@@ -54,6 +56,7 @@ class Services:
 
     def __init__(self, settings: "Settings", at_the_end: contextlib.AsyncExitStack) -> None:
         self.settings = settings
+        self.reader = Reader()
         self._at_the_end = at_the_end
         self._opened: _Opened | None = None
         self._is_prepared = False

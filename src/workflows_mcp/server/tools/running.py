@@ -128,7 +128,7 @@ async def execute_inline_workflow(
     services = await services_of(call)
     executor = services.executor
     # One that stands in a single line is YAML, too.
-    definition = await asyncio.to_thread(read_workflow, f"{workflow_yaml}\n")
+    definition = await services.reader.read(lambda: read_workflow(f"{workflow_yaml}\n"))
     result = await run_as_asked(
         call,
         services,

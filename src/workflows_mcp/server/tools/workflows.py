@@ -106,7 +106,7 @@ async def validate_workflow_yaml(
     it. execute_inline_workflow runs what is valid.
     """
     services = call.request_context.lifespan_context
-    data = await asyncio.to_thread(validate_text, services, yaml_content)
+    data = await services.reader.read(lambda: validate_text(services, yaml_content))
     if data.valid:
         wanted = ", ".join(one.in_short for one in data.inputs) or "none"
         parts = [f"Valid: workflow {data.name!r}. Inputs (* means required): {wanted}. Waves of blocks: "]
