@@ -27,7 +27,7 @@ from workflows_mcp.server.replies_checkpoints import (
 from workflows_mcp.server.replies_runs import age_of
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.texts import counted, list_lines, one_line, text_of, texts_of, when
-from workflows_mcp.server.tools.tool import READS, Call, Tool, services_of
+from workflows_mcp.server.tools.tool import READS, Call, TextOrNone, Tool, services_of
 from workflows_mcp.server.uris import CHECKPOINT_URI, uri_of
 
 __all__ = ["TOOLS"]
@@ -40,12 +40,12 @@ CheckpointId = Annotated[str, Field(description="The checkpoint, as list_checkpo
 async def list_checkpoints(
     call: Call,
     *,
-    workflow_name: Annotated[str | None, Field(description="Only checkpoints of the workflow of this name.")] = None,
+    workflow_name: Annotated[TextOrNone, Field(description="Only checkpoints of the workflow of this name.")] = None,
     status: Annotated[
         Literal["running", "paused", "completed", "failed", "cancelled"] | None,
         Field(description="Only those saved with this status. paused: only those that still wait for an answer."),
     ] = None,
-    run_id: Annotated[str | None, Field(description="Only checkpoints of this run: its history.")] = None,
+    run_id: Annotated[TextOrNone, Field(description="Only checkpoints of this run: its history.")] = None,
     limit: Limit = 20,
     before: Before = None,
 ) -> Annotated[CallToolResult, CheckpointsReply]:
