@@ -17,6 +17,7 @@ __all__ = [
     "broken_files",
     "check_here",
     "find_on_shelf",
+    "names_with_tags",
     "why_not_found",
     "workflows_on_shelf",
 ]
@@ -52,12 +53,10 @@ def find_on_shelf(services: Services, name: str) -> Shelved | None:
     return Shelved(definition, plan, None if plan is None else _why_not_here(services, plan))
 
 
-def workflows_on_shelf(services: Services) -> Iterator[Shelved]:
-    """All workflows, in alphabetical order of their names."""
-    for name in services.library.names():
-        found = find_on_shelf(services, name)
-        if found is not None:
-            yield found
+def names_with_tags(services: Services, tags: frozenset[str]) -> list[str]:
+    """The names of all workflows that have all of some tags, in alphabetical order."""
+    find = services.library.find
+    return [name for name in services.library.names() if (one := find(name)) is not None and tags <= set(one.tags)]
 
 
 def check_here(services: Services, plan: Plan) -> None:
