@@ -19,7 +19,6 @@ __all__ = [
     "find_on_shelf",
     "names_with_tags",
     "why_not_found",
-    "workflows_on_shelf",
 ]
 
 _MOST_NAMES = 20
