@@ -66,6 +66,6 @@ async def test_a_folder_overrides_one_of_them_by_its_name(tmp_path: Path) -> Non
     assert (library.is_built_in("approval-gate"), library.is_built_in("ask-human")) == (False, True)
     executor = WorkflowExecutor(library=library)
     paused = await executor.execute_workflow("guarded-command", {"command": "exit 1"})
-    assert paused.prompt == "Ours: Run this command: exit 1?"
+    assert paused.prompt == 'Ours: Run this command: "exit 1"?'
     ended = await executor.resume_workflow(paused.checkpoint_id or "", "no")
     assert (ended.status, ended.outputs["reason"]) == ("success", "ours")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from workflows_mcp.engine import yaml_text
 from workflows_mcp.engine.definition import WorkflowDefinition
 from workflows_mcp.engine.workflow import MAX_FILE_BYTES, read_workflow
 from workflows_mcp.engine.yaml_text import YAMLTextError, parse_yaml
@@ -189,3 +190,11 @@ def test_what_a_definition_was_written_as_comes_back() -> None:
     assert definition.model_dump(mode="json", exclude_unset=True) == written
     assert not definition.inputs["a"].is_required
     assert definition.inputs["b"].is_required
+
+
+def test_a_text_may_not_hold_too_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys count, and what is in others; reading stops at the first that is too many."""
+    monkeypatch.setattr(yaml_text, "MAX_NODES", 1000)
+    assert parse_yaml(f"a: [{'1,' * 997}]") == {"a": [1] * 997}
+    with pytest.raises(YAMLTextError, match="line 1, column 1999: more than 1,000 keys and values are refused; keep"):
+        parse_yaml(f"a: [{'1,' * 998}] no YAML")

@@ -10,6 +10,7 @@ from workflows_mcp import (
     CheckpointEncodeError,
     CheckpointNotFoundError,
     CheckpointTooLargeError,
+    ExecutorStoppedError,
     LeaseLostError,
     ScratchFolderError,
     SecretError,
@@ -100,6 +101,13 @@ async def _another_ones_lease(scene: Scene) -> None:
 @raises(LeaseLostError)
 async def _a_save_under_another_ones_lease(scene: Scene) -> None:
     await scene.store.save_checkpoint(scene.state("next"), follows="there", owner=f"owner-{CANARY}")
+
+
+@raises(ExecutorStoppedError)
+async def _a_run_that_an_executor_is_asked_for_that_was_stopped(scene: Scene) -> None:
+    executor = WorkflowExecutor(scene.store)
+    await executor.stop(0)
+    await executor.execute_workflow(WORKFLOW, {"number": 1}, run_id=f"run-{CANARY}")
 
 
 @raises(WorkflowNotFoundError)

@@ -1,5 +1,6 @@
 """What a model is told when something goes wrong says what to do next, and shows nothing that it must not."""
 
+import asyncio
 import logging
 import shutil
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 from mcp import Client
 from pydantic import BaseModel, ValidationError
 
-from tests.server.conversation import Said, settings_of, talking
+from tests.server.conversation import Said, settings_of, talking, until
 from workflows_mcp import errors
+from workflows_mcp.server import services
 from workflows_mcp.server.app import build_server
 from workflows_mcp.server.failures import explain
 
@@ -139,3 +141,27 @@ def test_the_root_logger_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     build_server(settings_of(tmp_path))
     assert logging.getLogger().handlers == []
+
+
+async def test_calls_that_come_while_the_database_is_away_wait_for_one_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is told what came of it, and the next call makes another; one that is given up disturbs no other."""
+    attempts: list[asyncio.Event] = []
+
+    async def prepare(_: object) -> None:
+        attempts.append(asyncio.Event())
+        await attempts[-1].wait()
+        raise errors.CheckpointStoreError("the database is away")
+
+    monkeypatch.setattr(services, "prepare_database", prepare)
+    async with talking(settings_of(tmp_path, str(tmp_path / "runs.db"))) as call:
+        for number in (1, 2):
+            given_up = asyncio.create_task(call.services.prepare())
+            calls = [asyncio.create_task(call("list_runs")) for _ in range(5)]
+            await until(lambda: len(attempts) == number)  # noqa: B023 - it is called here alone
+            given_up.cancel()
+            await asyncio.sleep(0.01)
+            attempts[-1].set()
+            assert {said.text for said in await asyncio.gather(*calls)} == {"the database is away"}
+    assert len(attempts) == 2

@@ -93,6 +93,22 @@ async def test_a_checkpoint_that_is_needed_is_not_deleted(tmp_path: Path, databa
         assert "there is no checkpoint" in await call.refused("delete_checkpoint", checkpoint_id=checkpoint_id)
 
 
+async def test_the_end_of_a_run_is_the_last_of_it_that_can_be_deleted(tmp_path: Path, database_url: str) -> None:
+    """By what came before it, the run would be at work for ever."""
+    async with talking(settings_of(tmp_path, database_url)) as call:
+        ended = await call.ok("execute_workflow", workflow="greet", inputs={"who": "Ann"}, run_id="one")
+        end = ended.data["checkpoint_id"]
+        assert "one has come to" in (await call.ok("get_checkpoint_info", checkpoint_id=end)).data["needed"]
+        refusal = await call.refused("delete_checkpoint", checkpoint_id=end)
+        assert "earlier checkpoints of that run are still there; list_checkpoints with run_id='one' shows" in refusal
+        assert (await call.ok("get_run", run_id="one")).data["status"] == "success"
+        rows = (await call.ok("list_checkpoints", run_id="one")).data["checkpoints"]
+        assert len(rows) > 1
+        for row in reversed(rows):
+            await call.ok("delete_checkpoint", checkpoint_id=row["checkpoint_id"])
+        assert (await call.ok("list_runs")).data["runs"] == []
+
+
 async def test_a_checkpoint_that_a_process_holds_is_not_deleted(tmp_path: Path) -> None:
     """Its run would be lost."""
     async with talking(settings_of(tmp_path)) as call:

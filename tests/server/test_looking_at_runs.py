@@ -126,6 +126,13 @@ async def test_a_new_run_begins_where_another_one_was(tmp_path: Path) -> None:
         assert (forked.data["status"], forked.data["run_id"], forked.data["prompt"]) == ("paused", "two", "Deploy?")
         again = await call.ok("fork_run", checkpoint_id=checkpoint_id, run_id="two")
         assert again.data["checkpoint_id"] == forked.data["checkpoint_id"]
+        await call.ok("resume_workflow", checkpoint_id=forked.data["checkpoint_id"], response="yes")
+        again = await call.ok("fork_run", checkpoint_id=checkpoint_id, run_id="two")
+        assert again.data["status"] == "success"
+        other = await call.ok("execute_workflow", workflow="approve", run_id="three")
+        assert other.data["status"] == "paused"
+        taken = await call.refused("fork_run", checkpoint_id=checkpoint_id, run_id="three")
+        assert f"run 'three' is there already, and was not forked from checkpoint {checkpoint_id!r}" in taken
         page = await call.ok("get_run", run_id="two")
         assert page.data["forked_from"] == checkpoint_id
 

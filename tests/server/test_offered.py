@@ -116,3 +116,24 @@ async def test_what_every_tool_gives_fits_the_schema_that_it_publishes(tmp_path:
             jsonschema.Draft202012Validator(schema).validate(said.data)
             # Nothing is given that the schema does not know.
             assert said.data.keys() <= schema["properties"].keys()
+
+
+async def test_nothing_is_told_of_what_a_server_does_not_offer(tmp_path: Path) -> None:
+    """No tool, and no block type, that is switched off."""
+    async with talking(settings_of(tmp_path, disabled_blocks=("Shell",), inline_workflows=False)) as call:
+        tools = (await call.client.list_tools()).tools
+        told = "".join(tool.model_dump_json() for tool in tools)
+        schema = await call.ok("get_workflow_schema")
+    for word in ("execute_inline_workflow", "Shell", "shell"):
+        assert word not in told
+    assert "Shell" not in schema.text
+    jsonschema.validate({"name": "a", "blocks": [{"id": "a", "type": "Theirs"}]}, schema.data["json_schema"])
+
+
+@pytest.mark.parametrize("workflow", ["guarded-command", "group-approval", "checklist", "ask-human", "run-command"])
+async def test_a_workflow_that_asks_by_another_one_is_said_to_ask(tmp_path: Path, workflow: str) -> None:
+    """However deep in it."""
+    async with talking(settings_of(tmp_path)) as call:
+        page = await call.ok("get_workflow_info", workflow=workflow)
+    assert page.data["asks_a_human"] is (workflow != "run-command")
+    assert ("It asks a human" in page.text) is page.data["asks_a_human"]

@@ -206,10 +206,19 @@ async def test_a_client_that_sends_json_as_text_is_understood(tmp_path: Path) ->
     async with talking(settings_of(tmp_path)) as call:
         said = await call.ok("execute_workflow", workflow="greet", inputs=json.dumps({"who": "Ann"}), run_id=None)
         assert said.data["outputs"] == {"said": "hello Ann"}
-        for answer in ("null", "true", '{"a": 1}', "[1, 2]", "12", '"quoted"', ""):
+        for answer in ("null", "true", '{"a": 1}', "[1, 2]", "12", '"quoted"'):
             asked = await call.ok("execute_workflow", workflow="anything")
             ended = await call.ok("resume_workflow", checkpoint_id=asked.data["checkpoint_id"], response=answer)
             assert ended.data["outputs"] == {"said": answer}
+        for name in ("null", "[1]", "true"):
+            for _ in range(2):
+                ran = await call.ok("execute_workflow", workflow="greet", inputs={"who": name}, run_id=name)
+                assert ran.data["run_id"] == name
+            found = await call.ok("list_checkpoints", run_id=name, status="completed")
+            assert len(found.data["checkpoints"]) == 1
+        assert (await call.ok("list_runs", workflow="null")).data["runs"] == []
+        assert (await call.ok("list_checkpoints", workflow_name="null")).data["checkpoints"] == []
+        assert "before takes" in await call.refused("list_runs", before="null")
 
 
 async def test_a_long_output_is_cut_in_the_text_alone(tmp_path: Path) -> None:

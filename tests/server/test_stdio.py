@@ -160,6 +160,21 @@ def warning_lines(err: str) -> list[str]:
     return [line for line in lines[index : index + 2] if "warn" in line]
 
 
+async def test_what_cannot_be_written_as_utf_8_ends_no_server(tmp_path: Path) -> None:
+    """A name of a file in another encoding; half of a character in an argument that is JSON within JSON."""
+    odd = os.fsencode(write_workflows(tmp_path)) + b"/caf\xe9.yaml"
+    with open(odd, "w") as file:  # noqa: ASYNC230, PTH123 - a path of text would be another one
+        file.write("name: cafe\nblocks: [{id: a, type: Prompt, inputs: {prompt: Tea}}]\n")
+    async with started(environment(tmp_path, "memory://"), "-m", "workflows_mcp") as peer:
+        await peer.greet()
+        rows = (await peer.call(1, "list_workflows"))["workflows"]
+        assert {row["name"]: row["source"] for row in rows}["cafe"] == r"library/caf\udce9.yaml"
+        answer = await peer.ask(2, "tools/call", name="list_workflows", arguments={"tags": r'["\ud800"]'})
+        assert answer["content"] == [{"type": "text", "text": r"0 workflows with \ud800."}]
+        answer = await peer.ask(3, "prompts/get", name="author_workflow", arguments={"task": "x"})
+        assert answer["messages"]
+
+
 async def test_at_a_terminal_it_says_what_it_is_and_ctrl_c_ends_it_in_one_line(tmp_path: Path) -> None:
     """A person who types the bare command learns where to go."""
     ours, theirs = pty.openpty()

@@ -14,6 +14,7 @@ from workflows_mcp.persistence.sizes import shown_bytes
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointMetadata
+    from workflows_mcp.engine.checkpoint_store import CheckpointStore
 
 __all__ = ["delete_command", "pin_command", "unpin_command"]
 
@@ -82,7 +83,7 @@ async def delete_command(
     async with open_store(options) as store:
         found = await find_metadata(store, checkpoint_id)
         if found is not None and not force:
-            _require_spare(found)
+            await _require_spare(store, found)
         if found is None or not await store.delete_checkpoint(checkpoint_id):
             raise _no_such_checkpoint(checkpoint_id, options)
     if options.json:
@@ -93,11 +94,11 @@ async def delete_command(
     return 0
 
 
-def _require_spare(found: "CheckpointMetadata") -> None:
+async def _require_spare(store: "CheckpointStore", found: "CheckpointMetadata") -> None:
     """Raise an error when somebody may still need the checkpoint."""
     from workflows_mcp.engine.stored_checkpoints import why_needed
 
-    why = why_needed(found, when)
+    why = await why_needed(store, found, when)
     if why is not None:
         raise CommandError(
             f"checkpoint {found.checkpoint_id!r} was not deleted: {why}; --force deletes it all the same"

@@ -91,6 +91,7 @@ class Driver:
         self._check_secrets(inputs)
         if run_id is None:
             return self._running.start(self._begin_run(progress, None), None, name)
+        await self._existing(run_id, name, state.checkpoint_id)  # also one that is being worked on must be a fork
         return await self._join(run_id, name) or self._running.start(self._fork_once(progress), run_id, name)
 
     async def answer(self, state: CheckpointState, response: str, *, is_current: bool) -> Running:
@@ -126,7 +127,7 @@ class Driver:
         return there or await self._begin_named(await self._new_progress(plan, inputs, run_id))
 
     async def _fork_once(self, progress: Progress) -> WorkflowResult:
-        there = await self._existing(progress.run_id, progress.workflow_name)
+        there = await self._existing(progress.run_id, progress.workflow_name, progress.parent_checkpoint_id)
         return there or await self._begin_named(progress)
 
     async def _recover_one(self, run_id: str) -> WorkflowResult:
@@ -148,12 +149,17 @@ class Driver:
             return await self._claim_and_go(head, progress, lambda run: run.answer(answers))
         return await self._claim_and_go(head, progress, lambda run: run.go())
 
-    async def _existing(self, run_id: str, workflow_name: str) -> WorkflowResult | None:
-        """What a run has come to, whoever began it; None: there is none of this id."""
+    async def _existing(self, run_id: str, workflow_name: str, forked_from: str | None = None) -> WorkflowResult | None:
+        """What a run has come to, whoever began it; None: there is none of this id. A fork is of one checkpoint."""
         head = await self._stored.newest(run_id)
         if head is None:
             return None
         check_same_workflow(run_id, head.workflow_name, workflow_name)
+        if forked_from is not None and head.parent_checkpoint_id != forked_from:
+            raise ValueError(
+                f"run {run_id!r} is there already, and was not forked from checkpoint {forked_from!r}; choose another "
+                "run_id"
+            )
         return result_of(head)
 
     async def _new_progress(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str) -> Progress:
@@ -202,7 +208,9 @@ class Driver:
         try:
             return await self._begin_run(progress, first_id)
         except LeaseLostError:
-            there = None if progress.checkpoint_id else await self._existing(run_id, progress.workflow_name)
+            if progress.checkpoint_id:
+                raise
+            there = await self._existing(run_id, progress.workflow_name, progress.parent_checkpoint_id)
             if there is None:
                 raise
             return there

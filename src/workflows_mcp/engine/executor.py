@@ -325,7 +325,8 @@ class WorkflowExecutor:
 
         Raises:
             CheckpointNotFoundError: There is no such checkpoint.
-            ValueError: It is the end of a run that succeeded; or see `execute_workflow`.
+            ValueError: It is the end of a run that succeeded; or there is a run `run_id` that was not forked from it;
+                or see `execute_workflow`.
             WorkflowDefinitionError: The checkpoint cannot be continued, or the inputs are not what it takes.
             CheckpointStoreError: See `execute_workflow`.
         """

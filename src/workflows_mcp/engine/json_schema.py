@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
@@ -32,20 +33,24 @@ _EXPRESSION = {"type": "string", "pattern": r"\{\{", "description": "A text with
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
 
-def workflow_schema() -> dict[str, Any]:
+def workflow_schema(without: Collection[str] = ()) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a workflow's file.
 
     It knows the block types that come along; others may have any inputs.
+
+    Args:
+        without: Names of block types that it is not to tell of.
     """
+    block_types = [block_type for block_type in _BLOCK_TYPES if block_type.name not in without]
     schema = WorkflowDefinition.model_json_schema(schema_generator=_Generator)
     definitions = schema["$defs"]
     definitions["Expression"] = _EXPRESSION
     block = definitions["BlockDefinition"]
-    names = [block_type.name for block_type in _BLOCK_TYPES]
+    names = [block_type.name for block_type in block_types]
     block["properties"]["type"] |= {"type": "string", "anyOf": [{"enum": names}, True]}
     block["dependentRequired"] = {"for_each_mode": ["for_each"], "max_parallel": ["for_each"]}
     block["allOf"] = []
-    for block_type in _BLOCK_TYPES:
+    for block_type in block_types:
         model = block_type.inputs
         definitions[model.__name__] = _with_expressions(model.model_json_schema(schema_generator=_Generator))
         then: dict[str, Any] = {"properties": {"inputs": {"$ref": f"#/$defs/{model.__name__}"}}}

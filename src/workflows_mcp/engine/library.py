@@ -107,15 +107,15 @@ class WorkflowLibrary:
         return read_text(self.source_of(name))
 
     def shown(self, text: object) -> str:
-        """A path, or a message with paths in it, that tells where in the folders something is, and not where they are.
+        r"""A path, or a message with paths in it, that tells where in the folders something is, and not where they are.
 
-        A folder is shown by its own name.
+        A folder is shown by its own name, and what is no UTF-8 in that of a file by escapes such as `\udce9`.
         """
         shown = str(text)
         for folder in sorted(self._folders, key=lambda one: len(str(one)), reverse=True):
             if folder.name:
                 shown = shown.replace(str(folder), folder.name)
-        return shown
+        return shown.encode(errors="backslashreplace").decode()
 
     def is_built_in(self, name: str) -> bool:
         """Whether a workflow is one of those that come along, and no other of that name overrides it.

@@ -40,16 +40,17 @@ async def find_metadata(store: CheckpointStore, checkpoint_id: str) -> Checkpoin
     return None if state is None else await metadata_of(store, state)
 
 
-def why_needed(found: CheckpointMetadata, when: Callable[[float], str]) -> str | None:
+async def why_needed(store: CheckpointStore, found: CheckpointMetadata, when: Callable[[float], str]) -> str | None:
     """Why a checkpoint should not be deleted; None: nobody needs it.
 
     Args:
+        store: Keeps it.
         found: The checkpoint.
         when: Writes a Unix time in the way of whoever asks.
     """
     reason = exemption(found, time.time(), keep_paused=True)
     if reason is None:
-        return None
+        return await _why_history_needs(store, found)
     return {
         Exemption.PINNED: "it is pinned",
         Exemption.WAITING: f"{run_of(found)} waits there for an answer, and could not go on",
@@ -57,6 +58,15 @@ def why_needed(found: CheckpointMetadata, when: Callable[[float], str]) -> str |
         f"{run_of(found)}",
         Exemption.UNFINISHED: f"{run_of(found)} can be recovered from there alone",
     }[reason]
+
+
+async def _why_history_needs(store: CheckpointStore, found: CheckpointMetadata) -> str | None:
+    """Why the history of a run needs its end: by what is left the run would be at work, or wait, for ever."""
+    if found.run_id is None or found.superseded:
+        return None
+    if len(await store.list_checkpoints(run_id=found.run_id, limit=2)) < 2:
+        return None
+    return f"it tells what {run_of(found)} has come to, and earlier checkpoints of that run are still there"
 
 
 def run_of(found: CheckpointMetadata) -> str:

@@ -14,9 +14,11 @@ from workflows_mcp.engine.checkpoint import CheckpointState
 from workflows_mcp.engine.result import RESULT_STATUSES
 from workflows_mcp.errors import CheckpointNotFoundError
 from workflows_mcp.server.services import Services
+from workflows_mcp.server.texts import texts_of
 from workflows_mcp.server.tools.tool import Call, services_of
+from workflows_mcp.server.visible import visible
 
-__all__ = ["Answer", "can_ask", "load_waiting", "put_question"]
+__all__ = ["Answer", "can_ask", "is_no_answer", "load_waiting", "meant_answer", "put_question"]
 
 _ASKS_WITHIN_THE_CALL = "2026-07-28"
 """The protocol from which on a question needs no request of the server's own, and so no way back to the client."""
@@ -47,10 +49,21 @@ async def put_question(call: Call, checkpoint_id: str, response: str | None) -> 
         ToolError: It does not wait for an answer.
         CheckpointStoreError: The store failed.
     """
-    if response is not None or not can_ask(call):
+    if not is_no_answer(response) or not can_ask(call):
         return None
-    state = await load_waiting(await services_of(call), checkpoint_id)
-    return Elicit(state.pause_prompt or "", _form_for(state.pause_metadata or {}))
+    services = await services_of(call)
+    state = await load_waiting(services, checkpoint_id)
+    return Elicit(_shown(services, state.pause_prompt or ""), _form_for(services, state.pause_metadata or {}))
+
+
+def is_no_answer(response: str | None) -> bool:
+    """Whether a call gives no answer: a model that has none to pass on may send an empty text."""
+    return response is None or not response.strip()
+
+
+def meant_answer(services: Services, state: CheckpointState, response: str) -> str:
+    """The choice that an answer stands for: one that holds a secret, or what would hide there, is shown otherwise."""
+    return _choices_of(services, state.pause_metadata or {}).get(response, response)
 
 
 async def load_waiting(services: Services, checkpoint_id: str) -> CheckpointState:
@@ -81,13 +94,25 @@ async def load_waiting(services: Services, checkpoint_id: str) -> CheckpointStat
     raise ToolError(f"checkpoint {checkpoint_id!r} does not wait for an answer: {why}; {where}")
 
 
-def _form_for(told: Mapping[str, Any]) -> type[Answer]:
+def _form_for(services: Services, told: Mapping[str, Any]) -> type[Answer]:
     """A form with one field, for what a question takes.
 
     What it takes is said, and looked at by the run alone: a client that sends something else is to be told why not.
     """
-    choices, pattern = told.get("choices"), told.get("pattern")
-    description = f"Must match {pattern}" if pattern else None
-    extra: JsonDict | None = {"enum": list(choices)} if choices else None
+    choices, pattern = list(_choices_of(services, told)), told.get("pattern")
+    description = f"Must match {_shown(services, pattern)}" if pattern else None
+    extra: JsonDict | None = {"enum": [*choices]} if choices else None
     field = Field(title="Answer", description=description, json_schema_extra=extra)
     return create_model("Answer", __base__=Answer, response=(str, field))
+
+
+def _choices_of(services: Services, told: Mapping[str, Any]) -> dict[str, str]:
+    """The choices of a question, by how they are shown; none if two of them would look the same."""
+    choices = texts_of(told.get("choices"))
+    shown = {_shown(services, choice): choice for choice in choices}
+    return shown if len(shown) == len(choices) else {}
+
+
+def _shown(services: Services, text: str) -> str:
+    """A text as people are shown it: without secrets, and with all that is in it."""
+    return visible(str(services.without_secrets(text)))

@@ -16,6 +16,7 @@ from workflows_mcp.server.resources import add_resources
 from workflows_mcp.server.services import Services, open_services
 from workflows_mcp.server.tools import checkpoints, running, runs, workflows
 from workflows_mcp.server.tools.tool import offered
+from workflows_mcp.server.visible import send_what_can_be_sent
 
 if TYPE_CHECKING:
     from workflows_mcp.server.http.tokens import Tokens
@@ -60,6 +61,7 @@ def build_server(
             yield services
 
     tools = offered(_TOOLS, settings)
+    counters = [] if tally is None else [CallCounter(tally, {tool.name for tool in tools})]
     with _root_logger_left_alone():
         server = MCPServer[Services](
             "workflows-mcp",
@@ -71,7 +73,7 @@ def build_server(
             log_level="WARNING",
             tools=tools,
             request_state_security=request_state_security(tokens),
-            middleware=None if tally is None else [CallCounter(tally, {tool.name for tool in tools})],
+            middleware=[send_what_can_be_sent, *counters],
         )
     add_resources(server)
     add_prompts(server)

@@ -23,6 +23,9 @@ from workflows_mcp.errors import (
 
 __all__ = ["explain", "explain_call"]
 
+_NO_ANSWER_TO_A_FORM = "Resolver '"
+"""What the SDK's messages begin with about a form that was accepted with anything but what it asks for."""
+
 _log = logging.getLogger(__name__)
 
 Arguments = Mapping[str, Any]
@@ -38,6 +41,12 @@ def explain_call(error: ToolError, what: str, arguments: Arguments, parameters: 
         parameters: What it can be called with.
     """
     cause = error.__cause__
+    if isinstance(cause, ToolError) and str(cause).startswith(_NO_ANSWER_TO_A_FORM):
+        return (
+            "your user's client did not send what its form asks for, one text as response: nothing was done, and the "
+            "run still waits. Call again to have them asked again, or ask them yourself, and pass their answer on as "
+            "response"
+        )
     if cause is None:
         return str(error)
     if isinstance(error, UnexpectedToolError):

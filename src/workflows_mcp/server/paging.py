@@ -7,13 +7,14 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from workflows_mcp.engine.filters import position_before
+from workflows_mcp.server.tools.tool import TextOrNone
 
 __all__ = ["Before", "Limit", "Next", "check_before", "page_of"]
 
 Limit = Annotated[int, Field(ge=1, le=200, description="The most to list.")]
 
 Before = Annotated[
-    str | None,
+    TextOrNone,
     Field(description="Goes on after a page: what its `next` said. Without it the list begins with the newest."),
 ]
 

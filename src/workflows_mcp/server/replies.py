@@ -3,12 +3,16 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, Field
 
 from workflows_mcp.engine.result import ResultStatus, WorkflowResult
+from workflows_mcp.server.visible import visible
+
+if TYPE_CHECKING:
+    from workflows_mcp.server.services import Services
 
 __all__ = ["RunReply", "cut", "reply", "run_reply", "run_text"]
 
@@ -48,11 +52,12 @@ def reply(data: BaseModel, text: str) -> CallToolResult:
     The tool's return type is `Annotated[CallToolResult, Model]`, by which the SDK publishes the model's schema.
     """
     return CallToolResult(
-        content=[TextContent(type="text", text=text)], structured_content=data.model_dump(mode="json")
+        content=[TextContent(type="text", text=visible(text))], structured_content=data.model_dump(mode="json")
     )
 
 
 def run_reply(
+    services: "Services",
     result: WorkflowResult,
     *,
     workflow: str,
@@ -60,32 +65,33 @@ def run_reply(
     asks: bool = False,
     note: str = "",
 ) -> CallToolResult:
-    """The answer of a tool that is about one run.
+    """The answer of a tool that is about one run. It tells no secret, also where a run keeps what is one by now.
 
     Args:
+        services: What the server works with.
         result: What the run has come to.
         workflow: The workflow's name.
         question: The `pause_metadata` of its checkpoint, while it is paused.
         asks: Whether the client would show the question to its user by itself.
         note: A sentence that the text begins with.
     """
-    data = _run_data(result, workflow, question)
+    question = services.without_secrets(dict(question or {}))
+    data = _run_data(services, result, workflow, question)
     return reply(data, run_text(data, question, asks=asks, note=note))
 
 
-def _run_data(result: WorkflowResult, workflow: str, question: Mapping[str, Any] | None) -> RunReply:
+def _run_data(services: "Services", result: WorkflowResult, workflow: str, question: Mapping[str, Any]) -> RunReply:
     """The data of such an answer."""
-    told = question or {}
     return RunReply(
         status=result.status,
         run_id=result.run_id,
         workflow=workflow,
-        outputs=result.outputs,
-        error=result.error,
+        outputs=services.without_secrets(result.outputs),
+        error=services.without_secrets(result.error),
         checkpoint_id=result.checkpoint_id,
-        prompt=result.prompt,
-        choices=told.get("choices"),
-        pattern=told.get("pattern"),
+        prompt=services.without_secrets(result.prompt),
+        choices=question.get("choices"),
+        pattern=question.get("pattern"),
     )
 
 

@@ -53,7 +53,7 @@ class BlockReply(BaseModel):
     """A block: one step of a workflow."""
 
     id: Annotated[str, Field(description="Its name in the workflow.")]
-    type: Annotated[str, Field(description="What runs it: Shell, Prompt (asks a human), Workflow, or another one.")]
+    type: Annotated[str, Field(description="Its type, such as Prompt, which asks a human.")]
     wave: Annotated[int, Field(description="Blocks of one wave run at the same time; waves one after the other.")]
     description: Annotated[str, Field(description="What it does.")]
     depends_on: Annotated[list[str], Field(description="The blocks that it waits for.")]

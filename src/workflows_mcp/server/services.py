@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflows_mcp.errors import CheckpointStoreError, SecretError
 from workflows_mcp.server.progress import listen
+from workflows_mcp.server.reader import Reader
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Services:
 
     Attributes:
         settings: What the environment says.
+        reader: Reads the texts of workflows that clients send.
 
     Args:
         settings: What the environment says.
@@ -54,9 +56,11 @@ class Services:
 
     def __init__(self, settings: "Settings", at_the_end: contextlib.AsyncExitStack) -> None:
         self.settings = settings
+        self.reader = Reader()
         self._at_the_end = at_the_end
         self._opened: _Opened | None = None
         self._is_prepared = False
+        self._attempt: asyncio.Task[None] | None = None
         self._in_turn = asyncio.Lock()
 
     @cached_property
@@ -110,7 +114,10 @@ class Services:
         return self._opened
 
     async def stop(self, grace_seconds: float) -> None:
-        """Bring runs that are at work to a stop; see `WorkflowExecutor.stop`."""
+        """Bring runs that are at work to a stop; see `WorkflowExecutor.stop`. No database is prepared any more."""
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.wait([self._attempt])
         if self._opened is not None:
             await self._opened.executor.stop(grace_seconds)
 
@@ -131,9 +138,14 @@ class Services:
         """
         if self._is_prepared:
             return
+        # One attempt is for all that wait: each takes as long as a database that is away is given to answer.
+        if self._attempt is None or self._attempt.done():
+            self._attempt = asyncio.create_task(self._prepare(), name="prepare the database")
+            self._attempt.add_done_callback(_note_error)
+        await asyncio.shield(self._attempt)
+
+    async def _prepare(self) -> None:
         async with self._in_turn:
-            if self._is_prepared:
-                return
             opened = await self._open()
             if not is_in_memory(self.settings):
                 created = await prepare_database(self.settings)
@@ -162,6 +174,12 @@ class Services:
                 executor.add_listener(RunLog().listen)
             self._opened = _Opened(store, executor)
         return self._opened
+
+
+def _note_error(attempt: "asyncio.Task[None]") -> None:
+    """Keep Python from telling of an error that everybody has stopped waiting for."""
+    if not attempt.cancelled():
+        attempt.exception()
 
 
 def _make_store(settings: "Settings") -> "CheckpointStore":

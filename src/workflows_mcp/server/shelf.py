@@ -1,5 +1,6 @@
 """The workflows of the library as this server can run them. Everything here reads files: it belongs into a thread."""
 
+import contextlib
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,15 @@ from workflows_mcp.engine.plan import Plan
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 from workflows_mcp.server.services import Services
 
-__all__ = ["Shelved", "broken_files", "check_here", "find_on_shelf", "why_not_found", "workflows_on_shelf"]
+__all__ = [
+    "Shelved",
+    "asks_a_human",
+    "broken_files",
+    "check_here",
+    "find_on_shelf",
+    "names_with_tags",
+    "why_not_found",
+]
 
 _MOST_NAMES = 20
 _LONGEST_NAME_SHOWN = 80
@@ -43,12 +52,10 @@ def find_on_shelf(services: Services, name: str) -> Shelved | None:
     return Shelved(definition, plan, None if plan is None else _why_not_here(services, plan))
 
 
-def workflows_on_shelf(services: Services) -> Iterator[Shelved]:
-    """All workflows, in alphabetical order of their names."""
-    for name in services.library.names():
-        found = find_on_shelf(services, name)
-        if found is not None:
-            yield found
+def names_with_tags(services: Services, tags: frozenset[str]) -> list[str]:
+    """The names of all workflows that have all of some tags, in alphabetical order."""
+    find = services.library.find
+    return [name for name in services.library.names() if (one := find(name)) is not None and tags <= set(one.tags)]
 
 
 def check_here(services: Services, plan: Plan) -> None:
@@ -58,9 +65,25 @@ def check_here(services: Services, plan: Plan) -> None:
         WorkflowNotFoundError: Something that it calls is not there.
         WorkflowDefinitionError: Something that it calls cannot run, or a block type is switched off.
     """
-    nested = NestedWorkflows.of(plan, services.finder.find_named)
-    for one in (plan, *map(nested.plan, nested.definitions)):
+    for one in _all_plans(services, plan):
         services.disabled.check(one)
+
+
+def asks_a_human(services: Services, found: Shelved) -> bool:
+    """Whether a workflow asks a human, itself or in one that it runs, as far as those are there."""
+    plans = [] if found.plan is None else [found.plan]
+    with contextlib.suppress(WorkflowDefinitionError, WorkflowNotFoundError):
+        plans = list(_all_plans(services, *plans))
+    definitions = [found.definition, *(plan.definition for plan in plans)]
+    return any(block.type == "Prompt" for one in definitions for block in one.blocks)
+
+
+def _all_plans(services: Services, *plans: Plan) -> Iterator[Plan]:
+    """Workflows, with all that they call by name or hold."""
+    for plan in plans:
+        nested = NestedWorkflows.of(plan, services.finder.find_named)
+        yield plan
+        yield from map(nested.plan, nested.definitions)
 
 
 def _why_not_here(services: Services, plan: Plan) -> str | None:

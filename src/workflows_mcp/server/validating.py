@@ -46,10 +46,10 @@ def _oddities(services: Services, plan: Plan) -> Iterator[str]:
     if not definition.outputs:
         yield "it has no outputs: whoever runs it learns nothing but whether it went well"
     read = json.dumps(plan.data, ensure_ascii=False)
-    for name in definition.inputs:
-        # Inputs that are read in any other way than by a plain name may be any of them.
-        if not re.search(rf"\binputs\s*(?:\.\s*{name}\b|[^.\w\s\"])", read):
-            yield f"input {name!r} is read nowhere"
+    # Inputs that are read in any other way than by a plain name may be any of them.
+    if not re.search(r"\binputs\s*[^.\w\s\"]", read):
+        named = set(re.findall(r"\binputs\s*\.\s*(\w+)", read))
+        yield from (f"input {name!r} is read nowhere" for name in definition.inputs if name not in named)
     if services.library.find(definition.name) is not None:
         yield (
             f"there is a workflow {definition.name!r} already: a file of that name in a later folder overrides it, and "

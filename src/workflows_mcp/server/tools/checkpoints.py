@@ -8,7 +8,7 @@ from pydantic import Field
 
 from workflows_mcp.engine.ages import shown_age
 from workflows_mcp.engine.census import CheckpointCensus
-from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.filters import check_name
 from workflows_mcp.engine.stored_checkpoints import find_metadata, metadata_of, run_of, why_needed
 from workflows_mcp.errors import CheckpointNotFoundError
@@ -27,12 +27,14 @@ from workflows_mcp.server.replies_checkpoints import (
 from workflows_mcp.server.replies_runs import age_of
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.texts import counted, list_lines, one_line, text_of, texts_of, when
-from workflows_mcp.server.tools.tool import READS, Call, Tool, services_of
+from workflows_mcp.server.tools.tool import READS, Call, TextOrNone, Tool, services_of
 from workflows_mcp.server.uris import CHECKPOINT_URI, uri_of
 
 __all__ = ["TOOLS"]
 
 _MOST_WORKFLOWS = 100
+
+_ENDED = {CheckpointStatus.COMPLETED, CheckpointStatus.FAILED, CheckpointStatus.CANCELLED}
 
 CheckpointId = Annotated[str, Field(description="The checkpoint, as list_checkpoints or a run's checkpoint_id has it.")]
 
@@ -40,12 +42,12 @@ CheckpointId = Annotated[str, Field(description="The checkpoint, as list_checkpo
 async def list_checkpoints(
     call: Call,
     *,
-    workflow_name: Annotated[str | None, Field(description="Only checkpoints of the workflow of this name.")] = None,
+    workflow_name: Annotated[TextOrNone, Field(description="Only checkpoints of the workflow of this name.")] = None,
     status: Annotated[
         Literal["running", "paused", "completed", "failed", "cancelled"] | None,
         Field(description="Only those saved with this status. paused: only those that still wait for an answer."),
     ] = None,
-    run_id: Annotated[str | None, Field(description="Only checkpoints of this run: its history.")] = None,
+    run_id: Annotated[TextOrNone, Field(description="Only checkpoints of this run: its history.")] = None,
     limit: Limit = 20,
     before: Before = None,
 ) -> Annotated[CallToolResult, CheckpointsReply]:
@@ -99,7 +101,7 @@ async def get_checkpoint_info(call: Call, *, checkpoint_id: CheckpointId) -> Ann
         inputs=texts_of(list(state.runtime_inputs)),
         done=done,
         to_do=[block for block in blocks if block not in done],
-        needed=why_needed(metadata, when),
+        needed=await why_needed(services.store, metadata, when),
         uri=uri_of(CHECKPOINT_URI, checkpoint_id),
     )
     return reply(data, _page_text(data))
@@ -109,16 +111,21 @@ async def delete_checkpoint(call: Call, *, checkpoint_id: CheckpointId) -> Annot
     """Delete a checkpoint for good. One that its run still needs, or that is pinned, is refused.
 
     Old checkpoints go by themselves after a while (retention), so there is seldom a reason to. cancel_run ends a run
-    that waits or is at work; then its checkpoints can be deleted.
+    that waits or is at work; then its checkpoints can be deleted, the newest, which tells how it ended, as the last.
     """
     services = await services_of(call)
     check_name("checkpoint_id", checkpoint_id)
     found = await find_metadata(services.store, checkpoint_id)
     if found is None:
         raise CheckpointNotFoundError(checkpoint_id)
-    why = why_needed(found, when)
+    why = await why_needed(services.store, found, when)
     if why is not None:
-        way_out = f"cancel_run with run_id={found.run_id!r} ends that run; then it can be deleted"
+        way_out = f"cancel_run with run_id={found.run_id!r} ends that run; then its checkpoints can be deleted"
+        if found.status in _ENDED and not found.superseded:
+            way_out = (
+                f"list_checkpoints with run_id={found.run_id!r} shows those: delete them first. Whoever runs this "
+                "server can erase the whole run, by `workflows-mcp runs delete`"
+            )
         if found.pinned:
             way_out = "whoever runs this server can unpin it, by `workflows-mcp checkpoints unpin`"
         raise ToolError(f"checkpoint {checkpoint_id!r} was not deleted: {why}; {way_out}")

@@ -13,17 +13,17 @@ from mcp.server.mcpserver import (
 )
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, ToolAnnotations
-from pydantic import Field, WithJsonSchema, WrapValidator
+from pydantic import Field
 
 from workflows_mcp.engine.result import WorkflowResult
 from workflows_mcp.engine.workflow import WorkflowName, read_workflow
 from workflows_mcp.errors import CheckpointAlreadyClaimedError, WorkflowNotFoundError
-from workflows_mcp.server.answers import Answer, can_ask, load_waiting, put_question
+from workflows_mcp.server.answers import Answer, can_ask, is_no_answer, load_waiting, meant_answer, put_question
 from workflows_mcp.server.progress import telling_progress
 from workflows_mcp.server.replies import RunReply, run_reply
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.shelf import why_not_found
-from workflows_mcp.server.tools.tool import Call, Tool, services_of
+from workflows_mcp.server.tools.tool import Call, TextOrNone, Tool, services_of
 
 __all__ = ["TOOLS", "Inputs", "RunId", "Wait", "WaitSeconds", "run_as_asked", "tell_run"]
 
@@ -34,7 +34,7 @@ Inputs = Annotated[
     Field(description='The workflow\'s inputs by name, such as {"environment": "staging"}.'),
 ]
 RunId = Annotated[
-    str | None,
+    TextOrNone,
     Field(
         description="A name of your own for the run, such as deploy-2026-11-27. A call that is repeated with it does "
         "not run the workflow twice: it tells what the run has come to. Without it the run gets a fresh one."
@@ -54,18 +54,12 @@ WaitSeconds = Annotated[
 ]
 
 
-def _text_or_none(value: object, check: Callable[[object], str]) -> str | None:
-    return None if value is None else check(value)
-
-
 Response = Annotated[
-    # Not `str | None`: of that the SDK takes a text that looks like JSON for JSON, and 'null' for no answer at all.
-    str,
-    WrapValidator(_text_or_none),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+    TextOrNone,
     Field(
-        description="The human's answer, word for word: one of the choices where there are some. Without it your user "
-        "is asked directly, if your client can show a form; if it cannot, you are told the question."
+        description="The human's answer, word for word: one of the choices where there are some. Without it, or where "
+        "it is empty, your user is asked directly, if your client can show a form; if it cannot, you are told the "
+        "question."
     ),
 ]
 
@@ -128,7 +122,7 @@ async def execute_inline_workflow(
     services = await services_of(call)
     executor = services.executor
     # One that stands in a single line is YAML, too.
-    definition = await asyncio.to_thread(read_workflow, f"{workflow_yaml}\n")
+    definition = await services.reader.read(lambda: read_workflow(f"{workflow_yaml}\n"))
     result = await run_as_asked(
         call,
         services,
@@ -145,7 +139,7 @@ async def resume_workflow(
     *,
     checkpoint_id: Annotated[str, Field(description="The checkpoint of the pause: checkpoint_id of a paused run.")],
     human: Annotated[ElicitationResult[Answer], Resolve(put_question)],
-    response: Response = None,  # type: ignore[assignment] # see there
+    response: Response = None,
     wait: Wait = True,
     wait_seconds: WaitSeconds = None,
 ) -> Annotated[CallToolResult, RunReply]:
@@ -161,18 +155,19 @@ async def resume_workflow(
     services = await services_of(call)
     state = await load_waiting(services, checkpoint_id)
     run_id, name = state.run_id or "", state.workflow_name
-    note = ""
+    response, note = None if is_no_answer(response) else response, ""
     match human:
         case AcceptedElicitation(data=Answer() as given):
-            response = given.response
+            response = given.response  # also an empty one: a human has given it
         case DeclinedElicitation():
             note = "Your user was asked, and declined to answer: nothing was done, and the run still waits."
         case CancelledElicitation():
             note = "Your user was asked, and did not answer: nothing was done, and the run still waits."
     if response is None:
         waiting = WorkflowResult("paused", run_id, checkpoint_id=checkpoint_id, prompt=state.pause_prompt)
-        return run_reply(waiting, workflow=name, question=state.pause_metadata, asks=can_ask(call), note=note)
-    executor, answer = services.executor, response
+        asks = can_ask(call)
+        return run_reply(services, waiting, workflow=name, question=state.pause_metadata, asks=asks, note=note)
+    executor, answer = services.executor, meant_answer(services, state, response)
     try:
         result = await run_as_asked(
             call,
@@ -237,4 +232,4 @@ async def tell_run(call: Call, services: Services, result: WorkflowResult, workf
     if result.is_paused and result.checkpoint_id is not None:
         state = await services.store.load_checkpoint(result.checkpoint_id)
         question = None if state is None else state.pause_metadata
-    return run_reply(result, workflow=workflow, question=question, asks=can_ask(call))
+    return run_reply(services, result, workflow=workflow, question=question, asks=can_ask(call))

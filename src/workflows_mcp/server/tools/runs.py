@@ -14,7 +14,7 @@ from workflows_mcp.server.replies import RunReply, reply, run_reply, run_text
 from workflows_mcp.server.replies_runs import BlockState, RunPage, RunRow, RunsReply, run_page, run_row
 from workflows_mcp.server.texts import counted, list_lines, one_line
 from workflows_mcp.server.tools.running import Inputs, RunId, Wait, WaitSeconds, run_as_asked, tell_run
-from workflows_mcp.server.tools.tool import READS, Call, Tool, services_of
+from workflows_mcp.server.tools.tool import READS, Call, TextOrNone, Tool, services_of
 
 __all__ = ["TOOLS"]
 
@@ -31,7 +31,7 @@ async def list_runs(
             "whose process died; running includes them."
         ),
     ] = None,
-    workflow: Annotated[str | None, Field(description="Only runs of the workflow of this name.")] = None,
+    workflow: Annotated[TextOrNone, Field(description="Only runs of the workflow of this name.")] = None,
     limit: Limit = 20,
     before: Before = None,
 ) -> Annotated[CallToolResult, RunsReply]:
@@ -94,7 +94,7 @@ async def cancel_run(
     found = await services.store.list_checkpoints(run_id=run_id, limit=1)
     result = await services.executor.cancel(run_id)
     note = "" if result.status == "cancelled" else "It was over before, so there was nothing to cancel."
-    return run_reply(result, workflow=found[0].workflow_name if found else "", note=note)
+    return run_reply(services, result, workflow=found[0].workflow_name if found else "", note=note)
 
 
 async def fork_run(

@@ -3,24 +3,39 @@
 import functools
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool as OfferedTool
 from mcp_types import ToolAnnotations
-from pydantic import ConfigDict
+from pydantic import ConfigDict, WithJsonSchema, WrapValidator
 
 from workflows_mcp.server.failures import explain_call
 from workflows_mcp.server.services import Services
+from workflows_mcp.server.visible import visible
 
 if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
 
-__all__ = ["READS", "Call", "Tool", "offered", "services_of"]
+__all__ = ["READS", "Call", "TextOrNone", "Tool", "offered", "services_of"]
 
 Call = Context[Services, Any]
 """The call of a tool: a parameter of this type is given by the SDK, and no model sees it."""
+
+
+def _text_or_none(value: object, check: Callable[[object], str]) -> str | None:
+    return None if value is None else check(value)
+
+
+if TYPE_CHECKING:
+    TextOrNone = str | None
+else:
+    # Of `str | None` the SDK takes a text that looks like JSON for JSON, so that 'null' would be nothing at all.
+    TextOrNone = Annotated[
+        str, WrapValidator(_text_or_none), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
+    ]
+"""A parameter that takes a text, word for word, or null."""
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 """Of a tool that changes nothing."""
@@ -98,5 +113,6 @@ class _Tool(OfferedTool):
         except ToolError as error:
             parameters = list(self.parameters.get("properties", {}))
             text = explain_call(error, self.name, arguments, parameters)
+        text = visible(context.request_context.lifespan_context.without_secrets(text))
         # Out here, so that what was raised first, and may quote what is stored, is no context of this one.
         raise ToolError(text)

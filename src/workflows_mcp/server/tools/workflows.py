@@ -5,7 +5,6 @@ import json
 from typing import Annotated
 
 from mcp_types import CallToolResult, ToolAnnotations
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import Field
 
 from workflows_mcp.engine.json_schema import workflow_schema
@@ -29,10 +28,11 @@ from workflows_mcp.server.replies_workflows import (
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.shelf import (
     Shelved,
+    asks_a_human,
     broken_files,
     find_on_shelf,
+    names_with_tags,
     why_not_found,
-    workflows_on_shelf,
 )
 from workflows_mcp.server.texts import counted, list_lines, one_line
 from workflows_mcp.server.tools.tool import READS, Call, Tool
@@ -56,8 +56,8 @@ async def list_workflows(
 ) -> Annotated[CallToolResult, LibraryReply]:
     """List the workflows that execute_workflow can run by name, with what each is for and which inputs it takes.
 
-    A workflow is a recipe of steps (blocks) that run shell commands, ask a human, or run other workflows. Start here
-    when you do not know what there is; get_workflow_info then tells all about one of them.
+    A workflow is a recipe of steps (blocks) that do something, ask a human, or run other workflows. Start here when you
+    do not know what there is; get_workflow_info then tells all about one of them.
     """
     services = call.request_context.lifespan_context
     data = await asyncio.to_thread(_list, services, frozenset(tags or ()), limit)
@@ -87,12 +87,12 @@ async def get_workflow_info(
     return reply(data, _page_of(data))
 
 
-async def get_workflow_schema(call: Call) -> Annotated[CallToolResult, SchemaReply]:  # noqa: ARG001 - the SDK's to give
+async def get_workflow_schema(call: Call) -> Annotated[CallToolResult, SchemaReply]:
     """Give the JSON Schema of a workflow's YAML: all fields of a workflow and of its blocks, each with its meaning.
 
     Read it before you write or change a workflow; then check what you wrote with validate_workflow_yaml.
     """
-    schema = workflow_schema()
+    schema = workflow_schema(call.request_context.lifespan_context.settings.disabled_blocks)
     return reply(SchemaReply(json_schema=schema), json.dumps(schema, ensure_ascii=False))
 
 
@@ -103,10 +103,10 @@ async def validate_workflow_yaml(
     """Check a workflow's YAML as a whole, without running or saving anything.
 
     Gives every problem with its place, or says that it is valid, which inputs a run of it wants, and what is odd about
-    it. execute_inline_workflow runs what is valid.
+    it.
     """
     services = call.request_context.lifespan_context
-    data = await asyncio.to_thread(validate_text, services, yaml_content)
+    data = await services.reader.read(lambda: validate_text(services, yaml_content))
     if data.valid:
         wanted = ", ".join(one.in_short for one in data.inputs) or "none"
         parts = [f"Valid: workflow {data.name!r}. Inputs (* means required): {wanted}. Waves of blocks: "]
@@ -128,19 +128,20 @@ async def reload_workflows(call: Call) -> Annotated[CallToolResult, ReloadReply]
     data = await asyncio.to_thread(_reload, services)
     changes = {"added": data.added, "changed": data.changed, "removed": data.removed}
     if any(changes.values()):
-        await call.notify_resources_changed()  # those that subscribed to it, as the current protocol has it
-        if call.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS:
-            await call.session.send_resource_list_changed()
+        # Those that subscribed to it; older clients were not promised to be told.
+        await call.notify_resources_changed()
     told = [f"{what}: {', '.join(names)}" for what, names in changes.items() if names]
     text = f"There are {counted(data.total, 'workflow')} now. {'; '.join(told) if told else 'Nothing has changed'}."
     return reply(data, "\n".join(part for part in (text, _broken_text(data.broken)) if part))
 
 
 def _list(services: Services, tags: frozenset[str], limit: int) -> LibraryReply:
-    found = [one for one in workflows_on_shelf(services) if tags <= set(one.definition.tags)]
+    names = names_with_tags(services, tags)
+    # Making one ready to run, to see whether it can, takes a hundred times as long as finding it.
+    found = [one for name in names[:limit] if (one := find_on_shelf(services, name)) is not None]
     return LibraryReply(
-        workflows=[WorkflowRow.model_validate(_row_of(services, one)) for one in found[:limit]],
-        total=len(found),
+        workflows=[WorkflowRow.model_validate(_row_of(services, one)) for one in found],
+        total=len(names),
         broken=_broken(services),
     )
 
@@ -170,7 +171,7 @@ def _look_at(services: Services, name: str, *, include_yaml: bool) -> WorkflowRe
             "author": definition.author,
             "outputs": outputs_of(definition),
             "blocks": [] if found.plan is None else blocks_of(found.plan),
-            "asks_a_human": any(block.type == "Prompt" for block in definition.blocks),
+            "asks_a_human": asks_a_human(services, found),
             "uri": uri_of(WORKFLOW_URI, definition.name),
             "yaml": services.library.text_of(definition.name) if include_yaml else None,
         }
