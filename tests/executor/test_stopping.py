@@ -318,3 +318,64 @@ async def test_a_slow_release_is_not_taken_for_a_loss(probe: Probe, grace: float
         probe.release()
     await stopping
     assert (await run).status == "running"
+
+
+@pytest.mark.parametrize("calls", [["stop"], ["cancel"], ["stop", "cancel"], ["cancel", "stop"]])
+async def test_what_ends_a_run_while_it_is_let_go_changes_nothing_for_its_caller(
+    probe: Probe, calls: list[str]
+) -> None:
+    """It hears why the run stopped, and not that nothing was done: blocks ran, and others may go on with it."""
+    releasing, go_on = asyncio.Event(), asyncio.Event()
+
+    class Failing(InMemoryCheckpointStore):
+        is_away = False
+
+        async def save_checkpoint(self, state: CheckpointState, **options: Any) -> str:
+            if state.current_wave_index and state.status == "running":
+                raise StoreUnavailableError("the database is gone")
+            return await super().save_checkpoint(state, **options)
+
+        async def release_claim(self, *args: Any) -> None:
+            releasing.set()
+            await go_on.wait()
+            await super().release_claim(*args)
+
+    executor = WorkflowExecutor(Failing(), runs_outlive_callers=True)
+    run = asyncio.create_task(executor.execute_workflow(CHAIN, run_id="r"))
+    await releasing.wait()
+    ends: dict[str, Callable[[], Awaitable[Any]]] = {"stop": executor.stop, "cancel": lambda: executor.cancel("r")}
+    ending = []
+    for call in calls:
+        ending.append(asyncio.ensure_future(ends[call]()))
+        for _ in range(10):
+            await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(StoreUnavailableError, match="the database is gone"):
+        await run
+    await asyncio.gather(*ending)
+    assert probe.started == ["a"]
+
+
+async def test_a_run_that_has_begun_is_never_told_to_be_none(probe: Probe) -> None:
+    """Not though all that runs is cancelled as the server goes down: it would be begun again, and recovered besides."""
+    releasing = asyncio.Event()
+
+    class Slow(InMemoryCheckpointStore):
+        async def release_claim(self, *args: Any) -> None:
+            releasing.set()
+            await asyncio.sleep(0.05)
+            await super().release_claim(*args)
+
+    store = Slow()
+    executor = WorkflowExecutor(store, runs_outlive_callers=True)
+    probe.hold("a", started=1)
+    run = asyncio.create_task(executor.execute_workflow(CHAIN, run_id="r"))
+    await probe.all_started.wait()
+    for task in asyncio.all_tasks():
+        if task.get_name() == "run r":
+            task.cancel()
+    await releasing.wait()
+    await executor.stop()
+    assert (await run).status == "running"
+    probe.release()
+    assert (await WorkflowExecutor(store).recover("r")).is_success

@@ -57,6 +57,8 @@ class Running:
     def outcome(self) -> WorkflowResult:
         """What the task, which is done, has come to."""
         if self.is_cut and self.task.cancelled():
+            if self.run is not None and self.begun.done():
+                return self.run.so_far  # whoever is told that nothing was done may have all of it done again
             raise _stopped()
         return self.task.result()
 
