@@ -70,7 +70,7 @@ PRINTED = {
     "interactive-blocks.md": [
         "published: true",
         "pages[terms]/verdict",
-        "is claimed by somebody else",
+        "too late: checkpoint",
         "'no'",
         "False",
     ],

@@ -465,7 +465,7 @@ def test_installed_distributions_give_block_types_and_a_broken_one_disturbs_no_o
     assert "there is no block type 'Nope'; there are Decorated, OfClass" in found.pop("Nope")
     for name, problem in found.items():
         assert problem.startswith(
-            f"WorkflowDefinitionError: the block type {name!r} of the distribution 'block-addons' ("
+            f"WorkflowDefinitionError: workflow 'w': the block type {name!r} of the distribution 'block-addons' ("
         )
     assert "TypeError: it is neither a function nor a block type" in found["Number"]
     assert "AttributeError" in found["Gone"]

@@ -32,6 +32,7 @@ from workflows_mcp.engine.saving import Saver
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.state_json import why_not_json
 from workflows_mcp.errors import (
+    BlockTypeDisabledError,
     CheckpointEncodeError,
     CheckpointTooLargeError,
     ExecutorStoppedError,
@@ -155,6 +156,7 @@ class Run:
 
         Raises:
             LeaseLostError: The run is somebody else's now, or was cancelled.
+            BlockTypeDisabledError: It comes to a block that is switched off on this server. Others can recover it.
             CheckpointStoreError: A checkpoint could not be saved for a reason that lies with the store. The run
                 can be recovered.
         """
@@ -170,25 +172,22 @@ class Run:
             return await self._go_on(first, continued=continued)
         except asyncio.CancelledError:
             if self._lost is None and not self._is_cut:
-                await self._saver.release()
-                await self._tell_stopped("cancelled", None)
+                await self._let_go("cancelled")
                 raise
             assert self._task is not None
             self._task.uncancel()
             if self._lost is None:
                 return await self._leave()
-            await self._tell_stopped("lost", self._lost)
+            await self._let_go("lost", self._lost)
             raise self._lost from None
         except LeaseLostError as error:
-            await self._tell_stopped("lost", error)
+            await self._let_go("lost", error)
             raise
         except BaseException as error:
-            await self._saver.release()
-            await self._tell_stopped("failed", error)
+            await self._let_go("failed", error)
             raise
         finally:
-            self._heartbeat.stop()
-            self._task = None  # what is heard of a loss from now on comes too late to cancel whoever awaits this
+            self._on_its_own()
 
     async def _go_on(self, first: Callable[[], Awaitable[None]] | None, *, continued: bool) -> WorkflowResult:
         try:
@@ -230,11 +229,15 @@ class Run:
         return WorkflowResult("paused", state.run_id or "", checkpoint_id=state.checkpoint_id, prompt=prompt)
 
     async def _hand_over(self) -> WorkflowResult:
-        """Leave what was held back to whoever recovers the run; it is saved though saves are switched off."""
+        """Leave what was held back to whoever recovers the run; it is saved though saves are switched off.
+
+        Raises:
+            BlockTypeDisabledError: That has to be another server.
+        """
         await self._saver.save(None)
-        self._heartbeat.stop()  # a renewal after the release would find that the run is nobody's any more
-        await self._saver.release()
-        await self._tell_stopped("cancelled", None)
+        if self._brake.refusal is not None:
+            raise BlockTypeDisabledError(f"run {self.run_id!r} is left to other servers: {self._brake.refusal}")
+        await self._let_go("cancelled")
         return self.so_far
 
     async def _leave(self) -> WorkflowResult:
@@ -243,9 +246,7 @@ class Run:
         Raises:
             ExecutorStoppedError: Nothing is left to be recovered.
         """
-        self._heartbeat.stop()
-        await self._saver.release(saves=self._has_begun and self._end is None)
-        await self._tell_stopped("cancelled", None)
+        await self._let_go("cancelled", saves=self._has_begun and self._end is None)
         if self._end is not None:
             return result_of(self._end)
         if self._has_begun and self._progress.checkpoint_id is not None:
@@ -341,7 +342,7 @@ class Run:
         """Stop all that runs: the run is not ours any more."""
         if self._task is not None and self._lost is None:
             self._lost = error
-            self._task.cancel()
+            _cancel_once(self._task)
 
     def brake(self) -> None:
         """Let it come to a stop: what is under way goes on to its end, and is saved; the rest is left to others."""
@@ -351,12 +352,37 @@ class Run:
         """Stop all that runs, save how far it has come, and leave the rest to others."""
         if self._task is not None and self._lost is None and not self._is_cut:
             self._is_cut = True
-            self._task.cancel()
+            _cancel_once(self._task)
 
-    async def _tell_stopped(self, reason: Literal["cancelled", "lost", "failed"], error: BaseException | None) -> None:
-        self._task = None  # a loss that is heard of meanwhile must not cancel what is on its way to its end
+    def _on_its_own(self) -> None:
+        """From now on nobody ends the run: it is on its way to its end here, and who awaits that must not be cancelled.
+
+        Nor is its lease renewed: a renewal after the release would find that the run is nobody's any more.
+        """
+        self._task = None
+        self._heartbeat.stop()
+
+    async def _let_go(
+        self, reason: Literal["cancelled", "lost", "failed"], error: BaseException | None = None, *, saves: bool = False
+    ) -> None:
+        """Leave the run to others, and tell.
+
+        Args:
+            reason: Why it does not go on here; what is lost is not ours to release.
+            error: The same; None: it was cancelled.
+            saves: Whether to save before how far it has come, if that can be done.
+        """
+        self._on_its_own()
+        if reason != "lost":
+            await self._saver.release(saves=saves)
         name = None if error is None else type(error).__name__
         await self._tell(RunStopped(**self._names, reason=reason, error=name))
 
     async def _tell(self, event: Event) -> None:
         await send(self._on_event, event)
+
+
+def _cancel_once(task: "asyncio.Task[object]") -> None:
+    """Cancel a task, unless it is cancelled already: a second time would cut off a save that is made up for."""
+    if not task.cancelling():
+        task.cancel()
