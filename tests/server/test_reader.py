@@ -45,6 +45,7 @@ async def test_one_at_a_time_is_read_and_none_that_nobody_waits_for() -> None:
     failing = asyncio.create_task(reader.read(fail))
     await asyncio.sleep(0)
     given_up.cancel()
+    await asyncio.wait([given_up])
     assert not reading.done()
     gate.set()
     assert await reading == "first"
