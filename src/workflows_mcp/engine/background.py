@@ -19,6 +19,7 @@ from workflows_mcp.errors import (
     CheckpointDecodeError,
     ExecutorStoppedError,
     LeaseLostError,
+    SecretError,
     WorkflowDefinitionError,
 )
 
@@ -39,8 +40,9 @@ _MOST_FOUND = 1000
 _REFUSED_SECONDS = 300.0
 """After how long one that cannot be gone on with here is tried again, and not at every look."""
 
-_LASTING = (WorkflowDefinitionError, CheckpointDecodeError)
-"""Errors that are the same at the next look: a block type is missing or switched off here, a payload is damaged."""
+_LASTING = (WorkflowDefinitionError, CheckpointDecodeError, SecretError)
+"""Errors that are the same at the next look: a block type is missing or switched off here, a payload is damaged, or a
+secret of this server is not fit to be one."""
 
 _log = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ from workflows_mcp.engine.progress import Progress, new_id
 from workflows_mcp.engine.result import WorkflowResult, result_of
 from workflows_mcp.engine.run import Run
 from workflows_mcp.engine.running import Running, RunningRuns
+from workflows_mcp.engine.saving import seen_through
 from workflows_mcp.engine.scratch import remove_scratch_folder
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.stored_runs import StoredRuns
 from workflows_mcp.errors import (
     CheckpointAlreadyClaimedError,
     CheckpointNotFoundError,
-    CheckpointStoreError,
     LeaseLostError,
     WorkflowDefinitionError,
     WorkflowNotFoundError,
@@ -138,6 +138,9 @@ class Driver:
     async def _take_over(self, head: CheckpointState) -> WorkflowResult:
         if head.status is not CheckpointStatus.RUNNING and not head.is_paused:
             return result_of(head)
+        if not head.is_paused and head.run_id is not None and self._running.drives(head.run_id):
+            # Its lease has run out while the store was away, and is renewed once that is back.
+            raise CheckpointAlreadyClaimedError(f"run {head.run_id!r} is under way in this very executor")
         progress = await self._read(head)
         if head.is_paused:
             answers = progress.overdue_answers()
@@ -213,19 +216,23 @@ class Driver:
 
     async def _claim_and_go(self, state: CheckpointState, progress: Progress, step: _Step) -> WorkflowResult:
         """Go on from a checkpoint in this task, if it can be claimed."""
-        owner, store = new_id(), self._store
+        owner = new_id()
+        self._secrets.values()  # one that is not fit to be one is an error before anything is claimed
         asked_at = Moment.now()
         claimed: CheckpointState | None = None
         try:
-            claimed = await store.claim_checkpoint(state.checkpoint_id, owner, self._lease_seconds)
+            claimed = await self._store.claim_checkpoint(state.checkpoint_id, owner, self._lease_seconds)
             _check_same_state(state, claimed)
             run = self._make_run(progress, owner, asked_at)
         except BaseException as error:
             if claimed is not None or isinstance(error, asyncio.CancelledError):  # it may be claimed by now
-                with contextlib.suppress(CheckpointStoreError):
-                    await store.release_claim(state.checkpoint_id, owner)
+                await seen_through(self._give_back(state.checkpoint_id, owner))
             raise
         return await self._finish(progress, step(run))
+
+    async def _give_back(self, checkpoint_id: str, owner: str) -> None:
+        with contextlib.suppress(Exception):  # the error that made it necessary is the one to tell
+            await self._store.release_claim(checkpoint_id, owner)
 
     async def _finish(self, progress: Progress, work: Awaitable[WorkflowResult]) -> WorkflowResult:
         """Wait for a run's end or pause; and tidy up when it is over."""

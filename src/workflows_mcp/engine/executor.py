@@ -1,5 +1,6 @@
 """`WorkflowExecutor`: runs workflows, pauses them, goes on with them."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -45,8 +46,9 @@ class WorkflowExecutor:
     `start_workflow`, `start_resume` and `start_fork` need no caller, and with `runs_outlive_callers` no run does.
 
     `async with executor:` does the background work: retention, as the configuration says, and, with
-    `recover_every_seconds`, the recovery of runs whose process is gone. At its end the runs that nobody waits for are
-    stopped, and left for others to recover. Without it nothing has to be closed. The store belongs to whoever made it.
+    `recover_every_seconds`, the recovery of runs whose process is gone. At its end nothing begins any more, until it is
+    entered again, and the runs whose ends nobody waits for are stopped, and left for others to recover. Without it
+    nothing has to be closed. The store belongs to whoever made it.
 
     Args:
         checkpoint_store: Keeps the checkpoints; None: this process's memory.
@@ -102,12 +104,14 @@ class WorkflowExecutor:
         )
 
     async def __aenter__(self) -> Self:
+        self._running.enter()
         await self._background.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._running.leave()
         try:
             await self._background.stop()
         finally:
@@ -130,8 +134,8 @@ class WorkflowExecutor:
         """
         grace = check_patience("grace_seconds", grace_seconds)
         self._running.close()
-        await self._background.stop_looking()
-        await self._running.stop(grace)
+        # A store that hangs may keep those who look for runs; no block is to begin meanwhile.
+        await asyncio.gather(self._background.stop_looking(), self._running.stop(grace))
 
     def add_listener(self, callback: EventCallback) -> None:
         """Tell one more callback what happens in the runs that begin, or go on, from now on."""

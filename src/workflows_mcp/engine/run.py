@@ -334,8 +334,7 @@ class Run:
         """Stop all that runs: the run is not ours any more."""
         if self._task is not None and self._lost is None:
             self._lost = error
-            if not self._is_cut:  # else all is being stopped already, and a second time would cut off its last save
-                self._task.cancel()
+            _cancel_once(self._task)
 
     def brake(self) -> None:
         """Let it come to a stop: what is under way goes on to its end, and is saved; the rest is left to others."""
@@ -345,7 +344,7 @@ class Run:
         """Stop all that runs, save how far it has come, and leave the rest to others."""
         if self._task is not None and self._lost is None and not self._is_cut:
             self._is_cut = True
-            self._task.cancel()
+            _cancel_once(self._task)
 
     def _on_its_own(self) -> None:
         """From now on nobody ends the run: it is on its way to its end here, and who awaits that must not be cancelled.
@@ -373,3 +372,9 @@ class Run:
 
     async def _tell(self, event: Event) -> None:
         await send(self._on_event, event)
+
+
+def _cancel_once(task: "asyncio.Task[object]") -> None:
+    """Cancel a task, unless it is cancelled already: a second time would cut off a save that is made up for."""
+    if not task.cancelling():
+        task.cancel()

@@ -28,6 +28,7 @@ class Running:
         workflow_name: Names the workflow; None: it is not known yet.
         is_kept: Whether it goes on though nobody waits for it.
         callers: How many wait for it.
+        starters: How many of these wait only for its beginning.
         run: What drives it; None while it only looks what the store has, and no block may run yet.
         begun: Is done once a crash would not undo what was asked for.
         is_cut: Whether its executor has ended it.
@@ -37,6 +38,7 @@ class Running:
     workflow_name: str | None = None
     is_kept: bool = False
     callers: int = 0
+    starters: int = 0
     run: Run | None = None
     begun: "asyncio.Future[None]" = field(default_factory=_new_future)
     is_cut: bool = False
@@ -50,9 +52,14 @@ class Running:
         """End it now, for its executor."""
         self.is_cut = True
         if self.run is None:
-            self.task.cancel()
+            self.cancel()
         else:
             self.run.cut()
+
+    def cancel(self) -> None:
+        """Cancel its task once: a second time would cut off what it does then, such as giving back a claim."""
+        if not self.task.cancelling():
+            self.task.cancel()
 
     def outcome(self) -> WorkflowResult:
         """What the task, which is done, has come to."""
@@ -74,7 +81,8 @@ class RunningRuns:
         self._keeps_all = keeps_all
         self._by_id: dict[str, Running] = {}
         self._by_task: dict[asyncio.Task[Any], Running] = {}
-        self._is_closed = False
+        self._is_stopped = False
+        self._is_left = False
 
     def __len__(self) -> int:
         return len(self._by_task)
@@ -82,7 +90,7 @@ class RunningRuns:
     @property
     def is_closed(self) -> bool:
         """Whether no run may begin any more."""
-        return self._is_closed
+        return self._is_stopped or self._is_left
 
     def check_open(self) -> None:
         """Make sure that a run may begin.
@@ -90,12 +98,17 @@ class RunningRuns:
         Raises:
             ExecutorStoppedError: None may.
         """
-        if self._is_closed:
+        if self.is_closed:
             raise _stopped()
 
     def get(self, run_id: str) -> Running | None:
         """The run, if the executor is busy with it."""
         return self._by_id.get(run_id)
+
+    def drives(self, run_id: str) -> bool:
+        """Whether the executor works on the run's blocks."""
+        running = self._by_id.get(run_id)
+        return running is not None and running.run is not None
 
     async def busy_with(self, run_id: str) -> Running | None:
         """The same; one that is being cancelled is waited for, and forgotten."""
@@ -116,7 +129,7 @@ class RunningRuns:
         Raises:
             ExecutorStoppedError: No run may begin any more.
         """
-        if self._is_closed:
+        if self.is_closed:
             work.close()
             raise _stopped()
         task = asyncio.create_task(work, name=f"run {run_id or 'to be claimed'}")
@@ -152,7 +165,7 @@ class RunningRuns:
             del self._by_id[run_id]
         error = None if task.cancelled() else task.exception()
         if error is not None and not running.callers:
-            level = logging.INFO if isinstance(error, LeaseLostError) else logging.WARNING
+            level = logging.INFO if isinstance(error, LeaseLostError | ExecutorStoppedError) else logging.WARNING
             names = run_ids or ([] if running.run is None else [running.run.run_id])
             name = ", ".join(map(repr, names)) or "that was to be claimed"
             _log.log(level, "run %s has stopped, and nobody waited for it: %s", name, shown(error))
@@ -168,11 +181,17 @@ class RunningRuns:
 
     async def wait_until_begun(self, running: Running) -> WorkflowResult:
         """The same, as soon as a crash would not undo what was asked for; from then on the run is kept."""
-        await self._wait(running, [running.task, running.begun])
+        running.starters += 1
+        try:
+            await self._wait(running, [running.task, running.begun])
+        finally:
+            running.starters -= 1
         if running.task.done():
             return running.outcome()
         assert running.run is not None
-        running.is_kept = True
+        running.is_kept = not self._is_left
+        if self._is_left and not running.callers:
+            running.cut()
         return running.run.so_far
 
     async def _wait(self, running: Running, any_of: "Iterable[asyncio.Future[Any]]") -> None:
@@ -181,15 +200,23 @@ class RunningRuns:
             await asyncio.wait(any_of, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             if running.callers == 1 and not running.is_kept and not running.task.done():
-                running.task.cancel()
+                running.cancel()
                 await asyncio.wait([running.task])
             raise
         finally:
             running.callers -= 1
 
     def close(self) -> None:
-        """Let no run begin any more."""
-        self._is_closed = True
+        """Let no run begin any more, for good."""
+        self._is_stopped = True
+
+    def enter(self) -> None:
+        """Let runs begin again, after `leave`."""
+        self._is_left = False
+
+    def leave(self) -> None:
+        """Let no run begin until `enter`, and keep none that nobody waits for; `stop_kept` ends them."""
+        self._is_left = True
 
     async def stop(self, grace_seconds: float) -> None:
         """End all runs.
@@ -200,10 +227,11 @@ class RunningRuns:
         await self._end(list(self._by_task.values()), grace_seconds)
 
     async def stop_kept(self) -> None:
-        """End the runs that nobody waits for; or all, where none belongs to who waits for it."""
-        await self._end([one for one in self._by_task.values() if self._keeps_all or not one.callers], 0.0)
+        """End the runs whose end nobody waits for; or all, where none belongs to who waits for it."""
         for one in self._by_task.values():
             one.is_kept = False
+        left = [one for one in self._by_task.values() if self._keeps_all or one.callers == one.starters]
+        await self._end(left, 0.0)
 
     async def _end(self, runs: list[Running], grace_seconds: float) -> None:
         left = [one for one in runs if one.task is not asyncio.current_task()]

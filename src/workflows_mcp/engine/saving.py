@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
@@ -10,13 +11,30 @@ from workflows_mcp.engine.lease import Moment
 from workflows_mcp.engine.progress import Progress
 from workflows_mcp.errors import CheckpointStoreError
 
-__all__ = ["Saver"]
+__all__ = ["Saver", "seen_through"]
 
 _RELEASING: set[asyncio.Task[None]] = set()
 """Releases that are under way: the event loop alone would not keep them."""
 
 _RELEASE_SECONDS = 2.0
 """How long a run that is stopped waits for its lease to be released; it runs out by itself, too."""
+
+
+async def seen_through(release: Coroutine[Any, Any, None]) -> None:
+    """Release something, and wait for that a while, however often the caller is cancelled meanwhile."""
+    releasing = asyncio.create_task(release, name="release a run")
+    _RELEASING.add(releasing)
+    releasing.add_done_callback(_RELEASING.discard)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _RELEASE_SECONDS
+    cancellation: asyncio.CancelledError | None = None
+    while not releasing.done() and (left := deadline - loop.time()) > 0:
+        try:
+            await asyncio.wait([releasing], timeout=left)
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is not None:
+        raise cancellation
 
 
 class Saver:
@@ -129,10 +147,7 @@ class Saver:
         Args:
             saves: Whether to save before how far it has come, if that can be done.
         """
-        releasing = asyncio.create_task(self._release_in_turn(saves=saves), name="release a run")
-        _RELEASING.add(releasing)
-        releasing.add_done_callback(_RELEASING.discard)
-        await asyncio.wait([releasing], timeout=_RELEASE_SECONDS)
+        await seen_through(self._release_in_turn(saves=saves))
 
     async def _release_in_turn(self, *, saves: bool) -> None:
         # A store of somebody else's may raise anything, and nobody is left to hear of it.
