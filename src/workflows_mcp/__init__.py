@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.result import RunSummary, WorkflowResult
     from workflows_mcp.engine.run_details import BlockDetails, RunDetails
     from workflows_mcp.errors import (
+        BlockTypeDisabledError,
         CheckpointAlreadyClaimedError,
         CheckpointConflictError,
         CheckpointDecodeError,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockDetails",
+    "BlockTypeDisabledError",
     "CheckpointAlreadyClaimedError",
     "CheckpointConfig",
     "CheckpointConflictError",

@@ -23,16 +23,19 @@
     ├── SecretError                          a secret is not fit to be one
     ├── WorkflowNotFoundError                no workflow has this name, no file this path
     └── WorkflowDefinitionError              a workflow, its inputs or an expression is wrong
+        └── BlockTypeDisabledError           a block is of a type that is switched off on this server
 
 A bad argument (an empty id, a negative limit) is a plain `ValueError`, raised before anything is sent to a
 database. No message shows a payload, a password or the answer to a prompt.
 """
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 __all__ = [
+    "BlockTypeDisabledError",
     "CheckpointAlreadyClaimedError",
     "CheckpointConflictError",
     "CheckpointDecodeError",
@@ -154,6 +157,18 @@ class WorkflowDefinitionError(WorkflowsError):
     def __init__(self, message: str = "", problems: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems) or (message,)
+
+
+class BlockTypeDisabledError(WorkflowDefinitionError):
+    """A workflow has a block of a type that is switched off on this server; one that offers it can run it.
+
+    Attributes:
+        definition: The workflow as plain JSON data, if whoever keeps the run may want to keep it, too.
+    """
+
+    def __init__(self, message: str = "", definition: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.definition = definition
 
 
 def copy_error(error: CheckpointStoreError) -> CheckpointStoreError:

@@ -11,6 +11,8 @@ import pytest
 from tests.engine.probe import Probe, block, shell, text
 from tests.executor.test_owners import ASK, eventually, hold, paused_at
 from workflows_mcp import (
+    BlockTypeDisabledError,
+    CheckpointMetadata,
     CheckpointState,
     InMemoryCheckpointStore,
     StoreConfigurationError,
@@ -19,6 +21,8 @@ from workflows_mcp import (
     WorkflowLibrary,
 )
 from workflows_mcp.engine import background
+from workflows_mcp.engine.events import Event, RunStopped
+from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.settings import load_settings
 
 SAYS = "the block type 'Probe' is switched off on this server"
@@ -63,18 +67,96 @@ async def test_a_workflow_is_refused_before_anything_is_saved(
     assert probe.started == []
 
 
-async def test_a_workflow_that_is_named_late_is_its_blocks_failure(
+LATE = {"id": "n", "type": "Workflow", "inputs": {"workflow": "{{ inputs.name }}"}}
+
+
+@pytest.mark.parametrize("is_each", [True, False], ids=["items", "once"])
+@pytest.mark.parametrize("handles", [True, False])
+async def test_a_workflow_that_is_named_late_is_left_to_others(
+    memory: InMemoryCheckpointStore, probe: Probe, tmp_path: Path, *, is_each: bool, handles: bool
+) -> None:
+    """It is no failure of the block; what is under way ends, is saved, and the rest is done where it can be."""
+    (tmp_path / "inner.yaml").write_text(text(block("x"), name="inner"))
+    library = WorkflowLibrary([tmp_path])
+    told: list[Event] = []
+
+    async def note(event: Event) -> None:
+        told.append(event)
+
+    closed = WorkflowExecutor(memory, library=library, disabled_blocks=["Probe"], on_event=note)
+    beside = shell("beside", f"echo once >> {tmp_path}/beside")
+    late = {**LATE, "for_each": [1, 2]} if is_each else LATE
+    last = {**shell("z", "true", "n"), "depends_on": [{"block": "n", "required": not handles}]}
+    workflow = text(beside, late, last, inputs={"name": {"type": "str"}})
+    with pytest.raises(BlockTypeDisabledError, match=rf"^run 'r' is left to other servers: .*{SAYS}"):
+        await closed.execute_workflow(workflow, {"name": "inner"}, run_id="r")
+    assert probe.started == []
+    assert told[-1] == RunStopped("r", "flow", reason="failed", error="BlockTypeDisabledError")
+    [head] = await memory.list_abandoned()
+    assert head.run_id == "r"
+    # By what is saved with it, it is known before anything is claimed, also where the library does not have it.
+    for executor in (closed, WorkflowExecutor(memory, disabled_blocks=["Probe"])):
+        with pytest.raises(BlockTypeDisabledError, match=SAYS):
+            await executor.recover("r")
+        assert await executor.recover() == []
+    assert [one.checkpoint_id for one in await memory.list_abandoned()] == [head.checkpoint_id]
+    assert (await WorkflowExecutor(memory).recover("r")).is_success
+    assert probe.started == ["x"] * (1 + is_each)
+    assert (tmp_path / "beside").read_text() == "once\n"
+
+
+async def test_an_answer_is_kept_though_what_comes_after_it_is_left_to_others(
     memory: InMemoryCheckpointStore, probe: Probe, tmp_path: Path
 ) -> None:
-    """Nobody could know before."""
-    (tmp_path / "inner.yaml").write_text(INNER)
-    closed = WorkflowExecutor(memory, library=WorkflowLibrary([tmp_path]), disabled_blocks=["Probe"])
-    late = text(
-        {"id": "n", "type": "Workflow", "inputs": {"workflow": "{{ inputs.name }}"}}, inputs={"name": {"type": "str"}}
-    )
-    result = await closed.execute_workflow(late, {"name": "inner"})
-    assert SAYS in (result.error or "")
-    assert probe.started == []
+    """Nobody is asked again."""
+    (tmp_path / "inner.yaml").write_text(text(block("x"), name="inner"))
+    library = WorkflowLibrary([tmp_path])
+    ask = {"id": "ask", "type": "Prompt", "inputs": {"prompt": "Which?"}}
+    named = {"workflow": "{{ blocks.ask.outputs.response }}"}
+    late = {"id": "n", "type": "Workflow", "depends_on": ["ask"], "inputs": named}
+    closed = WorkflowExecutor(memory, library=library, disabled_blocks=["Probe"], recover_every_seconds=0.02)
+    paused = paused_at(await closed.execute_workflow(text(ask, late), run_id="r"))
+    with pytest.raises(BlockTypeDisabledError, match=SAYS):
+        await closed.resume_workflow(paused, "inner")
+    async with closed:
+        await asyncio.sleep(0.1)
+    assert len(await memory.list_abandoned()) == 1
+    assert (await WorkflowExecutor(memory).recover("r")).is_success
+    assert probe.started == ["x"]
+
+
+async def test_a_secret_that_is_too_short_is_told_once_and_claims_nothing(
+    probe: Probe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is so at every look, and other servers may do better."""
+
+    class Counting(InMemoryCheckpointStore):
+        claims = looks = 0
+
+        async def claim_checkpoint(self, *args: Any) -> CheckpointState:
+            self.claims += 1
+            return await super().claim_checkpoint(*args)
+
+        async def list_abandoned(self, *args: Any) -> list[CheckpointMetadata]:
+            self.looks += 1
+            return await super().list_abandoned(*args)
+
+    store = Counting()
+    running = await hold(store, probe)
+    running.cancel()
+    await asyncio.wait([running])
+    probe.release()
+    caplog.set_level(logging.WARNING)
+    async with WorkflowExecutor(store, secrets=Secrets(lambda: {"X": "short"}), recover_every_seconds=0.01):
+
+        async def has_looked() -> bool:
+            return store.looks >= 5
+
+        await eventually(has_looked)
+    assert store.claims == 0
+    [record] = caplog.records
+    assert "WORKFLOW_SECRET_X" in record.getMessage()
+    assert (await WorkflowExecutor(store).recover("r")).is_success
 
 
 @pytest.mark.parametrize("workflow", [ASK, OUTER], ids=["its own block", "a nested workflow's"])
@@ -140,7 +222,7 @@ async def test_what_a_server_cannot_recover_is_left_to_others_and_in_nobodys_way
     assert [SAYS in record.getMessage() for record in caplog.records] == [True] * 3
     assert (store.loads == 4) is is_read_once
     with pytest.raises(WorkflowDefinitionError, match=SAYS):
-        await closed.recover("r0")
+        await WorkflowExecutor(store, disabled_blocks=["Probe"]).recover("r0")
     assert len(await store.list_abandoned()) == 3
     assert len(await WorkflowExecutor(store).recover()) == 3
 

@@ -15,6 +15,7 @@ from workflows_mcp import (
     CheckpointConfig,
     CheckpointNotFoundError,
     CheckpointStore,
+    ExecutorStoppedError,
     InMemoryCheckpointStore,
     StoreUnavailableError,
     WorkflowDefinitionError,
@@ -216,3 +217,42 @@ async def test_runs_that_were_left_running_end_with_their_executor(store: Checkp
     [left] = await store.list_abandoned()
     assert left.run_id == "r"
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["nobody else", "somebody who waits for its end"])
+async def test_a_run_that_begins_as_its_executor_is_left_is_left_to_others(probe: Probe, others: int) -> None:
+    """Its starter is told that it has begun; nobody would end it any more, and its lease would be renewed for good."""
+    saving, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(InMemoryCheckpointStore):
+        async def save_checkpoint(self, state: Any, **options: Any) -> str:
+            if not saving.is_set():
+                saving.set()
+                await go_on.wait()
+            return await super().save_checkpoint(state, **options)
+
+    store = Slow()
+    probe.hold("a", started=1)
+    executor = WorkflowExecutor(store)
+    async with executor:
+        starting = asyncio.create_task(executor.start_workflow(FLOW, run_id="r"))
+        await saving.wait()
+        waiting = [asyncio.create_task(executor.execute_workflow(FLOW, run_id="r")) for _ in range(others)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+    for task in waiting:  # while the starter waits, too, so that the run is not cancelled with it
+        task.cancel()
+        await asyncio.wait([task])
+    go_on.set()
+    assert (await starting).status == "running"
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()} or {starting})
+    assert len(await store.list_abandoned()) == 1
+    with pytest.raises(ExecutorStoppedError):
+        await executor.start_workflow(FLOW, run_id="other")
+    probe.release()
+    async with executor:
+        assert (await executor.recover("r")).is_success
+        await executor.stop()
+    async with executor:
+        with pytest.raises(ExecutorStoppedError):
+            await executor.start_workflow(FLOW, run_id="other")

@@ -76,5 +76,5 @@ async def test_a_default_answer_is_taken_in_an_item_of_a_nested_workflow(store: 
 
     async with executor:
         await eventually(is_over)
-    assert (await executor.recover("r")).outputs == {"second": "no"}
+    assert (await executor.wait_for_run("r", 0)).outputs == {"second": "no"}
     assert probe.started == ["after", "after"]

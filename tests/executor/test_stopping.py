@@ -1,7 +1,9 @@
 """An executor whose server goes down: what is under way ends, nothing begins, and others go on."""
 
 import asyncio
+import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tests.engine.test_shell import is_alive, read_pid
 from tests.executor.test_owners import eventually, paused_at
 from workflows_mcp import (
     CheckpointConfig,
+    CheckpointMetadata,
     CheckpointState,
     CheckpointStore,
     ExecutorStoppedError,
@@ -379,3 +382,93 @@ async def test_a_run_that_has_begun_is_never_told_to_be_none(probe: Probe) -> No
     assert (await run).status == "running"
     probe.release()
     assert (await WorkflowExecutor(store).recover("r")).is_success
+
+
+async def test_a_stop_holds_back_blocks_though_the_store_hangs(probe: Probe) -> None:
+    """Whoever looks for runs waits for it, even when cancelled, and the blocks must not go on meanwhile."""
+    looking, go_on = asyncio.Event(), asyncio.Event()
+
+    class Hanging(InMemoryCheckpointStore):
+        async def list_abandoned(self, limit: int | None = None) -> list[CheckpointMetadata]:
+            assert limit
+            looking.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await go_on.wait()
+            return []
+
+    executor = WorkflowExecutor(Hanging(), recover_every_seconds=1)
+    probe.hold("a", started=1)
+    async with executor:
+        run = asyncio.create_task(executor.execute_workflow(CHAIN, run_id="r"))
+        await probe.all_started.wait()
+        await looking.wait()
+        stopping = asyncio.create_task(executor.stop(60))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        probe.release()
+        assert (await run).status == "running"
+        assert probe.started == ["a"]
+        assert not stopping.done()
+        go_on.set()
+        await stopping
+
+
+async def test_a_claim_is_given_back_however_often_it_is_cancelled(probe: Probe) -> None:
+    """By its caller, and by the executor that ends meanwhile: nobody would know that it is nobody's."""
+    claimed, releasing, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Slow(InMemoryCheckpointStore):
+        async def claim_checkpoint(self, *args: Any) -> CheckpointState:
+            await super().claim_checkpoint(*args)
+            claimed.set()
+            return await asyncio.Future()
+
+        async def release_claim(self, *args: Any) -> None:
+            releasing.set()
+            await go_on.wait()
+            await super().release_claim(*args)
+
+    store = Slow()
+    executor = WorkflowExecutor(store)
+    paused = paused_at(await executor.execute_workflow(text(block("ask", ask="?"))))
+    run = asyncio.create_task(executor.resume_workflow(paused, "yes"))
+    await claimed.wait()
+    run.cancel()
+    await releasing.wait()
+    [resuming] = (one for one in asyncio.all_tasks() if one.get_name() == "run to be claimed")
+    stopping = asyncio.create_task(executor.stop())
+    await asyncio.sleep(0)
+    resuming.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait([run, stopping])
+    assert max(one.lease_expires_at or 0.0 for one in await store.list_checkpoints()) <= time.time()
+    assert probe.started == ["ask"]
+
+
+async def test_what_a_stop_brings_about_is_no_fault_in_the_log(probe: Probe, caplog: pytest.LogCaptureFixture) -> None:
+    """A run that nobody waits for any more, and that has not begun."""
+    looking, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(InMemoryCheckpointStore):
+        async def list_checkpoints(self, *args: Any, **options: Any) -> Any:
+            looking.set()
+            await go_on.wait()
+            return await super().list_checkpoints(*args, **options)
+
+    executor = WorkflowExecutor(Slow(), runs_outlive_callers=True)
+    starting = asyncio.create_task(executor.start_workflow(CHAIN, run_id="r"))
+    await looking.wait()
+    starting.cancel()
+    await asyncio.wait([starting])
+    caplog.set_level(logging.INFO)
+    stopping = asyncio.create_task(executor.stop(60))
+    await asyncio.sleep(0)
+    go_on.set()
+    await stopping
+    [record] = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith("run 'r' has stopped, and nobody waited for it: this server is shutting down")
+    assert probe.started == []

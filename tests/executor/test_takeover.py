@@ -11,7 +11,13 @@ import pytest
 from tests.conftest import OpenStore
 from tests.engine.probe import Probe, block, text
 from tests.executor.test_owners import eventually, hold
-from workflows_mcp import CheckpointMetadata, CheckpointState, InMemoryCheckpointStore, WorkflowExecutor
+from workflows_mcp import (
+    CheckpointMetadata,
+    CheckpointState,
+    InMemoryCheckpointStore,
+    StoreUnavailableError,
+    WorkflowExecutor,
+)
 
 LEASE_SECONDS = 1.0
 RUNS = 20
@@ -133,3 +139,36 @@ async def test_looking_goes_on_when_the_store_was_away(probe: Probe, caplog: pyt
     assert [record.getMessage() for record in caplog.records] == [
         "looking for runs to recover failed, and is tried again: RuntimeError"
     ] * 2
+
+
+async def test_an_executor_does_not_take_over_its_own_run(probe: Probe) -> None:
+    """Whose lease has run out because the store was away: its blocks would run twice, in one process."""
+
+    class Away(InMemoryCheckpointStore):
+        is_away = True
+        found = 0
+
+        async def renew_lease(self, *args: Any) -> None:
+            if self.is_away:
+                raise StoreUnavailableError("the database is gone")
+            await super().renew_lease(*args)
+
+        async def list_abandoned(self, *args: Any) -> list[CheckpointMetadata]:
+            found = await super().list_abandoned(*args)
+            self.found += len(found)
+            return found
+
+    store = Away()
+    probe.hold("first", started=1)
+    async with WorkflowExecutor(store, lease_seconds=0.05, recover_every_seconds=0.01) as executor:
+        running = asyncio.create_task(executor.execute_workflow(FLOW, run_id="r"))
+
+        async def is_found() -> bool:
+            return store.found >= 5
+
+        await eventually(is_found)
+        assert await executor.recover() == []
+        store.is_away = False
+        probe.release()
+        assert (await running).is_success
+    assert probe.started == ["first", "second"]

@@ -1,6 +1,7 @@
 """Time travel and ends: runs are forked from any checkpoint, cancelled wherever they are, and listed."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -8,8 +9,11 @@ from tests.engine.probe import Probe, block, text
 from tests.executor.test_owners import ASK, hold, paused_at
 from workflows_mcp import (
     CheckpointAlreadyClaimedError,
+    CheckpointMetadata,
     CheckpointNotFoundError,
+    CheckpointState,
     CheckpointStore,
+    InMemoryCheckpointStore,
     LeaseLostError,
     WorkflowDefinitionError,
     WorkflowExecutor,
@@ -222,3 +226,38 @@ async def test_a_deleted_run_ends(store: CheckpointStore, probe: Probe) -> None:
     with pytest.raises(LeaseLostError):
         await running
     assert await store.list_checkpoints(run_id="r") == []
+
+
+@pytest.mark.parametrize("moment", ["before it is saved", "before it is looked for"])
+async def test_a_run_is_cancelled_that_is_about_to_begin(probe: Probe, moment: str) -> None:
+    """It is not said to be cancelled, or not to be there, and then done: by whoever finds its first checkpoint."""
+    coming, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(InMemoryCheckpointStore):
+        async def save_checkpoint(self, state: CheckpointState, **options: Any) -> str:
+            if moment == "before it is saved" and not coming.is_set():
+                coming.set()
+                await go_on.wait()
+            return await super().save_checkpoint(state, **options)
+
+        async def list_checkpoints(self, *args: Any, **options: Any) -> list[CheckpointMetadata]:
+            if moment != "before it is saved" and not coming.is_set():
+                coming.set()
+                await go_on.wait()
+            return await super().list_checkpoints(*args, **options)
+
+    store = Slow()
+    executor = WorkflowExecutor(store)
+    probe.hold("a", started=1)
+    run = asyncio.create_task(executor.execute_workflow(text(block("a"), block("b", "a")), run_id="r"))
+    await coming.wait()
+    cancelling = asyncio.create_task(executor.cancel("r"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    go_on.set()
+    async with asyncio.timeout(10):
+        assert (await cancelling).status == "cancelled"
+        assert (await run).status == "cancelled"
+    assert (await WorkflowExecutor(store).recover("r")).status == "cancelled"
+    assert await WorkflowExecutor(store).recover() == []
+    assert probe.finished == []

@@ -81,12 +81,12 @@ async def show_command(
     Returns:
         0.
     """
-    from workflows_mcp.engine.stored_checkpoints import metadata_of
+    from workflows_mcp.engine.stored import listing_of
 
     check_id("the checkpoint's id", checkpoint_id)
     async with open_store(options) as store:
         state = await store.load_checkpoint(checkpoint_id)
-        metadata = None if state is None else await metadata_of(store, state)
+        metadata = None if state is None else await listing_of(store, state)
     if state is None or metadata is None:
         listing = command_line("checkpoints", "list", options=options)
         raise CommandError(f"there is no checkpoint {checkpoint_id!r}; those that there are: {listing}")

@@ -119,11 +119,11 @@ def _not_waiting(checkpoint_id: str, why: str, options: Options) -> CommandError
 
 
 async def _load_waiting(checkpoint_id: str, options: Options) -> "CheckpointState":
-    from workflows_mcp.engine.stored_checkpoints import metadata_of
+    from workflows_mcp.engine.stored import listing_of
 
     async with open_store(options) as store:
         state = await store.load_checkpoint(checkpoint_id)
-        metadata = None if state is None else await metadata_of(store, state)
+        metadata = None if state is None else await listing_of(store, state)
     if state is None or metadata is None:
         raise _not_waiting(checkpoint_id, "there is no such checkpoint", options)
     if not metadata.is_paused:

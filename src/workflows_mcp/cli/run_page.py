@@ -48,7 +48,7 @@ async def show_command(
         state = await store.load_checkpoint(found[0].checkpoint_id) if found else None
     if state is None:
         raise no_such_run(run_id, options)
-    run = run_details(found[0], state, Secrets())
+    run = await run_details(found[0], state, Secrets())
     rows = [row_of(block) for block in run.blocks]
     commands = _what_can_be_done(run, found, options)
     more = len(found) > _MOST_CHECKPOINTS

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from workflows_mcp.errors import BlockTypeDisabledError
+
 __all__ = ["Brake", "HeldBackError"]
 
 
@@ -15,11 +17,13 @@ class Brake:
     Attributes:
         is_pulled: Whether the run is to come to a stop.
         has_held: Whether anything was held back, so that the run is not as far as it could be.
+        refusal: Why something cannot be done on this server at all; None: all can.
     """
 
     def __init__(self) -> None:
         self.has_held = False
         self.is_pulled = False
+        self.refusal: BlockTypeDisabledError | None = None
         self._sleepers: set[asyncio.Event] = set()
 
     def pull(self) -> None:
@@ -27,6 +31,12 @@ class Brake:
         self.is_pulled = True
         for woken in self._sleepers:
             woken.set()
+
+    def refuse(self, error: BlockTypeDisabledError) -> None:
+        """Hold back something that only other servers can do, and with it all that would begin."""
+        self.refusal = error
+        self.has_held = True
+        self.pull()
 
     def holds(self) -> bool:
         """Whether what is about to begin must not."""

@@ -20,7 +20,13 @@ from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
 from workflows_mcp.engine.scratch import scratch_folder
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.state_json import why_not_json
-from workflows_mcp.errors import ScratchFolderError, SecretError, WorkflowDefinitionError, WorkflowNotFoundError
+from workflows_mcp.errors import (
+    BlockTypeDisabledError,
+    ScratchFolderError,
+    SecretError,
+    WorkflowDefinitionError,
+    WorkflowNotFoundError,
+)
 
 __all__ = ["MAX_BLOCKS_AT_ONCE", "Caller", "check_json"]
 
@@ -117,6 +123,7 @@ class Caller:
 
         Raises:
             BlockFailedError: There is none of this name, it is nested too deeply, or is given what it does not take.
+            BlockTypeDisabledError: It cannot run on this server, which is no fault of the block's.
         """
         if place.frame.depth >= MAX_NESTING:
             raise BlockFailedError(f"workflows are nested deeper than {MAX_NESTING}: a recursion needs an end")
@@ -125,6 +132,8 @@ class Caller:
             if plan is None:  # files may have to be read
                 plan = await asyncio.to_thread(self._progress.nested.plan, call.workflow)
             inputs = evaluate_inputs(plan, self._secrets.scrub(call.inputs), place.frame.run_id)
+        except BlockTypeDisabledError:
+            raise
         except (WorkflowNotFoundError, WorkflowDefinitionError) as error:
             raise BlockFailedError(str(error)) from None
         return Frame(plan, inputs, place.frame.run_id, Parent(place.frame, place.block_id, place.key))

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from workflows_mcp.engine.blocks import block_type_names
 from workflows_mcp.engine.plan import Plan
 from workflows_mcp.engine.progress import Progress
-from workflows_mcp.errors import StoreConfigurationError, WorkflowDefinitionError
+from workflows_mcp.errors import BlockTypeDisabledError, StoreConfigurationError
 
 __all__ = ["DisabledBlocks"]
 
@@ -38,13 +38,14 @@ class DisabledBlocks:
         """Make sure that a workflow may run here.
 
         Raises:
-            WorkflowDefinitionError: A block is of a type that is switched off.
+            BlockTypeDisabledError: A block is of a type that is switched off.
         """
         for block_id, block in plan.blocks.items() if self._names else ():
             if block.definition.type in self._names:
-                raise WorkflowDefinitionError(
+                raise BlockTypeDisabledError(
                     f"workflow {plan.definition.name!r}: block {block_id!r}: the block type {block.definition.type!r} "
-                    "is switched off on this server (WORKFLOWS_DISABLED_BLOCKS): run it on one that has it"
+                    "is switched off on this server (WORKFLOWS_DISABLED_BLOCKS): run it on one that has it",
+                    plan.data,
                 )
 
     def check_run(self, progress: Progress) -> None:
@@ -53,7 +54,8 @@ class DisabledBlocks:
         They may have to be compiled, which belongs into a thread.
 
         Raises:
-            WorkflowDefinitionError: It may not, or a nested workflow cannot run any more.
+            BlockTypeDisabledError: It may not.
+            WorkflowDefinitionError: A nested workflow cannot run any more.
         """
         if self._names:
             self.check(progress.root.plan)

@@ -8,7 +8,6 @@ from typing import Any
 
 from workflows_mcp.engine.arguments import check_inputs, check_same_workflow
 from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState, CheckpointStatus
-from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.continuing import forked, switched
 from workflows_mcp.engine.disabling import DisabledBlocks
 from workflows_mcp.engine.events import EventCallback, together
@@ -43,7 +42,7 @@ class Driver:
     """Works on the runs of one executor. What it raises is told by the methods of `WorkflowExecutor`.
 
     Args:
-        store: Keeps the checkpoints.
+        stored: What the store that keeps the checkpoints knows of runs.
         config: Which are saved, and how large they may be.
         plans: Finds workflows.
         disabled: Block types with which no run goes on here.
@@ -54,7 +53,7 @@ class Driver:
 
     def __init__(
         self,
-        store: CheckpointStore,
+        stored: StoredRuns,
         config: CheckpointConfig,
         *,
         plans: PlanFinder,
@@ -64,14 +63,14 @@ class Driver:
         lease_seconds: float,
     ) -> None:
         self.listeners: tuple[EventCallback | None, ...] = ()
-        self._store = store
+        self._stored = stored
+        self._store = stored.store
         self._config = config
         self._plans = plans
         self._disabled = disabled
         self._running = running
         self._secrets = secrets
         self._lease_seconds = lease_seconds
-        self._stored = StoredRuns(store)
 
     async def begin(self, plan: Plan, inputs: Mapping[str, Any] | None, run_id: str | None) -> Running:
         """A run of a workflow that has begun to be worked on; of one that is there already, what is known of it."""

@@ -190,7 +190,7 @@ class RunStopped(Event):
 
     Attributes:
         reason: `cancelled`: its caller or its process was stopped. `lost`: it was taken over, deleted or ended by
-            somebody else. `failed`: a checkpoint could not be saved.
+            somebody else. `failed`: a checkpoint could not be saved, or it comes to a block that only others have.
         error: The name of the error's class; None when it was cancelled.
     """
 

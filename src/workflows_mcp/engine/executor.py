@@ -90,7 +90,7 @@ class WorkflowExecutor:
         self._stored = StoredRuns(self.checkpoint_store)
         self._running = RunningRuns(keeps_all=runs_outlive_callers)
         self._driver = Driver(
-            self.checkpoint_store,
+            self._stored,
             self.checkpoint_config,
             plans=self._plans,
             disabled=disabled,
@@ -171,7 +171,8 @@ class WorkflowExecutor:
             inputs: The workflow's inputs by name.
             run_id: Names the run; None: a fresh one. A run that there is already does not run again, whoever began
                 it: if this executor is busy with it, its result is awaited; else the newest checkpoint tells what it
-                has come to, which is `running` also after a crash (`recover` continues it).
+                has come to, which is `running` also after a crash (`recover` continues it). With saves switched off,
+                other executors know of a run only once it waits or is over, and after a crash nobody does.
 
         Returns:
             What the run has come to. An expression or a block that fails is a `failure`, not an exception.
@@ -179,6 +180,8 @@ class WorkflowExecutor:
         Raises:
             WorkflowNotFoundError: No workflow has this name, and no file this path; or a nested one is missing.
             WorkflowDefinitionError: The workflow cannot run, or the inputs are not what it takes.
+            BlockTypeDisabledError: It has a block that is switched off here. If that shows only on the way, the run is
+                left to other servers; other calls that go on with a run raise this, too.
             ValueError: The run belongs to another workflow, or its id is not fit to be one.
             SecretError: A secret is not fit to be one.
             ExecutorStoppedError: `stop` was called before it had begun.
@@ -195,7 +198,8 @@ class WorkflowExecutor:
         Args:
             workflow: See `execute_workflow`, as for all else.
             inputs: The workflow's inputs by name.
-            run_id: Names the run. To ask again for one that there is already is safe, also from another process.
+            run_id: Names the run. To ask again for one that there is already is safe, also from another process; with
+                saves switched off, only of this executor, or once it waits or is over.
 
         Returns:
             `running`, once the first checkpoint is durable (with saves switched off: once it has begun); or what it
@@ -217,7 +221,8 @@ class WorkflowExecutor:
     ) -> WorkflowResult:
         """Answer a paused run, and go on with it from what its checkpoint holds.
 
-        Of any number of executors that answer the same pause, one goes on; the answer is durable before a block runs.
+        Of any number of executors that answer the same pause, one goes on; unless saves are switched off, the answer is
+        durable before a block runs.
 
         Args:
             checkpoint_id: The checkpoint of the pause.
@@ -249,7 +254,8 @@ class WorkflowExecutor:
             definition: With which definition of the workflow the run goes on.
 
         Returns:
-            `running`, once the answer is durable; or what the run has come to, if that was quicker.
+            `running`, once the answer is durable (with saves switched off: once the run is ours, and a crash undoes
+            the answer); or what the run has come to, if that was quicker.
 
         Raises:
             WorkflowsError: The run still waits, or goes on with somebody else's answer; see `resume_workflow`.
@@ -355,9 +361,8 @@ class WorkflowExecutor:
     async def wait_for_run(self, run_id: str, seconds: float) -> WorkflowResult:
         """Wait for what a run comes to, whoever works on it.
 
-        A caller that is cancelled leaves the run alone, and one that waits when the executor is stopped is told at once
-        what there is. The runs of other processes are asked after in the store, every
-        second at the least.
+        A caller that is cancelled leaves the run alone, and one that waits when the executor is stopped, or left, is
+        told at once what there is. The runs of other processes are asked after in the store, every second at the least.
 
         Args:
             run_id: Names the run.
@@ -391,7 +396,7 @@ class WorkflowExecutor:
         head, state = found
         running = self._running.get(run_id) if state.status is CheckpointStatus.RUNNING else None
         run = None if running is None else running.run
-        return run_details(head, state, self._secrets, None if run is None else run.progress)
+        return await run_details(head, state, self._secrets, None if run is None else run.progress)
 
     async def cancel(self, run_id: str) -> WorkflowResult:
         """End a run, wherever it runs or waits.
@@ -410,7 +415,7 @@ class WorkflowExecutor:
             CheckpointStoreError: The store failed.
         """
         check_name("run_id", run_id)
-        return await cancel_run(run_id, self.checkpoint_store, self._running)
+        return await cancel_run(run_id, self._stored, self._running)
 
     async def list_runs(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 from workflows_mcp.engine.plan import Plan, plan_workflow
 from workflows_mcp.engine.state_json import sealed
 from workflows_mcp.engine.workflow import define_workflow
-from workflows_mcp.errors import WorkflowNotFoundError
+from workflows_mcp.errors import BlockTypeDisabledError, WorkflowNotFoundError
 
 __all__ = ["MAX_NESTING", "FindPlan", "NestedWorkflows"]
 
@@ -35,6 +35,7 @@ class NestedWorkflows:
         self._plans = {root.definition.name: root}
         self._find_plan = find_plan
         self._label = ""
+        self._disabled: dict[str, BlockTypeDisabledError] = {}
 
     @classmethod
     def of(cls, root: Plan, find_plan: FindPlan) -> "NestedWorkflows":
@@ -84,13 +85,23 @@ class NestedWorkflows:
 
         Raises:
             WorkflowNotFoundError: There is none of this name.
+            BlockTypeDisabledError: It cannot run on this server. It is kept with the run all the same, so that the
+                next server that is to go on with the run knows before it begins.
             WorkflowDefinitionError: It cannot run.
         """
+        if name in self._disabled:
+            raise self._disabled[name]
         plan = self._plans.get(name)
         if plan is None and name in self.definitions:
             plan = self.saved(name)
         if plan is None:
-            plan = self._find_plan(name)
+            try:
+                plan = self._find_plan(name)
+            except BlockTypeDisabledError as error:
+                self._disabled[name] = error
+                if error.definition is not None:
+                    self.definitions[name] = sealed(error.definition, depth=_DEFINITION_DEPTH)
+                raise
             if plan is None:
                 raise WorkflowNotFoundError(
                     f"there is no workflow {name!r}: register it, or put its file into a folder of "

@@ -32,6 +32,7 @@ from workflows_mcp.engine.saving import Saver
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.state_json import why_not_json
 from workflows_mcp.errors import (
+    BlockTypeDisabledError,
     CheckpointEncodeError,
     CheckpointTooLargeError,
     ExecutorStoppedError,
@@ -155,6 +156,7 @@ class Run:
 
         Raises:
             LeaseLostError: The run is somebody else's now, or was cancelled.
+            BlockTypeDisabledError: It comes to a block that is switched off on this server. Others can recover it.
             CheckpointStoreError: A checkpoint could not be saved for a reason that lies with the store. The run
                 can be recovered.
         """
@@ -227,8 +229,14 @@ class Run:
         return WorkflowResult("paused", state.run_id or "", checkpoint_id=state.checkpoint_id, prompt=prompt)
 
     async def _hand_over(self) -> WorkflowResult:
-        """Leave what was held back to whoever recovers the run; it is saved though saves are switched off."""
+        """Leave what was held back to whoever recovers the run; it is saved though saves are switched off.
+
+        Raises:
+            BlockTypeDisabledError: That has to be another server.
+        """
         await self._saver.save(None)
+        if self._brake.refusal is not None:
+            raise BlockTypeDisabledError(f"run {self.run_id!r} is left to other servers: {self._brake.refusal}")
         await self._let_go("cancelled")
         return self.so_far
 

@@ -1,5 +1,6 @@
 """All that is known of a run and its blocks, for whoever looks at it."""
 
+import asyncio
 import contextlib
 import dataclasses
 from collections import Counter
@@ -71,7 +72,7 @@ class RunDetails(RunSummary):
     started_at: float | None = None
 
 
-def run_details(
+async def run_details(
     head: CheckpointMetadata, state: CheckpointState, secrets: Secrets, live: Progress | None = None
 ) -> RunDetails:
     """All that is known of a run, without secrets.
@@ -85,7 +86,10 @@ def run_details(
     with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
         secrets.values()
     summary = {one.name: getattr(RunSummary.of(head), one.name) for one in dataclasses.fields(RunSummary)}
-    blocks, flaw = _blocks_in(state, live)
+    if live is None:  # the expressions of its workflow are compiled, which takes a while for a large one
+        blocks, flaw = await asyncio.to_thread(_blocks_in, state)
+    else:
+        blocks, flaw = list(_blocks_of(live.root)), None
     context = state.context
     outputs, error, started_at = context.get("outputs"), context.get("error"), context.get("started_at")
     scrub = secrets.scrub
@@ -101,11 +105,10 @@ def run_details(
     )
 
 
-def _blocks_in(state: CheckpointState, live: Progress | None) -> tuple[list[BlockDetails], str | None]:
+def _blocks_in(state: CheckpointState) -> tuple[list[BlockDetails], str | None]:
     """The blocks of a run, or why they cannot be told."""
     try:
-        progress = live or Progress.from_state(state, lambda _: None)
-        return list(_blocks_of(progress.root)), None
+        return list(_blocks_of(Progress.from_state(state, lambda _: None).root)), None
     except WorkflowsError as error:
         return [], str(error)
 

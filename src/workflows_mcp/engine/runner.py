@@ -23,6 +23,7 @@ from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.record import BlockRecord
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.state_json import MAX_STATE_BYTES, copy_json
+from workflows_mcp.errors import BlockTypeDisabledError
 
 __all__ = ["Runner"]
 
@@ -187,6 +188,9 @@ class Runner:
                 failure = error
             except HeldBackError:
                 return
+            except BlockTypeDisabledError as error:
+                self._brake.refuse(error)
+                return
             if failure is None or record.attempts > definition.retries.times:
                 break
             record.status, record.child = "running", None
@@ -213,6 +217,7 @@ class Runner:
         Raises:
             BlockFailedError: It has failed.
             HeldBackError: It must not begin.
+            BlockTypeDisabledError: It cannot go on, on this server.
         """
         record.status = "running"
         child = record.child

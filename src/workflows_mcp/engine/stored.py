@@ -37,8 +37,8 @@ __all__ = [
     "check_batch",
     "check_conflict",
     "judge",
+    "listing_of",
     "load_one_by_one",
-    "place_of",
     "with_place",
     "write_one_by_one",
 ]
@@ -237,8 +237,8 @@ def _conflict(ids: Sequence[str]) -> CheckpointConflictError:
 # What follows does for any store, by the other methods of the contract, what the stores of this package do in bulk.
 
 
-async def place_of(store: "CheckpointStore", state: CheckpointState) -> CheckpointMetadata | None:
-    """The metadata of a checkpoint that was loaded; None: it was deleted, or saved anew, meanwhile."""
+async def listing_of(store: "CheckpointStore", state: CheckpointState) -> CheckpointMetadata | None:
+    """How a checkpoint that was loaded is listed; None: it was deleted, or saved anew, meanwhile."""
     at_that_time = CheckpointFilter(
         created_after=state.created_at, created_before=math.nextafter(state.created_at, math.inf)
     )
@@ -272,7 +272,7 @@ async def load_one_by_one(
                 raise
             on_unreadable(name, error)
             continue
-        metadata = None if state is None else await place_of(store, state)
+        metadata = None if state is None else await listing_of(store, state)
         if state is not None and metadata is not None:
             found[name] = with_place(state, metadata)
     return found
@@ -310,7 +310,7 @@ async def _lease_and_let_go(store: "CheckpointStore", checkpoint_id: str) -> Non
 
 
 async def _is_leased(store: "CheckpointStore", state: CheckpointState) -> bool:
-    metadata = await place_of(store, state)
+    metadata = await listing_of(store, state)
     return metadata is not None and (metadata.lease_expires_at or 0.0) > time.time()
 
 

@@ -1,28 +1,17 @@
 """One checkpoint in a store: what is known of it, and whether somebody still needs it."""
 
-import math
 import time
 from collections.abc import Callable
 
-from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
+from workflows_mcp.engine.checkpoint import CheckpointMetadata
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.retention_rules import Exemption, exemption
+from workflows_mcp.engine.stored import listing_of
 from workflows_mcp.errors import CheckpointDecodeError
 
-__all__ = ["find_metadata", "metadata_of", "run_of", "why_needed"]
+__all__ = ["find_metadata", "run_of", "why_needed"]
 
 _PAGE = 500
-
-
-async def metadata_of(store: CheckpointStore, state: CheckpointState) -> CheckpointMetadata | None:
-    """The listing view of a state; None when it was deleted meanwhile."""
-    found = await store.list_checkpoints(
-        state.workflow_name,
-        run_id=state.run_id,
-        created_after=state.created_at,
-        created_before=math.nextafter(state.created_at, math.inf),
-    )
-    return next((one for one in found if one.checkpoint_id == state.checkpoint_id), None)
 
 
 async def find_metadata(store: CheckpointStore, checkpoint_id: str) -> CheckpointMetadata | None:
@@ -37,7 +26,7 @@ async def find_metadata(store: CheckpointStore, checkpoint_id: str) -> Checkpoin
                     return one
             page = await store.list_checkpoints(limit=_PAGE, before=page[-1])
         return None
-    return None if state is None else await metadata_of(store, state)
+    return None if state is None else await listing_of(store, state)
 
 
 def why_needed(found: CheckpointMetadata, when: Callable[[float], str]) -> str | None:

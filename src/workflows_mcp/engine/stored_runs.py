@@ -17,10 +17,13 @@ class StoredRuns:
 
     Args:
         store: Where their checkpoints are.
+
+    Attributes:
+        store: The same.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
-        self._store = store
+        self.store = store
 
     async def load(self, checkpoint_id: str) -> CheckpointState:
         """A checkpoint.
@@ -29,7 +32,7 @@ class StoredRuns:
             CheckpointNotFoundError: There is none of this id.
             CheckpointStoreError: The store failed.
         """
-        state = await self._store.load_checkpoint(checkpoint_id)
+        state = await self.store.load_checkpoint(checkpoint_id)
         if state is None:
             raise CheckpointNotFoundError(
                 f"there is no checkpoint {checkpoint_id!r}; list those that wait with is_paused=True"
@@ -49,11 +52,11 @@ class StoredRuns:
         """The same, with how it is listed."""
         deleted = None
         for _ in range(MOST_TRIES):
-            found = await self._store.list_checkpoints(run_id=run_id, limit=1)
+            found = await self.store.list_checkpoints(run_id=run_id, limit=1)
             if not found:
                 return None
             checkpoint_id = found[0].checkpoint_id
-            state = await self._store.load_checkpoint(checkpoint_id)
+            state = await self.store.load_checkpoint(checkpoint_id)
             if state is not None:
                 return found[0], state
             # Deleted since it was listed; the run may have others.
@@ -68,7 +71,7 @@ class StoredRuns:
         Raises:
             CheckpointStoreError: The store failed.
         """
-        found = await self._store.list_checkpoints(run_id=run_id, limit=1)
+        found = await self.store.list_checkpoints(run_id=run_id, limit=1)
         return bool(found) and found[0].status is CheckpointStatus.RUNNING
 
     async def list(
@@ -86,7 +89,7 @@ class StoredRuns:
         last: CheckpointMetadata | str | None = before.cursor if isinstance(before, RunSummary) else before
         while len(runs) < limit:
             size = limit - len(runs)
-            page = await self._store.list_checkpoints(
+            page = await self.store.list_checkpoints(
                 workflow_name, status=wanted, heads_only=True, limit=size, before=last
             )
             runs.extend(RunSummary.of(head) for head in page if head.run_id is not None)

@@ -10,7 +10,8 @@ from workflows_mcp.engine.ages import shown_age
 from workflows_mcp.engine.census import CheckpointCensus
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.filters import check_name
-from workflows_mcp.engine.stored_checkpoints import find_metadata, metadata_of, run_of, why_needed
+from workflows_mcp.engine.stored import listing_of
+from workflows_mcp.engine.stored_checkpoints import find_metadata, run_of, why_needed
 from workflows_mcp.errors import CheckpointNotFoundError
 from workflows_mcp.persistence.sizes import shown_bytes
 from workflows_mcp.server.paging import Before, Limit, check_before, page_of
@@ -164,7 +165,7 @@ TOOLS = (
 
 async def _load(services: Services, checkpoint_id: str) -> tuple[CheckpointState, CheckpointMetadata]:
     state = await services.store.load_checkpoint(checkpoint_id)
-    metadata = None if state is None else await metadata_of(services.store, state)
+    metadata = None if state is None else await listing_of(services.store, state)
     if state is None or metadata is None:
         raise CheckpointNotFoundError(checkpoint_id)
     return state, metadata
