@@ -1,6 +1,9 @@
 """What is known of a run, for whoever looks at it."""
 
+import asyncio
 import dataclasses
+import threading
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from workflows_mcp import (
     InMemoryCheckpointStore,
     WorkflowExecutor,
 )
+from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.run_details import BlockDetails, RunDetails
 from workflows_mcp.engine.secrets import Secrets
 
@@ -97,3 +101,25 @@ async def test_what_cannot_be_described_is_said(probe: Probe) -> None:
     assert run.is_abandoned
     with pytest.raises(CheckpointNotFoundError, match="there is no run 'nope'"):
         await executor.get_run("nope")
+
+
+async def test_a_large_run_is_read_beside_everything_else(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its expressions are compiled for that, unless this executor works on it and has them."""
+    store, threads = InMemoryCheckpointStore(), []
+    read = Progress.from_state
+
+    def noted(*args: Any) -> Progress:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return read(*args)
+
+    executor = WorkflowExecutor(store)
+    probe.hold("a", started=1)
+    running = asyncio.create_task(executor.execute_workflow(text(block("a"), block("b", "a")), run_id="r"))
+    await probe.all_started.wait()
+    monkeypatch.setattr(Progress, "from_state", noted)
+    assert statuses(await executor.get_run("r")) == {"a": "running", "b": "not begun"}
+    assert threads == []
+    assert statuses(await WorkflowExecutor(store).get_run("r")) == {"a": "not begun", "b": "not begun"}
+    assert threads == [False]
+    probe.release()
+    assert (await running).is_success

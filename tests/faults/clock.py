@@ -148,8 +148,9 @@ async def _keep_needed(
         wrong.append(f"{len(needed)} checkpoints wait or run, where there were to be {3 * each}")
     if not lost:
         _released.set()
-        ends = [*await asyncio.gather(*working), *await executor.recover()]
-        ends += [await executor.resume_workflow(one.checkpoint_id or "", "yes") for one in waiting]
+        next_one = WorkflowExecutor(store, config)  # the other one has been left, and begins nothing any more
+        ends = [*await asyncio.gather(*working), *await next_one.recover()]
+        ends += [await next_one.resume_workflow(one.checkpoint_id or "", "yes") for one in waiting]
         wrong += [f"a run ended as {one}" for one in ends if not one.is_success]
         if len(ends) != 3 * each:
             wrong.append(f"{len(ends)} of {3 * each} runs came to an end")
