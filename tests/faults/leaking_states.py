@@ -5,11 +5,13 @@ import zlib
 
 from tests.faults.leaking import CANARY, WORKFLOW, Scene, raises
 from workflows_mcp import (
+    BlockTypeDisabledError,
     CheckpointAlreadyClaimedError,
     CheckpointDecodeError,
     CheckpointEncodeError,
     CheckpointNotFoundError,
     CheckpointTooLargeError,
+    ExecutorStoppedError,
     LeaseLostError,
     ScratchFolderError,
     SecretError,
@@ -110,6 +112,19 @@ async def _no_such_workflow(scene: Scene) -> None:
 @raises(WorkflowDefinitionError)
 async def _an_input_of_a_wrong_type(scene: Scene) -> None:
     await WorkflowExecutor(scene.store).execute_workflow(WORKFLOW, {"number": f"{CANARY}"})
+
+
+@raises(BlockTypeDisabledError)
+async def _a_block_type_that_is_switched_off(scene: Scene) -> None:
+    closed = WorkflowExecutor(scene.store, disabled_blocks=["Shell"])
+    await closed.execute_workflow(WORKFLOW, {"number": f"{CANARY}"})
+
+
+@raises(ExecutorStoppedError)
+async def _an_executor_that_was_stopped(scene: Scene) -> None:
+    executor = WorkflowExecutor(scene.store)
+    await executor.stop()
+    await executor.execute_workflow(WORKFLOW, {"number": f"{CANARY}"})
 
 
 @raises(SecretError)
