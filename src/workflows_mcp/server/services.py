@@ -29,6 +29,9 @@ GRACE_SECONDS = 1.0
 
 _SECONDS_BETWEEN_TRIES = 5.0
 
+_SECONDS_BETWEEN_LOOKS = 5.0
+"""How often a server looks for runs to go on with, at the least: those that another one let go of are not to stand still."""
+
 _SECONDS_FOR_THE_FIRST_CALLS = 0.5
 """How long a server that was not to open at once leaves the processor to the client's first questions."""
 
@@ -152,8 +155,8 @@ class Services:
                 self.settings,
                 library=self.library,
                 on_event=listen,
-                # Half a lease after it ran out at the latest, a run is found: taken over within two lease times.
-                recover_every_seconds=self.settings.lease_seconds / 2,
+                # With half a lease, a run of a server that died is taken over within two lease times.
+                recover_every_seconds=min(_SECONDS_BETWEEN_LOOKS, self.settings.lease_seconds / 2),
                 runs_outlive_callers=True,
             )
             if self.settings.log_format == "json":
@@ -177,7 +180,7 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     """What a server works with. A database that cannot be reached is no reason not to start: tools say what is wrong.
 
-    At its end, runs that are at work are brought to a stop, from where any server can go on with them at once.
+    At its end, runs that are at work are brought to a stop, from where any server goes on with them soon.
 
     Args:
         settings: What the environment says.
