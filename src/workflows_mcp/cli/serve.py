@@ -78,15 +78,18 @@ async def _serve_http(settings: "Settings") -> int:
 
 
 async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> None:
+    from workflows_mcp.cli.serve_end import RunsToEnd
     from workflows_mcp.server.app import build_server
     from workflows_mcp.server.http.serving import serve_http
     from workflows_mcp.server.services import open_services
     from workflows_mcp.telemetry.serving import ServerTally
+    from workflows_mcp.wiring import is_in_memory
 
     tally = ServerTally()
     with stopped_by_signals() as stop:
         try:
             async with open_services(settings) as services:
+                runs = RunsToEnd(services.executor, outlives=not is_in_memory(settings))
                 await serve_http(
                     build_server(services, tally=tally),
                     services,
@@ -94,9 +97,10 @@ async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> 
                     tokens=tokens,
                     tally=tally,
                     stop=stop,
-                    end_runs=services.executor.stop,
+                    end_runs=runs.end,
                     on_listening=lambda: _begin(_told(doorway, tokens, services.store.description)),
                 )
+            runs.tell()
         except asyncio.CancelledError:
             raise InterruptedRunError("what was under way can be recovered by any server") from None
 
