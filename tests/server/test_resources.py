@@ -133,7 +133,9 @@ async def test_prompts_say_what_to_do_by_tools_that_there_are(tmp_path: Path, mo
         offered = {one.name: one for one in (await call.client.list_prompts()).prompts}
         assert offered.keys() == {"author_workflow", "answer_waiting_runs", "diagnose_run"}
         assert all(one.title and one.description for one in offered.values())
-        assert "restart the router" in await prompt_text(call, "author_workflow", task="restart the router")
+        guide = await prompt_text(call, "author_workflow", task="restart the router")
+        assert "restart the router" in guide
+        assert "in a folder of the library (library), and" in guide
         assert 'list_runs with status="paused"' in await prompt_text(call, "answer_waiting_runs")
         assert 'get_run with run_id="r\\"1"' in await prompt_text(call, "diagnose_run", run_id='r"1')
 

@@ -23,8 +23,14 @@ async def author_workflow(
     call: Call, task: Annotated[str, Field(description="What the workflow is to do, in your own words.")]
 ) -> str:
     """Write a new workflow in YAML, check it, and try it out."""
-    settings = call.request_context.lifespan_context.settings
-    return authoring_guide(task, disabled_blocks=settings.disabled_blocks, inline=settings.inline_workflows)
+    services = call.request_context.lifespan_context
+    settings = services.settings
+    return authoring_guide(
+        task,
+        disabled_blocks=settings.disabled_blocks,
+        inline=settings.inline_workflows,
+        folders=[services.library.shown(folder) for folder in settings.template_paths],
+    )
 
 
 def answer_waiting_runs() -> str:

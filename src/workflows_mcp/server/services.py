@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from workflows_mcp.server.progress import listen
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.engine.disabling import DisabledBlocks
     from workflows_mcp.engine.executor import WorkflowExecutor
@@ -30,7 +33,7 @@ GRACE_SECONDS = 1.0
 _SECONDS_BETWEEN_TRIES = 5.0
 
 _SECONDS_BETWEEN_LOOKS = 5.0
-"""How often a server looks for runs to go on with, at the least: those that another one let go of are not to stand still."""
+"""How often a server looks for runs to go on with, at the least: what another one let go of is not to stand still."""
 
 _SECONDS_FOR_THE_FIRST_CALLS = 0.5
 """How long a server that was not to open at once leaves the processor to the client's first questions."""
@@ -208,6 +211,7 @@ async def open_services(
 async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack, seconds: float) -> None:
     """Let the executor work in the background, as soon as there is a database to work on."""
     await asyncio.sleep(seconds)
+    await asyncio.to_thread(_warn_of_folders, services.settings.template_paths)
     told = ""
     while True:
         try:
@@ -219,3 +223,13 @@ async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack, seco
                 _log.warning("the database cannot be used, and is tried again: %s", told)
             await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
     await at_the_end.enter_async_context(services.executor)
+
+
+def _warn_of_folders(folders: "tuple[Path, ...]") -> None:
+    """Say which folders of workflows cannot be read, as a whole: what they hold is only missed when somebody asks."""
+    for folder in folders:
+        try:
+            os.scandir(folder).close()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            _log.warning("the folder %r of WORKFLOWS_TEMPLATE_PATHS cannot be read: %s", str(folder.absolute()), why)
