@@ -199,19 +199,23 @@ async def open_services(
         if at_once:
             await services.open()
         seconds = 0.0 if at_once else _SECONDS_FOR_THE_FIRST_CALLS
-        beginning = asyncio.create_task(_begin(services, at_the_end, seconds), name="begin the server's work")
+        beginning = [
+            asyncio.create_task(_begin(services, at_the_end, seconds), name="begin the server's work"),
+            # A task of its own: a folder of another machine may take its time, which no run is to wait for.
+            asyncio.create_task(_look_at_folders(settings.template_paths, seconds), name="look at the folders"),
+        ]
         try:
             yield services
         finally:
-            beginning.cancel()
+            for task in beginning:
+                task.cancel()
             await services.stop(grace_seconds)
-            await asyncio.wait([beginning])
+            await asyncio.wait(beginning)
 
 
 async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack, seconds: float) -> None:
     """Let the executor work in the background, as soon as there is a database to work on."""
     await asyncio.sleep(seconds)
-    await asyncio.to_thread(_warn_of_folders, services.settings.template_paths)
     told = ""
     while True:
         try:
@@ -223,6 +227,12 @@ async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack, seco
                 _log.warning("the database cannot be used, and is tried again: %s", told)
             await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
     await at_the_end.enter_async_context(services.executor)
+
+
+async def _look_at_folders(folders: "tuple[Path, ...]", seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    if folders:
+        await asyncio.to_thread(_warn_of_folders, folders)
 
 
 def _warn_of_folders(folders: "tuple[Path, ...]") -> None:
