@@ -1,5 +1,6 @@
 """`serve --http` as an operator meets it."""
 
+import asyncio
 import json
 import re
 import signal
@@ -9,11 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from mcp import Client
 from pydantic import SecretStr
 
 from tests.cli.conftest import CLI, PASSWORD
 from tests.server.http.served import TOKEN
+from workflows_mcp import InMemoryCheckpointStore, WorkflowExecutor
 from workflows_mcp.cli.serve import _told
+from workflows_mcp.cli.serve_end import RunsToEnd
 from workflows_mcp.server.http.doorway import open_doorway
 from workflows_mcp.server.http.tokens import Tokens
 from workflows_mcp.settings import Settings
@@ -94,6 +98,51 @@ def post(url: str, message: dict[str, object], session: str = "") -> str:
     with urllib.request.urlopen(request, timeout=10) as answer:
         answer.read()
         return str(answer.headers.get("mcp-session-id") or "")
+
+
+async def test_a_server_that_waits_for_runs_says_so(cli: CLI) -> None:
+    """How long it waits, for how many, how not to wait, and what becomes of them."""
+    text = "{name: long, blocks: [{id: a, type: Shell, inputs: {command: sleep 300}}]}"
+    with serving(cli, *DATABASE, WORKFLOWS_HTTP_GRACE_SECONDS="0.3") as process:
+        assert process.stderr is not None
+        url = re.findall(r"http://\S+/mcp", process.stderr.readline())[0]
+        async with Client(url) as client:
+            await client.call_tool("execute_inline_workflow", {"workflow_yaml": text, "wait": False})
+        process.send_signal(signal.SIGTERM)
+        outcome = await asyncio.to_thread(cli.finish, process)
+    assert outcome.code == 0
+    assert outcome.err.splitlines() == [
+        "stopping: waits up to 0.3 s for 1 run to save; Ctrl-C, or SIGTERM, stops it now",
+        "stopped; 1 run goes on elsewhere, or at the next start",
+    ]
+
+
+LONG = """name: long
+blocks:
+  - {id: a, type: Shell, inputs: {command: "%s"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "outlives", "told"),
+    [
+        ("sleep 300", True, "stopped; 1 run goes on elsewhere, or at the next start"),
+        ("sleep 300", False, "stopped; 1 run is gone with the memory of the server"),
+        ("true", True, "stopped; every run has come to its end, or to a question"),
+    ],
+)
+async def test_the_last_word_is_what_has_become_of_the_runs(
+    capsys: pytest.CaptureFixture[str], command: str, *, outlives: bool, told: str
+) -> None:
+    """Where there were none, there is none."""
+    executor = WorkflowExecutor(InMemoryCheckpointStore())
+    runs = RunsToEnd(executor, outlives=outlives)
+    runs.tell()
+    assert capsys.readouterr().err == ""
+    await executor.start_workflow(LONG % command)
+    await runs.end(0 if "sleep" in command else 60)
+    runs.tell()
+    assert capsys.readouterr().err.splitlines()[-1] == told
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from tests.documents.pieces import blocks_of
 from tests.packaging.conftest import ROOT, Built, call, run, write_versions
 from tests.packaging.image import read_stages
 from tests.packaging.proxied import NAME, nginx, serving
@@ -70,6 +71,21 @@ def test_pip_alone_installs_it(uv: str, built: Built, tmp_path: Path) -> None:
     assert "No broken requirements" in run(*pip, "check", cwd=tmp_path)
     printed = run(tmp_path / "venv" / "bin" / "workflows-mcp", "run", "--help", cwd=tmp_path)
     assert printed.startswith("Usage: workflows-mcp run ")
+
+
+def test_an_agents_user_installs_it_as_the_document_says(uv: str, built: Built, tmp_path: Path) -> None:
+    """From what a checkout holds, into places of its own; what is printed at the end is a program."""
+    [install] = [one.code for one in blocks_of(ROOT / "docs" / "mcp.md") if "uv tool install" in one.code]
+    clone, *commands = install.splitlines()
+    assert clone.startswith("git clone ")
+    with tarfile.open(built.sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder = tmp_path / built.sdist.name.removesuffix(".tar.gz")
+    places = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
+    path = os.pathsep.join((str(Path(uv).parent), os.environ["PATH"]))
+    printed = run("bash", "-ec", "\n".join(commands), cwd=folder, PATH=path, **places).splitlines()
+    assert printed[-1] == str(tmp_path / "bin" / "workflows-mcp")
+    assert "ask-human" in run(printed[-1], "workflows", "list", cwd=tmp_path)
 
 
 def check_types(installed: Path, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -55,6 +55,38 @@ async def test_a_broken_file_is_named_with_its_reason_and_the_rest_load(tmp_path
         assert str(tmp_path) not in refusal + said.text
 
 
+async def test_a_workflow_whose_file_has_become_broken_is_not_just_unknown(tmp_path: Path) -> None:
+    """Whatever the file is called; and a reload tells that it is gone, though a call had noticed that before."""
+    library = write_workflows(tmp_path)
+    (library / "w.yaml").write_text("name: city-weather\nblocks: [{id: a, type: Prompt, inputs: {prompt: x}}]\n")
+    async with talking(settings_of(tmp_path)) as call:
+        await call.ok("get_workflow_info", workflow="city-weather")
+        (library / "w.yaml").write_text("name: city-weather\nblocks: [")
+        refusal = await call.refused("execute_workflow", workflow="city-weather")
+        assert "no workflow 'city-weather', but a file that is broken: library/w.yaml: line 2" in refusal
+        (library / "w.yaml").write_text("blocks: [")
+        refusal = await call.refused("execute_workflow", workflow="city-weather")
+        assert "no workflow 'city-weather'; perhaps it was in what is broken: library/w.yaml: line 1" in refusal
+        assert "broken" not in (await call.refused("execute_workflow", workflow="gret")).partition("There are")[0]
+        said = await call.ok("reload_workflows")
+        assert said.data["removed"] == ["city-weather"]
+        assert "Nothing has changed" in (await call.ok("reload_workflows")).text
+
+
+async def test_a_reload_tells_which_changes_cannot_run(tmp_path: Path) -> None:
+    """A file may be one of a workflow, and its plan be wrong."""
+    async with talking(settings_of(tmp_path)) as call:
+        await call.ok("list_workflows")
+        write(tmp_path, "fine")
+        for name in ("fresh", "greet"):
+            (tmp_path / "library" / f"{name}.yaml").write_text(f"name: {name}\nblocks: [{{id: a, type: Nothing}}]\n")
+        said = await call.ok("reload_workflows")
+    assert said.data["problems"].keys() == {"fresh", "greet"}
+    assert "fine, fresh (cannot run: " in said.text
+    assert "changed: greet (cannot run: " in said.text
+    assert str(tmp_path) not in said.text
+
+
 async def test_what_cannot_run_here_says_why(tmp_path: Path) -> None:
     """For what it calls is not there, its expressions are wrong, or its block types are switched off."""
     write(tmp_path, "wrong", blocks="[{id: a, type: Shell, inputs: {command: '{{ nope }}'}}]")

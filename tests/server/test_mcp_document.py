@@ -20,7 +20,7 @@ SETTINGS = Settings(database_url="memory://")  # type: ignore[arg-type] # pydant
 
 def names_in(head: str) -> list[str]:
     """The first column of a table that begins with a head."""
-    table = DOCUMENT.read_text().partition(f"\n| {head} | |\n|---|---|\n")[2].partition("\n\n")[0]
+    [table] = re.findall(rf"\n\| {head} \|[^\n]*\n\|[-|]+\|\n(.*?)\n\n", DOCUMENT.read_text(), re.DOTALL)
     return re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
 
 
@@ -36,6 +36,18 @@ async def test_the_tools_resources_and_prompts_are_those_that_a_client_sees() ->
     named = set(re.findall(r"\b(?:list|get|execute|validate|reload|resume|cancel|fork|delete)_[a-z_]+", guide))
     assert len(named) > 5
     assert named <= tools
+
+
+async def test_the_parameters_of_the_tools_are_those_that_a_client_sees() -> None:
+    """All of them, in the tools' own order, and in bold type those without which a tool is not called."""
+    async with Client(build_server(SETTINGS)) as client:
+        schemas = {tool.name: tool.input_schema for tool in (await client.list_tools()).tools}
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\| \S", DOCUMENT.read_text().partition("\n## Tools")[2], re.MULTILINE)
+    shown = {name: re.findall(r"(\*{0,2})`(\w+)`", cell) for name, cell in rows if name in schemas}
+    assert shown == {
+        name: [("**" if one in schema.get("required", ()) else "", one) for one in schema.get("properties", {})]
+        for name, schema in schemas.items()
+    }
 
 
 def test_the_built_in_workflows_are_those_of_a_fresh_installation() -> None:

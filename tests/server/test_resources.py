@@ -1,6 +1,7 @@
 """What is read by its address: workflows, checkpoints, runs. And what a user may begin with: prompts."""
 
 import json
+import logging
 import math
 from pathlib import Path
 
@@ -132,7 +133,9 @@ async def test_prompts_say_what_to_do_by_tools_that_there_are(tmp_path: Path, mo
         offered = {one.name: one for one in (await call.client.list_prompts()).prompts}
         assert offered.keys() == {"author_workflow", "answer_waiting_runs", "diagnose_run"}
         assert all(one.title and one.description for one in offered.values())
-        assert "restart the router" in await prompt_text(call, "author_workflow", task="restart the router")
+        guide = await prompt_text(call, "author_workflow", task="restart the router")
+        assert "restart the router" in guide
+        assert "in a folder of the library (library), and" in guide
         assert 'list_runs with status="paused"' in await prompt_text(call, "answer_waiting_runs")
         assert 'get_run with run_id="r\\"1"' in await prompt_text(call, "diagnose_run", run_id='r"1')
 
@@ -150,3 +153,25 @@ async def refused(call: Conversation, uri: str, code: int = INVALID_PARAMS) -> s
         await call.read(uri)
     assert caught.value.code == code
     return str(caught.value)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_call_that_no_prompt_takes_says_what_is_wrong(
+    tmp_path: Path, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the caller's mistake, and no failure that whoever runs the server must read about."""
+    async with talking(settings_of(tmp_path), mode) as call:
+        for name, arguments, problem in (
+            ("author_workflow", {}, "author_workflow needs `task`"),
+            ("diagnose_run", {"run": "x", "run_id": "r"}, "diagnose_run takes no 'run'; it takes `run_id`"),
+            ("answer_waiting_runs", {"x": "y"}, "answer_waiting_runs takes no 'x'; it takes nothing"),
+            (
+                "author",
+                None,
+                "there is no prompt 'author'; there are author_workflow, answer_waiting_runs, diagnose_run",
+            ),
+        ):
+            with pytest.raises(MCPError) as refusal:
+                await call.client.get_prompt(name, arguments)
+            assert (refusal.value.error.code, refusal.value.error.message) == (INVALID_PARAMS, problem)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mcp import MCPError
 
-from tests.server.conversation import MODES, Mode, settings_of, talking, until
+from tests.server.conversation import MODES, WORKFLOWS, Mode, settings_of, talking, until
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -39,6 +39,23 @@ async def test_a_run_that_asks_tells_all_that_its_answer_takes(tmp_path: Path, d
         again = await call.refused("resume_workflow", checkpoint_id=checkpoint_id, response="no")
         assert "answered already" in again
         assert f'get_run with run_id="{ended.data["run_id"]}"' in again
+
+
+async def test_a_run_goes_on_with_its_workflow_as_it_was_or_as_it_is(tmp_path: Path) -> None:
+    """As it was, unless it is asked for otherwise."""
+    async with talking(settings_of(tmp_path)) as call:
+        asked = [await call.ok("execute_workflow", workflow="anything") for _ in range(2)]
+        text = WORKFLOWS["anything"].replace("said:", "heard:")
+        (tmp_path / "library" / "anything.yaml").write_text(f"name: anything\n{text}")
+        saved, current = (one.data["checkpoint_id"] for one in asked)
+        ended = await call.ok("resume_workflow", checkpoint_id=saved, response="a")
+        assert ended.data["outputs"] == {"said": "a"}
+        ended = await call.ok(
+            "resume_workflow", checkpoint_id=current, response="b", definition="current", wait_seconds=30
+        )
+        assert ended.data["outputs"] == {"heard": "b"}
+        refusal = await call.refused("resume_workflow", checkpoint_id=current, response="b", definition="newest")
+        assert "definition: " in refusal
 
 
 async def test_a_run_that_fails_says_why_and_how_to_go_on(tmp_path: Path) -> None:

@@ -80,15 +80,18 @@ async def _serve_http(settings: "Settings") -> int:
 
 
 async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> None:
+    from workflows_mcp.cli.serve_end import RunsToEnd
     from workflows_mcp.server.app import build_server
     from workflows_mcp.server.http.serving import serve_http
     from workflows_mcp.server.services import open_services
     from workflows_mcp.telemetry.serving import ServerTally
+    from workflows_mcp.wiring import is_in_memory
 
     tally = ServerTally()
     with stopped_by_signals() as stop:
         try:
             async with open_services(settings) as services:
+                runs = RunsToEnd(services.executor, outlives=not is_in_memory(settings))
                 await serve_http(
                     build_server(services, tokens=tokens, tally=tally),
                     services,
@@ -96,9 +99,10 @@ async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> 
                     tokens=tokens,
                     tally=tally,
                     stop=stop,
-                    end_runs=services.executor.stop,
+                    end_runs=runs.end,
                     on_listening=lambda: _begin(_told(doorway, tokens, settings, services.store.description)),
                 )
+            runs.tell()
         except asyncio.CancelledError:
             raise InterruptedRunError("what was under way can be recovered by any server") from None
 
@@ -110,8 +114,6 @@ def _begin(told: str) -> None:
 
 
 def _told(doorway: "Doorway", tokens: "Tokens", settings: "Settings", database: str) -> str:
-    from workflows_mcp.wiring import is_in_memory
-
     who = "with a token" if tokens else "for everybody on this machine"
     kept = "kept in memory, and gone with this process" if is_in_memory(settings) else f"kept in the {database}"
     return f"serving MCP at {doorway.origin}/mcp, {who}; runs are {kept}; Ctrl-C or SIGTERM stops it"

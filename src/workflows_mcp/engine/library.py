@@ -42,6 +42,7 @@ class WorkflowLibrary:
         self._folders = tuple(folders)
         self._lock = threading.RLock()
         self._shelf: _Shelf | None = None
+        self._told: dict[str, _Known] = {}
 
     @property
     def broken(self) -> Mapping[Path, str]:
@@ -56,12 +57,13 @@ class WorkflowLibrary:
         """Read all files anew; new ones are found from then on.
 
         Returns:
-            How what can be found differs from what could be found before.
+            How what can be found differs from what could be found after the last call, or at first: also what was
+            noticed meanwhile, when somebody asked for a workflow.
         """
         with self._lock:
-            before = self._shelf
-            self._shelf = _read_folders(self._folders)
-            return LibraryChanges() if before is None else _changes(before.workflows, self._shelf.workflows)
+            is_first = self._shelf is None
+            before, self._told = self._told, self._read_all()
+            return LibraryChanges() if is_first else _changes(before, self._told)
 
     def find(self, name: str) -> WorkflowDefinition | None:
         """The workflow of this name; None: there is none.
@@ -74,7 +76,7 @@ class WorkflowLibrary:
                 # Any of the files may have it by now.
                 if not any(_stamp_of(path) != stamp for path, stamp in self._read().stamps.items()):
                     return None
-                self.reload()
+                self._read_all()
                 found = self._read().workflows.get(name)
             elif _stamp_of(found.path) != found.stamp:
                 self._read_again(found)
@@ -128,8 +130,14 @@ class WorkflowLibrary:
     def _read(self) -> "_Shelf":
         with self._lock:
             if self._shelf is None:
-                self._shelf = _read_folders(self._folders)
+                self._told = self._read_all()
+                assert self._shelf is not None
             return self._shelf
+
+    def _read_all(self) -> "dict[str, _Known]":
+        """Read all files anew; a copy of what they define."""
+        self._shelf = _read_folders(self._folders)
+        return dict(self._shelf.workflows)
 
     def _read_again(self, known: "_Known") -> None:
         """Read a file that has changed; all of them when it is gone or has become something else."""
@@ -139,7 +147,7 @@ class WorkflowLibrary:
         except (WorkflowDefinitionError, WorkflowNotFoundError):
             definition = None
         if stamp is None or definition is None or definition.name != known.definition.name:
-            self.reload()
+            self._read_all()
             return
         shelf = self._read()
         shelf.workflows[definition.name] = _Known(definition, known.path, stamp)

@@ -34,7 +34,8 @@ The life of a run:
 2. execute_workflow begins a run. Its status is success, failure, paused, cancelled or running.
 3. paused: it asks a human what stands in prompt. Put that to your user word for word, and do not answer for them.
 4. resume_workflow gives the answer to that checkpoint_id, now or next week, from any session, and the run goes on.
-5. running: get_run follows it, cancel_run ends it. A run goes on when the call that began it ends.
+5. running: get_run follows it, cancel_run ends it. A run goes on when the call that began it ends; while no server
+   runs, it stands still, and the next one goes on with it.
 6. failure: error names the blocks. fork_run begins a new run that keeps what was done, and tries again what failed.
 """
 

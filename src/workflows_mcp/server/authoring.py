@@ -66,13 +66,10 @@ default, join, length, map, selectattr, tojson, trim, shquote and most of Jinja2
 - `if`, `for` or `set`: use condition and for_each.
 """
 
-_RUN_INLINE = (
-    "Run it with execute_inline_workflow. To keep it, have it saved in a folder of the library, and call "
-    "reload_workflows."
-)
+_RUN_INLINE = "Run it with execute_inline_workflow. To keep it, have it saved in {folder}, and call reload_workflows."
 _RUN_FROM_FILE = (
-    "This server runs no workflow that is sent to it: have it saved in a folder of the library, call reload_workflows, "
-    "and run it with execute_workflow."
+    "This server runs no workflow that is sent to it: have it saved in {folder}, call reload_workflows, and "
+    " run it with execute_workflow."
 )
 
 _EXAMPLE = """\
@@ -126,20 +123,24 @@ _SHELL_MISTAKE = (
 )
 
 
-def authoring_guide(task: str, *, disabled_blocks: Collection[str] = (), inline: bool = True) -> str:
+def authoring_guide(
+    task: str, *, disabled_blocks: Collection[str] = (), inline: bool = True, folders: Collection[str] = ()
+) -> str:
     """What a model must know to write a workflow that does something.
 
     Args:
         task: What the workflow is to do, in anybody's words.
         disabled_blocks: The block types that workflows may not use here; they are not spoken of.
         inline: Whether workflows may be run that are no files of the library.
+        folders: What the folders of the library are called.
     """
     has_shell = "Shell" not in disabled_blocks
+    named = f" ({', '.join(folders)})" if folders else ""
     definitions = workflow_schema()
     models = definitions["$defs"]
     return _GUIDE.format(
         task=" ".join(task.split()) or "not told yet; ask what the workflow is to do",
-        run=_RUN_INLINE if inline else _RUN_FROM_FILE,
+        run=(_RUN_INLINE if inline else _RUN_FROM_FILE).format(folder=f"a folder of the library{named}"),
         name_rule=NAME_RULE[0].upper() + NAME_RULE[1:],
         workflow=_keys(definitions),
         input=_keys(models["InputDefinition"]),

@@ -1,13 +1,19 @@
 """Prompts: what a user may ask a model to do with this server, in the server's own words."""
 
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from mcp import MCPError
 from mcp.server import MCPServer
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver.prompts import Prompt
+from mcp_types import INVALID_PARAMS
 from pydantic import Field
 
 from workflows_mcp.server.authoring import authoring_guide
 from workflows_mcp.server.services import Services
+from workflows_mcp.server.texts import one_line
 from workflows_mcp.server.tools.tool import Call
 
 __all__ = ["add_prompts"]
@@ -17,8 +23,14 @@ async def author_workflow(
     call: Call, task: Annotated[str, Field(description="What the workflow is to do, in your own words.")]
 ) -> str:
     """Write a new workflow in YAML, check it, and try it out."""
-    settings = call.request_context.lifespan_context.settings
-    return authoring_guide(task, disabled_blocks=settings.disabled_blocks, inline=settings.inline_workflows)
+    services = call.request_context.lifespan_context
+    settings = services.settings
+    return authoring_guide(
+        task,
+        disabled_blocks=settings.disabled_blocks,
+        inline=settings.inline_workflows,
+        folders=[services.library.shown(folder) for folder in settings.template_paths],
+    )
 
 
 def answer_waiting_runs() -> str:
@@ -32,10 +44,56 @@ def diagnose_run(run_id: Annotated[str, Field(description="The run that went wro
 
 
 def add_prompts(server: MCPServer[Services]) -> None:
-    """Have a server offer them all."""
-    server.prompt(title="Write a workflow")(author_workflow)
-    server.prompt(title="Answer what waits")(answer_waiting_runs)
-    server.prompt(title="Find out what is wrong with a run")(diagnose_run)
+    """Have a server offer them all, and say what is wrong with a call of one."""
+    prompts = (
+        Prompt.from_function(author_workflow, title="Write a workflow"),
+        Prompt.from_function(answer_waiting_runs, title="Answer what waits"),
+        Prompt.from_function(diagnose_run, title="Find out what is wrong with a run"),
+    )
+    for prompt in prompts:
+        server.add_prompt(prompt)
+    server.middleware.append(_Checked(prompts))
+
+
+class _Checked:
+    """A middleware that refuses a call which no prompt takes: to the SDK that is a failure of the server.
+
+    Args:
+        prompts: All that there are.
+    """
+
+    def __init__(self, prompts: tuple[Prompt, ...]) -> None:
+        self._prompts = {prompt.name: prompt for prompt in prompts}
+
+    async def __call__(self, ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> HandlerResult:
+        """Hand on what is right, and all that is no call of a prompt.
+
+        Raises:
+            MCPError: There is no such prompt, or its arguments are not those that it takes.
+        """
+        if ctx.method == "prompts/get" and (why := self._why_not(ctx.params or {})) is not None:
+            raise MCPError(INVALID_PARAMS, why)
+        return await call_next(ctx)
+
+    def _why_not(self, params: Mapping[str, Any]) -> str | None:
+        name, given = params.get("name"), params.get("arguments") or {}
+        if not isinstance(name, str) or not isinstance(given, Mapping):
+            return None  # the SDK looks at the shape of a request
+        prompt = self._prompts.get(name)
+        if prompt is None:
+            return f"there is no prompt {one_line(name, _LONGEST_NAME)!r}; there are {', '.join(self._prompts)}"
+        taken = prompt.arguments or []
+        missing = [f"`{one.name}`" for one in taken if one.required and one.name not in given]
+        if missing:
+            return f"{name} needs {' and '.join(missing)}"
+        names = [one.name for one in taken]
+        unknown = [repr(one_line(str(one), _LONGEST_NAME)) for one in given if one not in names]
+        if unknown:
+            return f"{name} takes no {unknown[0]}; it takes {', '.join(f'`{one}`' for one in names) or 'nothing'}"
+        return None
+
+
+_LONGEST_NAME = 80
 
 
 _ANSWER = """Runs of workflows may be waiting for an answer of mine. Go through them with me:

@@ -123,6 +123,9 @@ class ReloadReply(BaseModel):
 
     added: Annotated[list[str], Field(description="Names that can be run now, and could not before.")]
     changed: Annotated[list[str], Field(description="Names whose workflow is another one now.")]
+    problems: Annotated[
+        dict[str, str], Field(description="Why those of added and changed that cannot run on this server cannot.")
+    ]
     removed: Annotated[list[str], Field(description="Names that cannot be run any more.")]
     total: Annotated[int, Field(description="How many workflows there are now.")]
     broken: Annotated[list[BrokenReply], Field(description="Files that define no workflow.")]

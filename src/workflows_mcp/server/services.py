@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from workflows_mcp.server.reader import Reader
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.engine.disabling import DisabledBlocks
     from workflows_mcp.engine.executor import WorkflowExecutor
@@ -29,6 +32,9 @@ GRACE_SECONDS = 1.0
 """How long blocks may go on when a server ends that its client has started: the client kills it soon after."""
 
 _SECONDS_BETWEEN_TRIES = 5.0
+
+_SECONDS_BETWEEN_LOOKS = 5.0
+"""How often a server looks for runs to go on with, at the least: what another one let go of is not to stand still."""
 
 _SECONDS_FOR_THE_FIRST_CALLS = 0.5
 """How long a server that was not to open at once leaves the processor to the client's first questions."""
@@ -164,8 +170,8 @@ class Services:
                 self.settings,
                 library=self.library,
                 on_event=listen,
-                # Half a lease after it ran out at the latest, a run is found: taken over within two lease times.
-                recover_every_seconds=self.settings.lease_seconds / 2,
+                # With half a lease, a run of a server that died is taken over within two lease times.
+                recover_every_seconds=min(_SECONDS_BETWEEN_LOOKS, self.settings.lease_seconds / 2),
                 runs_outlive_callers=True,
             )
             if self.settings.log_format == "json":
@@ -195,7 +201,7 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     """What a server works with. A database that cannot be reached is no reason not to start: tools say what is wrong.
 
-    At its end, runs that are at work are brought to a stop, from where any server can go on with them at once.
+    At its end, runs that are at work are brought to a stop, from where any server goes on with them soon.
 
     Args:
         settings: What the environment says.
@@ -211,13 +217,18 @@ async def open_services(
         if at_once:
             await services.open()
         seconds = 0.0 if at_once else _SECONDS_FOR_THE_FIRST_CALLS
-        beginning = asyncio.create_task(_begin(services, at_the_end, seconds), name="begin the server's work")
+        beginning = [
+            asyncio.create_task(_begin(services, at_the_end, seconds), name="begin the server's work"),
+            # A task of its own: a folder of another machine may take its time, which no run is to wait for.
+            asyncio.create_task(_look_at_folders(settings.template_paths, seconds), name="look at the folders"),
+        ]
         try:
             yield services
         finally:
-            beginning.cancel()
+            for task in beginning:
+                task.cancel()
             await services.stop(grace_seconds)
-            await asyncio.wait([beginning])
+            await asyncio.wait(beginning)
 
 
 async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack, seconds: float) -> None:
@@ -234,3 +245,19 @@ async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack, seco
                 _log.warning("the database cannot be used, and is tried again: %s", told)
             await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
     await at_the_end.enter_async_context(services.executor)
+
+
+async def _look_at_folders(folders: "tuple[Path, ...]", seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    if folders:
+        await asyncio.to_thread(_warn_of_folders, folders)
+
+
+def _warn_of_folders(folders: "tuple[Path, ...]") -> None:
+    """Say which folders of workflows cannot be read, as a whole: what they hold is only missed when somebody asks."""
+    for folder in folders:
+        try:
+            os.scandir(folder).close()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            _log.warning("the folder %r of WORKFLOWS_TEMPLATE_PATHS cannot be read: %s", str(folder.absolute()), why)

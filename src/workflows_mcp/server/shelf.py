@@ -2,12 +2,15 @@
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workflows_mcp.engine.definition import WorkflowDefinition
+from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.engine.nested import NestedWorkflows
 from workflows_mcp.engine.plan import Plan
+from workflows_mcp.engine.workflow import read_text
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 from workflows_mcp.server.services import Services
 
@@ -23,6 +26,8 @@ __all__ = [
 
 _MOST_NAMES = 20
 _LONGEST_NAME_SHOWN = 80
+_MOST_READ_AGAIN = 100
+"""Among so many broken files it is looked for a name."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ def why_not_found(services: Services, name: str) -> str | None:
     if library.find(name) is not None:
         return None
     names = library.names()
+    close = difflib.get_close_matches(name[:_LONGEST_NAME_SHOWN], names, n=5)
     shown = name if len(name) <= _LONGEST_NAME_SHOWN else f"{name[:_LONGEST_NAME_SHOWN]}…"
     if "\n" in name or name.lstrip().startswith("{"):
         why = "workflow takes the name of a workflow that this server has, and no YAML"
@@ -114,10 +120,7 @@ def why_not_found(services: Services, name: str) -> str | None:
     elif "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
         why = f"workflow takes the name of a workflow that this server has, and no path such as {shown!r}"
     else:
-        why = f"there is no workflow {shown!r}"
-        flaws = [problem for path, problem in library.broken.items() if path.stem == name]
-        why += f", but a file that is broken: {library.shown(flaws[0])}" if flaws else ""
-    close = difflib.get_close_matches(name[:_LONGEST_NAME_SHOWN], names, n=5)
+        why = f"there is no workflow {shown!r}{_broken_instead(library, name, has_close=bool(close))}"
     listed = [*close, *(one for one in names if one not in close)]
     more = len(listed) - _MOST_NAMES
     known = ", ".join(listed[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
@@ -125,3 +128,20 @@ def why_not_found(services: Services, name: str) -> str | None:
         f"{why}. There are: {known or 'none'}. list_workflows tells what each is for, and which files are broken; "
         "reload_workflows finds new ones"
     )
+
+
+def _broken_instead(library: WorkflowLibrary, name: str, *, has_close: bool) -> str:
+    """That a workflow may be in a file that is broken; nothing, where it more likely has another name."""
+    broken = library.broken
+    named = re.compile(rf"""^name\s*:\s*(["']?){re.escape(name)}\1\s*(?:#.*)?$""", re.MULTILINE)
+    for path, problem in list(broken.items())[:_MOST_READ_AGAIN]:
+        text = ""
+        with contextlib.suppress(WorkflowDefinitionError, WorkflowNotFoundError):
+            text = read_text(path)
+        if path.stem == name or named.search(text):
+            return f", but a file that is broken: {library.shown(problem)}"
+    if has_close or not broken:
+        return ""
+    others = len(broken) - 1
+    more = f", this or one of {others:,} more" if others else ""
+    return f"; perhaps it was in what is broken{more}: {library.shown(next(iter(broken.values())))}"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import (
     AcceptedElicitation,
@@ -140,6 +140,13 @@ async def resume_workflow(
     checkpoint_id: Annotated[str, Field(description="The checkpoint of the pause: checkpoint_id of a paused run.")],
     human: Annotated[ElicitationResult[Answer], Resolve(put_question)],
     response: Response = None,
+    definition: Annotated[
+        Literal["saved", "current"],
+        Field(
+            description="saved: the run goes on with its workflow as it was when it began. current: as the library has "
+            "it now, where what is done or under way is still the same."
+        ),
+    ] = "saved",
     wait: Wait = True,
     wait_seconds: WaitSeconds = None,
 ) -> Annotated[CallToolResult, RunReply]:
@@ -172,8 +179,8 @@ async def resume_workflow(
         result = await run_as_asked(
             call,
             services,
-            lambda: executor.resume_workflow(checkpoint_id, answer),
-            lambda: executor.start_resume(checkpoint_id, answer),
+            lambda: executor.resume_workflow(checkpoint_id, answer, definition=definition),
+            lambda: executor.start_resume(checkpoint_id, answer, definition=definition),
             wait=wait,
             wait_seconds=wait_seconds,
         )

@@ -63,7 +63,8 @@ async def get_run(
             ge=0,
             le=_MOST_WAIT_SECONDS,
             allow_inf_nan=False,
-            description="Wait so many seconds at most while it is running, and return as soon as it is over or asks.",
+            description="Wait so many seconds at most while it is running, and return as soon as it is over or asks. "
+            "A run that is paused is told at once, also where its question has a default that falls due soon.",
         ),
     ] = 0,
 ) -> Annotated[CallToolResult, RunPage]:

@@ -130,7 +130,9 @@ async def reload_workflows(call: Call) -> Annotated[CallToolResult, ReloadReply]
     if any(changes.values()):
         # Those that subscribed to it; older clients were not promised to be told.
         await call.notify_resources_changed()
-    told = [f"{what}: {', '.join(names)}" for what, names in changes.items() if names]
+    told = [
+        f"{what}: {', '.join(_with_problem(data, name) for name in names)}" for what, names in changes.items() if names
+    ]
     text = f"There are {counted(data.total, 'workflow')} now. {'; '.join(told) if told else 'Nothing has changed'}."
     return reply(data, "\n".join(part for part in (text, _broken_text(data.broken)) if part))
 
@@ -180,13 +182,20 @@ def _look_at(services: Services, name: str, *, include_yaml: bool) -> WorkflowRe
 
 def _reload(services: Services) -> ReloadReply:
     changes = services.library.reload()
+    found = {name: find_on_shelf(services, name) for name in (*changes.added, *changes.changed)}
     return ReloadReply(
         added=list(changes.added),
         changed=list(changes.changed),
+        problems={name: one.problem for name, one in found.items() if one is not None and one.problem is not None},
         removed=list(changes.removed),
         total=len(services.library.names()),
         broken=_broken(services),
     )
+
+
+def _with_problem(data: ReloadReply, name: str) -> str:
+    problem = data.problems.get(name)
+    return name if problem is None else f"{name} (cannot run: {one_line(problem)})"
 
 
 def _broken(services: Services) -> list[BrokenReply]:
