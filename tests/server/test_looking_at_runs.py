@@ -116,6 +116,23 @@ async def test_a_run_can_be_cancelled_once(tmp_path: Path) -> None:
         assert "list_runs shows" in await call.refused("cancel_run", run_id="nobody")
 
 
+async def test_a_fork_has_no_inputs_that_nobody_was_asked_about(tmp_path: Path) -> None:
+    """Whoever approves a command has seen it, and no other one runs instead."""
+    async with talking(settings_of(tmp_path)) as call:
+        safe, other = {"command": "echo safe"}, {"command": f"touch {tmp_path / 'mark'}"}
+        asked = await call.ok("execute_workflow", workflow="guarded-command", inputs=safe, run_id="g")
+        anew = await call.ok("fork_run", checkpoint_id=asked.data["checkpoint_id"], inputs=other)
+        assert anew.data["prompt"] == f"Do you approve this? Run this command: {other['command']}"
+        await call.ok("resume_workflow", checkpoint_id=asked.data["checkpoint_id"], response="approve")
+        saved = (await call.ok("list_checkpoints", run_id="g", status="running")).data["checkpoints"]
+        answered = saved[0]["checkpoint_id"]
+        refusal = await call.refused("fork_run", checkpoint_id=answered, inputs=other)
+        assert f"checkpoint {answered!r} holds an answer to a question of block 'approval'" in refusal
+        assert "begin a new run" in refusal
+        assert (await call.ok("fork_run", checkpoint_id=answered, inputs=safe)).data["outputs"]["stdout"] == "safe\n"
+        assert not (tmp_path / "mark").exists()
+
+
 async def test_a_new_run_begins_where_another_one_was(tmp_path: Path) -> None:
     """With what was done by then, and with other inputs; asking twice with one name begins one run."""
     async with talking(settings_of(tmp_path)) as call:

@@ -104,7 +104,11 @@ async def fork_run(
         str, Field(description="Where the new run begins: any checkpoint but the end of a run that succeeded.")
     ],
     inputs: Annotated[
-        Inputs, Field(description="Inputs that differ from the other run's, by name; blocks that are done stay done.")
+        Inputs,
+        Field(
+            description="Inputs that differ from the other run's, by name; blocks that are done stay done. A question "
+            "that waits is asked anew; once one has been answered there can be no other inputs."
+        ),
     ] = None,
     run_id: RunId = None,
     wait: Wait = True,
@@ -114,7 +118,9 @@ async def fork_run(
 
     What was done by then is not done again; of a run that failed, what had failed is tried again. Use it to repeat a
     failed run once the cause is gone, to try a pause with another answer, or to go back to an earlier checkpoint
-    (list_checkpoints with run_id shows them). The status is as for execute_workflow.
+    (list_checkpoints with run_id shows them). An answer counts only for the inputs under which it was given: to do
+    what was approved with other ones, fork a checkpoint from before the answer, and have it asked again. The status is
+    as for execute_workflow.
 
     Example: fork_run(checkpoint_id="0199f2…", inputs={"version": "1.4.3"}).
     """
