@@ -54,7 +54,13 @@ async def test_a_run_whose_process_died_is_abandoned(tmp_path: Path) -> None:
         assert {run["run_id"] for run in both} == {"here", "gone"}
         page = await call.ok("get_run", run_id="gone")
         assert (page.data["status"], page.data["abandoned"]) == ("running", True)
-        assert "a server takes it up again soon" in page.text
+        assert page.text.startswith(
+            "interrupted: run gone of workflow 'wait_for'. Nobody works on it: its process died"
+        )
+        assert "takes it up again within about 15 s." in page.text
+        assert "at work" not in page.text
+        assert [block["status"] for block in page.data["blocks"]] == ["interrupted"]
+        assert "- wait: interrupted\nWhat was interrupted runs again." in page.text
         (tmp_path / "gate").touch()
         await call.services.executor.wait_for_run("here", 10)
 
@@ -95,6 +101,20 @@ async def test_a_run_can_be_waited_for(tmp_path: Path) -> None:
             done = await waiting
         assert (done.data["status"], done.data["outputs"]) == ("success", {"done": True})
         assert "wait_seconds: Input should be" in await call.refused("get_run", run_id="one", wait_seconds=-1)
+
+
+async def test_what_only_another_server_knows_is_not_told_as_not_begun(tmp_path: Path) -> None:
+    """Its block is at work, and nothing of that is saved yet."""
+    gate = {"gate": str(tmp_path / "gate"), "mark": str(tmp_path / "mark")}
+    async with talking(settings_of(tmp_path)) as call:
+        other = WorkflowExecutor(call.services.store, library=call.services.library, lease_seconds=1000)
+        await other.start_workflow("wait_for", gate, run_id="there")
+        page = await call.ok("get_run", run_id="there")
+        assert page.text.startswith("running: run there of workflow 'wait_for' is at work.")
+        assert [block["status"] for block in page.data["blocks"]] == ["may have begun"]
+        assert "- wait: may have begun\nOf what may have begun, the server knows that works on the run" in page.text
+        (tmp_path / "gate").touch()
+        await other.wait_for_run("there", 10)
 
 
 async def test_a_run_can_be_cancelled_once(tmp_path: Path) -> None:

@@ -89,9 +89,31 @@ def _run_data(result: WorkflowResult, workflow: str, question: Mapping[str, Any]
     )
 
 
-def run_text(data: RunReply, question: Mapping[str, Any] | None, *, asks: bool, note: str = "") -> str:
-    """The text of such an answer; see `run_reply`."""
-    parts = [note, f"{data.status}: run {data.run_id} of workflow {data.workflow!r}{_MEANS[data.status]}"]
+def run_text(
+    data: RunReply,
+    question: Mapping[str, Any] | None,
+    *,
+    asks: bool,
+    note: str = "",
+    taken_up_within: float | None = None,
+) -> str:
+    """The text of such an answer; see `run_reply`.
+
+    Args:
+        data: The answer.
+        question: See `run_reply`.
+        asks: See `run_reply`.
+        note: See `run_reply`.
+        taken_up_within: Within how many seconds a server takes it up again; None: it is not known to be abandoned.
+    """
+    status, means = str(data.status), _MEANS[data.status]
+    if taken_up_within is not None:
+        status = "interrupted"
+        means = (
+            ". Nobody works on it: its process died, or was stopped. A server that can run it takes it up again within "
+            f"about {taken_up_within:g} s."
+        )
+    parts = [note, f"{status}: run {data.run_id} of workflow {data.workflow!r}{means}"]
     if data.status == "success":
         outputs = json.dumps(data.outputs, ensure_ascii=False, indent=2)
         parts.append(f"Outputs: {cut(outputs, 'the structured content has all of it')}" if data.outputs else "")

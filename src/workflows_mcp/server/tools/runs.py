@@ -78,8 +78,10 @@ async def get_run(
         await services.executor.wait_for_run(run_id, wait_seconds)
     run = await services.executor.get_run(run_id)
     data = run_page(run)
-    asks = can_ask(call)
-    return reply(data, f"{run_text(data, run.pause_metadata, asks=asks)}\n\n{_progress_of(data)}")
+    # A server looks for such runs so often; see `open_services`.
+    within = services.settings.lease_seconds / 2 if data.abandoned else None
+    text = run_text(data, run.pause_metadata, asks=can_ask(call), taken_up_within=within)
+    return reply(data, f"{text}\n\n{_progress_of(data)}")
 
 
 async def cancel_run(
@@ -156,8 +158,12 @@ def _progress_of(data: RunPage) -> str:
     parts = [f"{data.waves_done} of {data.waves} waves are done. Blocks:", list_lines(map(_block_line, data.blocks))]
     if data.flaw is not None:
         parts = [f"Its blocks cannot be told: {one_line(data.flaw, 500)}"]
-    if data.abandoned:
-        parts.insert(0, "Its process died, or was stopped: a server takes it up again soon.")
+    seen = {block.status for block in data.blocks}
+    if "interrupted" in seen:
+        parts.append("What was interrupted runs again.")
+    if "may have begun" in seen:
+        knows = "nobody knows any more" if data.abandoned else "the server knows that works on the run"
+        parts.append(f"Of what may have begun, {knows} whether it has: a start alone is not saved.")
     if data.asked_next:
         parts.append(f"Asked after that: {', '.join(data.asked_next)}")
     return "\n".join(part for part in parts if part)
