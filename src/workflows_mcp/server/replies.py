@@ -178,7 +178,8 @@ def _what_next(data: RunReply, *, asks: bool) -> str:
             return f"Next: get_run with {run} tells what it has come to; cancel_run ends it."
         case "failure" if data.checkpoint_id is not None:
             return (
-                f"Next: once the cause is gone, fork_run with {checkpoint} tries again what failed, and keeps the rest."
+                f"Next: once the cause is gone, fork_run with {checkpoint} tries again what failed, and keeps the "
+                "rest; with inputs={…} if the cause lies in these, and nobody has answered a question of the run."
             )
         case "cancelled" if data.checkpoint_id is not None:
             return f"fork_run with {checkpoint} would begin a new run where this one was."
