@@ -108,6 +108,8 @@ def test_a_rendered_value_shares_nothing_with_what_it_was_made_of() -> None:
         ("{{ 1 // 0 }}", "t: it ends in a ZeroDivisionError, in {{ 1 // 0 }}"),
         ("{{ inputs.text() }}", "t: it ends in a TypeError, in {{ inputs.text() }}"),
         ("{{ {1: 2} }}", "t: a dict with keys of type int is not JSON, only text is, in {{ {1: 2} }}"),
+        ("{{ 1 if inputs.flag is none else 'give a flag' | fail }}", "t: give a flag, in {{ 1 if"),
+        ("{{ ('x' * 2000) | fail }}", f"t: {'x' * 1000}, in {{{{"),
         ("{{ inputs.names | shquote }}", "t: shquote takes text or a number, not list; "),
     ],
 )

@@ -183,6 +183,31 @@ def test_a_tag_that_does_not_fit_is_refused(text: str) -> None:
         parse_yaml(f"k: {text}\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "a: {prompt: Which city: {{ x }}}",
+            "line 1, column 23: expected ',' or '}', but got ':'; put all of a text with",
+        ),
+        (
+            "a:\n  b: {{ x }}",
+            "line 2, column 7: a key must be text, not dict; put all of a text with {{ … }} in quotes",
+        ),
+        ("a: {{ x }} y", "; put all of a text with {{ … }} in quotes"),
+        ("a:\n\tb: 1", "cannot start any token; indent with spaces"),
+        ("a: @x", "found character '@' that cannot start any token"),
+        ("a: {1: x}", "a key must be text, not int; put it in quotes"),
+    ],
+)
+def test_what_is_often_written_wrong_is_told_with_the_way_to_write_it(text: str, message: str) -> None:
+    """An expression without quotes is a dict in a dict, and a tab is no indentation."""
+    with pytest.raises(YAMLTextError) as caught:
+        parse_yaml(text + "\n")
+    assert message in str(caught.value)
+    assert str(caught.value).count("quotes") <= 1
+
+
 def test_what_a_definition_was_written_as_comes_back() -> None:
     """A default of null is not the same as none."""
     written = {"name": "x", "inputs": {"a": {"default": None}, "b": {}}, "blocks": [{"id": "a", "type": "Shell"}]}

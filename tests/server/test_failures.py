@@ -28,7 +28,11 @@ TOLD: dict[str, tuple[Exception, dict[str, str], str]] = {
     "a run that was lost": (errors.LeaseLostError("the lease is not this owner's"), {}, "get_run"),
     "a schema": (errors.SchemaOutOfDateError("run workflows-mcp db upgrade"), {}, "whoever runs this server"),
     "a full disk": (errors.StoreFullError("the disk is full"), {}, "the disk is full. No tool"),
-    "a store that is away": (errors.StoreUnavailableError("it is away; try again"), {}, "it is away; try again"),
+    "a store that is away": (
+        errors.StoreUnavailableError("it is away; try again"),
+        {},
+        "it is away; try again. If it is so again in a minute, no tool",
+    ),
     "a definition": (errors.WorkflowDefinitionError("block 'a' is unknown"), {}, "block 'a' is unknown"),
     "a value": (ValueError("limit must be at least 0"), {}, "limit must be at least 0"),
 }
@@ -66,6 +70,16 @@ def test_an_error_that_is_not_foreseen_is_told_and_logged_without_its_text(
     assert type(error).__name__ in record.getMessage()
     assert record.exc_info is None
     assert "s3cret" not in told + record.getMessage()
+
+
+async def test_the_id_of_a_run_is_no_checkpoint_but_names_one(tmp_path: Path) -> None:
+    """Whichever tool is given it; what is neither is told as before."""
+    async with talking(settings_of(tmp_path)) as call:
+        asked = (await call.ok("execute_workflow", workflow="anything", run_id="mine")).data["checkpoint_id"]
+        for tool, more in {"resume_workflow": {"response": "x"}, "fork_run": {}, "delete_checkpoint": {}}.items():
+            said = await call.refused(tool, checkpoint_id="mine", **more)
+            assert said.endswith(f"That is the id of a run, whose newest checkpoint is {asked!r}")
+            assert "of a run" not in await call.refused(tool, checkpoint_id="other", **more)
 
 
 async def test_a_bug_of_ours_is_a_short_answer_and_a_line_in_the_log(

@@ -54,7 +54,13 @@ async def test_a_run_whose_process_died_is_abandoned(tmp_path: Path) -> None:
         assert {run["run_id"] for run in both} == {"here", "gone"}
         page = await call.ok("get_run", run_id="gone")
         assert (page.data["status"], page.data["abandoned"]) == ("running", True)
-        assert "a server takes it up again soon" in page.text
+        assert page.text.startswith(
+            "interrupted: run gone of workflow 'wait_for'. Nobody works on it: its process died"
+        )
+        assert "takes it up again within about 15 s." in page.text
+        assert "at work" not in page.text
+        assert [block["status"] for block in page.data["blocks"]] == ["interrupted"]
+        assert "- wait: interrupted\nWhat was interrupted runs again." in page.text
         (tmp_path / "gate").touch()
         await call.services.executor.wait_for_run("here", 10)
 
@@ -97,6 +103,20 @@ async def test_a_run_can_be_waited_for(tmp_path: Path) -> None:
         assert "wait_seconds: Input should be" in await call.refused("get_run", run_id="one", wait_seconds=-1)
 
 
+async def test_what_only_another_server_knows_is_not_told_as_not_begun(tmp_path: Path) -> None:
+    """Its block is at work, and nothing of that is saved yet."""
+    gate = {"gate": str(tmp_path / "gate"), "mark": str(tmp_path / "mark")}
+    async with talking(settings_of(tmp_path)) as call:
+        other = WorkflowExecutor(call.services.store, library=call.services.library, lease_seconds=1000)
+        await other.start_workflow("wait_for", gate, run_id="there")
+        page = await call.ok("get_run", run_id="there")
+        assert page.text.startswith("running: run there of workflow 'wait_for' is at work.")
+        assert [block["status"] for block in page.data["blocks"]] == ["may have begun"]
+        assert "- wait: may have begun\nOf what may have begun, the server knows that works on the run" in page.text
+        (tmp_path / "gate").touch()
+        await other.wait_for_run("there", 10)
+
+
 async def test_a_run_can_be_cancelled_once(tmp_path: Path) -> None:
     """Its blocks are stopped; one that is over stays what it is."""
     async with talking(settings_of(tmp_path)) as call:
@@ -114,6 +134,23 @@ async def test_a_run_can_be_cancelled_once(tmp_path: Path) -> None:
         assert over.data["status"] == "success"
         assert over.text.startswith("It was over before")
         assert "list_runs shows" in await call.refused("cancel_run", run_id="nobody")
+
+
+async def test_a_fork_has_no_inputs_that_nobody_was_asked_about(tmp_path: Path) -> None:
+    """Whoever approves a command has seen it, and no other one runs instead."""
+    async with talking(settings_of(tmp_path)) as call:
+        safe, other = {"command": "echo safe"}, {"command": f"touch {tmp_path / 'mark'}"}
+        asked = await call.ok("execute_workflow", workflow="guarded-command", inputs=safe, run_id="g")
+        anew = await call.ok("fork_run", checkpoint_id=asked.data["checkpoint_id"], inputs=other)
+        assert anew.data["prompt"] == f"Do you approve this? Run this command: {other['command']}"
+        await call.ok("resume_workflow", checkpoint_id=asked.data["checkpoint_id"], response="approve")
+        saved = (await call.ok("list_checkpoints", run_id="g", status="running")).data["checkpoints"]
+        answered = saved[0]["checkpoint_id"]
+        refusal = await call.refused("fork_run", checkpoint_id=answered, inputs=other)
+        assert f"checkpoint {answered!r} holds an answer to a question of block 'approval'" in refusal
+        assert "begin a new run" in refusal
+        assert (await call.ok("fork_run", checkpoint_id=answered, inputs=safe)).data["outputs"]["stdout"] == "safe\n"
+        assert not (tmp_path / "mark").exists()
 
 
 async def test_a_new_run_begins_where_another_one_was(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ class BlockRow:
 
     Attributes:
         path: Names it within the run.
-        status: What became of it; `not begun`: its turn has not come.
+        status: What became of it; `not begun`: its turn has not come; see `BlockDetails`.
         started_at: Unix time in seconds.
         seconds: How long it took.
         note: Why it failed or was skipped; how many items of which kind it has.

@@ -137,7 +137,8 @@ async def fork_command(
 
     Args:
         checkpoint_id: Any checkpoint but the end of a success; `runs show` lists those of a run.
-        inputs: An input that differs from the other run's, as NAME=VALUE; once for each input.
+        inputs: An input that differs from the other run's, as NAME=VALUE; once for each input. A question that waits
+            is asked anew; once one has been answered there can be no other inputs.
         inputs_file: A JSON or YAML file with such inputs by name; --input wins over it.
         run_id: Names the new run.
         options: What every command takes.

@@ -13,6 +13,7 @@ from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import say
 from workflows_mcp.cli.serve_client import serve_client
 from workflows_mcp.cli.signals import stopped_by_signals
+from workflows_mcp.wiring import is_in_memory
 
 if TYPE_CHECKING:
     from workflows_mcp.server.http.doorway import Doorway
@@ -85,7 +86,6 @@ async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> 
     from workflows_mcp.server.http.serving import serve_http
     from workflows_mcp.server.services import open_services
     from workflows_mcp.telemetry.serving import ServerTally
-    from workflows_mcp.wiring import is_in_memory
 
     tally = ServerTally()
     with stopped_by_signals() as stop:

@@ -1,6 +1,7 @@
 """Other ways to go on from a checkpoint than where its run left it: with other definitions, as another run, or not."""
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -33,7 +34,9 @@ def cancelled_state(head: CheckpointState) -> CheckpointState:
 def forked(state: CheckpointState, run_id: str, inputs: Mapping[str, Any], find_plan: FindPlan) -> Progress:
     """A new run that begins where another one was when a checkpoint was saved.
 
-    Blocks that had failed, and those that were skipped, are begun again; what was done stays done.
+    Blocks that had failed, and those that were skipped, are begun again; what was done stays done. With other inputs
+    so is what was under way or waits, with nested workflows from their beginning: whoever answers a question has to
+    see what it is that will happen.
 
     Args:
         state: The checkpoint's state.
@@ -42,7 +45,7 @@ def forked(state: CheckpointState, run_id: str, inputs: Mapping[str, Any], find_
         find_plan: See `Progress.from_state`.
 
     Raises:
-        ValueError: The run had completed.
+        ValueError: The run had completed; or the inputs are others than those under which a question was answered.
         WorkflowDefinitionError: It cannot be continued, or the inputs are not what it takes.
     """
     if state.status is CheckpointStatus.COMPLETED:
@@ -52,12 +55,17 @@ def forked(state: CheckpointState, run_id: str, inputs: Mapping[str, Any], find_
         )
     progress = Progress.from_state(dataclasses.replace(state, run_id=run_id), find_plan)
     root = progress.root
+    before = root.inputs
     if inputs:
         label = f"workflow {root.name!r}"
-        root.inputs = coerce_inputs(root.plan.definition.inputs, {**root.inputs, **inputs}, label)
+        root.inputs = coerce_inputs(root.plan.definition.inputs, {**before, **inputs}, label)
     root.started_at = time.time()
     if state.status is CheckpointStatus.FAILED:
         _forget_failures(root)
+    # As text: 1, 1.0 and true are equal in Python, and not for whoever reads them in a question.
+    if json.dumps(root.inputs) != json.dumps(before):
+        _check_unanswered(root, state)
+        _forget_unfinished(root)
     for question in progress.questions():
         if question.record.expires_at is not None and question.record.pause_metadata is not None:
             question.record.expires_at = time.time() + question.record.pause_metadata["timeout_seconds"]
@@ -76,6 +84,34 @@ def _forget_failures(root: Frame) -> None:
             if record is None or record.is_dropped or record.status != "succeeded" or needs & again:
                 again.add(block_id)
                 root.records.pop(block_id, None)
+    root.wave_index = _first_unfinished_wave(root)
+
+
+def _check_unanswered(root: Frame, state: CheckpointState) -> None:
+    """Keep an answer from counting for inputs that nobody was shown.
+
+    Raises:
+        ValueError: There is one.
+    """
+    asked = next((block_id for block_id, record in root.records.items() if record.holds_answer), None)
+    if asked is not None:
+        raise ValueError(
+            f"checkpoint {state.checkpoint_id!r} holds an answer to a question of block {asked!r}, which was given "
+            "under other inputs, and does not count for these. Fork a checkpoint from before that answer, fork this "
+            "one without inputs, or begin a new run"
+        )
+
+
+def _forget_unfinished(root: Frame) -> None:
+    """Begin again all that is not over: what it has been given, and what it asks, was made of other inputs."""
+    for block_id, record in list(root.records.items()):
+        if record.is_over:
+            continue
+        items = {key: item for key, item in (record.items or {}).items() if item.is_over}
+        if items:
+            record.status, record.items = "running", items
+        else:
+            del root.records[block_id]
     root.wave_index = _first_unfinished_wave(root)
 
 

@@ -327,7 +327,9 @@ class WorkflowExecutor:
 
         Args:
             checkpoint_id: Any checkpoint but that of a success.
-            inputs: Inputs that differ from the other run's. Blocks that are done are not done again with them.
+            inputs: Inputs that differ from the other run's. Blocks that are done are not done again with them; those
+                that are under way or wait begin anew, a nested workflow from its beginning, and what was asked is
+                asked again. Once a question is answered there can be no others.
             run_id: Names the new run; None: a fresh one. See `execute_workflow`.
 
         Returns:
@@ -335,8 +337,8 @@ class WorkflowExecutor:
 
         Raises:
             CheckpointNotFoundError: There is no such checkpoint.
-            ValueError: It is the end of a run that succeeded; or there is a run `run_id` that was not forked from it;
-                or see `execute_workflow`.
+            ValueError: It is the end of a run that succeeded; the inputs differ, and a question of the run was answered
+                by then; there is a run `run_id` that was not forked from it; or see `execute_workflow`.
             WorkflowDefinitionError: The checkpoint cannot be continued, or the inputs are not what it takes.
             CheckpointStoreError: See `execute_workflow`.
         """

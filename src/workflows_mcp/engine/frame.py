@@ -144,6 +144,11 @@ class Frame:
         return all(block_id in records and records[block_id].is_over for block_id in self.wave)
 
     @property
+    def holds_answer(self) -> bool:
+        """Whether a question of it was answered, or one of a workflow that ran in the place of a block."""
+        return any(record.holds_answer for record in self.records.values())
+
+    @property
     def failures(self) -> list[str]:
         """Why it is a failure, by the blocks that failed and that nothing handles, in the order of the definition."""
         return [

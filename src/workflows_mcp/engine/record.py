@@ -40,6 +40,8 @@ class BlockRecord:
         items: Of a block with `for_each`: what became of each item, by key.
         child: The workflow that runs in its place, while it is not over.
         is_dropped: Whether it did not fit into the state of a run that ended for that reason.
+        has_answers: Whether a question was answered in the workflow that ran in its place; that one is gone with its
+            records.
     """
 
     status: BlockStatus
@@ -57,6 +59,7 @@ class BlockRecord:
     items: "dict[str, BlockRecord] | None" = None
     child: "Frame | None" = None
     is_dropped: bool = False
+    has_answers: bool = False
 
     @property
     def weight(self) -> int:
@@ -82,6 +85,14 @@ class BlockRecord:
         return self.status not in {"running", "paused"}
 
     @property
+    def holds_answer(self) -> bool:
+        """Whether a question was answered in it: its own, an item's, or one of a workflow that ran in its place."""
+        if self.has_answers or (self.prompt is not None and self.status == "succeeded"):
+            return True
+        items = () if self.items is None else self.items.values()
+        return any(item.holds_answer for item in items) or (self.child is not None and self.child.holds_answer)
+
+    @property
     def data(self) -> dict[str, Any]:
         """The record as plain JSON data, without `child`, and without what is empty; not to be changed."""
         return self._final_data if self.is_over else self._make_data()
@@ -102,6 +113,8 @@ class BlockRecord:
             data["attempts"] = self.attempts
         if self.is_dropped:
             data["is_dropped"] = True
+        if self.has_answers:
+            data["has_answers"] = True
         if self.items is not None:
             data["items"] = {key: item.data for key, item in self.items.items()}
         return data
@@ -132,6 +145,7 @@ class BlockRecord:
             mode=self.mode,
             items=items,
             is_dropped=True,
+            has_answers=self.holds_answer,
         )
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.record import BlockRecord, BlockStatus
@@ -20,6 +20,9 @@ __all__ = ["BlockDetails", "RunDetails", "run_details"]
 
 _MOST_ITEMS = 20
 
+_WHEN_ABANDONED: dict[str, Literal["interrupted"]] = {"running": "interrupted"}
+"""What is said of a block at work once nobody works on its run."""
+
 
 @dataclass(frozen=True)
 class BlockDetails:
@@ -27,7 +30,9 @@ class BlockDetails:
 
     Attributes:
         path: Names it within the run: `build`; `outer/inner` in a nested workflow, `deploy[eu]` for an item.
-        status: What became of it; `not begun`: its turn has not come.
+        status: What became of it; `not begun`: its turn has not come. Of a run that another executor works on, or
+            that nobody does any more: `may have begun`: it is its turn, and a start alone is not saved; `interrupted`:
+            it was under way when its process died or was stopped, and runs again.
         wave: Index of its wave within its workflow.
         started_at: Unix time in seconds.
         seconds: How long it took.
@@ -37,7 +42,7 @@ class BlockDetails:
     """
 
     path: str
-    status: BlockStatus | Literal["not begun"]
+    status: BlockStatus | Literal["not begun", "may have begun", "interrupted"]
     wave: int
     started_at: float | None = None
     seconds: float | None = None
@@ -85,11 +90,12 @@ async def run_details(
     """
     with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
         secrets.values()
-    summary = {one.name: getattr(RunSummary.of(head), one.name) for one in dataclasses.fields(RunSummary)}
+    listed = RunSummary.of(head)
+    summary = {one.name: getattr(listed, one.name) for one in dataclasses.fields(RunSummary)}
     if live is None:  # the expressions of its workflow are compiled, which takes a while for a large one
-        blocks, flaw = await asyncio.to_thread(_blocks_in, state)
+        blocks, flaw = await asyncio.to_thread(_stored_blocks, state, is_abandoned=listed.is_abandoned)
     else:
-        blocks, flaw = list(_blocks_of(live.root)), None
+        blocks, flaw = list(_blocks_of(live.root, is_known=True)), None
     context = state.context
     outputs, error, started_at = context.get("outputs"), context.get("error"), context.get("started_at")
     scrub = secrets.scrub
@@ -105,30 +111,35 @@ async def run_details(
     )
 
 
-def _blocks_in(state: CheckpointState) -> tuple[list[BlockDetails], str | None]:
-    """The blocks of a run, or why they cannot be told."""
+def _stored_blocks(state: CheckpointState, *, is_abandoned: bool) -> tuple[list[BlockDetails], str | None]:
+    """The blocks of a run by its newest checkpoint, or why they cannot be told."""
     try:
-        return list(_blocks_of(Progress.from_state(state, lambda _: None).root)), None
+        root = Progress.from_state(state, lambda _: None).root
     except WorkflowsError as error:
         return [], str(error)
+    blocks = _blocks_of(root, is_known=state.status is not CheckpointStatus.RUNNING)
+    if is_abandoned:
+        blocks = (dataclasses.replace(one, status=_WHEN_ABANDONED.get(one.status, one.status)) for one in blocks)
+    return list(blocks), None
 
 
-def _blocks_of(frame: Frame) -> Iterator[BlockDetails]:
+def _blocks_of(frame: Frame, *, is_known: bool) -> Iterator[BlockDetails]:
+    turn = frame.wave_index + frame.is_wave_over
     for wave, block_ids in enumerate(frame.plan.waves):
         for block_id in block_ids:
             record = frame.records.get(block_id)
             path = frame.path_of(block_id)
             if record is None:
-                yield BlockDetails(path, "not begun", wave)
+                yield BlockDetails(path, "not begun" if is_known or wave != turn else "may have begun", wave)
                 continue
             yield _details(path, record)
-            yield from _inside(frame, block_id, record)
+            yield from _inside(frame, block_id, record, is_known=is_known)
 
 
-def _inside(frame: Frame, block_id: str, record: BlockRecord) -> Iterator[BlockDetails]:
+def _inside(frame: Frame, block_id: str, record: BlockRecord, *, is_known: bool) -> Iterator[BlockDetails]:
     if record.items is None:
         if record.child is not None:
-            yield from _blocks_of(record.child)
+            yield from _blocks_of(record.child, is_known=is_known)
         return
     items = list(record.items.items())
     if len(items) > _MOST_ITEMS:
@@ -136,7 +147,7 @@ def _inside(frame: Frame, block_id: str, record: BlockRecord) -> Iterator[BlockD
     for key, item in items:
         yield _details(frame.path_of(block_id, key), item)
         if item.child is not None:
-            yield from _blocks_of(item.child)
+            yield from _blocks_of(item.child, is_known=is_known)
 
 
 def _details(path: str, record: BlockRecord) -> BlockDetails:

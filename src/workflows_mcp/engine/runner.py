@@ -235,6 +235,7 @@ class Runner:
                 record.status = "paused" if child.is_waiting else "running"
                 return
             outputs = outputs_of(child)
+            record.has_answers = child.holds_answer
         if place.block.files:
             outputs = {**outputs, **await self._caller.read_files(place, record)}
         check_json(outputs, "outputs")
@@ -244,6 +245,7 @@ class Runner:
     async def _end(self, place: Place, record: BlockRecord, failure: BlockFailedError | None) -> None:
         """Note how it ended, unless it waits, and tell."""
         if failure is not None:
+            record.has_answers = record.child is not None and record.child.holds_answer
             record.status, record.child = "failed", None
             # What cannot be saved, such as half a character of a file's name, must not make the run unsavable.
             record.message = shortened(self._secrets.scrub_text(str(failure))).encode(errors="replace").decode()

@@ -17,6 +17,14 @@ _KINDS: dict[ValueType, tuple[type, ...]] = {
 }
 
 
+_UNREAD: dict[ValueType, str] = {
+    "num": " (text that is no number, such as 12.5)",
+    "bool": " (text that is neither true nor false)",
+    "list": ' (text that is no JSON list, such as ["a", "b"])',
+    "dict": ' (text that is no JSON object, such as {"a": 1})',
+}
+
+
 def coerce_value(wanted: ValueType, value: object) -> Any:  # noqa: ANN401 - JSON data
     """The value as the wanted type, sharing no list or dict with the argument.
 
@@ -32,7 +40,7 @@ def coerce_value(wanted: ValueType, value: object) -> Any:  # noqa: ANN401 - JSO
     coerced = read_text(wanted, value) if isinstance(value, str) else value
     if type(coerced) not in _KINDS[wanted]:
         given = "null" if value is None else type(value).__name__
-        hint = " (put it in quotes)" if wanted == "str" else ""
+        hint = _UNREAD.get(wanted, "") if isinstance(value, str) else " (put it in quotes)" if wanted == "str" else ""
         raise ValueError(f" must be a {wanted}, and is a {given}{hint}")
     return json.loads(json.dumps(coerced)) if isinstance(coerced, list | dict) else coerced
 

@@ -15,6 +15,9 @@ MAX_NODES = 50_000
 """The most values, keys among them, that a text may hold: each takes up to a tenth of a millisecond to read."""
 
 
+_IN_QUOTES = "; put it in quotes"
+
+
 class YAMLTextError(Exception):
     """A text is not the YAML that is taken here; the message says where and why."""
 
@@ -47,7 +50,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise _refusal(key_node, f"a key must be text, not {type(key).__name__}; put it in quotes")
+                raise _refusal(key_node, f"a key must be text, not {type(key).__name__}{_IN_QUOTES}")
             if key in result:
                 raise _refusal(key_node, f"the key {key!r} stands here twice")
             result[key] = self.construct_object(value_node, deep=True)
@@ -101,6 +104,17 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _hint(error: yaml.MarkedYAMLError, text: str) -> str:
+    """What to do about an error, where its cause is one that is met often."""
+    if "'\\t'" in (error.problem or ""):
+        return "; indent with spaces"
+    mark = error.problem_mark or error.context_mark
+    lines = text.splitlines()
+    if mark is not None and mark.line < len(lines) and "{{" in lines[mark.line]:
+        return "; put all of a text with {{ … }} in quotes"
+    return ""
+
+
 def parse_yaml(text: str) -> Any:  # noqa: ANN401 - JSON data
     """The plain data that a text stands for.
 
@@ -113,7 +127,8 @@ def parse_yaml(text: str) -> Any:  # noqa: ANN401 - JSON data
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise YAMLTextError(f"{where}{error.problem or 'this is not YAML'}") from None
+        problem, hint = error.problem or "this is not YAML", _hint(error, text)
+        raise YAMLTextError(f"{where}{problem.removesuffix(_IN_QUOTES) if hint else problem}{hint}") from None
     except yaml.YAMLError:
         raise YAMLTextError("it holds characters that YAML does not allow") from None
     except RecursionError:

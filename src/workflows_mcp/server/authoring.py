@@ -51,7 +51,7 @@ that is one expression keeps the type of its value. There are inputs.NAME; block
 blocks.ID.succeeded, .failed, .skipped; blocks.ID.metadata.message. With for_each (at most {most_items:,} items):
 each.key, each.value and each.index in the block, and later blocks.ID['KEY'].outputs.NAME, where the keys of a list
 are '0', '1', …; blocks.ID.metadata.count. In block inputs: secrets.NAME, tmp (a folder of the run's own). Filters:
-default, join, length, map, selectattr, tojson, trim, shquote and most of Jinja2's.
+default, join, length, map, selectattr, tojson, trim, shquote, fail and most of Jinja2's.
 
 ## Example
 

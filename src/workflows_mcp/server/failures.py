@@ -17,6 +17,7 @@ from workflows_mcp.errors import (
     SecretError,
     StoreConfigurationError,
     StoreFullError,
+    StoreUnavailableError,
     WorkflowsError,
     place_of,
 )
@@ -103,6 +104,10 @@ def _lost(_error: Exception, _arguments: Arguments) -> str:
     )
 
 
+def _away(error: Exception, _arguments: Arguments) -> str:
+    return f"{error}. If it is so again in a minute, no tool can mend that: tell your user, or whoever runs this server"
+
+
 def _for_the_operator(error: Exception, _arguments: Arguments) -> str:
     return f"{error}. No tool can mend that: tell your user, or whoever runs this server"
 
@@ -122,6 +127,7 @@ _TEXTS: dict[type[Exception], Callable[[Exception, Arguments], str]] = {
         ),
         _for_the_operator,
     ),
+    StoreUnavailableError: _away,
 }
 """What is told of errors whose own texts are for people with a command line, or for programmers."""
 

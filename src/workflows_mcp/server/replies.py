@@ -95,9 +95,31 @@ def _run_data(services: "Services", result: WorkflowResult, workflow: str, quest
     )
 
 
-def run_text(data: RunReply, question: Mapping[str, Any] | None, *, asks: bool, note: str = "") -> str:
-    """The text of such an answer; see `run_reply`."""
-    parts = [note, f"{data.status}: run {data.run_id} of workflow {data.workflow!r}{_MEANS[data.status]}"]
+def run_text(
+    data: RunReply,
+    question: Mapping[str, Any] | None,
+    *,
+    asks: bool,
+    note: str = "",
+    taken_up_within: float | None = None,
+) -> str:
+    """The text of such an answer; see `run_reply`.
+
+    Args:
+        data: The answer.
+        question: See `run_reply`.
+        asks: See `run_reply`.
+        note: See `run_reply`.
+        taken_up_within: Within how many seconds a server takes it up again; None: it is not known to be abandoned.
+    """
+    status, means = str(data.status), _MEANS[data.status]
+    if taken_up_within is not None:
+        status = "interrupted"
+        means = (
+            ". Nobody works on it: its process died, or was stopped. A server that can run it takes it up again within "
+            f"about {taken_up_within:g} s."
+        )
+    parts = [note, f"{status}: run {data.run_id} of workflow {data.workflow!r}{means}"]
     if data.status == "success":
         outputs = json.dumps(data.outputs, ensure_ascii=False, indent=2)
         parts.append(f"Outputs: {cut(outputs, 'the structured content has all of it')}" if data.outputs else "")
@@ -162,7 +184,8 @@ def _what_next(data: RunReply, *, asks: bool) -> str:
             return f"Next: get_run with {run} tells what it has come to; cancel_run ends it."
         case "failure" if data.checkpoint_id is not None:
             return (
-                f"Next: once the cause is gone, fork_run with {checkpoint} tries again what failed, and keeps the rest."
+                f"Next: once the cause is gone, fork_run with {checkpoint} tries again what failed, and keeps the "
+                "rest; with inputs={…} if the cause lies in these, and nobody has answered a question of the run."
             )
         case "cancelled" if data.checkpoint_id is not None:
             return f"fork_run with {checkpoint} would begin a new run where this one was."

@@ -53,7 +53,14 @@ class BlockState(BaseModel):
     path: Annotated[
         str, Field(description="build; outer/inner in a nested workflow; deploy[eu] for an item of a for_each.")
     ]
-    status: Annotated[str, Field(description="not begun, running, paused, succeeded, failed or skipped.")]
+    status: Annotated[
+        str,
+        Field(
+            description="not begun, running, paused, succeeded, failed or skipped. may have begun: it is its turn, and "
+            "only the server that works on the run knows more. interrupted: its process died, or was stopped; it runs "
+            "again."
+        ),
+    ]
     wave: Annotated[int, Field(description="Its wave within its workflow, from 1.")]
     started: Annotated[str | None, Field(description="When it began.")]
     seconds: Annotated[float | None, Field(description="How long it took.")]
@@ -68,7 +75,11 @@ class RunPage(RunReply):
     """All that is known of a run."""
 
     abandoned: Annotated[
-        bool, Field(description="Whether it was at work when its process died; a server takes it up again soon.")
+        bool,
+        Field(
+            description="Whether nobody works on it, though its status is running: its process died, or was stopped. A "
+            "server takes it up again soon."
+        ),
     ]
     started: Annotated[str | None, Field(description="When it began.")]
     updated: Annotated[str, Field(description="When its newest checkpoint was saved.")]

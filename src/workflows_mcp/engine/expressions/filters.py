@@ -31,6 +31,7 @@ COMPARE, CONCAT, SLICE = "(compare)", "(concat)", "(slice)"
 
 _MAX_PRECISION = 100
 _MAX_JSON_INDENT = 16
+_MAX_REASON = 1000
 
 _DISTINCT_HASHES = 2**61 - 1
 """Whole numbers from here on may all have the same hash, and a set of those takes the square of its size."""
@@ -122,6 +123,11 @@ def _shquote(value: object) -> str:
     raise ExpressionError(
         f"shquote takes text or a number, not {type(value).__name__}; for a list: map('shquote') | join(' ')"
     )
+
+
+def _fail(value: object) -> str:
+    """Fail, for a reason in the workflow's own words."""
+    raise ExpressionError(as_text(value)[:_MAX_REASON])
 
 
 # What a filter will make is paid for before it is made; the parameters are named as the filters' own.
@@ -243,6 +249,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     name: _priced(name, function)
     for name, function in {
         **{name: JINJA_FILTERS[name] for name in _FROM_JINJA},
+        "fail": _fail,
         "join": _join,
         "shquote": _shquote,
         "string": as_text,

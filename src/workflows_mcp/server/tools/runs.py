@@ -79,8 +79,10 @@ async def get_run(
         await services.executor.wait_for_run(run_id, wait_seconds)
     run = await services.executor.get_run(run_id)
     data = run_page(run)
-    asks = can_ask(call)
-    return reply(data, f"{run_text(data, run.pause_metadata, asks=asks)}\n\n{_progress_of(data)}")
+    # A server looks for such runs so often; see `open_services`.
+    within = services.settings.lease_seconds / 2 if data.abandoned else None
+    text = run_text(data, run.pause_metadata, asks=can_ask(call), taken_up_within=within)
+    return reply(data, f"{text}\n\n{_progress_of(data)}")
 
 
 async def cancel_run(
@@ -105,7 +107,11 @@ async def fork_run(
         str, Field(description="Where the new run begins: any checkpoint but the end of a run that succeeded.")
     ],
     inputs: Annotated[
-        Inputs, Field(description="Inputs that differ from the other run's, by name; blocks that are done stay done.")
+        Inputs,
+        Field(
+            description="Inputs that differ from the other run's, by name; blocks that are done stay done. A question "
+            "that waits is asked anew; once one has been answered there can be no other inputs."
+        ),
     ] = None,
     run_id: RunId = None,
     wait: Wait = True,
@@ -115,7 +121,9 @@ async def fork_run(
 
     What was done by then is not done again; of a run that failed, what had failed is tried again. Use it to repeat a
     failed run once the cause is gone, to try a pause with another answer, or to go back to an earlier checkpoint
-    (list_checkpoints with run_id shows them). The status is as for execute_workflow.
+    (list_checkpoints with run_id shows them). An answer counts only for the inputs under which it was given: to do
+    what was approved with other ones, fork a checkpoint from before the answer, and have it asked again. The status is
+    as for execute_workflow.
 
     Example: fork_run(checkpoint_id="0199f2…", inputs={"version": "1.4.3"}).
     """
@@ -151,8 +159,12 @@ def _progress_of(data: RunPage) -> str:
     parts = [f"{data.waves_done} of {data.waves} waves are done. Blocks:", list_lines(map(_block_line, data.blocks))]
     if data.flaw is not None:
         parts = [f"Its blocks cannot be told: {one_line(data.flaw, 500)}"]
-    if data.abandoned:
-        parts.insert(0, "Its process died, or was stopped: a server takes it up again soon.")
+    seen = {block.status for block in data.blocks}
+    if "interrupted" in seen:
+        parts.append("What was interrupted runs again.")
+    if "may have begun" in seen:
+        knows = "nobody knows any more" if data.abandoned else "the server knows that works on the run"
+        parts.append(f"Of what may have begun, {knows} whether it has: a start alone is not saved.")
     if data.asked_next:
         parts.append(f"Asked after that: {', '.join(data.asked_next)}")
     return "\n".join(part for part in parts if part)

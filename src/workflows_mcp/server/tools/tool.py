@@ -11,6 +11,7 @@ from mcp.server.mcpserver.tools import Tool as OfferedTool
 from mcp_types import ToolAnnotations
 from pydantic import ConfigDict, WithJsonSchema, WrapValidator
 
+from workflows_mcp.errors import CheckpointNotFoundError, CheckpointStoreError
 from workflows_mcp.server.failures import explain_call
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.visible import visible
@@ -113,6 +114,21 @@ class _Tool(OfferedTool):
         except ToolError as error:
             parameters = list(self.parameters.get("properties", {}))
             text = explain_call(error, self.name, arguments, parameters)
+            is_unknown = isinstance(error.__cause__, CheckpointNotFoundError)
+        if is_unknown:
+            text += await _if_it_is_a_run(context, arguments.get("checkpoint_id"))
         text = visible(context.request_context.lifespan_context.without_secrets(text))
         # Out here, so that what was raised first, and may quote what is stored, is no context of this one.
         raise ToolError(text)
+
+
+async def _if_it_is_a_run(call: Call, checkpoint_id: object) -> str:
+    """A sentence for whoever gave the id of a run where that of a checkpoint is wanted; empty: it is none."""
+    if not isinstance(checkpoint_id, str):
+        return ""
+    services = await services_of(call)
+    try:
+        found = await services.store.list_checkpoints(run_id=checkpoint_id, limit=1)
+    except (CheckpointStoreError, ValueError):
+        return ""  # what has been said stands without it
+    return f". That is the id of a run, whose newest checkpoint is {found[0].checkpoint_id!r}" if found else ""
