@@ -136,6 +136,11 @@ class Services:
         async with self._in_turn:
             await self._open()
 
+    @property
+    def seconds_between_looks(self) -> float:
+        """How often it looks for runs that nobody works on: taken over within two lease times, and mostly far sooner."""
+        return min(_SECONDS_BETWEEN_LOOKS, self.settings.lease_seconds / 2)
+
     async def prepare(self) -> None:
         """Make the database fit to be used, unless that is done: a new one gets its schema.
 
@@ -170,8 +175,7 @@ class Services:
                 self.settings,
                 library=self.library,
                 on_event=listen,
-                # With half a lease, a run of a server that died is taken over within two lease times.
-                recover_every_seconds=min(_SECONDS_BETWEEN_LOOKS, self.settings.lease_seconds / 2),
+                recover_every_seconds=self.seconds_between_looks,
                 runs_outlive_callers=True,
             )
             if self.settings.log_format == "json":

@@ -79,8 +79,7 @@ async def get_run(
         await services.executor.wait_for_run(run_id, wait_seconds)
     run = await services.executor.get_run(run_id)
     data = run_page(run)
-    # A server looks for such runs so often; see `open_services`.
-    within = services.settings.lease_seconds / 2 if data.abandoned else None
+    within = services.seconds_between_looks if data.abandoned else None
     text = run_text(data, run.pause_metadata, asks=can_ask(call), taken_up_within=within)
     return reply(data, f"{text}\n\n{_progress_of(data)}")
 
