@@ -178,7 +178,7 @@ async def test_a_guarded_command_runs_what_was_shown(store: CheckpointStore, tmp
     mark = tmp_path / "mark"
     paused = paused_at(await executor.execute_workflow("guarded-command", {"command": "echo safe"}, run_id="g"))
     other = await executor.fork(paused, {"command": f"touch {mark}"})
-    assert other.prompt == f"Do you approve this? Run this command: touch {mark}"
+    assert other.prompt == f'Do you approve this? Run this command: "touch {mark}"'
     assert (await executor.resume_workflow(paused, "approve")).outputs["stdout"] == "safe\n"
     refused = 0
     for one in await store.list_checkpoints(run_id="g", status="running"):

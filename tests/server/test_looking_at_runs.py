@@ -57,7 +57,7 @@ async def test_a_run_whose_process_died_is_abandoned(tmp_path: Path) -> None:
         assert page.text.startswith(
             "interrupted: run gone of workflow 'wait_for'. Nobody works on it: its process died"
         )
-        assert "takes it up again within about 15 s." in page.text
+        assert "takes it up again within about 5 s." in page.text
         assert "at work" not in page.text
         assert [block["status"] for block in page.data["blocks"]] == ["interrupted"]
         assert "- wait: interrupted\nWhat was interrupted runs again." in page.text
@@ -142,7 +142,7 @@ async def test_a_fork_has_no_inputs_that_nobody_was_asked_about(tmp_path: Path) 
         safe, other = {"command": "echo safe"}, {"command": f"touch {tmp_path / 'mark'}"}
         asked = await call.ok("execute_workflow", workflow="guarded-command", inputs=safe, run_id="g")
         anew = await call.ok("fork_run", checkpoint_id=asked.data["checkpoint_id"], inputs=other)
-        assert anew.data["prompt"] == f"Do you approve this? Run this command: {other['command']}"
+        assert anew.data["prompt"] == f'Do you approve this? Run this command: "{other["command"]}"'
         await call.ok("resume_workflow", checkpoint_id=asked.data["checkpoint_id"], response="approve")
         saved = (await call.ok("list_checkpoints", run_id="g", status="running")).data["checkpoints"]
         answered = saved[0]["checkpoint_id"]
