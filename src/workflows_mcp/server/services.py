@@ -138,7 +138,7 @@ class Services:
 
     @property
     def seconds_between_looks(self) -> float:
-        """How often it looks for runs that nobody works on, in seconds: taken over within two lease times, mostly sooner."""
+        """How often it looks for runs that nobody works on: a run is taken over within two lease times, mostly sooner."""
         return min(_SECONDS_BETWEEN_LOOKS, self.settings.lease_seconds / 2)
 
     async def prepare(self) -> None:
