@@ -138,7 +138,7 @@ class Services:
 
     @property
     def seconds_between_looks(self) -> float:
-        """How often it looks for runs that nobody works on: a run is taken over within two lease times, mostly sooner."""
+        """Seconds between two looks for runs that nobody works on: one is taken over within two lease times."""
         return min(_SECONDS_BETWEEN_LOOKS, self.settings.lease_seconds / 2)
 
     async def prepare(self) -> None:
