@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import os
 import shutil
@@ -136,6 +137,9 @@ def _receive(found: Connection, seconds: float) -> Verdict | None:
 def _work(check: Check, place: Place, effort: Effort, found: Connection, stacks: Path) -> None:
     os.setpgrp()  # in the same session, so that whom it starts can join its group
     tell_stacks(stacks)
+    # All rows and what they import are in here, no garbage: to look at it would hold up the event loop for longer than
+    # some calls may take over their deadlines.
+    gc.freeze()
     # That the machine is slow, or held up on purpose, breaks no promise; warnings of anything else do.
     os.environ["WORKFLOWS_SLOW_OPERATION_SECONDS"] = "none"
     try:
