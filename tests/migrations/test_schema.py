@@ -75,6 +75,19 @@ def without_version_table(schema_dump: str) -> str:
     return "\n\n".join(block for block in blocks if "workflows_alembic_version" not in block)
 
 
+def in_any_order(schema_dump: str) -> str:
+    """A dump of PostgreSQL's with a table's columns sorted: one that was added stands last, which costs a read nothing.
+
+    In a SQLite file it does: there the order is compared, too.
+    """
+    return re.sub(
+        r"(?<=\(\n)(    .+?)(?=\n\);)",
+        lambda columns: ",\n".join(sorted(columns[1].split(",\n"))),
+        schema_dump,
+        flags=re.DOTALL,
+    )
+
+
 async def test_the_models_are_what_the_revisions_make(empty_url: str, tmp_path: Path, postgres_url: str) -> None:
     """To the letter: collations, partial indexes, names of constraints and storage included."""
     await upgrade_schema(empty_url)
@@ -85,9 +98,10 @@ async def test_the_models_are_what_the_revisions_make(empty_url: str, tmp_path: 
     async with engine.begin() as connection:
         await connection.run_sync(indexed_metadata().create_all)
     await engine.dispose()
-    made = without_version_table(dump(empty_url))
-    assert made == without_version_table(dump(other))
-    assert made.count("CREATE INDEX") == 7
+    made = in_any_order(without_version_table(dump(empty_url)))
+    assert made == in_any_order(without_version_table(dump(other)))
+    assert made.count("CREATE INDEX") == 8
+    assert made.count("FOREIGN KEY") == 1
     assert 'COLLATE pg_catalog."C"' in made or "sqlite" in str(dialect.description).lower()
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "VERSION_TABLE",
     "WAITING",
     "CheckpointId",
+    "Digest",
     "Payload",
     "rows_where",
     "store_payload_uncompressed",
@@ -26,6 +27,9 @@ VERSION_TABLE = "workflows_alembic_version"
 
 CheckpointId = Text().with_variant(Text(collation="C"), "postgresql")
 """Text that sorts by code points everywhere: SQLite always does, PostgreSQL when told so."""
+
+Digest = CheckpointId
+"""What tells contents apart, in the characters' order too: the two columns that are compared sort alike."""
 
 
 class Payload(LargeBinary):
