@@ -131,10 +131,10 @@ async def test_the_alembic_command_goes_up_checks_and_goes_down(empty_url: str, 
     """From a checkout, with the URL of the settings."""
     first = alembic(empty_url, "upgrade", "head")
     assert first.returncode == 0, first.stderr
-    for arguments in (("check",), ("downgrade", "0001"), ("upgrade", "+1"), ("current",)):
+    for arguments in (("check",), ("downgrade", "0001"), ("upgrade", "+2"), ("current",)):
         done = await fork_alembic(tmp_path, empty_url, *arguments)
         assert done.returncode == 0, done.stderr
-    assert "0002 (head)" in done.stdout
+    assert "0003 (head)" in done.stdout
     done = await fork_alembic(tmp_path, empty_url, "downgrade", "base")
     assert done.returncode == 0, done.stderr
     assert "checkpoints" not in dump(empty_url).replace("workflows_alembic_version", "")
@@ -359,7 +359,7 @@ async def test_a_downgrade_only_goes_down(empty_url: str) -> None:
     assert await manager.current() == "0001"
 
 
-@pytest.mark.parametrize("revision", ["0003", "", "-1", "head; DROP TABLE checkpoints"])
+@pytest.mark.parametrize("revision", ["0004", "", "-1", "head; DROP TABLE checkpoints"])
 async def test_an_unknown_revision_is_refused(database_url: str, revision: str) -> None:
     """By name, with the ones that there are."""
     manager = SchemaManager(database_url)

@@ -44,6 +44,9 @@ SEALED_PROMPT = "(sealed, and not to be opened with the keys of this process)"
 REFUSED_PROMPT = "(not shown: the checkpoint is not sealed, and WORKFLOWS_ENCRYPTION is 'required')"
 """Stands in a listing for a prompt that anybody may have written who can write to the database."""
 
+_SELF_CONTAINED = {"state_digest": None, "base_checkpoint_id": None, "base_digest": None}
+"""The columns of a row that is no delta, nor the base of one."""
+
 _COMPARED = ("workflow_name", "created_at", "run_id", "status", "parent_checkpoint_id", "current_wave_index")
 _compared_of = operator.attrgetter(*_COMPARED)
 
@@ -120,6 +123,7 @@ class RowCodec:
 
     def fill(self, columns: dict[str, Any], plain: bytes) -> None:
         """Add the payload of a state's plain JSON, its encoding and its sizes to its columns; seal the prompt."""
+        columns.update(_SELF_CONTAINED)
         if self.seals:
             assert self._seal is not None
             columns.update(self._seal.columns(columns, pack_body(plain)), full_bytes=len(plain))

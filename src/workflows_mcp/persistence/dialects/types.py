@@ -29,7 +29,7 @@ CheckpointId = Text().with_variant(Text(collation="C"), "postgresql")
 """Text that sorts by code points everywhere: SQLite always does, PostgreSQL when told so."""
 
 Digest = CheckpointId
-"""What tells contents apart, in the characters' order too: the two columns that are compared sort alike."""
+"""Characters that tell contents apart; they sort as those of the ids do, with which they make a key."""
 
 
 class Payload(LargeBinary):
