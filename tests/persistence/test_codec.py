@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from workflows_mcp import CheckpointDecodeError, CheckpointEncodeError, CheckpointState
 from workflows_mcp.engine.state_json import encode_state, why_not_json
-from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, Payload, decode_payload, pack
+from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, body_of, decode_guide_json, pack_body, payload_of, unpack
 from workflows_mcp.testing import assert_same, make_state
 
 

@@ -94,7 +94,7 @@ def pack_body(plain: bytes) -> Body:
     return JSON, plain
 
 
-def pack_delta(plain: bytes, base: bytes) -> bytes | None:
+def pack_delta(plain: bytes, base: bytes | bytearray) -> bytes | None:
     """The zstd frame of a state's plain JSON that takes from another one's what that has, too.
 
     It ends in a checksum of the plain JSON: unpacked by means of another base, it is seen to be wrong.
@@ -106,7 +106,7 @@ def pack_delta(plain: bytes, base: bytes) -> bytes | None:
     window = max(size.bit_length(), _LEAST_WINDOW)
     if window > _LARGEST_WINDOW:
         return None
-    options = {
+    options: dict[int, int] = {
         zstd.CompressionParameter.compression_level: _LEVEL,
         zstd.CompressionParameter.window_log: window,
         zstd.CompressionParameter.checksum_flag: 1,

@@ -1,9 +1,9 @@
 """Which state of a run is stored as a delta of which, so that the whole history takes up little more than its changes.
 
 The states of a run are counted. The base of one is the newest whose number is divisible by 64, 8 or 1, by the highest
-of these that divides its own: *skip deltas*, as in a skip list. So every change is stored once for each of these levels, and
-loading a state takes at most some thirty links (of 100: 99, 98, 97, 96, 88, 80, 72, 64, 0), where a chain of deltas of
-the one before would take hundreds.
+of these that divides its own: *skip deltas*, as in a skip list. So every change is stored once for each of these
+levels, and loading a state takes at most some thirty links (100 takes 99, 98, 97, 96, 88, 80, 72, 64 and 0), where a
+chain in which each is a delta of the one before would take hundreds.
 
 A base is named by its id and the digest of its state, which the database's foreign key holds to: it is neither deleted
 nor replaced by another state while something is a delta of it. A delta is only ever inserted, and never takes the place
@@ -13,12 +13,13 @@ Bases come from memory: the newest states of live runs, as far as they fit. Noth
 """
 
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.persistence.codec import pack_delta
 
-__all__ = ["LEAST_BYTES", "Base", "Deltas", "Step", "is_base"]
+__all__ = ["LEAST_BYTES", "Base", "Deltas", "Linked", "Plains", "Step", "is_base", "is_large"]
 
 LEAST_BYTES = 4096
 """Plain JSON below this many bytes is stored as it is: the columns and the index entries that lead to a base would take
@@ -30,6 +31,9 @@ MOST_LINKS = 30
 _RADIX, _LEVELS = 8, 3
 """Measured by `benchmarks/history.py`: a fourth level takes up a tenth more, and saves a tenth of a load's time; two
 levels of radix 16 take up a thirtieth less, and a load takes half as long again."""
+
+_LARGE_BYTES = 64 * 2**10
+"""How many bytes of payloads a thread unpacks."""
 
 _IS_OVER = {CheckpointStatus.COMPLETED, CheckpointStatus.FAILED, CheckpointStatus.CANCELLED}
 
@@ -55,6 +59,66 @@ class Base(NamedTuple):
     plain: bytes | bytearray
     links: int
     read_bytes: int
+
+
+class Linked(tuple[Any, ...]):
+    """The row of a delta, with what it takes to unpack it.
+
+    Attributes:
+        own: The state itself, if that is in memory.
+        known: The base of the first link, or of the row if there are none, if that is in memory.
+        links: Rows of its bases, the nearest last.
+        plains: See there.
+    """
+
+    own: Base | None
+    known: Base | None
+    links: Sequence[Sequence[Any]]
+    plains: "Plains | None"
+
+    def __new__(
+        cls,
+        row: Sequence[Any],
+        *,
+        own: Base | None = None,
+        known: Base | None = None,
+        links: Sequence[Sequence[Any]] = (),
+        plains: "Plains | None" = None,
+    ) -> Self:
+        """Take a row."""
+        linked = super().__new__(cls, row)
+        linked.own, linked.known, linked.links, linked.plains = own, known, links, plains
+        return linked
+
+
+def is_large(row: Sequence[Any]) -> bool:
+    """Whether a row takes so long to unpack that the event loop should not wait for it."""
+    return isinstance(row, Linked) and sum(len(link[-1]) for link in (*row.links, row)) >= _LARGE_BYTES
+
+
+class Plains:
+    """Plain JSON that was unpacked, for other rows that have bases in common; what was used last is kept.
+
+    Args:
+        most_bytes: How much.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[tuple[str, str], bytes | bytearray] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, row: Sequence[Any]) -> bytes | bytearray | None:
+        """That of a row, if it is kept."""
+        return self._kept.get((row[0], row[-5]))
+
+    def keep(self, row: Sequence[Any], plain: bytes | bytearray) -> None:
+        """Keep it."""
+        if self._kept.setdefault((row[0], row[-5]), plain) is plain:
+            self._bytes += len(plain)
+        self._kept.move_to_end((row[0], row[-5]))
+        while self._bytes > self._most_bytes:
+            self._bytes -= len(self._kept.popitem(last=False)[1])
 
 
 class _Run(NamedTuple):
@@ -156,15 +220,27 @@ class Deltas:
         if step.run_id is not None:
             self._keep(step.run_id, step.after(self._runs.get(step.run_id)))
 
-    def loaded(self, run_id: str | None, base: Base) -> None:
-        """Note a state that its run goes on from."""
-        if run_id is not None:
-            self._keep(run_id, _Run(0, (base,) * _LEVELS))
+    def loaded(self, row: Sequence[Any], run_id: str | None, plain: bytes | bytearray | None) -> None:
+        """Note a state that its run goes on from.
 
-    def plain_of(self, checkpoint_id: str, digest: str) -> bytes | bytearray | None:
-        """The plain JSON of a state, if it is here; the digest tells whether it is still that one."""
+        Args:
+            row: As it was loaded, completed.
+            run_id: Whose state it is.
+            plain: Its plain JSON; None: it is the guide's.
+        """
+        digest = row[-5]
+        if run_id is None or plain is None or digest is None or self.known(row[0], digest) is not None:
+            return
+        links, read_bytes = 0, len(row[-1])
+        if isinstance(row, Linked):
+            links = len(row.links) + (0 if row.known is None else row.known.links + 1)
+            read_bytes += sum(len(link[-1]) for link in row.links) + (0 if row.known is None else row.known.read_bytes)
+        self._keep(run_id, _Run(0, (Base(row[0], digest, plain, links, read_bytes),) * _LEVELS))
+
+    def known(self, checkpoint_id: str, digest: str) -> Base | None:
+        """A state, if it is here; the digest tells whether it is still that one."""
         base = self._by_id.get(checkpoint_id)
-        return base.plain if base is not None and base.digest == digest else None
+        return base if base is not None and base.digest == digest else None
 
     def _keep(self, run_id: str, run: _Run | None) -> None:
         self._forget(run_id)

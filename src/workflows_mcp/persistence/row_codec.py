@@ -6,6 +6,7 @@ in the state, too.
 
 import base64
 import contextlib
+import copy
 import hashlib
 import hmac
 import json
@@ -24,7 +25,6 @@ from workflows_mcp.errors import (
     CheckpointStoreError,
     StoreConfigurationError,
 )
-from workflows_mcp.persistence.chains import Linked
 from workflows_mcp.persistence.codec import (
     GUIDE_JSON,
     ZSTD_DELTA,
@@ -35,7 +35,7 @@ from workflows_mcp.persistence.codec import (
     payload_of,
     unpack,
 )
-from workflows_mcp.persistence.deltas import Step, is_base
+from workflows_mcp.persistence.deltas import Linked, Step, is_base
 from workflows_mcp.persistence.keys import KeyRing, load_keys
 from workflows_mcp.persistence.row_seal import CIPHER, Seal, SealPlace, changed, digest_key, key_missing
 from workflows_mcp.persistence.rows import metadata_of
@@ -45,7 +45,7 @@ from workflows_mcp.settings import Settings
 if TYPE_CHECKING:
     from workflows_mcp.persistence.sealing import Sealer
 
-__all__ = ["REFUSED_PROMPT", "SEALED_PROMPT", "STORED_AS", "RowCodec", "open_codec"]
+__all__ = ["REFUSED_PROMPT", "SEALED_PROMPT", "RowCodec", "open_codec"]
 
 SEALED_PROMPT = "(sealed, and not to be opened with the keys of this process)"
 """Stands in a listing for a prompt that cannot be opened."""
@@ -57,10 +57,21 @@ _COMPARED = ("workflow_name", "created_at", "run_id", "status", "parent_checkpoi
 _DIGEST_BYTES = 12
 """Of a digest, so many bytes: it tells apart the states of one id alone, and takes up a place in an index."""
 
-STORED_AS = ("encoding", "payload", "stored_bytes", "pause_prompt", "base_checkpoint_id", "base_digest")
-"""The columns that say how a state is stored. Any of them may change, and the state stays the same."""
-
 _compared_of = operator.attrgetter(*_COMPARED)
+
+
+class Contents(NamedTuple):
+    """What is in a row.
+
+    Attributes:
+        body: What its payload holds.
+        plain: The state's plain JSON; None: it is the guide's, which may leave fields out.
+        state: The state.
+    """
+
+    body: Body
+    plain: bytes | bytearray | None
+    state: CheckpointState
 
 
 class _Stored(NamedTuple):
@@ -137,8 +148,8 @@ class RowCodec:
         self._seal = None if keys is None or sealer is None else Seal(keys, sealer)
         self._secret = digest_key(keys.newest) if keys is not None and seals else None
 
-    def fill(self, columns: dict[str, Any], plain: bytes, step: Step | None = None) -> None:
-        """Add the payload of a state's plain JSON, and all that goes with it, to its columns; seal the prompt.
+    def filled(self, columns: Mapping[str, Any], plain: bytes, step: Step | None = None) -> dict[str, Any]:
+        """A state's columns with its payload, and all that goes with it; the prompt is sealed.
 
         Args:
             columns: Those of the state.
@@ -147,26 +158,28 @@ class RowCodec:
         """
         frame = None if step is None else step.delta(plain)
         base = None if step is None or frame is None else step.base
-        columns["state_digest"] = self._digest(plain) if is_base(columns["run_id"], plain) else None
-        columns["base_checkpoint_id"], columns["base_digest"] = (None, None) if base is None else base[:2]
-        columns["full_bytes"] = len(plain)
+        filled = {
+            **columns,
+            "state_digest": self._digest(plain) if is_base(columns["run_id"], plain) else None,
+            "base_checkpoint_id": None if base is None else base.checkpoint_id,
+            "base_digest": None if base is None else base.digest,
+            "full_bytes": len(plain),
+        }
         body = pack_body(plain) if frame is None else (ZSTD_DELTA, frame)
-        columns.update(self._stored_as(body, columns, seals=self.seals))
+        filled.update(self._stored_as(body, filled, seals=self.seals))
         if step is not None:
-            step.make(columns, plain)
+            step.make(filled, plain)
+        return filled
 
     def _stored_as(self, body: Body, columns: Mapping[str, Any], *, seals: bool) -> dict[str, Any]:
         """The columns in which a payload's body is stored, sealed or plain, given the others; the prompt is plain."""
         if seals:
             assert self._seal is not None
-            return self._seal.columns(columns, body)
+            kept = {name: columns[name] for name in ("base_checkpoint_id", "base_digest")}
+            return {**self._seal.columns(columns, body), **kept}
         data = payload_of(body)
-        return {
-            "encoding": body[0],
-            "payload": data,
-            "stored_bytes": len(data),
-            "pause_prompt": columns["pause_prompt"],
-        }
+        kept = {name: columns[name] for name in ("pause_prompt", "base_checkpoint_id", "base_digest")}
+        return {"encoding": body[0], "payload": data, "stored_bytes": len(data), **kept}
 
     def _digest(self, plain: bytes) -> str:
         """Tells the states of one id apart. Of what is sealed it is keyed, so that nobody can try out what it is of."""
@@ -180,23 +193,48 @@ class RowCodec:
             CheckpointKeyError: It is sealed, and cannot be opened with these keys.
             CheckpointDecodeError: It is damaged, newer than this version, or its columns were changed.
         """
-        if _is_sealed(row[-2]):
-            return self._opened(row)[1]
-        return self._decoded(row, self._body(row))
+        return self.contents(row).state
+
+    def contents(self, row: Sequence[Any]) -> Contents:
+        """All that is in such a row's payload; see `state`."""
+        checkpoint_id, workflow_name, created_at, *_, encoding, _ = row
+        body = self._body(row)
+        if body[0] == GUIDE_JSON:
+            if type(created_at) is int:
+                created_at = float(created_at)  # SQLite's RETURNING gives a REAL that is a whole number as an INTEGER
+            columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
+            state = decode_guide_json(body[1], checkpoint_id, {} if _is_sealed(encoding) else columns)
+            found = Contents(body, None, state)
+        else:
+            plain = self._unpacked(row, body)
+            found = Contents(body, plain, decode_state(plain, checkpoint_id))
+        if _is_sealed(encoding):
+            self._require_opened_same(row, found.state)
+        return found
+
+    def taking_plain(self) -> "RowCodec":
+        """The same that takes what is not sealed, too, for work that does not show it to anybody."""
+        if self.takes_plain:
+            return self
+        taking = copy.copy(self)
+        taking.takes_plain = True
+        return taking
 
     def refuses(self, row: Sequence[Any]) -> bool:
         """Whether a row that `loading` has loaded is not to be loaded, whatever it holds, since it is not sealed."""
         return not self.takes_plain and not _is_sealed(row[-2])
 
-    def plain(self, row: Sequence[Any]) -> bytes | bytearray:
-        """The plain JSON in a row that `loading` has loaded, and `Chains` completed; it is not parsed unless it is sealed.
+    def plain(self, row: Sequence[Any]) -> bytes | bytearray | None:
+        """The plain JSON in such a row, which is not parsed unless it is sealed; None: it is the guide's.
 
         Raises:
             CheckpointKeyError: It is sealed, and cannot be opened with these keys.
-            CheckpointDecodeError: It is damaged, the guide's, newer than this version, or its columns were changed.
+            CheckpointDecodeError: It is damaged, newer than this version, or its columns were changed.
         """
-        body = self._opened(row)[0] if _is_sealed(row[-2]) else self._body(row)
-        return self._unpacked(row, body)
+        if _is_sealed(row[-2]):
+            return self.contents(row).plain
+        body = self._body(row)
+        return None if body[0] == GUIDE_JSON else self._unpacked(row, body)
 
     def _body(self, row: Sequence[Any]) -> Body:
         """What is in a row's payload besides its seal or its checksum."""
@@ -213,30 +251,26 @@ class RowCodec:
         """The plain JSON of a row's body."""
         if body[0] != ZSTD_DELTA or not isinstance(row, Linked):
             return unpack(body, row[0])
-        known = row.plain
-        return unpack(body, row[0], self._base_of(row)) if known is None else known
+        return unpack(body, row[0], self._base_of(row)) if row.own is None else row.own.plain
 
     def _base_of(self, row: Linked) -> bytes | bytearray | None:
         """The plain JSON of what a row is a delta of; None: it is missing."""
-        plain = row.known
-        for link in row.links:
+        plain = None if row.known is None else row.known.plain
+        links, plains = row.links, row.plains
+        if plains is not None:
+            for place in reversed(range(len(links))):
+                kept = plains.get(links[place])
+                if kept is not None:
+                    plain, links = kept, links[place + 1 :]
+                    break
+        for link in links:
             try:
                 plain = unpack(self._body(link), link[0], plain)
             except CheckpointDecodeError as error:
-                raise type(error)(
-                    f"checkpoint {row[0]!r} is stored as a delta of checkpoint {link[0]!r}: {error}"
-                ) from None
+                raise type(error)(f"checkpoint {row[0]!r} is stored as a delta of another one: {error}") from None
+            if plains is not None:
+                plains.keep(link, plain)
         return plain
-
-    def _decoded(self, row: Sequence[Any], body: Body) -> CheckpointState:
-        """The state of a row's body."""
-        checkpoint_id, workflow_name, created_at, *_ = row
-        if body[0] != GUIDE_JSON:
-            return decode_state(self._unpacked(row, body), checkpoint_id)
-        if type(created_at) is int:
-            created_at = float(created_at)  # SQLite's RETURNING gives a REAL that is a whole number as an INTEGER
-        columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
-        return decode_guide_json(body[1], checkpoint_id, {} if _is_sealed(row[-2]) else columns)
 
     def require_same(self, row: Sequence[Any], state: CheckpointState) -> None:
         """Make sure that the columns of a row that `VERIFIED` has loaded say what its state says.
@@ -277,45 +311,43 @@ class RowCodec:
             CheckpointDecodeError: It is damaged, or its columns do not say what its payload says, so that it could
                 not be loaded afterwards.
         """
-        body, state = self._compared(row)
-        prompt = columns_of(state)["pause_prompt"]
-        columns = {**_Stored._make(row)._asdict(), "pause_prompt": prompt}
+        body, _, state = self._compared(row)
+        columns = {**_Stored._make(row)._asdict(), "pause_prompt": columns_of(state)["pause_prompt"]}
         return self._stored_as(body if decrypt else _self_contained(body, state), columns, seals=not decrypt)
 
     def made_whole(self, row: Sequence[Any]) -> dict[str, Any]:
-        """What changes in a row that is a delta, so that it needs its base no more. What is sealed stays sealed.
+        """What changes in the row of a delta, so that it needs its base no more. What is sealed stays sealed.
 
-        One that is damaged anyway stays so, and lets go of its base all the same.
+        One that is damaged stays so, and lets go of its base all the same.
+
+        Args:
+            row: As `VERIFIED` has loaded it, and `Chains` completed.
 
         Raises:
             CheckpointKeyError: It, or one that it needs, cannot be opened with these keys.
         """
-        alone = {"base_checkpoint_id": None, "base_digest": None}
         stored = _Stored._make(row)
+        alone = {"base_checkpoint_id": None, "base_digest": None}
         try:
-            body, state = self._compared(row)
+            found = self._compared(row)
+            assert found.plain is not None
         except CheckpointKeyError:
             raise
         except CheckpointDecodeError:
-            return {name: getattr(stored, name) for name in STORED_AS} | alone
-        columns = {**stored._asdict(), **alone, "pause_prompt": columns_of(state)["pause_prompt"]}
-        plain = bytes(self._unpacked(row, body))
-        return self._stored_as(pack_body(plain), columns, seals=_is_sealed(stored.encoding)) | alone
+            kept = {name: getattr(stored, name) for name in ("encoding", "payload", "pause_prompt")}
+            return {**kept, "stored_bytes": len(stored.payload), **alone}
+        columns = {**stored._asdict(), "pause_prompt": columns_of(found.state)["pause_prompt"], **alone}
+        return self._stored_as(pack_body(bytes(found.plain)), columns, seals=_is_sealed(stored.encoding))
 
-    def _compared(self, row: Sequence[Any]) -> tuple[Body, CheckpointState]:
+    def _compared(self, row: Sequence[Any]) -> Contents:
         """What a row holds, compared with its columns."""
-        if _is_sealed(row[-2]):
-            return self._opened(row)
-        body = self._body(row)
-        state = self._decoded(row, body)
-        _require_plain_same(_Stored._make(row), state)
-        return body, state
+        found = self.contents(row)
+        self.require_same(row, found.state)
+        return found
 
-    def _opened(self, row: Sequence[Any]) -> tuple[Body, CheckpointState]:
-        """The same of a sealed row."""
-        body = self._body(row)
+    def _require_opened_same(self, row: Sequence[Any], state: CheckpointState) -> None:
+        """The same as `require_same` of a sealed row."""
         assert self._seal is not None
-        state = self._decoded(row, body)
         stored = _Stored._make(row)
         prompt = stored.pause_prompt
         if prompt is not None:
@@ -323,7 +355,6 @@ class RowCodec:
             if prompt is None:
                 raise changed(stored.checkpoint_id, "pause_prompt")
         _require_same(stored, state, prompt)
-        return body, state
 
 
 def _place(stored: _Stored) -> SealPlace:

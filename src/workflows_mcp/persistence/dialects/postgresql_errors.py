@@ -11,7 +11,7 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import Failure, RowsDroppedError, RowsThereError
+from workflows_mcp.persistence.dialects.base import BrokenBaseError, Failure, RowsDroppedError, RowsThereError
 from workflows_mcp.persistence.dialects.postgresql_hosts import PoolerRefusedError
 from workflows_mcp.persistence.dialects.postgresql_login import LoginRefusedError
 from workflows_mcp.persistence.dialects.postgresql_tls import explain_tls
@@ -96,6 +96,10 @@ def explain(error: Exception, description: str, upgrade_command: str) -> Failure
         return Failure(changed, retriable=True, most_repeats=1)
     if isinstance(cause, asyncpg.exceptions.UniqueViolationError) and cause.constraint_name == _PRIMARY_KEY:
         return Failure(RowsThereError(f"{description} holds such a row already ({cause.sqlstate})"))
+    if isinstance(cause, asyncpg.exceptions.ForeignKeyViolationError):
+        return Failure(
+            BrokenBaseError(f"{description} holds rows that refer to what was to go; try again ({cause.sqlstate})")
+        )
     state = getattr(cause, "sqlstate", None)
     if isinstance(state, str):
         return _explain_state(state, description, upgrade_command)
