@@ -39,6 +39,9 @@ LINKS = {"c": None, "a": "c", "e": "a", "b": "c", "d": "b"}
 
 TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom. "
 
+CIRCLE = """UPDATE checkpoints SET (encoding, base_checkpoint_id, base_digest) =
+    (SELECT 'zstd-delta', 'd', state_digest FROM checkpoints WHERE checkpoint_id = 'd') WHERE checkpoint_id = 'c'"""
+
 
 @dataclass(frozen=True)
 class Chains:
@@ -247,11 +250,7 @@ async def test_a_damaged_link_stops_the_way_down_by_its_name(
     [
         ("DELETE FROM checkpoints WHERE checkpoint_id = 'c'", "its base 'c' is not there as it was"),
         ("UPDATE checkpoints SET state_digest = 'other' WHERE checkpoint_id = 'c'", "its base 'c' is not there"),
-        (
-            "UPDATE checkpoints SET (encoding, base_checkpoint_id, base_digest) = (SELECT 'zstd-delta', 'd', "
-            "state_digest FROM checkpoints WHERE checkpoint_id = 'd') WHERE checkpoint_id = 'c'",
-            "lead back",
-        ),
+        (CIRCLE, "lead back"),
     ],
     ids=["deleted", "changed", "circle"],
 )
@@ -331,7 +330,7 @@ async def test_connections_of_ours_have_foreign_keys_on(database_url: str) -> No
 # --- what it costs
 
 
-async def scans(connection: asyncpg.Connection, statement: str) -> Mapping[str, int]:
+async def scans(connection: asyncpg.Connection, statement: str) -> Counter[str]:
     """How often a statement, with all that it sets off, goes through the table and each of its indexes."""
     count = (
         "SELECT relname::text, pg_stat_get_xact_numscans(oid) FROM pg_class WHERE oid = 'checkpoints'::regclass "
@@ -371,10 +370,12 @@ async def test_the_databases_find_deltas_and_bases_by_their_indexes(chains: Chai
         )
         await connection.execute("ANALYZE checkpoints")
         delete = "DELETE FROM checkpoints WHERE checkpoint_id = 'c7'"
-        assert await scans(connection, delete) == {"pk_checkpoints": 1, index: 1}
+        found = await scans(connection, delete)
+        assert (found[index], found["checkpoints"]) == (1, 0)
         base = "(base_checkpoint_id, base_digest) = (SELECT checkpoint_id, state_digest FROM checkpoints c"
         another = f"UPDATE checkpoints SET {base} WHERE c.checkpoint_id = 'a') WHERE checkpoint_id = 'c8'"
-        assert await scans(connection, another) == {"pk_checkpoints": 2, key: 1}
+        found = await scans(connection, another)
+        assert (found[key] > 0, found["checkpoints"]) == (True, 0)
     finally:
         await connection.close()
 
