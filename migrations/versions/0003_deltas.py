@@ -251,7 +251,7 @@ def checked(row: sa.Row[Any]) -> bytes:
 
 def unpacked(row: sa.Row[Any], frame: bytes, prefix: Any) -> bytes:  # noqa: ANN401 - zstd has no name for it
     """What is in a frame: all of it, and as much as the row says."""
-    options = {zstd.DecompressionParameter.window_log_max: LARGEST_WINDOW}
+    options = {int(zstd.DecompressionParameter.window_log_max): LARGEST_WINDOW}
     plain = None
     try:
         decompressor = zstd.ZstdDecompressor(zstd_dict=prefix, options=options)

@@ -34,6 +34,8 @@ _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
         BrokenBaseError,
         "holds rows that refer to what was to go; try again",
     ),
+    # Of two keys that a row meets, the one that was made last speaks: that of a checkpoint and its content.
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE: (RowsThereError, "holds such a row already"),
     sqlite3.SQLITE_CORRUPT: (CheckpointStoreError, _DAMAGED),
     sqlite3.SQLITE_TOOBIG: (CheckpointStoreError, "cannot hold a value that large"),
     sqlite3.SQLITE_NOTADB: (StoreConfigurationError, "is no SQLite database at all; check the path"),
