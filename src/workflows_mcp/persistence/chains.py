@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import BigInteger, Executable, bindparam, not_, select
+from sqlalchemy import BigInteger, Executable, bindparam, literal, not_, select
 
 from workflows_mcp.persistence.deltas import Base, Deltas, Linked, Plains
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.rewriting import Rewriting
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.rows import base_of, first_within, is_odd
-from workflows_mcp.persistence.statements import TABLE, VERIFIED, Query
+from workflows_mcp.persistence.statements import METADATA_FIELDS, TABLE, VERIFIED, Query
 
 __all__ = ["Chains", "Fetch", "Rewrite"]
 
@@ -81,6 +81,24 @@ class Chains:
         is_one = self._dialect.matches_any(_C.checkpoint_id, "checkpoint_ids")
         found = select(_C.checkpoint_id, _C.full_bytes).where(is_of_one, not_(is_one))
         return found.limit(bindparam("limit", type_=BigInteger))
+
+    @cached_property
+    def _listed(self) -> Executable:
+        """What there is of the bases of a checkpoint but their payloads, the nearest first."""
+        ours = select(_C.base_checkpoint_id, literal(1).label("place"))
+        chain = ours.where(_C.checkpoint_id == bindparam("checkpoint_id")).cte("chain", recursive=True)
+        base = TABLE.alias("base")
+        chain = chain.union_all(
+            select(base.c.base_checkpoint_id, chain.c.place + 1).where(
+                base.c.checkpoint_id == chain.c.base_checkpoint_id, chain.c.place < _LONGEST_CHAIN
+            )
+        )
+        listed = select(*(_C[name] for name in METADATA_FIELDS))
+        return listed.where(_C.checkpoint_id == chain.c.base_checkpoint_id).order_by(chain.c.place)
+
+    def listed(self, checkpoint_id: str) -> Query:
+        """The columns of a listing of all that a checkpoint is a delta of, the nearest first."""
+        return Query(self._listed, {"checkpoint_id": checkpoint_id})
 
     async def complete(
         self,
