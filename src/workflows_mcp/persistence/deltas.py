@@ -26,7 +26,7 @@ LEAST_BYTES = 4096
 up as much as they save."""
 
 MOST_LINKS = 30
-"""How many bases loading a state takes at the most. Counted as above, a run of a thousand states needs 29."""
+"""How many bases loading a state takes at the most. Counted as above, a run of a thousand states needs 28."""
 
 _RADIX, _LEVELS = 8, 3
 """Measured by `benchmarks/history.py`: a fourth level takes up a tenth more, and saves a tenth of a load's time; two
