@@ -59,7 +59,7 @@ class Chains:
 
     async def save(self) -> None:
         """Save them, and make deltas of all that have a base."""
-        async with SQLAlchemyCheckpointStore(self.url) as store:
+        async with SQLAlchemyCheckpointStore(self.url, settings=Settings(delta_cache_mb=0)) as store:
             for state in self.states.values():
                 await store.save_checkpoint(state)
         for name, base in LINKS.items():
