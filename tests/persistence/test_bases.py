@@ -6,6 +6,7 @@ from workflows_mcp import InMemoryCheckpointStore, SQLAlchemyCheckpointStore, up
 from workflows_mcp.engine.census import count_census
 from workflows_mcp.engine.contract import CheckpointStore
 from workflows_mcp.errors import StoreConfigurationError
+from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.settings import load_settings
 from workflows_mcp.testing import make_state
 
@@ -25,6 +26,17 @@ async def test_bases_are_listed_from_the_nearest_to_one_that_is_whole(store: SQL
     listed = {one.checkpoint_id: one for one in await store.list_checkpoints()}
     assert bases == [listed[one.checkpoint_id] for one in bases]
     assert all(one.stored_bytes < one.full_bytes / 50 for one in listed.values() if one.is_delta)
+
+
+async def test_what_is_sealed_shows_its_bases_without_a_key(
+    database_url: str, store: SQLAlchemyCheckpointStore
+) -> None:
+    """They are ids and sizes, which a listing shows as well."""
+    settings = load_settings(encryption_keys=new_key().entry)
+    async with SQLAlchemyCheckpointStore(database_url, settings=settings) as sealing:
+        await _save_a_run(sealing, most=3)
+    assert [one.checkpoint_id for one in await store.list_bases("s2")] == ["s1", "s0"]
+    assert (await store.take_census()).deltas == 2
 
 
 async def test_deltas_are_counted(store: SQLAlchemyCheckpointStore) -> None:
