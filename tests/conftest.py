@@ -23,8 +23,8 @@ _numbers = itertools.count()
 
 DATABASES = ("sqlite", "postgresql")
 
-# Python may keep what it has compiled, whatever the shell says, above all the tests with pytest's assertions in them: else
-# every process of the tests compiles them all anew.
+# Python may keep what it has compiled, whatever the shell says, above all the tests with pytest's assertions in them:
+# else every process of the tests compiles them all anew.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -36,6 +36,7 @@ def pytest_collection_finish() -> None:
     """Look for no garbage among the tests and all that they have imported: to do so took a tenth of all the time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
@@ -86,22 +87,24 @@ def _memory() -> str | None:
 @pytest.fixture
 async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
     """The URL of a fresh, empty PostgreSQL database."""
-    async for url in _fresh_database(postgres_server, template="template0"):
+    async for url in fresh_database(postgres_server, template="template0"):
         yield url
 
 
-async def _fresh_database(server: str, *, template: str) -> AsyncIterator[str]:
+async def fresh_database(server: str, *, template: str) -> AsyncIterator[str]:
+    """The URL of a copy of a database, which is gone afterwards."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     # Copied by files, not through the log: half the time. Somebody's own server may be too old to know that.
     how = "" if os.environ.get("TEST_DATABASE_URL") else "STRATEGY file_copy"
-    await _administer(server, f"CREATE DATABASE {name} TEMPLATE {template} {how}")
+    await administer(server, f"CREATE DATABASE {name} TEMPLATE {template} {how}")
     try:
         yield urlsplit(server)._replace(path=f"/{name}").geturl()
     finally:
-        await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+        await administer(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def _administer(server: str, statement: str) -> None:
+async def administer(server: str, statement: str) -> None:
+    """Execute a statement over a connection of its own."""
     connection = await asyncpg.connect(server)
     try:
         await connection.execute(statement)
@@ -112,7 +115,7 @@ async def _administer(server: str, statement: str) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres_template(postgres_server: str) -> AsyncIterator[str]:
     """The name of a PostgreSQL database at head, to be copied."""
-    async for url in _fresh_database(postgres_server, template="template0"):
+    async for url in fresh_database(postgres_server, template="template0"):
         await upgrade_schema(url)
         yield urlsplit(url).path.lstrip("/")
 
@@ -143,7 +146,7 @@ async def empty_url(database: str, sqlite_path: Path, postgres_server: str) -> A
     if database == "sqlite":
         yield str(sqlite_path)
         return
-    async for url in _fresh_database(postgres_server, template="template0"):
+    async for url in fresh_database(postgres_server, template="template0"):
         yield url
 
 
@@ -158,7 +161,7 @@ async def database_url(
     if database == "sqlite":
         yield shutil.copy(sqlite_template, str(tmp_path / "head.db"))  # with its mode
         return
-    async for url in _fresh_database(postgres_server, template=postgres_template):
+    async for url in fresh_database(postgres_server, template=postgres_template):
         yield url
 
 
