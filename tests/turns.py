@@ -1,0 +1,29 @@
+"""Takes turns among the processes that run tests, so that a test can have the machine for itself."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["turn"]
+
+
+@contextmanager
+def turn(folder: Path, *, is_alone: bool) -> Iterator[None]:
+    """Be one of many, or alone once those who are at it have ended; who comes later waits for that one.
+
+    Args:
+        folder: Where the files are by which the processes know of each other.
+        is_alone: Whether nobody else may be at it meanwhile.
+    """
+    with (folder / "gate").open("w") as gate, (folder / "inside").open("w") as inside:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(inside, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
+            if not is_alone:
+                fcntl.flock(gate, fcntl.LOCK_UN)
+            yield
+        finally:
+            # Not left to the closing of the files: a process that was forked meanwhile has them open, too.
+            for file in (inside, gate):
+                fcntl.flock(file, fcntl.LOCK_UN)
