@@ -16,14 +16,12 @@ def turn(folder: Path, *, is_alone: bool) -> Iterator[None]:
         folder: Where the files are by which the processes know of each other.
         is_alone: Whether nobody else may be at it meanwhile.
     """
-    with (folder / "gate").open("w") as gate, (folder / "inside").open("w") as inside:
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        try:
+    with (folder / "inside").open("w") as inside:
+        with (folder / "gate").open("w") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)  # whoever waits here holds up those who come later, which are many
             fcntl.flock(inside, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
-            if not is_alone:
-                fcntl.flock(gate, fcntl.LOCK_UN)
+            fcntl.flock(gate, fcntl.LOCK_UN)
+        try:
             yield
         finally:
-            # Not left to the closing of the files: a process that was forked meanwhile has them open, too.
-            for file in (inside, gate):
-                fcntl.flock(file, fcntl.LOCK_UN)
+            fcntl.flock(inside, fcntl.LOCK_UN)  # not left to its closing: what was forked meanwhile has it open, too
