@@ -16,7 +16,6 @@ from sqlalchemy import Row as ResultRow
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.engine.observing import StoreActivity
-from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.audience import Audience
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
 from workflows_mcp.persistence.chains import Chains
@@ -97,7 +96,7 @@ class Database(Inherited):
         self.audience = Audience()
         self.compiler = Compiler(self.engine.dialect, self.dialect.schema)
         self._failures = Failures(self.dialect, self.settings.deadline_seconds)
-        self._saving_sql = {name: self.compiler.statement(one) for name, one in statements.saving(self.dialect).items()}
+        self._saving_sql = self.compiler.saving(self.dialect, is_ours=self._connections.are_ours)
         self._saving, self._reading = (
             Line(functools.partial(self._connections.hold, self._saving_sql, is_shared=is_shared), self.guard.closed)
             for is_shared in (True, False)
