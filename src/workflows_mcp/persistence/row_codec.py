@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from workflows_mcp.documents import document
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.contract import columns_of
-from workflows_mcp.engine.state_json import decode_state, encode_state
+from workflows_mcp.engine.state_json import damaged, decode_state, encode_state
 from workflows_mcp.errors import (
     CheckpointDecodeError,
     CheckpointKeyError,
@@ -35,10 +35,10 @@ from workflows_mcp.persistence.codec import (
     payload_of,
     unpack,
 )
-from workflows_mcp.persistence.deltas import Linked, Step, is_base
-from workflows_mcp.persistence.keys import KeyRing, load_keys
-from workflows_mcp.persistence.row_seal import CIPHER, Seal, SealPlace, changed, digest_key, key_missing
-from workflows_mcp.persistence.rows import metadata_of
+from workflows_mcp.persistence.deltas import Fault, Linked, Step, is_base
+from workflows_mcp.persistence.keys import KeyName, KeyRing, load_keys
+from workflows_mcp.persistence.row_seal import CIPHER, Seal, SealPlace, changed, digest_key, key_missing, key_of
+from workflows_mcp.persistence.rows import metadata_of, shown_text
 from workflows_mcp.persistence.statements import PLAIN, VERIFIED, Loading
 from workflows_mcp.settings import Settings
 
@@ -56,6 +56,8 @@ REFUSED_PROMPT = "(not shown: the checkpoint is not sealed, and WORKFLOWS_ENCRYP
 _COMPARED = ("workflow_name", "created_at", "run_id", "status", "parent_checkpoint_id", "current_wave_index")
 _DIGEST_BYTES = 12
 """Of a digest, so many bytes: it tells apart the states of one id alone, and takes up a place in an index."""
+
+_CHAINED = ("state_digest", "base_checkpoint_id", "base_digest")
 
 _compared_of = operator.attrgetter(*_COMPARED)
 
@@ -91,6 +93,24 @@ class _Stored(NamedTuple):
     base_digest: Any
     encoding: Any
     payload: Any
+
+
+class Opened(NamedTuple):
+    """What is in a row that is to be sealed anew, or not at all any more.
+
+    Attributes:
+        body: What its payload is to hold.
+        columns: Those of its row, as far as they are needed; the prompt is what it says.
+    """
+
+    body: Body
+    columns: dict[str, Any]
+
+    @property
+    def digest(self) -> str | None:
+        """That of the state, as it is to be."""
+        found: str | None = self.columns["state_digest"]
+        return found
 
 
 def open_codec(settings: Settings) -> "RowCodec":
@@ -160,7 +180,7 @@ class RowCodec:
         base = None if step is None or frame is None else step.base
         filled = {
             **columns,
-            "state_digest": self._digest(plain) if is_base(columns["run_id"], plain) else None,
+            "state_digest": _digest_of(plain, self._secret) if is_base(columns["run_id"], plain) else None,
             "base_checkpoint_id": None if base is None else base.checkpoint_id,
             "base_digest": None if base is None else base.digest,
             "full_bytes": len(plain),
@@ -171,20 +191,17 @@ class RowCodec:
             step.make(filled, plain)
         return filled
 
-    def _stored_as(self, body: Body, columns: Mapping[str, Any], *, seals: bool) -> dict[str, Any]:
+    def _stored_as(
+        self, body: Body, columns: Mapping[str, Any], *, seals: bool, name: KeyName | None = None
+    ) -> dict[str, Any]:
         """The columns in which a payload's body is stored, sealed or plain, given the others; the prompt is plain."""
+        kept = {name: columns[name] for name in _CHAINED}
         if seals:
             assert self._seal is not None
-            kept = {name: columns[name] for name in ("base_checkpoint_id", "base_digest")}
-            return {**self._seal.columns(columns, body), **kept}
+            return {**self._seal.columns(columns, body, name), **kept}
         data = payload_of(body)
-        kept = {name: columns[name] for name in ("pause_prompt", "base_checkpoint_id", "base_digest")}
-        return {"encoding": body[0], "payload": data, "stored_bytes": len(data), **kept}
-
-    def _digest(self, plain: bytes) -> str:
-        """Tells the states of one id apart. Of what is sealed it is keyed, so that nobody can try out what it is of."""
-        digest = hmac.digest(self._secret, plain, "sha256") if self._secret else hashlib.sha256(plain).digest()
-        return base64.urlsafe_b64encode(digest[:_DIGEST_BYTES]).decode()
+        stored = {"encoding": body[0], "payload": data, "stored_bytes": len(data)}
+        return {**stored, "pause_prompt": columns["pause_prompt"], **kept}
 
     def state(self, row: Sequence[Any]) -> CheckpointState:
         """The state of a row that `loading` has loaded, and `Chains` completed.
@@ -251,26 +268,43 @@ class RowCodec:
         """The plain JSON of a row's body."""
         if body[0] != ZSTD_DELTA or not isinstance(row, Linked):
             return unpack(body, row[0])
-        return unpack(body, row[0], self._base_of(row)) if row.own is None else row.own.plain
-
-    def _base_of(self, row: Linked) -> bytes | bytearray | None:
-        """The plain JSON of what a row is a delta of; None: it is missing."""
-        plain = None if row.known is None else row.known.plain
-        links, plains = row.links, row.plains
-        if plains is not None:
-            for place in reversed(range(len(links))):
-                kept = plains.get(links[place])
-                if kept is not None:
-                    plain, links = kept, links[place + 1 :]
-                    break
+        if row.own is not None:
+            return row.own.plain
+        if row.fault is not None:
+            raise _alone(row, row.fault)
+        plain, links = row.nearest()
+        base: Sequence[Any] | None = None
         for link in links:
-            try:
-                plain = unpack(self._body(link), link[0], plain)
-            except CheckpointDecodeError as error:
-                raise type(error)(f"checkpoint {row[0]!r} is stored as a delta of another one: {error}") from None
-            if plains is not None:
-                plains.keep(link, plain)
-        return plain
+            plain, base = self._unpacked_link(row, link, plain, base), link
+            if row.plains is not None:
+                row.plains.keep(link, plain)
+        return self._unpacked_link(row, row, plain, base)
+
+    def _unpacked_link(
+        self, row: Linked, link: Sequence[Any], plain: bytes | bytearray | None, base: Sequence[Any] | None
+    ) -> bytes | bytearray:
+        """The plain JSON of what a row needs, or its own, given that of its base, and the row of that if it was read.
+
+        Raises:
+            CheckpointDecodeError: It cannot be had; the error names the one of all that is broken.
+        """
+        body: Body | None = None
+        try:
+            body = self._body(link)
+            return unpack(body, link[0], plain)
+        except CheckpointDecodeError as error:
+            failure, broken = error, link
+        if body is not None and base is not None and plain is not None and not self._is_of(base, plain):
+            failure, broken = damaged(base[0], "it holds another state than the one that was saved"), base
+        raise failure if broken is row else _not_unpacked(row, failure, broken[0])
+
+    def _is_of(self, row: Sequence[Any], plain: bytes | bytearray) -> bool:
+        """Whether a row's digest is that of some plain JSON, as far as that can be told with these keys."""
+        name = key_of(row[-2])
+        if name is None:
+            return bool(row[-5] == _digest_of(plain, None))
+        key = None if self.keys is None else self.keys.find(name)
+        return key is None or row[-5] == _digest_of(plain, digest_key(key))
 
     def require_same(self, row: Sequence[Any], state: CheckpointState) -> None:
         """Make sure that the columns of a row that `VERIFIED` has loaded say what its state says.
@@ -299,11 +333,11 @@ class RowCodec:
             prompt = self._seal.open_prompt(found.pause_prompt, *place)
         return replace(found, pause_prompt=SEALED_PROMPT if prompt is None else prompt)
 
-    def resealed(self, row: Sequence[Any], *, decrypt: bool = False) -> dict[str, Any]:
-        """What changes in a row that is sealed with the newest key, or not sealed any more.
+    def opened(self, row: Sequence[Any], *, decrypt: bool) -> Opened:
+        """What is in a row that is to be sealed with the newest key, or not sealed any more.
 
         Args:
-            row: As `loading` has loaded it.
+            row: As `VERIFIED` has loaded it, and `Chains` completed.
             decrypt: Whether it is to be plain.
 
         Raises:
@@ -311,14 +345,46 @@ class RowCodec:
             CheckpointDecodeError: It is damaged, or its columns do not say what its payload says, so that it could
                 not be loaded afterwards.
         """
-        body, _, state = self._compared(row)
+        body, plain, state = self._compared(row)
         columns = {**_Stored._make(row)._asdict(), "pause_prompt": columns_of(state)["pause_prompt"]}
-        return self._stored_as(body if decrypt else _self_contained(body, state), columns, seals=not decrypt)
+        if plain is not None and columns["state_digest"] is not None:
+            columns["state_digest"] = _digest_of(plain, None if decrypt else self._secret)
+        return Opened(body if decrypt else _self_contained(body, state), columns)
+
+    def resealed(self, opened: Opened, base_digest: str | None, *, decrypt: bool) -> dict[str, Any]:
+        """What changes in its row.
+
+        Args:
+            opened: What is in it.
+            base_digest: That of its base, which may have been sealed anew, too.
+            decrypt: Whether it is to be plain.
+        """
+        return self._stored_as(opened.body, {**opened.columns, "base_digest": base_digest}, seals=not decrypt)
+
+    def rebased(self, row: Sequence[Any], base_digest: str | None) -> dict[str, Any]:
+        """What changes in the row of a delta when its base gets another digest. It is not unpacked.
+
+        Args:
+            row: As `VERIFIED` has loaded it.
+            base_digest: That of its base.
+
+        Raises:
+            CheckpointKeyError: It is sealed, and cannot be opened with these keys.
+            CheckpointDecodeError: Its seal is broken.
+        """
+        stored = _Stored._make(row)
+        changed = {**_kept(stored), "base_digest": base_digest}
+        if _is_sealed(stored.encoding):
+            columns = {**stored._asdict(), "base_digest": base_digest, "pause_prompt": None}
+            sealed = self._stored_as(self._body(row), columns, seals=True, name=key_of(stored.encoding))
+            changed |= {name: sealed[name] for name in ("payload", "stored_bytes")}
+        return changed
 
     def made_whole(self, row: Sequence[Any]) -> dict[str, Any]:
         """What changes in the row of a delta, so that it needs its base no more. What is sealed stays sealed.
 
-        One that is damaged stays so, and lets go of its base all the same.
+        One that is damaged stays so, and lets go of its base all the same. What was saved by a newer version stays what
+        it was: nothing is parsed.
 
         Args:
             row: As `VERIFIED` has loaded it, and `Chains` completed.
@@ -327,17 +393,19 @@ class RowCodec:
             CheckpointKeyError: It, or one that it needs, cannot be opened with these keys.
         """
         stored = _Stored._make(row)
-        alone = {"base_checkpoint_id": None, "base_digest": None}
         try:
-            found = self._compared(row)
-            assert found.plain is not None
+            plain = self._unpacked(row, self._body(row))
         except CheckpointKeyError:
             raise
         except CheckpointDecodeError:
-            kept = {name: getattr(stored, name) for name in ("encoding", "payload", "pause_prompt")}
-            return {**kept, "stored_bytes": len(stored.payload), **alone}
-        columns = {**stored._asdict(), "pause_prompt": columns_of(found.state)["pause_prompt"], **alone}
-        return self._stored_as(pack_body(bytes(found.plain)), columns, seals=_is_sealed(stored.encoding))
+            # Its seal covers the digest of the base. Alone, that refers to nothing.
+            return {**_kept(stored), "base_checkpoint_id": None}
+        prompt, name = stored.pause_prompt, key_of(stored.encoding)
+        if name is not None and prompt is not None:
+            assert self._seal is not None
+            prompt = self._seal.open_prompt(prompt, stored.checkpoint_id, stored.schema_version, stored.encoding)
+        columns = {**stored._asdict(), "pause_prompt": prompt, "base_checkpoint_id": None, "base_digest": None}
+        return self._stored_as(pack_body(bytes(plain)), columns, seals=name is not None, name=name)
 
     def _compared(self, row: Sequence[Any]) -> Contents:
         """What a row holds, compared with its columns."""
@@ -357,11 +425,46 @@ class RowCodec:
         _require_same(stored, state, prompt)
 
 
+def _digest_of(plain: bytes | bytearray, secret: bytes | None) -> str:
+    """Tells the states of one id apart. Of what is sealed it is keyed, so that nobody can try out what it is of.
+
+    The secret is that of the key which the row itself is sealed with: who has another one learns nothing.
+    """
+    digest = hmac.digest(secret, plain, "sha256") if secret else hashlib.sha256(plain).digest()
+    return base64.urlsafe_b64encode(digest[:_DIGEST_BYTES]).decode()
+
+
+def _not_unpacked(row: Sequence[Any], failure: CheckpointDecodeError, link: str) -> CheckpointDecodeError:
+    """The error for a row that cannot be unpacked without another one, with which something is the matter."""
+    told = f"checkpoint {row[0]!r} is stored as a delta, and cannot be unpacked without another one: {failure}"
+    error = type(failure)(told)
+    error.link = shown_text(link)
+    return error
+
+
+def _alone(row: Sequence[Any], fault: Fault) -> CheckpointDecodeError:
+    """The error for a row that lacks one that it needs."""
+    error = CheckpointDecodeError(
+        f"checkpoint {row[0]!r} is stored as a delta, and cannot be unpacked without {fault.link!r}, which "
+        f"{fault.why}; restore a backup, or delete it"
+    )
+    error.link = fault.link
+    return error
+
+
 def _place(stored: _Stored) -> SealPlace:
     """What a row's seal binds its payload to."""
     return SealPlace(
         stored.checkpoint_id, stored.schema_version, stored.encoding, stored.state_digest, stored.base_digest
     )
+
+
+def _kept(stored: _Stored) -> dict[str, Any]:
+    """What `rewriting` changes, as it is."""
+    names = ("encoding", "payload", "pause_prompt", *_CHAINED)
+    # SQLite holds any type in any column.
+    size = len(stored.payload) if isinstance(stored.payload, bytes | str) else 0
+    return {**{name: getattr(stored, name) for name in names}, "stored_bytes": size}
 
 
 def _is_sealed(encoding: object) -> bool:

@@ -39,9 +39,6 @@ _PAGE_ROWS = 500
 _PAGE_BYTES = 2 * 2**20
 """What is read at a time: so many rows, and about so many bytes of plain JSON; one row alone may have more."""
 
-_PLAIN_BYTES = 64 * 2**20
-"""What is kept of plain JSON that was unpacked, for the deltas of it that follow: most of a large state's bases."""
-
 _LARGE = 256 * 2**10
 """From so many bytes on, rows are made in a thread."""
 
@@ -99,7 +96,7 @@ class Storing:
     ) -> AsyncIterator[StoredCheckpoint]:
         """See `CheckpointStore.iter_stored`. Holds no connection between two pages."""
         last: Position | None = None
-        plains = Plains(_PLAIN_BYTES)
+        plains = Plains()
         while sizes := await self._list(wanted, last, _PAGE_ROWS, _SIZES):
             while sizes:
                 part = first_within(sizes, _PAGE_BYTES)
@@ -180,7 +177,7 @@ class Storing:
     ) -> dict[str, StoredCheckpoint]:
         """See `CheckpointStore.load_stored`."""
         known_by_id = {one.checkpoint_id: one for one in known}
-        rows = await self._completed(await self._rows_of(checkpoint_ids), Plains(_PLAIN_BYTES))
+        rows = await self._completed(await self._rows_of(checkpoint_ids), Plains())
         found = (self._stored(placed, on_unreadable, known_by_id.get(placed.row[0])) for placed in rows)
         return {one.checkpoint_id: one for one in found if one is not None}
 
@@ -260,7 +257,7 @@ class Storing:
     async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, "_There"]:
         """What bears the ids of some."""
         known = {one.checkpoint_id: one for one in checkpoints}
-        rows = await self._completed(await self._rows_of(list(known)), Plains(_PLAIN_BYTES))
+        rows = await self._completed(await self._rows_of(list(known)), Plains())
         return {
             placed.row[0]: _There(self._stored(placed, _ignore, known[placed.row[0]]), _beginning(placed.row[-1]))
             for placed in rows
