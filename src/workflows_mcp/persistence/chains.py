@@ -15,7 +15,7 @@ from workflows_mcp.persistence.deltas import Base, Deltas, Fault, Linked, Plains
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.rewriting import Rewriting
 from workflows_mcp.persistence.row_codec import RowCodec
-from workflows_mcp.persistence.rows import base_of, first_within, is_odd, shown_text
+from workflows_mcp.persistence.rows import base_of, first_within, is_odd
 from workflows_mcp.persistence.statements import TABLE, VERIFIED, Loading, Query
 
 __all__ = ["Chains", "Fetch", "Rewrite"]
@@ -176,7 +176,7 @@ class Chains:
             link = by_id.get(base_id)
             why = _fault_of(link, digest, row, links)
             if link is None or why is not None:
-                return Linked(row, fault=Fault(shown_text(base_id), why or _MISSING))
+                return Linked(row, fault=Fault(base_id, why or _MISSING))
             links.append(link)
             base_id, digest = base_of(link), link[-3]
         return Linked(row, known=known, links=links[::-1], plains=plains)

@@ -69,7 +69,7 @@ class Fault(NamedTuple):
         why: What is the matter with it.
     """
 
-    link: str
+    link: Any  # SQLite holds any type in any column
     why: str
 
 
@@ -105,13 +105,13 @@ class Linked(tuple[Any, ...]):
         linked.own, linked.known, linked.links, linked.plains, linked.fault = own, known, links, plains, fault
         return linked
 
-    def nearest(self) -> tuple[bytes | bytearray | None, Sequence[Sequence[Any]]]:
-        """The nearest plain JSON that it can be unpacked by, and the rows that are still to be unpacked after that."""
-        for place in reversed(range(len(self.links) if self.plains is not None else 0)):
+    def nearest(self) -> tuple[bytes | bytearray | None, Sequence[Any] | None, Sequence[Sequence[Any]]]:
+        """The nearest plain JSON that there is, its row if that was read, and the rows to be unpacked after that."""
+        for place in reversed(range(0 if self.plains is None else len(self.links))):
             kept = None if self.plains is None else self.plains.get(self.links[place])
             if kept is not None:
-                return kept, self.links[place + 1 :]
-        return None if self.known is None else self.known.plain, self.links
+                return kept, self.links[place], self.links[place + 1 :]
+        return None if self.known is None else self.known.plain, None, self.links
 
 
 def is_large(row: Sequence[Any]) -> bool:

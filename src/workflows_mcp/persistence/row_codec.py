@@ -272,8 +272,7 @@ class RowCodec:
             return row.own.plain
         if row.fault is not None:
             raise _alone(row, row.fault)
-        plain, links = row.nearest()
-        base: Sequence[Any] | None = None
+        plain, base, links = row.nearest()
         for link in links:
             plain, base = self._unpacked_link(row, link, plain, base), link
             if row.plains is not None:
@@ -448,7 +447,7 @@ def _alone(row: Sequence[Any], fault: Fault) -> CheckpointDecodeError:
         f"checkpoint {row[0]!r} is stored as a delta, and cannot be unpacked without {fault.link!r}, which "
         f"{fault.why}; restore a backup, or delete it"
     )
-    error.link = fault.link
+    error.link = shown_text(fault.link)
     return error
 
 
