@@ -222,7 +222,7 @@ class Step:
 
 
 class Deltas:
-    """The newest states of live runs, the least recently saved forgotten first. Used in the event loop alone.
+    """The newest states of live runs, the least recently saved forgotten first. Used by one at a time.
 
     Args:
         most_bytes: How much of plain JSON is kept; 0: nothing is stored as a delta.

@@ -122,7 +122,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             spawn=database.calls.start,
         )
         self._retention = Retention(database)
-        self._storing = Storing(database, codec, functools.partial(_row, fence=None, codec=codec, step=None))
+        self._storing = Storing(database, codec, functools.partial(_row, fence=None, codec=codec))
 
     async def save_checkpoint(
         self,

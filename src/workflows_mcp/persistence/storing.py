@@ -25,7 +25,7 @@ from workflows_mcp.engine.stored import (
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError, CheckpointStoreError, StoreUnavailableError
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.deltas import Plains
+from workflows_mcp.persistence.deltas import Deltas, Plains
 from workflows_mcp.persistence.dialects import BrokenBaseError, Dialect, Row, RowsThereError
 from workflows_mcp.persistence.dialects.types import time_now
 from workflows_mcp.persistence.row_codec import RowCodec
@@ -58,20 +58,26 @@ class Storing:
     Args:
         database: Where they are.
         codec: Makes states of rows.
-        encode: Makes a row of `statements.SAVED` of its columns and the state's plain JSON; called in any thread.
+        encode: Makes a row of `statements.SAVED` of its columns, the state's plain JSON, and the `step` that says what
+            it may be a delta of; called in any thread.
     """
 
     def __init__(
         self,
         database: Database,
         codec: RowCodec,
-        encode: Callable[[dict[str, Any], bytes], Row],
+        encode: Callable[..., Row],
     ) -> None:
         self._database = database
         self._codec = codec
         self._read = (*(column.name for column in VERIFIED.columns), *_PLACE)
         self._encode = encode
+        self._deltas = self._no_deltas()
         self._meets_others = False
+
+    def _no_deltas(self) -> Deltas:
+        """Of a run that arrives from its newest state to its oldest, each is stored as a delta of newer ones."""
+        return Deltas(round(self._database.settings.delta_cache_mb * 2**20))
 
     # Built when they are needed: most stores never import.
 
@@ -204,12 +210,17 @@ class Storing:
         """
         check_batch(checkpoints, on_conflict)
         there = await self._look(checkpoints) if self._meets_others else {}
-        for _ in range(_MOST_ATTEMPTS):
+        # What is in them is durable, or they are forgotten: they are nobody else's meanwhile.
+        deltas, self._deltas = self._deltas, self._no_deltas()
+        for attempt in range(_MOST_ATTEMPTS):
             verdicts = judge(checkpoints, {name: one.stored for name, one in there.items()}, on_conflict)
             chosen = [one for one in checkpoints if verdicts[one.checkpoint_id] in {Writing.WRITTEN, Writing.REPLACED}]
             replaces = Writing.REPLACED in verdicts.values()
+            may_be_deltas = not attempt and not replaces  # which take no row's place
             try:
-                await self._put(self._replacing if replaces else self._inserting, chosen)
+                await self._put(
+                    self._replacing if replaces else self._inserting, chosen, deltas if may_be_deltas else None
+                )
             except RowsThereError:
                 there = await self._look(checkpoints)
                 continue
@@ -217,6 +228,8 @@ class Storing:
                 await self._database.make_whole([one.checkpoint_id for one in chosen])
                 continue
             self._meets_others = bool(there)
+            if may_be_deltas:
+                self._deltas = deltas
             present = [one for one in checkpoints if verdicts[one.checkpoint_id] is Writing.PRESENT]
             held = await self._supersede(present, there)
             return {**verdicts, **dict.fromkeys(held, Writing.HELD)}
@@ -224,11 +237,12 @@ class Storing:
             f"others save the same checkpoints in {self._database.description} all the time; try again"
         )
 
-    async def _put(self, statement: Executable, checkpoints: Sequence[StoredCheckpoint]) -> None:
+    async def _put(self, statement: Executable, checkpoints: Sequence[StoredCheckpoint], deltas: Deltas | None) -> None:
         if not checkpoints:
             return
         is_large = sum(len(one.plain) for one in checkpoints) >= _LARGE
-        rows = await asyncio.to_thread(self._rows, checkpoints) if is_large else self._rows(checkpoints)
+        make = functools.partial(self._rows, checkpoints, deltas)
+        rows = await asyncio.to_thread(make) if is_large else make()
         written = await self._database.put(statement, rows, keys=[one.checkpoint_id for one in checkpoints])
         if written != len(rows):
             raise CheckpointStoreError(
@@ -236,16 +250,19 @@ class Storing:
                 "its checkpoints table have a trigger or a rule that drops rows?"
             )
 
-    def _rows(self, checkpoints: Sequence[StoredCheckpoint]) -> list[Row]:
-        return [self._row(one) for one in checkpoints]
+    def _rows(self, checkpoints: Sequence[StoredCheckpoint], deltas: Deltas | None) -> list[Row]:
+        return [self._row(one, deltas) for one in checkpoints]
 
-    def _row(self, stored: StoredCheckpoint) -> Row:
+    def _row(self, stored: StoredCheckpoint, deltas: Deltas | None) -> Row:
+        step = None if deltas is None else deltas.step(stored.state)
         columns = {
             **columns_of(stored.state),
             "status": str(stored.state.status),
             "is_paused": stored.is_waiting,
         }
-        saved = dict(zip(statements.SAVED, self._encode(columns, stored.plain), strict=True))
+        saved = dict(zip(statements.SAVED, self._encode(columns, stored.plain, step=step), strict=True))
+        if deltas is not None and step is not None:
+            deltas.saved(step)  # as a base for the rows behind it in the same statement, too
         place = {
             "pinned": stored.pinned,
             "superseded": stored.superseded,
