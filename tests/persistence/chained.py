@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from tests.migrations import raw
-from workflows_mcp import CheckpointDecodeError, CheckpointState, CheckpointStore, SQLAlchemyCheckpointStore
+from workflows_mcp import CheckpointDecodeError, CheckpointState, CheckpointStore
 from workflows_mcp.testing import assert_same, make_state
 
 __all__ = ["SECRET", "bases_of", "broken_of", "needs", "run_of", "said", "save_run"]
@@ -33,7 +33,7 @@ def said(run_id: str, number: int) -> str:
     return f"{random.Random(f'{run_id} {number}').getrandbits(96):024x}"
 
 
-async def save_run(store: SQLAlchemyCheckpointStore, states: Sequence[CheckpointState]) -> None:
+async def save_run(store: CheckpointStore, states: Sequence[CheckpointState]) -> None:
     """Save one after the other, as a run does."""
     for state in states:
         await store.save_checkpoint(state)
