@@ -53,14 +53,18 @@ def needs(bases: dict[str, str], name: str) -> set[str]:
     return found
 
 
-async def broken_of(store: CheckpointStore, states: list[CheckpointState]) -> dict[str, CheckpointDecodeError]:
-    """What cannot be loaded, and why; all else loads equal, one by one and by a walk."""
+async def broken_of(
+    store: CheckpointStore, states: list[CheckpointState], *, others_too: bool = False
+) -> dict[str, CheckpointDecodeError]:
+    """What cannot be loaded, and why; all else loads equal, one by one and, unless there are others, by a walk."""
     broken: dict[str, CheckpointDecodeError] = {}
     for state in states:
         try:
             assert_same(await store.load_checkpoint(state.checkpoint_id), state)
         except CheckpointDecodeError as error:
             broken[state.checkpoint_id] = error
+    if others_too:
+        return broken
     walked: dict[str, str] = {}
     found = [
         one
