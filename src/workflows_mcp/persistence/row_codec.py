@@ -4,11 +4,8 @@ The columns of a sealed row that are not sealed are compared with the state when
 in the state, too.
 """
 
-import base64
 import contextlib
 import copy
-import hashlib
-import hmac
 import json
 import operator
 from collections.abc import Mapping, Sequence
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from workflows_mcp.documents import document
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.contract import columns_of
-from workflows_mcp.engine.state_json import damaged, decode_state, encode_state
+from workflows_mcp.engine.state_json import decode_state, encode_state
 from workflows_mcp.errors import (
     CheckpointDecodeError,
     CheckpointKeyError,
@@ -29,17 +26,16 @@ from workflows_mcp.persistence.codec import (
     GUIDE_JSON,
     ZSTD_DELTA,
     Body,
-    body_of,
     decode_guide_json,
     pack_body,
     payload_of,
-    unpack,
 )
-from workflows_mcp.persistence.deltas import Fault, Linked, Step, is_base
+from workflows_mcp.persistence.deltas import Step, is_base
 from workflows_mcp.persistence.keys import KeyName, KeyRing, load_keys
-from workflows_mcp.persistence.row_seal import CIPHER, Seal, SealPlace, changed, digest_key, key_missing, key_of
-from workflows_mcp.persistence.rows import metadata_of, shown_text
+from workflows_mcp.persistence.row_seal import CIPHER, Seal, changed, digest_key, key_of
+from workflows_mcp.persistence.rows import metadata_of
 from workflows_mcp.persistence.statements import PLAIN, VERIFIED, Loading
+from workflows_mcp.persistence.unpacking import Stored, Unpacking, digest_of, is_sealed
 from workflows_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,9 +50,6 @@ REFUSED_PROMPT = "(not shown: the checkpoint is not sealed, and WORKFLOWS_ENCRYP
 """Stands in a listing for a prompt that anybody may have written who can write to the database."""
 
 _COMPARED = ("workflow_name", "created_at", "run_id", "status", "parent_checkpoint_id", "current_wave_index")
-_DIGEST_BYTES = 12
-"""Of a digest, so many bytes: it tells apart the states of one id alone, and takes up a place in an index."""
-
 _CHAINED = ("state_digest", "base_checkpoint_id", "base_digest")
 
 _compared_of = operator.attrgetter(*_COMPARED)
@@ -74,25 +67,6 @@ class Contents(NamedTuple):
     body: Body
     plain: bytes | bytearray | None
     state: CheckpointState
-
-
-class _Stored(NamedTuple):
-    """A row as `VERIFIED` loads it."""
-
-    checkpoint_id: Any
-    workflow_name: Any
-    created_at: Any
-    run_id: Any
-    status: Any
-    parent_checkpoint_id: Any
-    current_wave_index: Any
-    schema_version: Any
-    pause_prompt: Any
-    state_digest: Any
-    base_checkpoint_id: Any
-    base_digest: Any
-    encoding: Any
-    payload: Any
 
 
 class Opened(NamedTuple):
@@ -149,6 +123,7 @@ class RowCodec:
 
     Attributes:
         loading: How rows are loaded that this takes.
+        unpacking: Unpacks them.
     """
 
     def __init__(
@@ -166,6 +141,7 @@ class RowCodec:
         self.may_save_beside_sealed = may_save_beside_sealed
         self.loading: Loading = PLAIN if keys is None else VERIFIED
         self._seal = None if keys is None or sealer is None else Seal(keys, sealer)
+        self.unpacking = Unpacking(keys, self._seal, takes_plain=takes_plain)
         self._secret = digest_key(keys.newest) if keys is not None and seals else None
 
     def filled(self, columns: Mapping[str, Any], plain: bytes, step: Step | None = None) -> dict[str, Any]:
@@ -180,7 +156,7 @@ class RowCodec:
         base = None if step is None or frame is None else step.base
         filled = {
             **columns,
-            "state_digest": _digest_of(plain, self._secret) if is_base(columns["run_id"], plain) else None,
+            "state_digest": digest_of(plain, self._secret) if is_base(columns["run_id"], plain) else None,
             "base_checkpoint_id": None if base is None else base.checkpoint_id,
             "base_digest": None if base is None else base.digest,
             "full_bytes": len(plain),
@@ -215,17 +191,17 @@ class RowCodec:
     def contents(self, row: Sequence[Any]) -> Contents:
         """All that is in such a row's payload; see `state`."""
         checkpoint_id, workflow_name, created_at, *_, encoding, _ = row
-        body = self._body(row)
+        body = self.unpacking.body(row)
         if body[0] == GUIDE_JSON:
             if type(created_at) is int:
                 created_at = float(created_at)  # SQLite's RETURNING gives a REAL that is a whole number as an INTEGER
             columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
-            state = decode_guide_json(body[1], checkpoint_id, {} if _is_sealed(encoding) else columns)
+            state = decode_guide_json(body[1], checkpoint_id, {} if is_sealed(encoding) else columns)
             found = Contents(body, None, state)
         else:
-            plain = self._unpacked(row, body)
+            plain = self.unpacking.plain(row, body)
             found = Contents(body, plain, decode_state(plain, checkpoint_id))
-        if _is_sealed(encoding):
+        if is_sealed(encoding):
             self._require_opened_same(row, found.state)
         return found
 
@@ -235,11 +211,12 @@ class RowCodec:
             return self
         taking = copy.copy(self)
         taking.takes_plain = True
+        taking.unpacking = Unpacking(self.keys, self._seal, takes_plain=True)
         return taking
 
     def refuses(self, row: Sequence[Any]) -> bool:
         """Whether a row that `loading` has loaded is not to be loaded, whatever it holds, since it is not sealed."""
-        return not self.takes_plain and not _is_sealed(row[-2])
+        return not self.takes_plain and not is_sealed(row[-2])
 
     def plain(self, row: Sequence[Any]) -> bytes | bytearray | None:
         """The plain JSON in such a row, which is not parsed unless it is sealed; None: it is the guide's.
@@ -248,62 +225,10 @@ class RowCodec:
             CheckpointKeyError: It is sealed, and cannot be opened with these keys.
             CheckpointDecodeError: It is damaged, newer than this version, or its columns were changed.
         """
-        if _is_sealed(row[-2]):
+        if is_sealed(row[-2]):
             return self.contents(row).plain
-        body = self._body(row)
-        return None if body[0] == GUIDE_JSON else self._unpacked(row, body)
-
-    def _body(self, row: Sequence[Any]) -> Body:
-        """What is in a row's payload besides its seal or its checksum."""
-        checkpoint_id, *_, encoding, payload = row
-        if _is_sealed(encoding):
-            if self._seal is None:
-                raise key_missing(checkpoint_id, encoding, None)
-            return self._seal.open(payload, _place(_Stored._make(row)))
-        if not self.takes_plain:
-            raise _not_sealed(checkpoint_id)
-        return body_of(encoding, payload, checkpoint_id)
-
-    def _unpacked(self, row: Sequence[Any], body: Body) -> bytes | bytearray:
-        """The plain JSON of a row's body."""
-        if body[0] != ZSTD_DELTA or not isinstance(row, Linked):
-            return unpack(body, row[0])
-        if row.own is not None:
-            return row.own.plain
-        if row.fault is not None:
-            raise _alone(row, row.fault)
-        plain, base, links = row.nearest()
-        for link in links:
-            plain, base = self._unpacked_link(row, link, plain, base), link
-            if row.plains is not None:
-                row.plains.keep(link, plain)
-        return self._unpacked_link(row, row, plain, base)
-
-    def _unpacked_link(
-        self, row: Linked, link: Sequence[Any], plain: bytes | bytearray | None, base: Sequence[Any] | None
-    ) -> bytes | bytearray:
-        """The plain JSON of what a row needs, or its own, given that of its base, and the row of that if it was read.
-
-        Raises:
-            CheckpointDecodeError: It cannot be had; the error names the one of all that is broken.
-        """
-        body: Body | None = None
-        try:
-            body = self._body(link)
-            return unpack(body, link[0], plain)
-        except CheckpointDecodeError as error:
-            failure, broken = error, link
-        if body is not None and base is not None and plain is not None and not self._is_of(base, plain):
-            failure, broken = damaged(base[0], "it holds another state than the one that was saved"), base
-        raise failure if broken is row else _not_unpacked(row, failure, broken[0])
-
-    def _is_of(self, row: Sequence[Any], plain: bytes | bytearray) -> bool:
-        """Whether a row's digest is that of some plain JSON, as far as that can be told with these keys."""
-        name = key_of(row[-2])
-        if name is None:
-            return bool(row[-5] == _digest_of(plain, None))
-        key = None if self.keys is None else self.keys.find(name)
-        return key is None or row[-5] == _digest_of(plain, digest_key(key))
+        body = self.unpacking.body(row)
+        return None if body[0] == GUIDE_JSON else self.unpacking.plain(row, body)
 
     def require_same(self, row: Sequence[Any], state: CheckpointState) -> None:
         """Make sure that the columns of a row that `VERIFIED` has loaded say what its state says.
@@ -311,7 +236,7 @@ class RowCodec:
         Raises:
             CheckpointDecodeError: They do not.
         """
-        stored = _Stored._make(row)
+        stored = Stored._make(row)
         # Those of a sealed one were compared when it was opened.
         if not (type(stored.encoding) is str and stored.encoding.startswith(CIPHER)):
             _require_plain_same(stored, state)
@@ -324,7 +249,7 @@ class RowCodec:
         found = metadata_of(row)
         if found.pause_prompt is None:
             return found
-        if not _is_sealed(found.encoding):
+        if not is_sealed(found.encoding):
             return found if self.takes_plain else replace(found, pause_prompt=REFUSED_PROMPT)
         prompt = None
         if self._seal is not None:
@@ -345,9 +270,9 @@ class RowCodec:
                 not be loaded afterwards.
         """
         body, plain, state = self._compared(row)
-        columns = {**_Stored._make(row)._asdict(), "pause_prompt": columns_of(state)["pause_prompt"]}
+        columns = {**Stored._make(row)._asdict(), "pause_prompt": columns_of(state)["pause_prompt"]}
         if plain is not None and columns["state_digest"] is not None:
-            columns["state_digest"] = _digest_of(plain, None if decrypt else self._secret)
+            columns["state_digest"] = digest_of(plain, None if decrypt else self._secret)
         return Opened(body if decrypt else _self_contained(body, state), columns)
 
     def resealed(self, opened: Opened, base_digest: str | None, *, decrypt: bool) -> dict[str, Any]:
@@ -371,11 +296,11 @@ class RowCodec:
             CheckpointKeyError: It is sealed, and cannot be opened with these keys.
             CheckpointDecodeError: Its seal is broken.
         """
-        stored = _Stored._make(row)
+        stored = Stored._make(row)
         changed = {**_kept(stored), "base_digest": base_digest}
-        if _is_sealed(stored.encoding):
+        if is_sealed(stored.encoding):
             columns = {**stored._asdict(), "base_digest": base_digest, "pause_prompt": None}
-            sealed = self._stored_as(self._body(row), columns, seals=True, name=key_of(stored.encoding))
+            sealed = self._stored_as(self.unpacking.body(row), columns, seals=True, name=key_of(stored.encoding))
             changed |= {name: sealed[name] for name in ("payload", "stored_bytes")}
         return changed
 
@@ -391,9 +316,9 @@ class RowCodec:
         Raises:
             CheckpointKeyError: It, or one that it needs, cannot be opened with these keys.
         """
-        stored = _Stored._make(row)
+        stored = Stored._make(row)
         try:
-            plain = self._unpacked(row, self._body(row))
+            plain = self.unpacking.plain(row, self.unpacking.body(row))
         except CheckpointKeyError:
             raise
         except CheckpointDecodeError:
@@ -415,7 +340,7 @@ class RowCodec:
     def _require_opened_same(self, row: Sequence[Any], state: CheckpointState) -> None:
         """The same as `require_same` of a sealed row."""
         assert self._seal is not None
-        stored = _Stored._make(row)
+        stored = Stored._make(row)
         prompt = stored.pause_prompt
         if prompt is not None:
             prompt = self._seal.open_prompt(prompt, stored.checkpoint_id, stored.schema_version, stored.encoding)
@@ -424,41 +349,7 @@ class RowCodec:
         _require_same(stored, state, prompt)
 
 
-def _digest_of(plain: bytes | bytearray, secret: bytes | None) -> str:
-    """Tells the states of one id apart. Of what is sealed it is keyed, so that nobody can try out what it is of.
-
-    The secret is that of the key which the row itself is sealed with: who has another one learns nothing.
-    """
-    digest = hmac.digest(secret, plain, "sha256") if secret else hashlib.sha256(plain).digest()
-    return base64.urlsafe_b64encode(digest[:_DIGEST_BYTES]).decode()
-
-
-def _not_unpacked(row: Sequence[Any], failure: CheckpointDecodeError, link: str) -> CheckpointDecodeError:
-    """The error for a row that cannot be unpacked without another one, with which something is the matter."""
-    told = f"checkpoint {row[0]!r} is stored as a delta, and cannot be unpacked without another one: {failure}"
-    error = type(failure)(told)
-    error.link = shown_text(link)
-    return error
-
-
-def _alone(row: Sequence[Any], fault: Fault) -> CheckpointDecodeError:
-    """The error for a row that lacks one that it needs."""
-    error = CheckpointDecodeError(
-        f"checkpoint {row[0]!r} is stored as a delta, and cannot be unpacked without {fault.link!r}, which "
-        f"{fault.why}; restore a backup, or delete it"
-    )
-    error.link = shown_text(fault.link)
-    return error
-
-
-def _place(stored: _Stored) -> SealPlace:
-    """What a row's seal binds its payload to."""
-    return SealPlace(
-        stored.checkpoint_id, stored.schema_version, stored.encoding, stored.state_digest, stored.base_digest
-    )
-
-
-def _kept(stored: _Stored) -> dict[str, Any]:
+def _kept(stored: Stored) -> dict[str, Any]:
     """What `rewriting` changes, as it is."""
     names = ("encoding", "payload", "pause_prompt", *_CHAINED)
     # SQLite holds any type in any column.
@@ -466,18 +357,14 @@ def _kept(stored: _Stored) -> dict[str, Any]:
     return {**{name: getattr(stored, name) for name in names}, "stored_bytes": size}
 
 
-def _is_sealed(encoding: object) -> bool:
-    return type(encoding) is str and encoding.startswith(CIPHER)
-
-
-def _require_plain_same(stored: _Stored, state: CheckpointState) -> None:
+def _require_plain_same(stored: Stored, state: CheckpointState) -> None:
     """The same of a row that is not sealed."""
     _require_same(stored, state, stored.pause_prompt)
     if stored.schema_version != state.schema_version:
         raise changed(stored.checkpoint_id, "schema_version")
 
 
-def _require_same(stored: _Stored, state: CheckpointState, prompt: object) -> None:
+def _require_same(stored: Stored, state: CheckpointState, prompt: object) -> None:
     """Raise an error unless the columns say what the state says."""
     found, expected = _compared_of(stored), _compared_of(state)
     if found != expected:
@@ -498,10 +385,3 @@ def _self_contained(body: Body, state: CheckpointState) -> Body:
         return pack_body(encode_state(state))
     columns = {name: getattr(state, name) for name in ("checkpoint_id", "workflow_name", "created_at")}
     return GUIDE_JSON, json.dumps({**json.loads(body[1]), **columns}).encode()
-
-
-def _not_sealed(checkpoint_id: object) -> CheckpointKeyError:
-    return CheckpointKeyError(
-        f"checkpoint {checkpoint_id!r} is not sealed, and WORKFLOWS_ENCRYPTION is 'required'; if it is older than your "
-        "keys, seal it with: WORKFLOWS_ENCRYPTION=auto workflows-mcp checkpoints rekey"
-    )
