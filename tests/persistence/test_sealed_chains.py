@@ -153,7 +153,12 @@ async def test_a_link_without_its_key_is_named_and_nothing_that_needs_it_is_harm
             await store.delete_checkpoint("run-005")
     # A run goes as a whole, and of what is old all that nothing needs that stays.
     keyless = open_store()
-    assert await keyless.delete_run("run") == 12
+    assert await second.delete_checkpoint("run-002")
+    encodings = {one.checkpoint_id: one.encoding for one in await second.list_checkpoints()}
+    assert encodings["run-003"] == f"aes-256-gcm:k1:{OLD.fingerprint}:zstd", (
+        "it keeps its key, by which its digest is made"
+    )
+    assert await keyless.delete_run("run") == 11
     await save_run(second, states)
     with pytest.raises(
         CheckpointKeyError, match=r"all else was deleted, but 2 checkpoints were left: .*'run-009' .*'k2'"
