@@ -74,6 +74,10 @@ _WORTH_COMPRESSING = 2048
 """Plain JSON below this many bytes is stored as it is: half a kilobyte saved is not worth the time of a load."""
 
 
+_LEAST_BASE_BYTES = 8
+"""Of fewer, zstd makes no dictionary, nor does anybody make deltas."""
+
+
 class _OfThread(threading.local):
     """A compressor for each thread, made once: its working memory costs more than a small frame does."""
 
@@ -162,6 +166,8 @@ def unpack(body: Body, checkpoint_id: str, base: bytes | bytearray | None = None
     if encoding == ZSTD_DELTA:
         if base is None:
             raise damaged(checkpoint_id, "the checkpoint that it is a delta of is missing")
+        if len(base) < _LEAST_BASE_BYTES:
+            raise damaged(checkpoint_id, "it is no delta of what it says that it is")
         prefix = zstd.ZstdDict(base, is_raw=True).as_prefix
         return _unpack(data, checkpoint_id, zstd.ZstdDecompressor(zstd_dict=prefix))
     raise damaged(

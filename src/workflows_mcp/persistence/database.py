@@ -21,7 +21,7 @@ from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_
 from workflows_mcp.persistence.chains import Chains
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.connections import Check, Connections, Work
-from workflows_mcp.persistence.deltas import Deltas
+from workflows_mcp.persistence.deltas import Deltas, Plains
 from workflows_mcp.persistence.dialects import BrokenBaseError, Failure, Password, Row, dialect_for
 from workflows_mcp.persistence.failures import Failures
 from workflows_mcp.persistence.forking import Inherited, keep_from_children
@@ -176,13 +176,18 @@ class Database(Inherited):
             return rows[0] if rows else None
         return await self._read(lambda: self._reader.load(checkpoint_id))
 
-    async def load_many(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-        """The same of several checkpoints, in no order, over a connection of the pool."""
+    async def load_many(self, checkpoint_ids: Collection[str], plains: Plains | None = None) -> Sequence[Sequence[Any]]:
+        """The same of several checkpoints, in no order, over a connection of the pool.
+
+        Args:
+            checkpoint_ids: Their ids.
+            plains: Keeps what is unpacked of their bases, for others that have these in common.
+        """
 
         async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
             return await self.fetch_long(self._payloads_of(checkpoint_ids))
 
-        return await self.chains.complete(await read(checkpoint_ids), read, self.fetch_long)
+        return await self.chains.complete(await read(checkpoint_ids), read, self.fetch_long, plains)
 
     async def complete(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Rows that were loaded by a statement of somebody's own, together with what it takes to unpack them."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.persistence.codec import pack_delta
 
-__all__ = ["LEAST_BYTES", "Base", "Deltas", "Linked", "Plains", "Step", "is_base", "is_large"]
+__all__ = ["LEAST_BYTES", "Base", "Deltas", "Fault", "Linked", "Plains", "Step", "is_base", "is_large"]
 
 LEAST_BYTES = 4096
 """Plain JSON below this many bytes is stored as it is: the columns and the index entries that lead to a base would take
@@ -61,6 +61,18 @@ class Base(NamedTuple):
     read_bytes: int
 
 
+class Fault(NamedTuple):
+    """Why the bases of a row are not all there.
+
+    Attributes:
+        link: The id of the one that is not.
+        why: What is the matter with it.
+    """
+
+    link: Any  # SQLite holds any type in any column
+    why: str
+
+
 class Linked(tuple[Any, ...]):
     """The row of a delta, with what it takes to unpack it.
 
@@ -69,12 +81,14 @@ class Linked(tuple[Any, ...]):
         known: The base of the first link, or of the row if there are none, if that is in memory.
         links: Rows of its bases, the nearest last.
         plains: See there.
+        fault: Why these are not all; None: they are.
     """
 
     own: Base | None
     known: Base | None
     links: Sequence[Sequence[Any]]
     plains: "Plains | None"
+    fault: Fault | None
 
     def __new__(
         cls,
@@ -84,11 +98,20 @@ class Linked(tuple[Any, ...]):
         known: Base | None = None,
         links: Sequence[Sequence[Any]] = (),
         plains: "Plains | None" = None,
+        fault: Fault | None = None,
     ) -> Self:
         """Take a row."""
         linked = super().__new__(cls, row)
-        linked.own, linked.known, linked.links, linked.plains = own, known, links, plains
+        linked.own, linked.known, linked.links, linked.plains, linked.fault = own, known, links, plains, fault
         return linked
+
+    def nearest(self) -> tuple[bytes | bytearray | None, Sequence[Any] | None, Sequence[Sequence[Any]]]:
+        """The nearest plain JSON that there is, its row if that was read, and the rows to be unpacked after that."""
+        for place in reversed(range(0 if self.plains is None else len(self.links))):
+            kept = None if self.plains is None else self.plains.get(self.links[place])
+            if kept is not None:
+                return kept, self.links[place], self.links[place + 1 :]
+        return None if self.known is None else self.known.plain, None, self.links
 
 
 def is_large(row: Sequence[Any]) -> bool:
@@ -100,10 +123,10 @@ class Plains:
     """Plain JSON that was unpacked, for other rows that have bases in common; what was used last is kept.
 
     Args:
-        most_bytes: How much.
+        most_bytes: How much; most of a large state's bases by default.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int = 64 * 2**20) -> None:
         self._most_bytes = most_bytes
         self._kept: OrderedDict[tuple[str, str], bytes | bytearray] = OrderedDict()
         self._bytes = 0
@@ -199,7 +222,7 @@ class Step:
 
 
 class Deltas:
-    """The newest states of live runs, the least recently saved forgotten first. Used in the event loop alone.
+    """The newest states of live runs, the least recently saved forgotten first. Used by one at a time.
 
     Args:
         most_bytes: How much of plain JSON is kept; 0: nothing is stored as a delta.
