@@ -158,6 +158,7 @@ class RowCodec:
         """
         frame = None if step is None else step.delta(plain)
         base = None if step is None or frame is None else step.base
+        body = pack_body(plain) if frame is None else (ZSTD_DELTA, frame)
         filled = {
             **columns,
             "state_digest": self._digest(plain) if is_base(columns["run_id"], plain) else None,
@@ -165,21 +166,24 @@ class RowCodec:
             "base_digest": None if base is None else base.digest,
             "full_bytes": len(plain),
         }
-        body = pack_body(plain) if frame is None else (ZSTD_DELTA, frame)
-        filled.update(self._stored_as(body, filled, seals=self.seals))
+        filled.update(self._held(body, filled, seals=self.seals))
         if step is not None:
             step.make(filled, plain)
         return filled
 
     def _stored_as(self, body: Body, columns: Mapping[str, Any], *, seals: bool) -> dict[str, Any]:
-        """The columns in which a payload's body is stored, sealed or plain, given the others; the prompt is plain."""
+        """The columns in which a payload's body is stored, and those that name its base, given the others."""
+        base = {name: columns[name] for name in ("base_checkpoint_id", "base_digest")}
+        return {**self._held(body, columns, seals=seals), **base}
+
+    def _held(self, body: Body, columns: Mapping[str, Any], *, seals: bool) -> dict[str, Any]:
+        """The columns that hold a payload's body, sealed or plain, given the others; the prompt is plain."""
         if seals:
             assert self._seal is not None
-            kept = {name: columns[name] for name in ("base_checkpoint_id", "base_digest")}
-            return {**self._seal.columns(columns, body), **kept}
+            return self._seal.columns(columns, body)
         data = payload_of(body)
-        kept = {name: columns[name] for name in ("pause_prompt", "base_checkpoint_id", "base_digest")}
-        return {"encoding": body[0], "payload": data, "stored_bytes": len(data), **kept}
+        prompt = columns["pause_prompt"]
+        return {"encoding": body[0], "payload": data, "stored_bytes": len(data), "pause_prompt": prompt}
 
     def _digest(self, plain: bytes) -> str:
         """Tells the states of one id apart. Of what is sealed it is keyed, so that nobody can try out what it is of."""
@@ -265,7 +269,7 @@ class RowCodec:
                     break
         for link in links:
             try:
-                plain = unpack(self._body(link), link[0], plain)
+                plain = unpack(self._body(link), link[0], plain, is_link=True)
             except CheckpointDecodeError as error:
                 raise type(error)(f"checkpoint {row[0]!r} is stored as a delta of another one: {error}") from None
             if plains is not None:
