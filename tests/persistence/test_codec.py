@@ -5,14 +5,13 @@ import datetime
 import enum
 import http
 import json
+import random
 import re
 import uuid
 import zlib
 from typing import Any, NamedTuple
 
 import orjson
-import random
-
 import pytest
 from backports import zstd
 from hypothesis import given

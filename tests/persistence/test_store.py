@@ -470,6 +470,23 @@ async def test_checkpoints_are_loaded_by_their_key(filled: SQLAlchemyCheckpointS
         assert waste not in plan, plan
 
 
+async def test_bases_and_what_is_a_delta_of_them_are_found_by_their_keys(
+    filled: SQLAlchemyCheckpointStore,
+) -> None:
+    """Of one or many, whatever else there is."""
+    chains = filled._database.chains
+    async with filled._database.engine.connect() as connection:
+        for ids in (["c1"], [f"c{number}" for number in range(64)]):
+            bases = chains.bases(ids)
+            dependents = statements.Query(chains._dependents, {**bases.values, "limit": 50})
+            plans = [await explain(connection, query) for query in (bases, dependents)]
+            assert re.search(BY_ID, plans[0]), plans[0]
+            assert re.search(r"\bix_checkpoints_base_checkpoint_id\b", plans[1]), plans[1]
+            for plan in plans:
+                for waste in ("Seq Scan on checkpoints", "SCAN checkpoints", "SCAN base"):
+                    assert waste not in plan, plan
+
+
 async def test_trim_and_cleanup_are_read_off_an_index(filled: SQLAlchemyCheckpointStore) -> None:
     """The search for names, for the last one to keep, for what goes, and the deletion of that."""
     superfluous = retention_statements.superfluous("w1", (5000.0, "c5000"), keep_paused=True)

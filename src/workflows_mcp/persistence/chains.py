@@ -34,6 +34,9 @@ _LONGEST_CHAIN = 1000
 _WHOLE_ROWS, _WHOLE_BYTES = 50, 4 * 2**20
 """What is made whole together: so many rows, and about so many bytes of plain JSON; one row alone may have more."""
 
+_PLAIN_BYTES = 16 * 2**20
+"""How much of what is unpacked is kept meanwhile: most have bases in common."""
+
 _C = TABLE.c
 
 
@@ -63,12 +66,15 @@ class Chains:
         )
         chain = ours.cte("chain", recursive=True)
         base = TABLE.alias("base")
+        # No join: one of many chains may be made by a scan of the whole table for each of their links.
+        base_of_base = select(base.c.base_checkpoint_id).where(base.c.checkpoint_id == chain.c.base_checkpoint_id)
         chain = chain.union(
-            select(base.c.checkpoint_id, base.c.base_checkpoint_id).where(
-                base.c.checkpoint_id == chain.c.base_checkpoint_id
+            select(chain.c.base_checkpoint_id, base_of_base.scalar_subquery()).where(
+                chain.c.base_checkpoint_id.is_not(None)
             )
         )
-        return select(*self._codec.loading.columns).where(_C.checkpoint_id == chain.c.checkpoint_id)
+        found = select(chain.c.checkpoint_id)
+        return select(*self._codec.loading.columns).where(self._dialect.is_among(_C.checkpoint_id, found))
 
     @cached_property
     def _rows(self) -> Executable:
@@ -178,13 +184,14 @@ class Chains:
         """
         wanted = self._dialect.any_value([one for one in bases if not is_odd(one)])
         query = Query(self._dependents, {"checkpoint_ids": wanted, "limit": _WHOLE_ROWS})
+        plains = Plains(_PLAIN_BYTES)
         while found := await fetch(query):
 
             async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
                 return await fetch(Query(self._rows, {"checkpoint_ids": self._dialect.any_value(checkpoint_ids)}))
 
             ids = [checkpoint_id for checkpoint_id, _ in first_within(found, _WHOLE_BYTES)]
-            rows = await self.complete(await read(ids), read, fetch)
+            rows = await self.complete(await read(ids), read, fetch, plains)
             changes = await asyncio.to_thread(self._changes, rows)
             if not changes or not await rewrite(self._rewriting.query(changes), ids):
                 return

@@ -22,7 +22,7 @@ from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_
 from workflows_mcp.persistence.chains import Chains
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.connections import Check, Connections, Work
-from workflows_mcp.persistence.deltas import Deltas
+from workflows_mcp.persistence.deltas import Deltas, Plains
 from workflows_mcp.persistence.dialects import BrokenBaseError, Failure, Password, Row, dialect_for
 from workflows_mcp.persistence.failures import Failures
 from workflows_mcp.persistence.forking import Inherited, keep_from_children
@@ -40,6 +40,9 @@ from workflows_mcp.persistence.writing import Writing
 from workflows_mcp.settings import Settings, load_settings
 
 __all__ = ["Database", "describe_database"]
+
+_PLAIN_BYTES = 16 * 2**20
+"""How much of what is unpacked is kept for those that are loaded together."""
 
 _MOST_PARTINGS = 5
 """How often deltas are looked for anew that others make, at the same time, of what is to be deleted."""
@@ -375,7 +378,9 @@ class Database(Inherited):
     async def _fetch_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """What loading some checkpoints needs, over the connection that is held for reading."""
         rows = await self._read_payloads(checkpoint_ids)
-        return await self.chains.complete(rows, self._read_payloads, self._fetch)
+        # States of one run, asked for together, have most of their bases in common.
+        plains = Plains(_PLAIN_BYTES) if len(rows) > 1 else None
+        return await self.chains.complete(rows, self._read_payloads, self._fetch, plains)
 
     async def _read_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """Their rows alone."""
