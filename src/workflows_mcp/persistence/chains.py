@@ -169,15 +169,16 @@ class Chains:
             base_id, digest = base_of(link), link[-3]
         return Linked(row, known=known, links=links[::-1], plains=plains)
 
-    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> None:
+    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> bool:
         """Store whole what is a delta of some checkpoints, and is none of them, so that these may go.
-
-        Returns when nothing is left to do, or somebody has locked what is.
 
         Args:
             bases: Their ids.
             fetch: Reads.
             rewrite: Writes.
+
+        Returns:
+            Whether nothing is left to do; if not, somebody has locked what is.
 
         Raises:
             CheckpointKeyError: One of them cannot be opened with the keys of this process.
@@ -194,7 +195,8 @@ class Chains:
             rows = await self.complete(await read(ids), read, fetch, plains)
             changes = await asyncio.to_thread(self._changes, rows)
             if not changes or not await rewrite(self._rewriting.query(changes), ids):
-                return
+                return False
+        return True
 
     def _changes(self, rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         changes = []

@@ -10,7 +10,7 @@ from workflows_mcp.engine.checkpoint_store import OnDeleted
 from workflows_mcp.engine.filters import Position, WorkflowScope
 from workflows_mcp.persistence import retention_statements as statements
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.dialects import BrokenBaseError
+from workflows_mcp.persistence.dialects import BrokenBaseError, RowsLockedError
 from workflows_mcp.persistence.retention_statements import Doomed
 from workflows_mcp.persistence.rows import first_within, position_in
 
@@ -114,9 +114,10 @@ class Retention:
     async def _remove_rows(self, doomed: Doomed, rows: Sequence[Sequence[Any]]) -> int:
         """Delete some neighbours; what others have locked is left out, and what others need that they have locked."""
         query = self._remove_range(doomed, position_in(rows[-1]), position_in(rows[0]))
-        with suppress(BrokenBaseError):
+        ids = [checkpoint_id for _, checkpoint_id, *_ in rows]
+        with suppress(BrokenBaseError, RowsLockedError):
             # About none that anybody has in mind: a save that waits for a lock may come before or after.
-            return await self._database.remove(query, [checkpoint_id for _, checkpoint_id, *_ in rows], keys=())
+            return await self._database.remove(query, ids, keys=(), waits=False)
         half = len(rows) // 2
         return (
             await self._remove_rows(doomed, rows[:half]) + await self._remove_rows(doomed, rows[half:]) if half else 0
