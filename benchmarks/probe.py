@@ -22,10 +22,11 @@ from backports import zstd
 
 from benchmarks.states import SIZES, Shape, StateSource
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, upgrade_schema
+from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.state_json import encode_state
-from workflows_mcp.persistence import next_batch
-from workflows_mcp.persistence.codec import decode_payload, pack
+from workflows_mcp.persistence import next_batch, statements
 from workflows_mcp.persistence.dialects.thread import CallThread
+from workflows_mcp.persistence.row_codec import RowCodec
 
 __all__ = ["probe", "report"]
 
@@ -126,21 +127,22 @@ async def _micros_of(call: Callable[[], Awaitable[object]]) -> float:
 def _python(states: Sequence[CheckpointState]) -> list[tuple[str, float, str]]:
     state = states[0]
     plain = encode_state(state)
-    payload = pack(plain)
-
-    def decode() -> object:
-        return decode_payload(
-            payload.encoding, payload.data, checkpoint_id=state.checkpoint_id, workflow_name="", created_at=1.0
-        )
+    codec = RowCodec()
+    row = [_columns(state)[one.name] for one in codec.loading.columns]
 
     return [
-        ("checking and encoding a state of 1 KB", _micros(lambda: pack(encode_state(state)), 1000), "µs"),
+        ("checking and encoding a state of 1 KB", _micros(lambda: _columns(state), 1000), "µs"),
         ("of it orjson", _micros(lambda: orjson.dumps(vars(state)), 1000), "µs"),
-        ("decoding it", _micros(decode, 1000), "µs"),
+        ("decoding it", _micros(lambda: codec.state(row), 1000), "µs"),
         *_compressing(plain, "1 KB, which is not done", levels=(1,)),
         *_compressing(encode_state(StateSource(Shape(20_480, 20_480)).take(1)[0]), "20 KB", levels=(1, 3)),
         *_compressing(orjson.dumps(_messages(80)), "17 KB of parts that are alike", levels=(1,)),
     ]
+
+
+def _columns(state: CheckpointState) -> dict[str, Any]:
+    """What is stored of a state."""
+    return RowCodec().filled({**columns_of(state), "status": str(state.status)}, encode_state(state))
 
 
 def _messages(count: int) -> list[dict[str, Any]]:
@@ -180,10 +182,9 @@ def _rows(states: Sequence[CheckpointState], count: int) -> list[tuple[Any, ...]
     """Rows as the product saves them, with new ids."""
     values = []
     for state in itertools.islice(itertools.cycle(states), count):
-        data = pack(encode_state(state)).data
         name = f"{time.time_ns():x}{next(_numbers):x}"
-        values.append((name, state.run_id, state.workflow_name, time.time(), "running", False, None, None, 1, 1,
-                       len(data), len(data), "json", data))  # fmt: skip
+        columns = {**_columns(state), "checkpoint_id": name, "created_at": time.time()}
+        values.append(tuple(columns[one] for one in statements.SAVED))
     return values
 
 

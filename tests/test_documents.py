@@ -62,7 +62,7 @@ def test_the_readmes_code_does_what_it_says(reader: Reader) -> None:
     assert "workflows-mcp resume" in asked
     assert "Send this? Hello, Grace!" in from_python
     assert "'sent': False" in from_python
-    assert "0002" in schema
+    assert "0003" in schema
 
 
 PRINTED = {

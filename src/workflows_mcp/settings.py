@@ -151,6 +151,8 @@ class Settings(BaseSettings):
         metrics_port: Where `recover --watch` serves metrics on the loopback address; None: nowhere.
         tracing: Whether the command line makes OpenTelemetry spans.
         lease_seconds: How long after a process is gone others may go on with its runs.
+        delta_cache_mb: How much of live runs' newest states is kept in memory, in MiB, so that the next one is stored
+            as a delta; 0: all are stored whole.
         encryption: `auto`: what is saved is sealed if there are keys. `required`: there must be keys, and nothing is
             loaded that is not sealed. `off`: keys only open, and what is saved is plain.
         encryption_keys: The keys themselves, the newest first: `id:base64,id:base64`. See `docs/encryption.md`.
@@ -212,6 +214,7 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     tracing: bool = False
     lease_seconds: float = Field(default=30.0, gt=0, le=86400, allow_inf_nan=False)
+    delta_cache_mb: float = Field(default=64.0, ge=0, le=1048576, allow_inf_nan=False)
     encryption: Literal["auto", "required", "off"] = "auto"
     encryption_keys: SecretStr | None = None
     encryption_key_file: Path | None = None

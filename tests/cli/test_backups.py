@@ -24,11 +24,11 @@ def test_a_backup_is_put_back_and_what_was_there_is_named(cli: CLI, waiting: Wor
     assert (made["file"], made["checkpoints"], made["revision"], made["ran"]) == (
         str(tmp_path / "b.db"),
         3,
-        "0002",
+        "0003",
         True,
     )
     assert "exists already" in cli("db", "backup", "b.db", *URL).error()
-    assert "backed up: 3 checkpoints at revision 0002" in cli("db", "backup", "b.db", "--overwrite", *URL).out
+    assert "backed up: 3 checkpoints at revision 0003" in cli("db", "backup", "b.db", "--overwrite", *URL).out
     cli("runs", "delete", waiting.run_id, "--yes", *URL)
     restored = cli("db", "restore", "b.db", *URL)
     assert (restored.code, restored.err) == (0, "")

@@ -38,8 +38,8 @@ CASES: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a URL in place of a file": (("run", NOBODY), 1, "does not exist"),
     "a URL after a misspelt option": (("run", "w.yaml", f"--databse-url={NOBODY}"), 2, "Unknown option: --databse-url"),
     "no schema": ((*ASK, "base.db"), 1, "no checkpoints table yet; run: workflows-mcp db upgrade"),
-    "an older schema": ((*ASK, "behind.db"), 1, "revision 0001, and this version needs 0002; run: workflows-mcp db up"),
-    "a newer schema": ((*ASK, "ahead.db"), 1, "'9999', which is newer than 0002.*; upgrade workflows-mcp"),
+    "an older schema": ((*ASK, "behind.db"), 1, "revision 0001, and this version needs 0003; run: workflows-mcp db up"),
+    "a newer schema": ((*ASK, "ahead.db"), 1, "'9999', which is newer than 0003.*; upgrade workflows-mcp"),
     "somebody else's table": (("db", "upgrade", "--database-url", "foreign.db"), 1, "checkpoints"),
     "a database that is not there": (
         ("recover", "r", "--database-url", "no.db"),

@@ -17,13 +17,13 @@ def test_each_command_tells_where_the_schema_was_and_is(cli: CLI, tmp_path: Path
     """From a new file to head and down again; nobody's data is converted unasked, unless the settings ask for it."""
     url = ("--database-url", str(tmp_path / "new.db"))
     up = cli("db", "upgrade", *url, "--json").json()
-    assert (up["previous"], up["revision"]) == (None, "0002")
+    assert (up["previous"], up["revision"]) == (None, "0003")
     assert str(tmp_path / "new.db") in up["database"]
-    assert "is at revision 0001 (before: revision 0002)" in cli("db", "downgrade", "0001", *url).out
+    assert "is at revision 0001 (before: revision 0003)" in cli("db", "downgrade", "0001", *url).out
 
     current = cli("db", "current", *url, "--json")
     check, listing = cli("db", "check", *url), cli("checkpoints", "list", *url)
-    assert (current.json()["revision"], current.json()["head"]) == ("0001", "0002")
+    assert (current.json()["revision"], current.json()["head"]) == ("0001", "0003")
     for refused in (check, listing):
         assert refused.code == 1
         assert "workflows-mcp db upgrade" in refused.error()
@@ -87,7 +87,7 @@ def test_postgresql_is_upgraded_when_asked_and_never_by_itself(cli: CLI, postgre
     refused = cli("checkpoints", "list", "--database-url", postgres_url)
     assert refused.code == 1
     assert "db upgrade" in refused.error()
-    assert "at revision 0002" in cli("db", "upgrade", "--database-url", postgres_url).out
+    assert "at revision 0003" in cli("db", "upgrade", "--database-url", postgres_url).out
 
 
 async def test_who_waits_for_a_lock_is_told_so_and_may_leave(cli: CLI, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ async def test_who_waits_for_a_lock_is_told_so_and_may_leave(cli: CLI, tmp_path:
         assert time.monotonic() - began < 5
     assert (interrupted.code, interrupted.out) == (128 + signal.SIGINT, "")
     assert interrupted.err == "interrupted\n"
-    assert "is at revision 0002" in cli("db", "upgrade", *url).out
+    assert "is at revision 0003" in cli("db", "upgrade", *url).out
 
 
 def test_a_revision_cannot_move_the_cursor_of_a_terminal(cli: CLI, tmp_path: Path) -> None:

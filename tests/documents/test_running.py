@@ -29,7 +29,7 @@ def test_a_command_has_the_streams_the_exit_code_and_the_environment_of_its_shel
     workflows-mcp db current & workflows-mcp db current & wait
     """
     printed = reader.run(Block("bash", code, "run"))
-    assert printed.count("0002") >= 2
+    assert printed.count("0003") >= 2
 
 
 def test_a_command_in_the_background_can_be_stopped(reader: Reader) -> None:

@@ -18,6 +18,7 @@ from workflows_mcp import (
     StoreUnavailableError,
     WorkflowExecutor,
 )
+from workflows_mcp.persistence.schema import HEAD
 from workflows_mcp.settings import load_settings
 
 
@@ -25,7 +26,7 @@ from workflows_mcp.settings import load_settings
 async def _a_newer_schema(scene: Scene) -> None:
     table = "workflows_alembic_version"
     async with scene.changed(
-        [f"UPDATE {table} SET version_num = '9999'"], [f"UPDATE {table} SET version_num = '0002'"]
+        [f"UPDATE {table} SET version_num = '9999'"], [f"UPDATE {table} SET version_num = '{HEAD}'"]
     ):
         await scene.open(scene.with_password).get_stats()
 
@@ -34,7 +35,7 @@ async def _a_newer_schema(scene: Scene) -> None:
 async def _an_older_schema(scene: Scene) -> None:
     table = "workflows_alembic_version"
     async with scene.changed(
-        [f"UPDATE {table} SET version_num = '0001'"], [f"UPDATE {table} SET version_num = '0002'"]
+        [f"UPDATE {table} SET version_num = '0001'"], [f"UPDATE {table} SET version_num = '{HEAD}'"]
     ):
         await scene.open(scene.with_password).save_checkpoint(scene.state("refused"))
 

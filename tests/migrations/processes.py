@@ -13,8 +13,9 @@ import alembic.op
 
 from tests.faults import crew
 from workflows_mcp import upgrade_schema
+from workflows_mcp.persistence.schema import SchemaManager
 
-__all__ = ["Done", "fork_alembic", "upgrade_and_fail", "upgrade_at_once"]
+__all__ = ["Done", "fork_alembic", "migrate_and_fail", "upgrade_and_fail", "upgrade_at_once"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,10 +43,15 @@ async def upgrade_and_fail(url: str, step: str, *, is_killed: bool) -> int:
         step: The name of an operation of Alembic's.
         is_killed: Whether it is killed, rather than that an error is raised.
     """
-    return await crew.join(crew.start(_upgrade_and_fail, url, step, is_killed))
+    return await migrate_and_fail(url, "head", step, is_killed=is_killed)
 
 
-async def _upgrade_and_fail(url: str, step: str, is_killed: bool) -> None:  # noqa: FBT001 - crew's calls have no names
+async def migrate_and_fail(url: str, revision: str, step: str, *, is_killed: bool) -> int:
+    """The same on the way to a revision: up to `head`, or down to another one."""
+    return await crew.join(crew.start(_migrate_and_fail, url, revision, step, is_killed))
+
+
+async def _migrate_and_fail(url: str, revision: str, step: str, is_killed: bool) -> None:  # noqa: FBT001 - crew's calls have no names
     real = getattr(alembic.op, step)
 
     def end(*arguments: Any, **options: Any) -> None:
@@ -56,7 +62,8 @@ async def _upgrade_and_fail(url: str, step: str, is_killed: bool) -> None:  # no
 
     setattr(alembic.op, step, end)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # its traceback is what was wanted
-    await upgrade_schema(url)
+    manager = SchemaManager(url)
+    await (manager.upgrade() if revision == "head" else manager.downgrade(revision))
 
 
 async def fork_alembic(folder: Path, url: str, *arguments: str) -> Done:

@@ -102,7 +102,7 @@ async def test_a_backup_holds_what_was_saved_when_it_began_and_is_a_file_for_its
         assert len(saved) > 3
     assert modes == {0o600}
     assert stat.S_IMODE(copy.file.stat().st_mode) == 0o600
-    assert (copy.checkpoints, copy.revision, copy.size) == (10, "0002", copy.file.stat().st_size)
+    assert (copy.checkpoints, copy.revision, copy.size) == (10, "0003", copy.file.stat().st_size)
     assert names_in(tmp_path) == ["backup.db", "data"]
     assert copy.file.read_bytes()[18:20] == b"\x01\x01", "it is to be readable where nothing can be written: not WAL"
     assert await ids(copy.file) == ["a", "b", *(f"big {n}" for n in range(6)), "c", "last before"]
@@ -468,7 +468,7 @@ async def test_what_is_no_backup_is_refused_and_the_database_stays(path: Path, t
         ("text", StoreConfigurationError, "no SQLite database at all"),
         ("absent", StoreConfigurationError, "there is no file"),
         ("langgraph.db", StoreConfigurationError, "no checkpoints of ours"),
-        ("newer.db", SchemaTooNewError, "newer than 0002"),
+        ("newer.db", SchemaTooNewError, "newer than 0003"),
         ("cut.db", CheckpointStoreError, "is damaged"),
         ("data/runs.db", StoreConfigurationError, "is the database itself"),
     ):

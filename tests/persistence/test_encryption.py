@@ -37,7 +37,7 @@ from workflows_mcp.persistence import rekeying, sealing
 from workflows_mcp.persistence.health import Verdict
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.persistence.row_codec import REFUSED_PROMPT, SEALED_PROMPT, open_codec
-from workflows_mcp.persistence.schema import SchemaManager
+from workflows_mcp.persistence.schema import HEAD, SchemaManager
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import assert_same, make_state
 
@@ -90,7 +90,7 @@ async def test_a_sealed_database_goes_back_to_the_guides_table_when_it_is_opened
     with pytest.raises(CheckpointStoreError, match=r"'c' is sealed, .* take the seals off first") as error:
         await manager.downgrade("0001")
     assert not isinstance(error.value, CheckpointDecodeError)
-    assert await manager.current() == "0002"
+    assert await manager.current() == HEAD
     assert_same(await store.load_checkpoint("c"), asking())
     opening = open_store(encryption_keys=KEY.entry, encryption="off")
     assert (await rekey_checkpoints(opening, decrypt=True)).changed == 1
@@ -122,8 +122,8 @@ def test_any_state_comes_back_exactly(context: dict[str, object], prompt: str | 
     codec = open_codec(Settings(encryption_keys=keys))  # type: ignore[arg-type] # pydantic makes it a SecretStr
     state = make_state(context=context, paused_block_id=None if prompt is None else "b", pause_prompt=prompt)
     columns = {**columns_of(state), "status": str(state.status)}
-    codec.fill(columns, encode_state(state))
-    assert_same(codec.state([columns[one.name] for one in codec.loading.columns]), state)
+    filled = codec.filled(columns, encode_state(state))
+    assert_same(codec.state([filled[one.name] for one in codec.loading.columns]), state)
 
 
 CHANGES = {

@@ -26,7 +26,7 @@ async def test_nothing_is_a_problem_in_a_database_that_is_in_order(
     found = await examined(database_url)
     assert problems(found) == set()
     assert found["checkpoints"].found == "4, of which 1 wait for an answer"
-    assert found["revision"].found == "0002, the newest"
+    assert found["revision"].found == "0003, the newest"
     assert found["payloads"].found == "the newest 4 can be read; --deep reads them all"
     assert "ms" in found["answers"].found
     for name in ("table", "runs", "size", "settings"):
@@ -58,7 +58,7 @@ async def test_an_older_and_a_newer_schema_are_told_apart(database_url: str) -> 
     await SchemaManager(database_url).downgrade("0001")
     found = await examined(database_url)
     assert problems(found) == {"revision"}
-    assert "revision 0001, and this version needs 0002" in found["revision"].found
+    assert "revision 0001, and this version needs 0003" in found["revision"].found
     assert "db upgrade" in found["revision"].advice
     assert await SchemaManager(database_url).current() == "0001"
     await raw.execute(database_url, "UPDATE workflows_alembic_version SET version_num = '9999'")

@@ -31,6 +31,7 @@ from workflows_mcp import (
     StoreUnavailableError,
 )
 from workflows_mcp.engine.leases import check_fence
+from workflows_mcp.persistence.deltas import Deltas
 from workflows_mcp.persistence.dialects import HeldConnection, Then
 from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection
 from workflows_mcp.persistence.row_codec import RowCodec
@@ -179,7 +180,9 @@ async def test_a_repetition_whose_first_attempt_is_still_under_way_succeeds(
     store = stores[0]
     await begin(store, "x")
     fence = check_fence("y", follows="x", owner="me", lease_seconds=60)
-    sql, values = held_by(store)._saving.of([_draft(make_state("y"), None, fence, RowCodec()).finish()])
+    sql, values = held_by(store)._saving.of(
+        [_draft(make_state("y"), None, fence, RowCodec(), Deltas(0).step(make_state("y"))).finish()]
+    )
     async with holding(database_url, "x") as connection:
         assert await connection.fetchval(sql, *values) == "y"
         save = asyncio.create_task(following(store, "y", "x"))
@@ -197,7 +200,9 @@ async def test_what_meets_a_row_that_nobody_had_seen_is_taken_back(
     await begin(store, "x")
     sql = store._database._saving_sql["one"].sql
     async with holding(database_url, "absent") as connection:
-        await connection.execute(sql, *_draft(make_state("y"), None, None, RowCodec()).finish())
+        await connection.execute(
+            sql, *_draft(make_state("y"), None, None, RowCodec(), Deltas(0).step(make_state("y"))).finish()
+        )
         save = asyncio.create_task(following(store, "y", "x"))
         await until_blocked(database_url, 1)
     with pytest.raises(LeaseLostError):

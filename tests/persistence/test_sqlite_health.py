@@ -509,7 +509,7 @@ async def test_a_table_of_somebody_elses_making_is_looked_at_without_a_crash(pat
     await raw.execute(
         str(path),
         "INSERT INTO checkpoints SELECT 'odd', NULL, 'w', 1.0, 'running', 0, NULL, NULL, 0, 0, 0, 1, NULL, NULL, 1, 1, "
-        "'json', 'text'",
+        "NULL, NULL, NULL, 'json', 'text'",
     )
     found = await examined(str(path))
     assert problems(found) == {"payloads"}

@@ -29,7 +29,7 @@ from workflows_mcp import (
 )
 from workflows_mcp.persistence import next_batch, row_codec
 from workflows_mcp.persistence import writer as writer_module
-from workflows_mcp.persistence.codec import Payload, pack
+from workflows_mcp.persistence.codec import Body, pack_body
 from workflows_mcp.persistence.dialects import Row, Then
 from workflows_mcp.persistence.waiting import LARGE
 from workflows_mcp.persistence.writer import Writer
@@ -382,13 +382,13 @@ class Stopped:
         self.begun: list[int] = []
         self._go_on = threading.Event()
 
-        def packed(plain: bytes) -> Payload:
+        def packed(plain: bytes) -> Body:
             if len(plain) >= LARGE:
                 self.begun.append(threading.get_ident())
                 assert self._go_on.wait(30)
-            return pack(plain)
+            return pack_body(plain)
 
-        monkeypatch.setattr(row_codec, "pack", packed)
+        monkeypatch.setattr(row_codec, "pack_body", packed)
 
     def go_on(self) -> None:
         """Let them all go on."""
@@ -454,12 +454,12 @@ async def test_a_large_state_that_cannot_be_finished_fails_alone(
 ) -> None:
     """Its place is given to those behind it."""
 
-    def packed(plain: bytes) -> Payload:
+    def packed(plain: bytes) -> Body:
         if len(plain) >= LARGE:
             raise MemoryError
-        return pack(plain)
+        return pack_body(plain)
 
-    monkeypatch.setattr(row_codec, "pack", packed)
+    monkeypatch.setattr(row_codec, "pack_body", packed)
     store = open_store()
     results = await save_all(store, [large("a"), make_state("a"), make_state("b"), large("c")])
     assert [type(result) for result in results] == [MemoryError, str, str, MemoryError]

@@ -5,6 +5,8 @@
 =============  ==============================================================================================
 ``json``       checksum (4 bytes), then the plain JSON
 ``zstd``       checksum (4 bytes), then a zstd frame of the plain JSON
+``zstd-delta`` checksum (4 bytes), then a zstd frame of it that takes from the plain JSON of another state, its base,
+               what that has, too; see `deltas.py`
 ``guide-json`` JSON text of a database that was adopted, as it was found: without a checksum, and without the
                fields that the table's columns hold
 =============  ==============================================================================================
@@ -19,10 +21,10 @@ import sys
 import threading
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from workflows_mcp.engine.checkpoint import CheckpointState
-from workflows_mcp.engine.state_json import MAX_STATE_BYTES, build_state, damaged, decode_state
+from workflows_mcp.engine.state_json import MAX_STATE_BYTES, build_state, damaged
 
 if TYPE_CHECKING or sys.version_info < (3, 14):
     from backports import zstd
@@ -33,19 +35,19 @@ __all__ = [
     "GUIDE_JSON",
     "JSON",
     "ZSTD",
+    "ZSTD_DELTA",
     "Body",
-    "Payload",
     "body_of",
-    "decode_body",
-    "decode_payload",
-    "pack",
+    "decode_guide_json",
     "pack_body",
+    "pack_delta",
     "payload_of",
     "unpack",
 ]
 
 JSON = "json"
 ZSTD = "zstd"
+ZSTD_DELTA = "zstd-delta"
 GUIDE_JSON = "guide-json"
 
 _LEVEL = 1
@@ -58,6 +60,12 @@ _LONGEST_SHOWN = 40
 
 _STEP_BYTES = 16 * 2**20
 """How much is unpacked at a time: what turns out to be too large has by then been in memory once, and not twice."""
+
+_LEAST_WINDOW, _LARGEST_WINDOW = 10, 27
+"""The windows of zstd's frames, as powers of two: the least there is, and the most that is unpacked unasked."""
+
+_LONG_DISTANCE_BYTES = 256 * 2**10
+"""From so many bytes on, a state and its base together, zstd looks for what they share in a table of its own."""
 
 _WORTH_COMPRESSING = 2048
 """Plain JSON below this many bytes is stored as it is: half a kilobyte saved is not worth the time of a load."""
@@ -73,32 +81,12 @@ class _OfThread(threading.local):
 _of_thread = _OfThread()
 
 
-class Payload(NamedTuple):
-    """A state as it is stored.
-
-    Attributes:
-        encoding: What `data` is.
-        data: The bytes to store.
-        full_bytes: Size of the plain JSON.
-    """
-
-    encoding: str
-    data: bytes
-    full_bytes: int
-
-
 Body = tuple[str, bytes]
 """An encoding, and what a payload of it holds: neither checksum nor seal is on it."""
 
 
-def pack(plain: bytes) -> Payload:
-    """The payload of a state's plain JSON. May be called in any thread; for large ones, other threads run meanwhile."""
-    encoding, data = pack_body(plain)
-    return Payload(encoding, zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "big") + data, len(plain))
-
-
 def pack_body(plain: bytes) -> Body:
-    """The same without a checksum."""
+    """What a payload of a state's plain JSON holds. Any thread may call it; for large ones, others run meanwhile."""
     if len(plain) >= _WORTH_COMPRESSING:
         frame = _of_thread.compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)
         if len(frame) < len(plain):
@@ -106,25 +94,27 @@ def pack_body(plain: bytes) -> Body:
     return JSON, plain
 
 
-def decode_payload(
-    encoding: str, data: bytes, *, checkpoint_id: str, workflow_name: str, created_at: float
-) -> CheckpointState:
-    """The state of a stored row.
+def pack_delta(plain: bytes, base: bytes | bytearray) -> bytes | None:
+    """The zstd frame of a state's plain JSON that takes from another one's what that has, too.
 
-    Args:
-        encoding: What `data` is.
-        data: The payload.
-        checkpoint_id: The row's id.
-        workflow_name: The row's workflow, for encodings that leave it to the table.
-        created_at: The row's time, for encodings that leave it to the table.
+    It ends in a checksum of the plain JSON: unpacked by means of another base, it is seen to be wrong.
 
-    Raises:
-        CheckpointDecodeError: The payload is damaged, or newer than this version.
+    Returns:
+        None: they are too large together to be unpacked everywhere.
     """
-    columns = None
-    if encoding == GUIDE_JSON:
-        columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
-    return decode_body(body_of(encoding, data, checkpoint_id), checkpoint_id, columns)
+    size = len(plain) + len(base)
+    window = max(size.bit_length(), _LEAST_WINDOW)
+    if window > _LARGEST_WINDOW:
+        return None
+    options: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: _LEVEL,
+        zstd.CompressionParameter.window_log: window,
+        zstd.CompressionParameter.checksum_flag: 1,
+        # Without, what lies further back than level 1 looks is not found; for little, it takes twice as long.
+        zstd.CompressionParameter.enable_long_distance_matching: int(size >= _LONG_DISTANCE_BYTES),
+    }
+    compressor = zstd.ZstdCompressor(options=options, zstd_dict=zstd.ZstdDict(base, is_raw=True).as_prefix)
+    return compressor.compress(plain, mode=zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def body_of(encoding: str, data: bytes, checkpoint_id: str) -> Body:
@@ -150,42 +140,34 @@ def payload_of(body: Body) -> bytes:
     return data if encoding == GUIDE_JSON else zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "big") + data
 
 
-def decode_body(body: Body, checkpoint_id: str, columns: Mapping[str, object] | None = None) -> CheckpointState:
-    """The state in a payload's body.
+def unpack(body: Body, checkpoint_id: str, base: bytes | bytearray | None = None) -> bytes | bytearray:
+    """The plain JSON that `pack_body` or `pack_delta` made a body of.
 
     Args:
         body: What the payload holds.
         checkpoint_id: The row's id.
-        columns: Fields that the table's columns hold, if the body may leave them out.
+        base: The plain JSON of its base, if it has one.
 
     Raises:
-        CheckpointDecodeError: It is damaged, or newer than this version.
-    """
-    encoding, data = body
-    if encoding == GUIDE_JSON:
-        return _decode_guide_json(data, checkpoint_id, columns or {})
-    return decode_state(unpack(body, checkpoint_id), checkpoint_id)
-
-
-def unpack(body: Body, checkpoint_id: str) -> bytes | bytearray:
-    """The plain JSON that `pack_body` made a body of.
-
-    Raises:
-        CheckpointDecodeError: It is damaged, or of another encoding.
+        CheckpointDecodeError: It is damaged, of another encoding, or a delta of something else.
     """
     encoding, data = body
     if encoding == ZSTD:
-        return _unpack(data, checkpoint_id)
+        return _unpack(data, checkpoint_id, zstd.ZstdDecompressor())
     if encoding == JSON:
         return data
+    if encoding == ZSTD_DELTA:
+        if base is None:
+            raise damaged(checkpoint_id, "the checkpoint that it is a delta of is missing")
+        prefix = zstd.ZstdDict(base, is_raw=True).as_prefix
+        return _unpack(data, checkpoint_id, zstd.ZstdDecompressor(zstd_dict=prefix))
     raise damaged(
         checkpoint_id, f"its encoding {encoding[:_LONGEST_SHOWN]!r} is unknown to this version of workflows-mcp"
     )
 
 
-def _unpack(frame: bytes, checkpoint_id: str) -> bytes | bytearray:
+def _unpack(frame: bytes, checkpoint_id: str, decompressor: zstd.ZstdDecompressor) -> bytes | bytearray:
     """The content of a frame; at most `MAX_STATE_BYTES`, so that a small frame cannot fill the memory."""
-    decompressor = zstd.ZstdDecompressor()
     plain: bytes | bytearray = b""
     rest = frame
     is_over = False
@@ -205,10 +187,20 @@ def _unpack(frame: bytes, checkpoint_id: str) -> bytes | bytearray:
         if decompressor.unused_data:
             raise damaged(checkpoint_id, "something follows its zstd frame")
         return plain
-    raise damaged(checkpoint_id, "it is no zstd frame")
+    raise damaged(checkpoint_id, "it is no zstd frame, or one of another state")
 
 
-def _decode_guide_json(data: bytes, checkpoint_id: str, columns: Mapping[str, object]) -> CheckpointState:
+def decode_guide_json(data: bytes, checkpoint_id: str, columns: Mapping[str, object]) -> CheckpointState:
+    """The state in JSON of a database that was adopted.
+
+    Args:
+        data: The JSON.
+        checkpoint_id: The row's id.
+        columns: Fields that the table's columns hold, and that the JSON may leave out.
+
+    Raises:
+        CheckpointDecodeError: It is damaged.
+    """
     # The stdlib wrote it and reads it: NaN, huge integers and lone surrogates included.
     fields: object = None
     with contextlib.suppress(ValueError, RecursionError):

@@ -73,11 +73,12 @@ class Connections:
         if self.refusal is not None:
             raise copy_error(self.refusal)
 
-    async def work(self, work: Work[T]) -> T:
-        """Do some work in a transaction on a connection of the pool."""
+    async def work(self, work: Work[T], *, writes: bool = False) -> T:
+        """Do some work in a transaction on a connection of the pool; tell if it `writes`."""
         with _nothing_left_open():
             async with self.engine.connect() as connection:
-                async with self._interrupted_if_cancelled(connection), connection.begin():
+                keeping_bases = self.dialect.keeping_bases(connection) if writes else contextlib.nullcontext()
+                async with self._interrupted_if_cancelled(connection), keeping_bases, connection.begin():
                     await self._check_once(connection)
                     whereabouts = await self.dialect.whereabouts(connection)
                     done = await work(connection)

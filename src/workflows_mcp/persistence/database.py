@@ -19,17 +19,20 @@ from workflows_mcp.engine.observing import StoreActivity
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.audience import Audience
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
+from workflows_mcp.persistence.chains import Chains
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.connections import Check, Connections, Work
-from workflows_mcp.persistence.dialects import Failure, Password, Row, dialect_for
+from workflows_mcp.persistence.deltas import Deltas
+from workflows_mcp.persistence.dialects import BrokenBaseError, Failure, Password, Row, dialect_for
 from workflows_mcp.persistence.failures import Failures
 from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.guard import Guard
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.retry import Retry
+from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.slow import SlowLog, Timed
-from workflows_mcp.persistence.statements import PLAIN, Loading, Query
+from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.turns import Turns
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.persistence.writer import GRACE_SECONDS, Writer
@@ -37,6 +40,9 @@ from workflows_mcp.persistence.writing import Writing
 from workflows_mcp.settings import Settings, load_settings
 
 __all__ = ["Database", "describe_database"]
+
+_MOST_PARTINGS = 5
+"""How often deltas are looked for anew that others make, at the same time, of what is to be deleted."""
 
 T = TypeVar("T")
 
@@ -65,7 +71,8 @@ class Database(Inherited):
         settings: Read from the environment when None.
         password: See `SQLAlchemyCheckpointStore`.
         check: Looks at the database before it is first used.
-        loading: How checkpoints are loaded.
+        codec: Makes states of rows.
+        deltas: The states of live runs that are in memory.
 
     Raises:
         StoreConfigurationError: The URL names no database that is supported.
@@ -78,7 +85,8 @@ class Database(Inherited):
         *,
         password: Password | None = None,
         check: Check,
-        loading: Loading = PLAIN,
+        codec: RowCodec,
+        deltas: Deltas,
     ) -> None:
         self.settings = settings if settings is not None else load_settings()
         self._connections = Connections(url_or_engine, self.settings, password, check)
@@ -96,10 +104,11 @@ class Database(Inherited):
         )
         self._slow = SlowLog(self.settings.slow_operation_seconds, self.description, self.audience.slowed)
         self._retry = Retry(self._failures.explain, self._failures.too_late, self.audience.retried)
-        self._loading = loading
-        self._payloads = loading.many(self.dialect)
+        self._loading = codec.loading
+        self._payloads = codec.loading.many(self.dialect)
+        self.chains = Chains(self.dialect, codec, deltas)
         self._reader = Reader(
-            lambda checkpoint_ids: self._fetch(self._payloads_of(checkpoint_ids)),
+            self._fetch_payloads,
             self.calls.start,
             deadline_seconds=self.settings.deadline_seconds,
             too_late=self._failures.too_late,
@@ -119,6 +128,7 @@ class Database(Inherited):
             too_late=self._failures.too_late,
             locked=self._failures.locked,
             refused=self._failures.refused,
+            part=self._part_now,
             slow=self._slow,
             statement=self._saving_sql["one"].sql,
         )
@@ -169,7 +179,17 @@ class Database(Inherited):
 
     async def load_many(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """The same of several checkpoints, in no order, over a connection of the pool."""
-        return await self.fetch_long(self._payloads_of(checkpoint_ids))
+
+        async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+            return await self.fetch_long(self._payloads_of(checkpoint_ids))
+
+        return await self.chains.complete(await read(checkpoint_ids), read, self.fetch_long)
+
+    async def complete(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """Rows that were loaded by a statement of somebody's own, together with what it takes to unpack them."""
+        if self._connections.are_ours:
+            return await self._read(lambda: self.chains.complete(rows, self._read_payloads, self._fetch))
+        return await self.chains.complete(rows, self._read_payloads, self.fetch_long)
 
     async def fetch(self, query: Query) -> Sequence[Sequence[Any]]:
         """All rows of a query that is over in a moment, over the connection that is held for such.
@@ -206,6 +226,35 @@ class Database(Inherited):
     async def change(self, query: Query, *, keys: Collection[str] | None = None) -> int:
         """See `Turns.change`."""
         return await self._turns.change(query, keys=keys)
+
+    async def remove(self, query: Query, checkpoint_ids: Collection[str], *, keys: Collection[str]) -> int:
+        """Run a statement that deletes checkpoints; what is a delta of them, and stays, is stored whole before.
+
+        Args:
+            query: The statement.
+            checkpoint_ids: Those that it deletes.
+            keys: See `Writer.run`.
+
+        Returns:
+            How many it deleted.
+
+        Raises:
+            BrokenBaseError: Somebody has locked such a delta, or makes others all the time.
+            CheckpointStoreError: The error, in the project's terms.
+        """
+        for _ in range(_MOST_PARTINGS):
+            with contextlib.suppress(BrokenBaseError):
+                return await self.change(query, keys=keys)
+            await self.make_whole(checkpoint_ids)
+        return await self.change(query, keys=keys)
+
+    async def make_whole(self, checkpoint_ids: Collection[str]) -> None:
+        """Store whole what is a delta of some checkpoints, and is none of them; see `Chains.make_whole`."""
+
+        async def rewrite(query: Query, changed: Collection[str]) -> Sequence[Sequence[Any]]:
+            return await self.fetch_changed(lambda _: query, keys=changed)
+
+        await self.chains.make_whole(checkpoint_ids, self.fetch_long, rewrite)
 
     async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
         """See `Turns.put`."""
@@ -322,6 +371,25 @@ class Database(Inherited):
         """See `Inherited`. Engine, event loop and tasks are kept with it, and none of them is used any more."""
         self.guard.is_inherited = True
         return []
+
+    async def _fetch_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+        """What loading some checkpoints needs, over the connection that is held for reading."""
+        rows = await self._read_payloads(checkpoint_ids)
+        return await self.chains.complete(rows, self._read_payloads, self._fetch)
+
+    async def _read_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+        """Their rows alone."""
+        fetch = self._fetch if self._connections.are_ours else self.fetch_long
+        return await fetch(self._payloads_of(checkpoint_ids))
+
+    async def _part_now(self, checkpoint_ids: Collection[str], deadline: float) -> None:
+        """See `Writer`."""
+
+        async def rewrite(query: Query, _: Collection[str]) -> Sequence[Sequence[Any]]:
+            return await self._turns.change_now(query, deadline)
+
+        fetch = self._fetch if self._connections.are_ours else self.fetch_long
+        await self.chains.make_whole(checkpoint_ids, fetch, rewrite)
 
     def _payloads_of(self, checkpoint_ids: Collection[str]) -> Query:
         if len(checkpoint_ids) == 1:

@@ -4,9 +4,10 @@ Nothing is changed, and nothing raises but a bug: what is wrong with a database 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, func, literal, select, true
 
@@ -20,10 +21,12 @@ from workflows_mcp.errors import (
     StoreUnavailableError,
 )
 from workflows_mcp.persistence import lease_statements, statements
+from workflows_mcp.persistence.chains import Chains
 from workflows_mcp.persistence.checks import Check, Report, Verdict
+from workflows_mcp.persistence.deltas import Deltas
 from workflows_mcp.persistence.dialects import Dialect, Failure, dialect_for
 from workflows_mcp.persistence.row_codec import RowCodec, open_codec
-from workflows_mcp.persistence.rows import metadata_of
+from workflows_mcp.persistence.rows import base_of, metadata_of
 from workflows_mcp.persistence.schema import HEAD, check_schema, find_differences
 from workflows_mcp.persistence.seals import look_at_seals
 from workflows_mcp.settings import Settings, load_settings
@@ -124,7 +127,12 @@ def _look(
         "encryption": lambda: look_at_seals(connection, report, codec),
         # Half of the time that there is, so that none is taken for late which is but the last of many.
         "payloads": lambda: _look_at_payloads(
-            connection, report, codec, None if deep else min(_SAMPLE_SECONDS, seconds / 2), deep=deep
+            connection,
+            report,
+            codec,
+            Chains(dialect, codec, Deltas(0)),
+            None if deep else min(_SAMPLE_SECONDS, seconds / 2),
+            deep=deep,
         ),
     }
     most = None if deep else seconds
@@ -195,7 +203,7 @@ def _look_at_runs(connection: Connection, report: Report) -> None:
 
 
 def _look_at_payloads(
-    connection: Connection, report: Report, codec: RowCodec, seconds: float | None, *, deep: bool
+    connection: Connection, report: Report, codec: RowCodec, chains: Chains, seconds: float | None, *, deep: bool
 ) -> None:
     """Load checkpoints, one at a time, as any reader would."""
     end = float("inf") if seconds is None else time.monotonic() + seconds
@@ -203,7 +211,7 @@ def _look_at_payloads(
     read = 0
     for checkpoint_id in _ids(connection, None if deep else _SAMPLE):
         read += 1
-        trouble = _trouble_with(connection, checkpoint_id, codec)
+        trouble = _trouble_with(connection, checkpoint_id, codec, chains)
         if trouble is not None:
             troubled.setdefault(trouble, []).append(checkpoint_id)
         if time.monotonic() >= end:
@@ -228,7 +236,7 @@ def _named(checkpoint_id: object) -> str:
     return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}…"
 
 
-def _trouble_with(connection: Connection, checkpoint_id: str, codec: RowCodec) -> _Trouble | None:
+def _trouble_with(connection: Connection, checkpoint_id: str, codec: RowCodec, chains: Chains) -> _Trouble | None:
     """Why a checkpoint cannot be loaded; None: it can."""
     query = codec.loading.one(checkpoint_id)
     try:
@@ -237,12 +245,19 @@ def _trouble_with(connection: Connection, checkpoint_id: str, codec: RowCodec) -
             return None
         if codec.refuses(row):
             return _Trouble.PLAIN
-        codec.state(row)
+        codec.state(_completed(connection, row, chains) if base_of(row) is not None else row)
     except CheckpointKeyError:
         return _Trouble.SEALED
     except (CheckpointDecodeError, TypeError, ValueError):  # a column, the id too, may hold what it should not
         return _Trouble.DAMAGED
     return None
+
+
+def _completed(connection: Connection, row: Sequence[Any], chains: Chains) -> Sequence[Any]:
+    """The row of a delta together with its bases, as far as they are there."""
+    query = chains.bases(chains.missing([row]))
+    bases = connection.execute(query.statement, query.values).all()
+    return chains.link([row], bases, at_any_rate=True)[row[0]]
 
 
 def _ids(connection: Connection, limit: int | None) -> Iterator[str]:

@@ -26,5 +26,8 @@ def indexed_metadata() -> MetaData:
     Index("ix_checkpoints_status", columns.status, *newest, **rows_where("status <> 'running'"))
     Index("ix_checkpoints_waiting", *newest, **WAITING)
     Index("ix_checkpoints_heads", *newest, **HEADS)
+    # By this one the databases look for the deltas of a row that is deleted, or saved again.
+    is_delta = rows_where("base_checkpoint_id IS NOT NULL")
+    Index("ix_checkpoints_base_checkpoint_id", columns.base_checkpoint_id, **is_delta)
     Index("ix_checkpoints_leases", columns.lease_expires_at, columns.checkpoint_id, **LEASED)
     return CheckpointRecord.metadata

@@ -3,12 +3,13 @@
 Its indexes stand in `indexes.py`.
 """
 
-from sqlalchemy import Boolean, Double, Integer, MetaData, Text
+from sqlalchemy import Boolean, Double, ForeignKeyConstraint, Integer, MetaData, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from workflows_mcp.persistence.dialects.types import (
     VERSION_TABLE,
     CheckpointId,
+    Digest,
     Payload,
     store_payload_uncompressed,
 )
@@ -31,9 +32,19 @@ class Base(DeclarativeBase):
 
 
 class CheckpointRecord(Base):
-    """One checkpoint. The payload stands last, so that reading the other columns never touches it."""
+    """One checkpoint. The payload stands last, so that reading the other columns never touches it.
+
+    A payload may be a delta against that of another row, its base. The foreign key names the base's content too, so
+    that a base which is saved again with another one is missed as much as one that is deleted.
+    """
 
     __tablename__ = "checkpoints"
+    __table_args__ = (
+        UniqueConstraint("checkpoint_id", "state_digest"),
+        ForeignKeyConstraint(
+            ["base_checkpoint_id", "base_digest"], ["checkpoints.checkpoint_id", "checkpoints.state_digest"]
+        ),
+    )
 
     checkpoint_id: Mapped[str] = mapped_column(CheckpointId, primary_key=True)
     run_id: Mapped[str | None] = mapped_column(Text)
@@ -51,6 +62,9 @@ class CheckpointRecord(Base):
     lease_expires_at: Mapped[float | None] = mapped_column(Double)
     full_bytes: Mapped[int] = mapped_column(Integer)
     stored_bytes: Mapped[int] = mapped_column(Integer)
+    state_digest: Mapped[str | None] = mapped_column(Digest)
+    base_checkpoint_id: Mapped[str | None] = mapped_column(CheckpointId)
+    base_digest: Mapped[str | None] = mapped_column(Digest)
     encoding: Mapped[str] = mapped_column(Text)
     payload: Mapped[bytes] = mapped_column(Payload)
 

@@ -7,20 +7,18 @@ of how far a walk has come: another one passes over what is done.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import Column, Executable, Integer, LargeBinary, Text, bindparam, func, select, update, values
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import func, select
 
 from workflows_mcp.engine.contract import CheckpointStore
 from workflows_mcp.engine.filters import Position, check_count
 from workflows_mcp.engine.state_json import damaged
 from workflows_mcp.errors import CheckpointDecodeError, StoreConfigurationError
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.dialects import Dialect
+from workflows_mcp.persistence.rewriting import Rewriting
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.row_seal import key_of
 from workflows_mcp.persistence.rows import is_odd, position_in, shown_text
@@ -36,8 +34,6 @@ _COMMIT_BYTES = 512 * 2**10
 """About the most payload of one commit, twice: what was there, and what is. One row alone may have more."""
 
 _MOST_ROWS = 500
-
-_FEW = 10  # changes for which there is a smaller statement
 
 _MOST_WALKS = 5
 """So often what was saved meanwhile by others, with another key, or was locked by them, is gone after."""
@@ -174,7 +170,7 @@ class _Walk:
         self._done = done
         self._decrypt = decrypt
         self._batch = batch
-        self._statement = cache(partial(_changing, database.dialect))
+        self._rewriting = Rewriting(database.dialect, batch)
         self._wanted = None if decrypt or codec.keys is None else codec.keys.newest.name
 
     async def through(self, on_progress: Callable[[int, int], None]) -> None:
@@ -208,7 +204,7 @@ class _Walk:
         # In a thread: to open and check them takes longer than a save of this process should wait.
         changes = await asyncio.to_thread(self._changes, found)
         if changes:
-            query = self._query(changes)
+            query = self._rewriting.query(changes)
             changed = await database.fetch_changed(lambda _: query, keys=[one["checkpoint_id"] for one in changes])
             done.changed += len(changed)
             done.left += len(changes) - len(changed)
@@ -227,13 +223,6 @@ class _Walk:
                 continue
             made.append({"checkpoint_id": checkpoint_id, "old_encoding": encoding, "old_payload": payload, **new})
         return made
-
-    def _query(self, changes: Sequence[Mapping[str, Any]]) -> Query:
-        """The statement for some changes, filled up with rows that are nobody's: compiled, each takes a megabyte."""
-        count = next(size for size in sorted({1, _FEW, self._batch}) if size >= len(changes))
-        filled = [*changes, *[_NOBODYS] * (count - len(changes))]
-        given = {f"{name}_{number}": one[name] for number, one in enumerate(filled) for name in _GIVEN}
-        return Query(self._statement(count), given)
 
     def _fail(self, checkpoint_id: str, error: CheckpointDecodeError) -> None:
         self._done.failed += 1
@@ -269,38 +258,3 @@ def _page(after: Position | None) -> Query:
     """The places, encodings and sizes of checkpoints, the oldest first, going on after a place."""
     statement = _FIRST_PAGE if after is None else _NEXT_PAGE
     return Query(statement, {**place_values("after", after), "limit": _PAGE})
-
-
-_CHANGED: dict[str, TypeEngine[Any]] = {
-    "encoding": Text(),
-    "payload": LargeBinary(),
-    "stored_bytes": Integer(),
-    "pause_prompt": Text(),
-}
-_GIVEN: dict[str, TypeEngine[Any]] = {
-    "checkpoint_id": Text(),
-    "old_encoding": Text(),
-    "old_payload": LargeBinary(),
-    **_CHANGED,
-}
-
-_NOBODYS: Mapping[str, Any] = dict.fromkeys(_GIVEN)
-
-
-def _changing(dialect: Dialect, count: int) -> Executable:
-    """Changes rows that still hold what was read, but for those that somebody else has locked; returns their ids."""
-    rows = values(*(Column(name, kind) for name, kind in _GIVEN.items()), name="given").data(
-        [tuple(bindparam(f"{name}_{number}", type_=kind) for name, kind in _GIVEN.items()) for number in range(count)]
-    )
-    # SQLite names the columns of such rows in this form alone.
-    new = dialect.those_unlocked(_C.checkpoint_id, rows.cte("given"))
-    return (
-        update(TABLE)
-        .where(
-            _C.checkpoint_id == new.c.checkpoint_id,
-            _C.encoding == new.c.old_encoding,
-            _C.payload == new.c.old_payload,
-        )
-        .values({name: new.c[name] for name in _CHANGED})
-        .returning(_C.checkpoint_id)
-    )

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from workflows_mcp.engine.checkpoint_store import OnDeleted
 from workflows_mcp.engine.filters import Position, WorkflowScope
 from workflows_mcp.persistence import retention_statements as statements
 from workflows_mcp.persistence.database import Database
+from workflows_mcp.persistence.dialects import BrokenBaseError
 from workflows_mcp.persistence.retention_statements import Doomed
 from workflows_mcp.persistence.rows import first_within, position_in
 
@@ -68,8 +69,8 @@ class Retention:
                 rows = first_within(rows, _DELETE_BYTES)
                 last, ids = position_in(rows[-1]), [checkpoint_id for _, checkpoint_id, *_ in rows]
                 with pace.measure():
-                    total += await database.change(
-                        statements.remove_newest_of_run(run_id, last, heads_only=heads_only), keys=ids
+                    total += await database.remove(
+                        statements.remove_newest_of_run(run_id, last, heads_only=heads_only), ids, keys=ids
                     )
                 await asyncio.sleep(database.dialect.seconds_between_deletions)
         return total
@@ -96,19 +97,30 @@ class Retention:
         database = self._database
         total = 0
         last: Position | None = None
-        while rows := await database.fetch(statements.oldest(doomed, after=last, limit=pace.rows)):
+        # The newest first: what is a delta of others goes before them, and only what stays is stored whole.
+        while rows := await database.fetch(statements.newest(doomed, before=last, limit=pace.rows)):
             rows = first_within(rows, _DELETE_BYTES)
-            first, before, last = position_in(rows[0]), last, position_in(rows[-1])
+            before, last = last, position_in(rows[-1])
             if last == before:
-                break  # an id that is no text, which no store has written, is not behind itself
+                break  # an id that is no text, which no store has written, is not before itself
             with pace.measure():
-                # About none that anybody has in mind: a save that waits for a lock may come before or after.
-                deleted = await database.change(self._remove_range(doomed, first, last), keys=())
+                deleted = await self._remove_rows(doomed, rows)
             total += deleted
             if on_deleted is not None and deleted:
                 on_deleted(deleted)
             await asyncio.sleep(database.dialect.seconds_between_deletions)
         return total
+
+    async def _remove_rows(self, doomed: Doomed, rows: Sequence[Sequence[Any]]) -> int:
+        """Delete some neighbours; what others have locked is left out, and what others need that they have locked."""
+        query = self._remove_range(doomed, position_in(rows[-1]), position_in(rows[0]))
+        with suppress(BrokenBaseError):
+            # About none that anybody has in mind: a save that waits for a lock may come before or after.
+            return await self._database.remove(query, [checkpoint_id for _, checkpoint_id, *_ in rows], keys=())
+        half = len(rows) // 2
+        return (
+            await self._remove_rows(doomed, rows[:half]) + await self._remove_rows(doomed, rows[half:]) if half else 0
+        )
 
 
 class _Pace:

@@ -30,9 +30,9 @@ from workflows_mcp.persistence.statements import LIMIT, TABLE, Query, its_place,
 __all__ = [
     "Doomed",
     "expired",
+    "newest",
     "newest_of_run",
     "next_workflow",
-    "oldest",
     "remove_newest_of_run",
     "removing",
     "slot",
@@ -140,20 +140,21 @@ def _slot(keep_paused: bool) -> Executable:  # noqa: FBT001 - a part of the stat
     )
 
 
-def oldest(doomed: Doomed, *, after: Position | None, limit: int) -> Query:
-    """The places and sizes of doomed checkpoints, the oldest first, going on after a place."""
-    statement = _oldest(doomed.kind, doomed.keep_paused, after is not None)
-    values = {**doomed.bound, **doomed.values, **place_values("after", after), "limit": limit}
+def newest(doomed: Doomed, *, before: Position | None, limit: int) -> Query:
+    """The places and sizes of doomed checkpoints, the newest first, going on before a place."""
+    statement = _newest(doomed.kind, doomed.keep_paused, before is not None)
+    bound = doomed.bound if before is None else place_values("before", before)
+    values = {**bound, **doomed.values, "limit": limit}
     return Query(statement, values)
 
 
 @cache
-def _oldest(kind: str, keep_paused: bool, goes_on: bool) -> Executable:  # noqa: FBT001 - the statement's shape
-    condition = Doomed(kind, keep_paused).condition
-    statement = select(C.created_at, C.checkpoint_id, C.stored_bytes).where(condition)
-    if goes_on:
-        statement = statement.where(its_place > place("after"))
-    return statement.order_by(C.created_at, C.checkpoint_id).limit(LIMIT)
+def _newest(kind: str, keep_paused: bool, goes_on: bool) -> Executable:  # noqa: FBT001 - the statement's shape
+    doomed = Doomed(kind, keep_paused)
+    # Never with both bounds: SQLite might begin at the farther one, and walk over all that was left there.
+    is_doomed = and_(doomed.condition_within, its_place < place("before")) if goes_on else doomed.condition
+    statement = select(C.created_at, C.checkpoint_id, C.stored_bytes).where(is_doomed)
+    return statement.order_by(C.created_at.desc(), C.checkpoint_id.desc()).limit(LIMIT)
 
 
 def removing(dialect: Dialect) -> Callable[[Doomed, Position, Position], Query]:

@@ -4,31 +4,40 @@ The columns of a sealed row that are not sealed are compared with the state when
 in the state, too.
 """
 
+import base64
 import contextlib
+import copy
+import hashlib
+import hmac
 import json
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workflows_mcp.documents import document
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.contract import columns_of
-from workflows_mcp.engine.state_json import encode_state
-from workflows_mcp.errors import CheckpointKeyError, CheckpointStoreError, StoreConfigurationError
+from workflows_mcp.engine.state_json import decode_state, encode_state
+from workflows_mcp.errors import (
+    CheckpointDecodeError,
+    CheckpointKeyError,
+    CheckpointStoreError,
+    StoreConfigurationError,
+)
 from workflows_mcp.persistence.codec import (
     GUIDE_JSON,
+    ZSTD_DELTA,
     Body,
     body_of,
-    decode_body,
-    decode_payload,
-    pack,
+    decode_guide_json,
     pack_body,
     payload_of,
     unpack,
 )
+from workflows_mcp.persistence.deltas import Linked, Step, is_base
 from workflows_mcp.persistence.keys import KeyRing, load_keys
-from workflows_mcp.persistence.row_seal import CIPHER, Seal, changed, key_missing
+from workflows_mcp.persistence.row_seal import CIPHER, Seal, SealPlace, changed, digest_key, key_missing
 from workflows_mcp.persistence.rows import metadata_of
 from workflows_mcp.persistence.statements import PLAIN, VERIFIED, Loading
 from workflows_mcp.settings import Settings
@@ -45,7 +54,24 @@ REFUSED_PROMPT = "(not shown: the checkpoint is not sealed, and WORKFLOWS_ENCRYP
 """Stands in a listing for a prompt that anybody may have written who can write to the database."""
 
 _COMPARED = ("workflow_name", "created_at", "run_id", "status", "parent_checkpoint_id", "current_wave_index")
+_DIGEST_BYTES = 12
+"""Of a digest, so many bytes: it tells apart the states of one id alone, and takes up a place in an index."""
+
 _compared_of = operator.attrgetter(*_COMPARED)
+
+
+class Contents(NamedTuple):
+    """What is in a row.
+
+    Attributes:
+        body: What its payload holds.
+        plain: The state's plain JSON; None: it is the guide's, which may leave fields out.
+        state: The state.
+    """
+
+    body: Body
+    plain: bytes | bytearray | None
+    state: CheckpointState
 
 
 class _Stored(NamedTuple):
@@ -60,6 +86,9 @@ class _Stored(NamedTuple):
     current_wave_index: Any
     schema_version: Any
     pause_prompt: Any
+    state_digest: Any
+    base_checkpoint_id: Any
+    base_digest: Any
     encoding: Any
     payload: Any
 
@@ -117,51 +146,131 @@ class RowCodec:
         self.may_save_beside_sealed = may_save_beside_sealed
         self.loading: Loading = PLAIN if keys is None else VERIFIED
         self._seal = None if keys is None or sealer is None else Seal(keys, sealer)
+        self._secret = digest_key(keys.newest) if keys is not None and seals else None
 
-    def fill(self, columns: dict[str, Any], plain: bytes) -> None:
-        """Add the payload of a state's plain JSON, its encoding and its sizes to its columns; seal the prompt."""
-        if self.seals:
+    def filled(self, columns: Mapping[str, Any], plain: bytes, step: Step | None = None) -> dict[str, Any]:
+        """A state's columns with its payload, and all that goes with it; the prompt is sealed.
+
+        Args:
+            columns: Those of the state.
+            plain: Its plain JSON.
+            step: What it may be a delta of; None: nothing.
+        """
+        frame = None if step is None else step.delta(plain)
+        base = None if step is None or frame is None else step.base
+        filled = {
+            **columns,
+            "state_digest": self._digest(plain) if is_base(columns["run_id"], plain) else None,
+            "base_checkpoint_id": None if base is None else base.checkpoint_id,
+            "base_digest": None if base is None else base.digest,
+            "full_bytes": len(plain),
+        }
+        body = pack_body(plain) if frame is None else (ZSTD_DELTA, frame)
+        filled.update(self._stored_as(body, filled, seals=self.seals))
+        if step is not None:
+            step.make(filled, plain)
+        return filled
+
+    def _stored_as(self, body: Body, columns: Mapping[str, Any], *, seals: bool) -> dict[str, Any]:
+        """The columns in which a payload's body is stored, sealed or plain, given the others; the prompt is plain."""
+        if seals:
             assert self._seal is not None
-            columns.update(self._seal.columns(columns, pack_body(plain)), full_bytes=len(plain))
-            return
-        encoding, data, full_bytes = pack(plain)
-        columns.update(full_bytes=full_bytes, stored_bytes=len(data), encoding=encoding, payload=data)
+            kept = {name: columns[name] for name in ("base_checkpoint_id", "base_digest")}
+            return {**self._seal.columns(columns, body), **kept}
+        data = payload_of(body)
+        kept = {name: columns[name] for name in ("pause_prompt", "base_checkpoint_id", "base_digest")}
+        return {"encoding": body[0], "payload": data, "stored_bytes": len(data), **kept}
+
+    def _digest(self, plain: bytes) -> str:
+        """Tells the states of one id apart. Of what is sealed it is keyed, so that nobody can try out what it is of."""
+        digest = hmac.digest(self._secret, plain, "sha256") if self._secret else hashlib.sha256(plain).digest()
+        return base64.urlsafe_b64encode(digest[:_DIGEST_BYTES]).decode()
 
     def state(self, row: Sequence[Any]) -> CheckpointState:
-        """The state of a row that `loading` has loaded.
+        """The state of a row that `loading` has loaded, and `Chains` completed.
 
         Raises:
             CheckpointKeyError: It is sealed, and cannot be opened with these keys.
             CheckpointDecodeError: It is damaged, newer than this version, or its columns were changed.
         """
-        checkpoint_id, workflow_name, created_at, *_, encoding, payload = row
-        if type(created_at) is int:
-            created_at = float(created_at)  # SQLite's RETURNING gives a REAL that is a whole number as an INTEGER
+        return self.contents(row).state
+
+    def contents(self, row: Sequence[Any]) -> Contents:
+        """All that is in such a row's payload; see `state`."""
+        checkpoint_id, workflow_name, created_at, *_, encoding, _ = row
+        body = self._body(row)
+        if body[0] == GUIDE_JSON:
+            if type(created_at) is int:
+                created_at = float(created_at)  # SQLite's RETURNING gives a REAL that is a whole number as an INTEGER
+            columns = {"checkpoint_id": checkpoint_id, "workflow_name": workflow_name, "created_at": created_at}
+            state = decode_guide_json(body[1], checkpoint_id, {} if _is_sealed(encoding) else columns)
+            found = Contents(body, None, state)
+        else:
+            plain = self._unpacked(row, body)
+            found = Contents(body, plain, decode_state(plain, checkpoint_id))
         if _is_sealed(encoding):
-            return self._opened(row)[1]
-        if not self.takes_plain:
-            raise _not_sealed(checkpoint_id)
-        return decode_payload(
-            encoding, payload, checkpoint_id=checkpoint_id, workflow_name=workflow_name, created_at=created_at
-        )
+            self._require_opened_same(row, found.state)
+        return found
+
+    def taking_plain(self) -> "RowCodec":
+        """The same that takes what is not sealed, too, for work that does not show it to anybody."""
+        if self.takes_plain:
+            return self
+        taking = copy.copy(self)
+        taking.takes_plain = True
+        return taking
 
     def refuses(self, row: Sequence[Any]) -> bool:
         """Whether a row that `loading` has loaded is not to be loaded, whatever it holds, since it is not sealed."""
         return not self.takes_plain and not _is_sealed(row[-2])
 
-    def plain(self, row: Sequence[Any]) -> bytes | bytearray:
-        """The plain JSON in a row that `loading` has loaded; it is not parsed unless it is sealed.
+    def plain(self, row: Sequence[Any]) -> bytes | bytearray | None:
+        """The plain JSON in such a row, which is not parsed unless it is sealed; None: it is the guide's.
 
         Raises:
             CheckpointKeyError: It is sealed, and cannot be opened with these keys.
-            CheckpointDecodeError: It is damaged, the guide's, newer than this version, or its columns were changed.
+            CheckpointDecodeError: It is damaged, newer than this version, or its columns were changed.
         """
+        if _is_sealed(row[-2]):
+            return self.contents(row).plain
+        body = self._body(row)
+        return None if body[0] == GUIDE_JSON else self._unpacked(row, body)
+
+    def _body(self, row: Sequence[Any]) -> Body:
+        """What is in a row's payload besides its seal or its checksum."""
         checkpoint_id, *_, encoding, payload = row
         if _is_sealed(encoding):
-            return unpack(self._opened(row)[0], checkpoint_id)
+            if self._seal is None:
+                raise key_missing(checkpoint_id, encoding, None)
+            return self._seal.open(payload, _place(_Stored._make(row)))
         if not self.takes_plain:
             raise _not_sealed(checkpoint_id)
-        return unpack(body_of(encoding, payload, checkpoint_id), checkpoint_id)
+        return body_of(encoding, payload, checkpoint_id)
+
+    def _unpacked(self, row: Sequence[Any], body: Body) -> bytes | bytearray:
+        """The plain JSON of a row's body."""
+        if body[0] != ZSTD_DELTA or not isinstance(row, Linked):
+            return unpack(body, row[0])
+        return unpack(body, row[0], self._base_of(row)) if row.own is None else row.own.plain
+
+    def _base_of(self, row: Linked) -> bytes | bytearray | None:
+        """The plain JSON of what a row is a delta of; None: it is missing."""
+        plain = None if row.known is None else row.known.plain
+        links, plains = row.links, row.plains
+        if plains is not None:
+            for place in reversed(range(len(links))):
+                kept = plains.get(links[place])
+                if kept is not None:
+                    plain, links = kept, links[place + 1 :]
+                    break
+        for link in links:
+            try:
+                plain = unpack(self._body(link), link[0], plain)
+            except CheckpointDecodeError as error:
+                raise type(error)(f"checkpoint {row[0]!r} is stored as a delta of another one: {error}") from None
+            if plains is not None:
+                plains.keep(link, plain)
+        return plain
 
     def require_same(self, row: Sequence[Any], state: CheckpointState) -> None:
         """Make sure that the columns of a row that `VERIFIED` has loaded say what its state says.
@@ -202,54 +311,61 @@ class RowCodec:
             CheckpointDecodeError: It is damaged, or its columns do not say what its payload says, so that it could
                 not be loaded afterwards.
         """
-        stored = _Stored._make(row)
-        if _is_sealed(stored.encoding):
-            body, state = self._opened(row)
-        elif self.takes_plain:
-            body, state = _plain(stored)
-        else:
-            raise _not_sealed(stored.checkpoint_id)
-        prompt = columns_of(state)["pause_prompt"]
-        columns = {**stored._asdict(), "pause_prompt": prompt}
-        if not decrypt:
-            assert self._seal is not None
-            return self._seal.columns(columns, _self_contained(body, state))
-        data = payload_of(body)
-        return {"encoding": body[0], "payload": data, "stored_bytes": len(data), "pause_prompt": prompt}
+        body, _, state = self._compared(row)
+        columns = {**_Stored._make(row)._asdict(), "pause_prompt": columns_of(state)["pause_prompt"]}
+        return self._stored_as(body if decrypt else _self_contained(body, state), columns, seals=not decrypt)
 
-    def _opened(self, row: Sequence[Any]) -> tuple[Body, CheckpointState]:
-        """What a sealed row holds, compared with its columns."""
-        if self._seal is None:
-            raise key_missing(row[0], row[-2], None)
+    def made_whole(self, row: Sequence[Any]) -> dict[str, Any]:
+        """What changes in the row of a delta, so that it needs its base no more. What is sealed stays sealed.
+
+        One that is damaged stays so, and lets go of its base all the same.
+
+        Args:
+            row: As `VERIFIED` has loaded it, and `Chains` completed.
+
+        Raises:
+            CheckpointKeyError: It, or one that it needs, cannot be opened with these keys.
+        """
         stored = _Stored._make(row)
-        checkpoint_id, prompt = stored.checkpoint_id, stored.pause_prompt
-        place = (checkpoint_id, stored.schema_version, stored.encoding)
-        body = self._seal.open(stored.payload, *place)
-        state = decode_body(body, checkpoint_id)
+        alone = {"base_checkpoint_id": None, "base_digest": None}
+        try:
+            found = self._compared(row)
+            assert found.plain is not None
+        except CheckpointKeyError:
+            raise
+        except CheckpointDecodeError:
+            kept = {name: getattr(stored, name) for name in ("encoding", "payload", "pause_prompt")}
+            return {**kept, "stored_bytes": len(stored.payload), **alone}
+        columns = {**stored._asdict(), "pause_prompt": columns_of(found.state)["pause_prompt"], **alone}
+        return self._stored_as(pack_body(bytes(found.plain)), columns, seals=_is_sealed(stored.encoding))
+
+    def _compared(self, row: Sequence[Any]) -> Contents:
+        """What a row holds, compared with its columns."""
+        found = self.contents(row)
+        self.require_same(row, found.state)
+        return found
+
+    def _require_opened_same(self, row: Sequence[Any], state: CheckpointState) -> None:
+        """The same as `require_same` of a sealed row."""
+        assert self._seal is not None
+        stored = _Stored._make(row)
+        prompt = stored.pause_prompt
         if prompt is not None:
-            prompt = self._seal.open_prompt(prompt, *place)
+            prompt = self._seal.open_prompt(prompt, stored.checkpoint_id, stored.schema_version, stored.encoding)
             if prompt is None:
-                raise changed(checkpoint_id, "pause_prompt")
+                raise changed(stored.checkpoint_id, "pause_prompt")
         _require_same(stored, state, prompt)
-        return body, state
+
+
+def _place(stored: _Stored) -> SealPlace:
+    """What a row's seal binds its payload to."""
+    return SealPlace(
+        stored.checkpoint_id, stored.schema_version, stored.encoding, stored.state_digest, stored.base_digest
+    )
 
 
 def _is_sealed(encoding: object) -> bool:
     return type(encoding) is str and encoding.startswith(CIPHER)
-
-
-def _plain(stored: _Stored) -> tuple[Body, CheckpointState]:
-    """What a plain row holds, compared with its columns."""
-    checkpoint_id = stored.checkpoint_id
-    state = decode_payload(
-        stored.encoding,
-        stored.payload,
-        checkpoint_id=checkpoint_id,
-        workflow_name=stored.workflow_name,
-        created_at=stored.created_at,
-    )
-    _require_plain_same(stored, state)
-    return body_of(stored.encoding, stored.payload, checkpoint_id), state
 
 
 def _require_plain_same(stored: _Stored, state: CheckpointState) -> None:

@@ -2,35 +2,47 @@
 
 The row's encoding tells the key, by its id and its fingerprint, and what is inside:
 `aes-256-gcm:KEY-ID:FINGERPRINT:INNER`. So which key it takes is known without a look at what is sealed. The seal covers
-the checkpoint's id, its schema version, the encoding and the column, so that nothing opens elsewhere. A sealed prompt
-is text: `sealed:` and base64.
+the checkpoint's id, its schema version, the encoding and the column, so that nothing opens elsewhere; that of a payload
+also its state's digest and its base's, so that a delta is never taken for one of another state. A sealed prompt is
+text: `sealed:` and base64.
 """
 
 import base64
 import binascii
 import contextlib
+import hmac
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workflows_mcp.documents import document
 from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION
 from workflows_mcp.engine.state_json import damaged
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
-from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, Body
+from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, ZSTD_DELTA, Body
 from workflows_mcp.persistence.keys import KEY_ID, BrokenSealError, Key, KeyName, KeyRing
 from workflows_mcp.persistence.rows import shown_text
 
 if TYPE_CHECKING:
     from workflows_mcp.persistence.sealing import Sealer
 
-__all__ = ["CIPHER", "Seal", "changed", "key_missing", "key_of"]
+__all__ = ["CIPHER", "Seal", "SealPlace", "changed", "digest_key", "key_missing", "key_of"]
 
 CIPHER = "aes-256-gcm:"
 """How the encodings of sealed rows begin."""
 
-_SEALED = re.compile(rf"{CIPHER}({KEY_ID}):([0-9a-f]{{16}}):({JSON}|{ZSTD}|{GUIDE_JSON})")
+_SEALED = re.compile(rf"{CIPHER}({KEY_ID}):([0-9a-f]{{16}}):({JSON}|{ZSTD}|{GUIDE_JSON}|{ZSTD_DELTA})")
 _PROMPT = "sealed:"
+
+
+class SealPlace(NamedTuple):
+    """What a payload's seal is bound to: the row, and the states that the payload is of."""
+
+    checkpoint_id: str
+    schema_version: Any
+    encoding: str
+    state_digest: Any
+    base_digest: Any
 
 
 def key_of(encoding: object) -> KeyName | None:
@@ -61,20 +73,22 @@ class Seal:
         inner, data = body
         encoding = f"{CIPHER}{':'.join(self._sealer.key.name)}:{inner}"
         place = (columns["checkpoint_id"], columns["schema_version"], encoding)
-        data = self._sealer.seal(data, _associated("payload", *place))
+        digests = (columns["state_digest"], columns["base_digest"])
+        data = self._sealer.seal(data, _associated_payload(SealPlace(*place, *digests)))
         prompt = columns["pause_prompt"]
         if prompt is not None:
             sealed = self._sealer.seal(prompt.encode(), _associated("pause_prompt", *place))
             prompt = f"{_PROMPT}{base64.b64encode(sealed).decode()}"
         return {"encoding": encoding, "payload": data, "stored_bytes": len(data), "pause_prompt": prompt}
 
-    def open(self, payload: object, checkpoint_id: str, schema_version: object, encoding: str) -> Body:
+    def open(self, payload: object, place: SealPlace) -> Body:
         """What a sealed payload holds.
 
         Raises:
             CheckpointKeyError: It cannot be opened with these keys.
             CheckpointDecodeError: It is damaged, or belongs elsewhere.
         """
+        checkpoint_id, encoding = place.checkpoint_id, place.encoding
         if type(payload) is not bytes:  # SQLite holds any type in any column
             raise damaged(shown_text(checkpoint_id), f"it is not bytes, but {type(payload).__name__}")
         name = key_of(encoding)
@@ -82,9 +96,8 @@ class Seal:
         if key is None:
             raise key_missing(checkpoint_id, encoding, self._keys)
         with contextlib.suppress(BrokenSealError):
-            place = _associated("payload", checkpoint_id, schema_version, encoding)
-            return encoding.rpartition(":")[2], self._sealer.open(key, payload, place)
-        raise self._broken(key, payload, checkpoint_id, encoding)
+            return encoding.rpartition(":")[2], self._sealer.open(key, payload, _associated_payload(place))
+        raise self._broken(key, payload, place)
 
     def open_prompt(self, prompt: object, checkpoint_id: object, schema_version: object, encoding: str) -> str | None:
         """The plain prompt of a sealed one; None when it cannot be opened."""
@@ -98,14 +111,14 @@ class Seal:
             return self._sealer.open(key, sealed, place).decode()
         return None
 
-    def _broken(self, key: Key, payload: bytes, checkpoint_id: str, encoding: str) -> CheckpointDecodeError:
+    def _broken(self, key: Key, payload: bytes, place: SealPlace) -> CheckpointDecodeError:
         """Say what is wrong with a seal: the schema version alone, or something else."""
         for version in range(1, STATE_SCHEMA_VERSION + 1):
             with contextlib.suppress(BrokenSealError):
-                self._sealer.open(key, payload, _associated("payload", checkpoint_id, version, encoding))
-                return changed(checkpoint_id, "schema_version")
+                self._sealer.open(key, payload, _associated_payload(place._replace(schema_version=version)))
+                return changed(place.checkpoint_id, "schema_version")
         return damaged(
-            shown_text(checkpoint_id), "its seal is broken: it was changed, or it belongs to another checkpoint"
+            shown_text(place.checkpoint_id), "its seal is broken: it was changed, or it belongs to another checkpoint"
         )
 
 
@@ -130,6 +143,19 @@ def key_missing(checkpoint_id: object, encoding: object, keys: KeyRing | None) -
 def changed(checkpoint_id: object, column: str) -> CheckpointDecodeError:
     """The error for a row with a column that says something else than its payload."""
     return damaged(shown_text(checkpoint_id), f"its column {column} says something else than what was saved")
+
+
+def digest_key(key: Key) -> bytes:
+    """The secret with which the digests of sealed states are made."""
+    return hmac.digest(key.secret, b"workflows-mcp state digest 1", "sha256")
+
+
+def _associated_payload(place: SealPlace) -> bytes:
+    """The same for a payload. Before there were digests, its seal covered no more than that of a prompt."""
+    checkpoint_id, schema_version, encoding, state_digest, base_digest = place
+    if state_digest is None and base_digest is None:
+        return _associated("payload", checkpoint_id, schema_version, encoding)
+    return _associated(f"payload\0{state_digest}\0{base_digest}", checkpoint_id, schema_version, encoding)
 
 
 def _associated(column: str, checkpoint_id: object, schema_version: object, encoding: str) -> bytes:

@@ -11,7 +11,7 @@ from workflows_mcp.engine.checkpoint import STATUSES, CheckpointMetadata
 from workflows_mcp.engine.filters import Position, check_name
 from workflows_mcp.persistence.statements import METADATA_FIELDS
 
-__all__ = ["first_within", "is_odd", "metadata_of", "position_in", "shown_text"]
+__all__ = ["base_of", "first_within", "is_odd", "metadata_of", "position_in", "shown_text"]
 
 _TEXTS, _MAYBE_TEXTS = ("workflow_name", "status", "encoding"), ("pause_prompt", "run_id", "parent_checkpoint_id")
 _COUNTS = ("current_wave_index", "schema_version", "full_bytes", "stored_bytes")
@@ -79,6 +79,11 @@ def is_odd(checkpoint_id: object) -> bool:
     except ValueError:
         return True
     return False
+
+
+def base_of(row: Sequence[Any]) -> Any:  # noqa: ANN401 - SQLite holds any type in any column
+    """The id of what a row is a delta of, as a `Loading` loads it; None: it is stored whole."""
+    return row[-4]
 
 
 def first_within(rows: Sequence[Sequence[Any]], most_bytes: int) -> Sequence[Sequence[Any]]:

@@ -33,7 +33,7 @@ __all__ = ["HEAD", "REVISIONS", "SchemaManager", "check_schema", "find_differenc
 
 T = TypeVar("T")
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """All revisions, the oldest first. They stand here too so that a store need not load Alembic to check one."""
 
 HEAD = REVISIONS[-1]

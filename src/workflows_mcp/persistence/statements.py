@@ -127,14 +127,16 @@ class Loading:
     """The statements that load checkpoints.
 
     Args:
-        names: Columns that decoding needs besides the first three, the encoding and the payload.
+        names: Columns that decoding needs besides the first three and the last five.
 
     Attributes:
-        columns: All of them, in the order in which a row has them: the id first, the payload last.
+        columns: All of them, in the order in which a row has them: the id first, and last the state's digest, its
+            base's id and digest, the encoding and the payload.
     """
 
     def __init__(self, *names: str) -> None:
-        chosen = ("checkpoint_id", "workflow_name", "created_at", *names, "encoding", "payload")
+        base = ("state_digest", "base_checkpoint_id", "base_digest")
+        chosen = ("checkpoint_id", "workflow_name", "created_at", *names, *base, "encoding", "payload")
         self.columns = tuple(TABLE.c[name] for name in chosen)
         self._all = select(*self.columns)
         self._one = self._all.where(C.checkpoint_id == bindparam("checkpoint_id"))

@@ -42,14 +42,20 @@ from workflows_mcp.engine.leases import (
 from workflows_mcp.engine.observing import StoreActivity, StoreObserver
 from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
-from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError, StoreConfigurationError
+from workflows_mcp.errors import (
+    CheckpointDecodeError,
+    CheckpointStoreError,
+    StoreConfigurationError,
+    StoreUnavailableError,
+)
 from workflows_mcp.persistence import lease_statements, statements
 from workflows_mcp.persistence.census import read_census, read_pulse
 from workflows_mcp.persistence.database import Database
+from workflows_mcp.persistence.deltas import Deltas, Step, is_large
 from workflows_mcp.persistence.dialects import Password, Row, fenced
 from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retention import Retention
-from workflows_mcp.persistence.row_codec import RowCodec, open_codec
+from workflows_mcp.persistence.row_codec import Contents, RowCodec, open_codec
 from workflows_mcp.persistence.rows import is_odd, shown_text
 from workflows_mcp.persistence.schema import check_schema
 from workflows_mcp.persistence.seals import Seals, check_database
@@ -98,12 +104,14 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     ) -> None:
         settings = settings if settings is not None else load_settings()
         self._codec = codec = open_codec(settings)
+        self._deltas = Deltas(round(settings.delta_cache_mb * 2**20))
         self._database = database = Database(
             url_or_engine,
             settings,
             password=password,
             check=functools.partial(check_database, codec=codec),
-            loading=codec.loading,
+            codec=codec,
+            deltas=self._deltas,
         )
         self.system = database.dialect.system
         self._renewals = Renewals(
@@ -114,7 +122,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             spawn=database.calls.start,
         )
         self._retention = Retention(database)
-        self._storing = Storing(database, codec, functools.partial(_row, fence=None, codec=codec))
+        self._storing = Storing(database, codec, functools.partial(_row, fence=None, codec=codec, step=None))
 
     async def save_checkpoint(
         self,
@@ -128,13 +136,15 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         """See `CheckpointStore.save_checkpoint`. Durable: committed to disk by the database's own rules."""
         check_columns(state)
         fence = check_fence(state.checkpoint_id, follows=follows, owner=owner, lease_seconds=lease_seconds)
-        await self._database.save(lambda: _draft(state, max_bytes, fence, self._codec))
+        step = self._deltas.step(state)
+        await self._database.save(lambda: _draft(state, max_bytes, fence, self._codec, step))
+        self._deltas.saved(step)
         return state.checkpoint_id
 
     async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
         """See `CheckpointStore.load_checkpoint`."""
         row = await self._database.load(check_name("checkpoint_id", checkpoint_id))
-        return None if row is None else self._codec.state(row)
+        return None if row is None else (await self._unpacked(row)).state
 
     async def claim_checkpoint(self, checkpoint_id: str, owner: str, lease_seconds: float = 30) -> CheckpointState:
         """See `CheckpointStore.claim_checkpoint`. A caller who is cancelled lets go of what may have been claimed."""
@@ -154,24 +164,43 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         if before:
             await self._require_saving_after(checkpoint_id)
         try:
-            rows = await database.fetch_changed(claim, keys=own)
+            claimed = await database.fetch_changed(claim, keys=own)
         except asyncio.CancelledError:
-            database.calls.start_quietly(database.change(lease_statements.release(checkpoint_id, owner), keys=own))
+            self._let_go(checkpoint_id, owner)
             raise
-        if not rows:
+        if not claimed:
             found = await database.fetch(lease_statements.holder(checkpoint_id))
             if not found:
                 raise not_found(checkpoint_id)
             [[is_superseded, ends, _]] = found
             raise already_claimed(checkpoint_id, is_superseded=is_superseded, lease_expires_at=ends)
         try:
-            return codec.state(rows[0])
-        except CheckpointDecodeError:
+            row, contents = await self._contents_of(claimed[0])
+        except asyncio.CancelledError:
+            self._let_go(checkpoint_id, owner)
+            raise
+        except (CheckpointDecodeError, StoreUnavailableError):
             _, ended_at, owner_before = before[0] if before else (None, None, None)
             undo = lease_statements.undo_claim(checkpoint_id, owner, ended_at=ended_at, before=owner_before)
-            with suppress(CheckpointStoreError):  # the damage is what the caller must hear of
+            with suppress(CheckpointStoreError):  # the reason is what the caller must hear of
                 await database.change(undo, keys=own)
             raise
+        self._deltas.loaded(row, contents.state.run_id, contents.plain)
+        return contents.state
+
+    def _let_go(self, checkpoint_id: str, owner: str) -> None:
+        """Release what may have been claimed, in the background."""
+        release = lease_statements.release(checkpoint_id, owner)
+        self._database.calls.start_quietly(self._database.change(release, keys=(checkpoint_id,)))
+
+    async def _contents_of(self, row: Sequence[Any]) -> tuple[Sequence[Any], Contents]:
+        """What is in a row that somebody's statement has returned, and the row with all that it took to unpack it."""
+        for completed in await self._database.complete([row]):
+            return completed, await self._unpacked(completed)
+        raise not_found(row[0])
+
+    async def _unpacked(self, row: Sequence[Any]) -> Contents:
+        return await asyncio.to_thread(self._codec.contents, row) if is_large(row) else self._codec.contents(row)
 
     async def _require_saving_after(self, checkpoint_id: str) -> None:
         """Raise an error when nothing may be saved here.
@@ -221,7 +250,8 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         `trim_per_workflow` return.
         """
         statement = statements.remove(check_name("checkpoint_id", checkpoint_id))
-        return await self._database.change(statement, keys=(checkpoint_id,)) > 0
+        own = (checkpoint_id,)
+        return await self._database.in_time(self._database.remove(statement, own, keys=own)) > 0
 
     async def delete_run(self, run_id: str) -> int:
         """See `CheckpointStore.delete_run`. Goes in batches, each with a deadline of its own."""
@@ -442,17 +472,24 @@ def create_checkpoint_store(
     return SQLAlchemyCheckpointStore(url, settings=settings, password=password)
 
 
-def _draft(state: CheckpointState, max_bytes: int | None, fence: Fence | None, codec: RowCodec) -> Draft:
+def _draft(state: CheckpointState, max_bytes: int | None, fence: Fence | None, codec: RowCodec, step: Step) -> Draft:
     """A row that lacks its payload yet; nothing of it refers to the state any more."""
     plain = encode_state(state, max_bytes=max_bytes)
     columns = {**columns_of(state), "status": state.status._value_}
-    return Draft(state.checkpoint_id, len(plain), functools.partial(_row, columns, plain, fence, codec), fence)
+    finish = functools.partial(_row, columns, plain, fence, codec, step)
+    make_whole = None if step.base is None else functools.partial(_whole_row, columns, plain, fence, codec, step)
+    return Draft(state.checkpoint_id, len(plain), finish, fence, make_whole)
 
 
-def _row(columns: dict[str, Any], plain: bytes, fence: Fence | None, codec: RowCodec) -> Row:
+def _whole_row(columns: dict[str, Any], plain: bytes, fence: Fence | None, codec: RowCodec, step: Step) -> Row:
+    """The same row as no delta."""
+    step.base = None
+    return _row(columns, plain, fence, codec, step)
+
+
+def _row(columns: dict[str, Any], plain: bytes, fence: Fence | None, codec: RowCodec, step: Step | None) -> Row:
     """The values of `statements.SAVED`, and what is asked for besides."""
-    codec.fill(columns, plain)
-    row: Row = _VALUES(columns)
+    row: Row = _VALUES(codec.filled(columns, plain, step))
     return row if fence is None else fenced(row, fence)
 
 

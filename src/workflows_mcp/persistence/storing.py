@@ -25,7 +25,8 @@ from workflows_mcp.engine.stored import (
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError, CheckpointStoreError, StoreUnavailableError
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.dialects import Dialect, Row, RowsThereError
+from workflows_mcp.persistence.deltas import Plains
+from workflows_mcp.persistence.dialects import BrokenBaseError, Dialect, Row, RowsThereError
 from workflows_mcp.persistence.dialects.types import time_now
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.row_seal import changed
@@ -37,6 +38,9 @@ __all__ = ["Storing"]
 _PAGE_ROWS = 500
 _PAGE_BYTES = 2 * 2**20
 """What is read at a time: so many rows, and about so many bytes of plain JSON; one row alone may have more."""
+
+_PLAIN_BYTES = 64 * 2**20
+"""What is kept of plain JSON that was unpacked, for the deltas of it that follow: most of a large state's bases."""
 
 _LARGE = 256 * 2**10
 """From so many bytes on, rows are made in a thread."""
@@ -95,12 +99,13 @@ class Storing:
     ) -> AsyncIterator[StoredCheckpoint]:
         """See `CheckpointStore.iter_stored`. Holds no connection between two pages."""
         last: Position | None = None
+        plains = Plains(_PLAIN_BYTES)
         while sizes := await self._list(wanted, last, _PAGE_ROWS, _SIZES):
             while sizes:
                 part = first_within(sizes, _PAGE_BYTES)
                 sizes = sizes[len(part) :]
                 rows = await self._list(wanted, last, len(part), self._read)
-                for row in rows:
+                for row in await self._completed(rows, plains):
                     stored = self._stored(row, on_unreadable)
                     if stored is not None:
                         yield stored
@@ -116,26 +121,41 @@ class Storing:
         query = statements.listing(wanted, limit=limit, before=before, columns=columns)
         return await self._database.fetch_long(query)
 
+    async def _completed(self, rows: Sequence[Sequence[Any]], plains: Plains | None = None) -> Sequence["_Placed"]:
+        """Rows, each delta with what it takes to unpack it; those that were deleted meanwhile are left out."""
+        places: dict[Any, Sequence[Any]] = {}
+
+        def parted(rows: Iterable[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+            rows = [(row[: -len(_PLACE)], row[-len(_PLACE) :]) for row in rows]
+            places.update((row[0], place) for row, place in rows)
+            return [row for row, _ in rows]
+
+        async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+            return parted(await self._rows_of(checkpoint_ids))
+
+        completed = await self._database.chains.complete(parted(rows), read, self._database.fetch_long, plains)
+        return [_Placed(row, *places[row[0]]) for row in completed]
+
     def _stored(
-        self, row: Sequence[Any], on_unreadable: OnUnreadable | None, known: StoredCheckpoint | None = None
+        self, placed: "_Placed", on_unreadable: OnUnreadable | None, known: StoredCheckpoint | None = None
     ) -> StoredCheckpoint | None:
         """The checkpoint of a row; None: it cannot be read."""
         try:
-            return self._checked(row, known)
+            return self._checked(placed, known)
         except CheckpointKeyError:
             raise  # it is not damaged, and nobody may take it for that
         except CheckpointDecodeError as error:
             if on_unreadable is None:
                 raise
-            on_unreadable(shown_text(row[0]), error)
+            on_unreadable(shown_text(placed.row[0]), error)
             return None
 
-    def _checked(self, row: Sequence[Any], known: StoredCheckpoint | None) -> StoredCheckpoint:
+    def _checked(self, placed: "_Placed", known: StoredCheckpoint | None) -> StoredCheckpoint:
         """The checkpoint of a row whose columns say what its payload says.
 
         Listings, runs and retention go by the columns, which something else may have changed.
         """
-        row, (is_paused, pinned, superseded, ended) = row[: -len(_PLACE)], row[-len(_PLACE) :]
+        row, is_paused, pinned, superseded, ended = placed
         # SQLite holds any type in any column.
         has_ended = type(ended) is float and math.isfinite(ended)
         place = (bool(pinned), bool(superseded), by_now(ended if has_ended else None))
@@ -160,8 +180,8 @@ class Storing:
     ) -> dict[str, StoredCheckpoint]:
         """See `CheckpointStore.load_stored`."""
         known_by_id = {one.checkpoint_id: one for one in known}
-        rows = await self._rows_of(checkpoint_ids)
-        found = (self._stored(row, on_unreadable, known_by_id.get(row[0])) for row in rows)
+        rows = await self._completed(await self._rows_of(checkpoint_ids), Plains(_PLAIN_BYTES))
+        found = (self._stored(placed, on_unreadable, known_by_id.get(placed.row[0])) for placed in rows)
         return {one.checkpoint_id: one for one in found if one is not None}
 
     async def _rows_of(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
@@ -195,6 +215,9 @@ class Storing:
                 await self._put(self._replacing if replaces else self._inserting, chosen)
             except RowsThereError:
                 there = await self._look(checkpoints)
+                continue
+            except BrokenBaseError:
+                await self._database.make_whole([one.checkpoint_id for one in chosen])
                 continue
             self._meets_others = bool(there)
             present = [one for one in checkpoints if verdicts[one.checkpoint_id] is Writing.PRESENT]
@@ -237,8 +260,11 @@ class Storing:
     async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, "_There"]:
         """What bears the ids of some."""
         known = {one.checkpoint_id: one for one in checkpoints}
-        rows = await self._rows_of(list(known))
-        return {row[0]: _There(self._stored(row, _ignore, known[row[0]]), _beginning(row)) for row in rows}
+        rows = await self._completed(await self._rows_of(list(known)), Plains(_PLAIN_BYTES))
+        return {
+            placed.row[0]: _There(self._stored(placed, _ignore, known[placed.row[0]]), _beginning(placed.row[-1]))
+            for placed in rows
+        }
 
     async def _supersede(self, present: Sequence[StoredCheckpoint], there: Mapping[str, "_There"]) -> Sequence[str]:
         """Make history of what is history elsewhere, unless it was changed since it was looked at, or has an owner.
@@ -274,6 +300,16 @@ def _ignore(_checkpoint_id: str, _error: CheckpointStoreError) -> None:
     """What cannot be read is seen to be so."""
 
 
+class _Placed(NamedTuple):
+    """A row as `VERIFIED` loads it, completed, and its place."""
+
+    row: Sequence[Any]
+    is_paused: Any
+    pinned: Any
+    superseded: Any
+    lease_expires_at: Any
+
+
 class _There(NamedTuple):
     """What bears the id of a checkpoint that is to be written.
 
@@ -296,8 +332,7 @@ _BEGINNING_BYTES = 64
 with, which is another one each time."""
 
 
-def _beginning(row: Sequence[Any]) -> str:
-    payload = row[len(VERIFIED.columns) - 1]
+def _beginning(payload: object) -> str:
     return payload[:_BEGINNING_BYTES].hex() if type(payload) is bytes else ""
 
 

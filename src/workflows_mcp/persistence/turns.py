@@ -134,6 +134,16 @@ class Turns:
             call.rows = len(rows)
         return rows
 
+    async def change_now(self, query: Query, deadline: float) -> Sequence[Sequence[Any]]:
+        """Run one statement that writes within the lane's own turn; returns the rows that it returns."""
+        sql, values = self._compiler.query(query)
+
+        async def work(connection: AsyncConnection) -> Sequence[Sequence[Any]]:
+            async with self._dialect.transaction(connection):
+                return (await connection.exec_driver_sql(sql, tuple(values))).all()
+
+        return await self._writing.write(deadline, lambda held: held.fetch_changed(sql, values), work)
+
     async def _in_turn(
         self,
         on_held: Callable[[HeldConnection], Awaitable[T]],

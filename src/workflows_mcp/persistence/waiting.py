@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from workflows_mcp.engine.leases import Fence
 from workflows_mcp.persistence.dialects import Row
+from workflows_mcp.persistence.rows import base_of
 
 __all__ = ["LARGE", "ROW_BYTES", "Draft", "Job", "Write"]
 
@@ -24,12 +25,14 @@ class Draft(NamedTuple):
         size: About how many bytes it has.
         finish: Makes the row, a tuple of the id, other columns and the payload; called once, in any thread.
         fence: What the save asks for; None: nothing.
+        make_whole: Makes the same row as no delta; called once at the most, in any thread. None: it is none anyway.
     """
 
     key: str
     size: int
     finish: Callable[[], Row]
     fence: Fence | None = None
+    make_whole: Callable[[], Row] | None = None
 
 
 class _Waiting:
@@ -50,9 +53,16 @@ class _Waiting:
 
 
 class Write(_Waiting):
-    """A row that waits to be committed, empty until it is finished, and the caller who waits for it."""
+    """A row that waits to be committed, empty until it is finished, and the caller who waits for it.
 
-    __slots__ = ("deadline", "done", "fence", "follows", "key", "row", "size")
+    Attributes:
+        size: How many bytes it has.
+        kept_bytes: How many are in memory until it is done.
+        make_whole: See `Draft`.
+        partings: How often what is a delta of it was parted from it.
+    """
+
+    __slots__ = ("deadline", "done", "fence", "follows", "kept_bytes", "key", "make_whole", "partings", "row", "size")
 
     def __init__(self, draft: Draft, done: "asyncio.Future[None]", deadline: float) -> None:
         super().__init__()
@@ -60,9 +70,19 @@ class Write(_Waiting):
         self.key = draft.key
         self.fence = draft.fence
         self.follows = None if draft.fence is None else draft.fence.follows
-        self.size = draft.size + ROW_BYTES
+        self.size = self.kept_bytes = draft.size + ROW_BYTES
+        self.make_whole = draft.make_whole
+        self.partings = 0
         self.done = done
         self.deadline = deadline
+
+    def take(self, row: Row) -> None:
+        """Take the finished row. That of a delta keeps the state's plain JSON in memory, besides."""
+        self.row = row
+        self.size = len(row[-1]) + ROW_BYTES
+        if base_of(row) is None:
+            self.make_whole = None
+            self.kept_bytes = self.size
 
 
 class Job(_Waiting):
@@ -72,7 +92,7 @@ class Job(_Waiting):
         keys: The ids that it is about; None: it may be about any.
     """
 
-    __slots__ = ("deadline", "done", "keys", "size", "work")
+    __slots__ = ("deadline", "done", "kept_bytes", "keys", "size", "work")
 
     def __init__(
         self,
@@ -86,4 +106,4 @@ class Job(_Waiting):
         self.work = work
         self.done = done
         self.deadline = deadline
-        self.size = 0
+        self.size = self.kept_bytes = 0

@@ -25,11 +25,18 @@ from typing import TypeVar
 
 from workflows_mcp.engine.leases import Fence
 from workflows_mcp.errors import CheckpointStoreError, StoreFullError
-from workflows_mcp.persistence.dialects import Row, RowsDroppedError, RowsLockedError, RowsThereError, Then
+from workflows_mcp.persistence.dialects import (
+    BrokenBaseError,
+    Row,
+    RowsDroppedError,
+    RowsLockedError,
+    RowsThereError,
+    Then,
+)
 from workflows_mcp.persistence.dialects.watch import Watch, fail
 from workflows_mcp.persistence.next_batch import take_batch
 from workflows_mcp.persistence.slow import SlowLog, Timed
-from workflows_mcp.persistence.waiting import LARGE, ROW_BYTES, Draft, Job, Write
+from workflows_mcp.persistence.waiting import LARGE, Draft, Job, Write
 
 __all__ = ["GRACE_SECONDS", "Writer"]
 
@@ -44,6 +51,9 @@ _MOST_BYTES = 32 * 2**20
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.4
 """For how many seconds what has met somebody's lock is left out; twice as long every time. Each try costs the lane the
 time that a commit waits for a lock."""
+
+_MOST_PARTINGS = 5
+"""How often a row is tried anew when others make deltas of what it replaces all the time."""
 
 _REST = 0.1
 """For how many seconds after such a try no other one begins, so that what has met no lock has the lane meanwhile."""
@@ -71,6 +81,7 @@ class Writer:
         locked: The error for one that had met locks of somebody else's all the time.
         refused: The error for a row that was not written though its commit succeeded, by its id and the fence that
             may have kept it; None: no fence has.
+        part: Stores whole what is a delta of some checkpoints, by a deadline, within the lane's turn.
         slow: Warns of saves that take long.
         statement: What saves are made with, for such a warning.
     """
@@ -84,6 +95,7 @@ class Writer:
         too_late: Callable[[], CheckpointStoreError],
         locked: Callable[[], CheckpointStoreError],
         refused: Callable[[str, Fence | None], CheckpointStoreError],
+        part: Callable[[Collection[str], float], Awaitable[None]],
         slow: SlowLog,
         statement: str,
     ) -> None:
@@ -93,6 +105,7 @@ class Writer:
         self._too_late = too_late
         self._locked = locked
         self._refused = refused
+        self._part = part
         self._slow = slow
         self._statement = statement
         self._queue: deque[Write | Job] = deque()
@@ -178,7 +191,7 @@ class Writer:
                     self._has_changed.clear()
                     await self._has_changed.wait()
         self._give_up((*self._in_flight, *self._queue))
-        self._count(-sum(item.size for item in self._queue))
+        self._count(-sum(item.kept_bytes for item in self._queue))
         self._queue.clear()
         if self._lane is not None:
             self._lane.cancel()
@@ -192,8 +205,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         write = Write(draft, loop.create_future(), deadline)
         if write.size < LARGE:
-            write.row = draft.finish()
-            write.size = len(write.row[-1]) + ROW_BYTES
+            write.take(draft.finish())
         else:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS), "workflows-mcp-pack")
@@ -207,13 +219,12 @@ class Writer:
         if write not in self._queue:
             return  # given up meanwhile
         if error is None:
-            write.row = finished.result()
-            size = len(write.row[-1]) + ROW_BYTES
-            self._count(size - write.size)
-            write.size = size
+            self._count(-write.kept_bytes)
+            write.take(finished.result())
+            self._count(write.kept_bytes)
         else:
             self._queue.remove(write)
-            self._count(-write.size)
+            self._count(-write.kept_bytes)
             fail(write.done, error)
 
     async def _wait_outside(self, make: Callable[[], Item], deadline: float) -> Item:
@@ -253,12 +264,12 @@ class Writer:
         else:
             # Ahead of all that came meanwhile. The lane tries again, and knows what to make of errors.
             self._queue.appendleft(write)
-            self._count(write.size)
+            self._count(write.kept_bytes)
         self._start_lane()
 
     def _accept(self, item: Write | Job) -> None:
         self._queue.append(item)
-        self._count(item.size)
+        self._count(item.kept_bytes)
         self._watch.add(item.done, item.deadline + GRACE_SECONDS)
         self._start_lane()
 
@@ -299,7 +310,7 @@ class Writer:
     def _end_batch(self) -> None:
         batch, self._in_flight = self._in_flight, ()
         self._last_rows = len(batch) or self._last_rows
-        self._count(-sum(item.size for item in batch))
+        self._count(-sum(item.kept_bytes for item in batch))
 
     def _next_batch(self) -> Sequence[Write | Job]:
         """What the next commit holds. What its caller may be told has failed does not begin."""
@@ -307,7 +318,7 @@ class Writer:
         batch, late = take_batch(self._queue, self._last_rows, now, retries_from=self._retries_from)
         if late:
             self._give_up(late)
-            self._count(-sum(item.size for item in late))
+            self._count(-sum(item.kept_bytes for item in late))
         return batch
 
     async def _write(self, batch: Sequence[Write], *, is_final: bool = False) -> None:
@@ -332,13 +343,39 @@ class Writer:
         else:
             await self._tell(batch, written, is_final=is_final)
             return
+        await self._blame(batch, failure, is_final=is_final)
+
+    async def _blame(self, batch: Sequence[Write], failure: Exception, *, is_final: bool) -> None:
+        """Tell the callers of a batch why it failed; if one row may be to blame, find out which, and try to mend it."""
+        if len(batch) > 1 and _may_be_one_rows_fault(failure):
+            await self._write_halves(batch, is_final=is_final)
+            return
         if len(batch) == 1 and isinstance(failure, RowsDroppedError):
             failure = self._refused(batch[0].key, None)  # its fence has let it pass
-        if len(batch) == 1 or not _may_be_one_rows_fault(failure):
-            for item in batch:
-                fail(item.done, failure)
-            return
-        await self._write_halves(batch, is_final=is_final)
+        if len(batch) == 1 and isinstance(failure, BrokenBaseError):
+            try:
+                is_mended = await self._mend(batch[0])
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                failure, is_mended = error, False
+            if is_mended:
+                await self._write(batch, is_final=is_final)
+                return
+        for item in batch:
+            fail(item.done, failure)
+
+    async def _mend(self, write: Write) -> bool:
+        """Have a row saved whole whose base is gone, or part from it what is a delta of it; False: that is no use."""
+        if asyncio.get_running_loop().time() >= write.deadline:
+            return False
+        if write.make_whole is not None:
+            make_whole, write.make_whole = write.make_whole, None
+            write.row = await asyncio.to_thread(make_whole)
+            return True
+        write.partings += 1
+        if write.partings > _MOST_PARTINGS:
+            return False
+        await self._part((write.key,), write.deadline)
+        return True
 
     async def _write_halves(self, batch: Sequence[Write], *, is_final: bool) -> None:
         half = len(batch) // 2
@@ -397,7 +434,7 @@ class Writer:
             item.left_out_until = min(loop.time() + item.pause, item.deadline)
             loop.call_at(item.left_out_until, self._has_changed.set)
         self._queue.extendleft(reversed(items))
-        self._count(sum(item.size for item in items))
+        self._count(sum(item.kept_bytes for item in items))
 
     def _give_up(self, items: Iterable[Write | Job]) -> None:
         for item in items:
@@ -407,6 +444,7 @@ class Writer:
 def _may_be_one_rows_fault(error: Exception) -> bool:
     """Whether the other rows of a batch may fare better: not when the database as a whole is the matter."""
     return not isinstance(error, CheckpointStoreError) or type(error) in {
+        BrokenBaseError,
         CheckpointStoreError,
         RowsDroppedError,
         RowsThereError,  # by an index of somebody else's making

@@ -78,7 +78,7 @@ class Writing:
         """
         if self._connections.are_ours:
             return await self._retry.until(deadline, lambda: self._line.call(on_held), is_cut_short=False)
-        return await self._retry.until(deadline, lambda: self._connections.work(on_connection))
+        return await self._retry.until(deadline, lambda: self._connections.work(on_connection, writes=True))
 
     def _commit(self, rows: Sequence[Row], deadline: float) -> Awaitable[Collection[str]]:
         def on_held(held: HeldConnection) -> Awaitable[Collection[str]]:

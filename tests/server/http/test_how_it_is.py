@@ -59,7 +59,7 @@ async def test_a_server_of_a_database_that_is_gone_makes_it_not_ready(
     name = urlsplit(postgres_url).path.lstrip("/")
     async with serving(settings_of(postgres_url)) as served:
         assert await state_of(served) == READY
-        for revision, found in {"0001": not_ready("schema"), "9999": not_ready("schema"), "0002": READY}.items():
+        for revision, found in {"0001": not_ready("schema"), "9999": not_ready("schema"), "0003": READY}.items():
             await raw.execute(postgres_url, f"UPDATE workflows_alembic_version SET version_num = '{revision}'")
             assert [await state_of(served) for _ in range(2)] == [found] * 2
         await _administer(postgres_server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")

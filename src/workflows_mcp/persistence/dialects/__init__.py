@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from workflows_mcp.documents import document
 from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.persistence.dialects.base import (
+    BrokenBaseError,
     Compiled,
     Dialect,
     Failure,
@@ -29,6 +30,7 @@ from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import MEMORY_URL, Settings
 
 __all__ = [
+    "BrokenBaseError",
     "Compiled",
     "Dialect",
     "Failure",

@@ -22,6 +22,7 @@ from workflows_mcp.settings import Settings
 
 __all__ = [
     "ENGINE_LOG",
+    "BrokenBaseError",
     "Compiled",
     "Dialect",
     "Failure",
@@ -76,6 +77,14 @@ class RowsDroppedError(CheckpointStoreError):
     """A commit was taken back, since not all was written that its fences let pass.
 
     Callers get an error that names their own checkpoint instead: which row it was is found when each is saved alone.
+    """
+
+
+class BrokenBaseError(CheckpointStoreError):
+    """A statement was taken back, since a delta would be without its base: the foreign key holds.
+
+    A delta was to be saved whose base is gone, or that would take the place of a row; or what is the base of others was
+    to be deleted, or replaced by another state.
     """
 
 
@@ -429,6 +438,14 @@ class Dialect(ABC):
     @abstractmethod
     async def identity(self, connection: AsyncConnection) -> object:
         """Tells the table that a connection, in a transaction, uses from any other table anywhere."""
+
+    def keeping_bases(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those that may not
+        """A place in which foreign keys hold, on anybody's connection.
+
+        Args:
+            connection: Not in a transaction yet.
+        """
+        return nullcontext()
 
     def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those who need one
         """A transaction in which a statement that writes is never carried out after its call was given up.

@@ -18,7 +18,9 @@ from sqlalchemy import (
     case,
     false,
     func,
+    literal_column,
     not_,
+    null,
     or_,
     true,
 )
@@ -103,10 +105,19 @@ def to_history() -> dict[str, ColumnElement[Any]]:
 
 
 def replaced(statement: "Insert", table: Table, place: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
-    """What a save sets in a row that bears its id: all but its key and its place. History waits for nobody."""
+    """What a save sets in a row that bears its id: all but its key and its place. History waits for nobody.
+
+    A delta takes no row's place: what it is a delta of may be one of that row. No state has an empty digest, so that
+    the foreign key refuses it, and whoever saves it saves it whole.
+    """
     new = statement.excluded
     values = {one.name: new[one.name] for one in table.c if one.name not in place and not one.primary_key}
-    return {**values, "is_paused": and_(new.is_paused, not_(table.c.superseded))}
+    is_whole = new.base_checkpoint_id.is_(None)
+    return {
+        **values,
+        "is_paused": and_(new.is_paused, not_(table.c.superseded)),
+        "base_digest": case((is_whole, null()), else_=literal_column("''")),
+    }
 
 
 def is_owners(statement: "Insert", table: Table) -> ColumnElement[bool]:

@@ -11,7 +11,7 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import Failure, RowsDroppedError, RowsThereError
+from workflows_mcp.persistence.dialects.base import BrokenBaseError, Failure, RowsDroppedError, RowsThereError
 from workflows_mcp.persistence.dialects.postgresql_hosts import PoolerRefusedError
 from workflows_mcp.persistence.dialects.postgresql_login import LoginRefusedError
 from workflows_mcp.persistence.dialects.postgresql_tls import explain_tls
@@ -29,7 +29,16 @@ _REPEATS_TAKEN_BACK = 2
 again."""
 
 _PRIMARY_KEY = "pk_checkpoints"
-"""What says that an id is there. Any other unique index is somebody else's, and says nothing of ids."""
+"""What says that an id is there. Any other unique index than this and the next is somebody else's, and says nothing of
+ids."""
+
+_BASE_KEY = "uq_checkpoints_checkpoint_id_state_digest"
+"""What deltas refer to. `ON CONFLICT` watches the primary key alone: of those who insert a new id with the same content
+at the same moment, one in eighty meets this one, and finds the row the next time."""
+
+_REPEATS_AT_ONE_ID = 3
+
+_KEYS = (_PRIMARY_KEY, _BASE_KEY)
 
 _LOST_STATEMENT = (
     "mixed up prepared statements, as a pooler does that hands out another server connection for each transaction; set "
@@ -94,8 +103,13 @@ def explain(error: Exception, description: str, upgrade_command: str) -> Failure
             f"the checkpoints table of {description} was changed by another process; try again"
         )
         return Failure(changed, retriable=True, most_repeats=1)
-    if isinstance(cause, asyncpg.exceptions.UniqueViolationError) and cause.constraint_name == _PRIMARY_KEY:
-        return Failure(RowsThereError(f"{description} holds such a row already ({cause.sqlstate})"))
+    if isinstance(cause, asyncpg.exceptions.ForeignKeyViolationError):
+        return Failure(
+            BrokenBaseError(f"{description} holds rows that refer to what was to go; try again ({cause.sqlstate})")
+        )
+    if isinstance(cause, asyncpg.exceptions.UniqueViolationError) and cause.constraint_name in _KEYS:
+        there = RowsThereError(f"{description} holds such a row already ({cause.sqlstate})")
+        return Failure(there, retriable=cause.constraint_name == _BASE_KEY, most_repeats=_REPEATS_AT_ONE_ID)
     state = getattr(cause, "sqlstate", None)
     if isinstance(state, str):
         return _explain_state(state, description, upgrade_command)

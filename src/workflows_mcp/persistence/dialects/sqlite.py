@@ -279,6 +279,22 @@ class SQLiteDialect(Dialect):
         """See `Dialect.identity`: the file, by whatever name."""
         return (await self.whereabouts(connection)).database
 
+    @asynccontextmanager
+    async def keeping_bases(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        """See `Dialect.keeping_bases`. SQLite's default is that they do not; an engine gets its own way back."""
+        driver = cast("aiosqlite.Connection", (await connection.get_raw_connection()).driver_connection)
+        await _end_what_was_left_open(connection, driver)
+        [(holds,)] = await driver.execute_fetchall("PRAGMA foreign_keys")
+        if holds or driver.in_transaction:
+            yield
+            return
+        await driver.execute("PRAGMA foreign_keys = ON")
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error, ValueError):  # there is no connection any more
+                await driver.execute("PRAGMA foreign_keys = OFF")
+
     def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
         """See `Dialect.transaction`. Outside of one, what waits for a lock writes when that is free."""
         return _transaction(connection)
@@ -390,9 +406,7 @@ async def _transaction(connection: AsyncConnection) -> AsyncIterator[None]:
     not roll back at all, and the next one who gets the connection would commit the half that was left.
     """
     driver = cast("aiosqlite.Connection", (await connection.get_raw_connection()).driver_connection)
-    if driver.in_transaction and connection.sync_connection._is_autocommit_isolation():  # type: ignore[union-attr] # noqa: SLF001 - nothing public tells
-        # The engine begins none, so that it was left open by whoever had the connection before.
-        await driver.execute("ROLLBACK")
+    await _end_what_was_left_open(connection, driver)
     if driver.in_transaction:
         yield
         return
@@ -406,3 +420,9 @@ async def _transaction(connection: AsyncConnection) -> AsyncIterator[None]:
             with suppress(sqlite3.Error, ValueError):  # there is no transaction, or no connection any more
                 await driver.execute("ROLLBACK")
         raise
+
+
+async def _end_what_was_left_open(connection: AsyncConnection, driver: "aiosqlite.Connection") -> None:
+    """Roll back a transaction that an engine in AUTOCOMMIT did not begin: whoever had the connection before left it."""
+    if driver.in_transaction and connection.sync_connection._is_autocommit_isolation():  # type: ignore[union-attr] # noqa: SLF001 - nothing public tells
+        await driver.execute("ROLLBACK")

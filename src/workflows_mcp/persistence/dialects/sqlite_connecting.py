@@ -47,6 +47,8 @@ def listen(engine: Engine, file: SQLiteFile, settings: Settings, *, patient: boo
         "PRAGMA cell_size_check = ON",
         # A schema that somebody tampered with must not run functions.
         "PRAGMA trusted_schema = OFF",
+        # Off by default. What a delta is made against must stay as it is, whatever another process does.
+        "PRAGMA foreign_keys = ON",
         # A burst of writes must not leave a large -wal file behind for good.
         "PRAGMA journal_size_limit = 67108864",
     )

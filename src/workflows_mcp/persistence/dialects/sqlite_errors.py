@@ -11,7 +11,7 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import Failure, RowsThereError
+from workflows_mcp.persistence.dialects.base import BrokenBaseError, Failure, RowsThereError
 
 __all__ = ["explain"]
 
@@ -30,6 +30,12 @@ _MEANINGS: dict[int, tuple[type[CheckpointStoreError], str]] = {
         "has no space left for its -shm file; free some, then repeat the call",
     ),
     sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: (RowsThereError, "holds such a row already"),
+    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: (
+        BrokenBaseError,
+        "holds rows that refer to what was to go; try again",
+    ),
+    # Of two keys that a row meets, the one that was made last speaks: that of a checkpoint and its content.
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE: (RowsThereError, "holds such a row already"),
     sqlite3.SQLITE_CORRUPT: (CheckpointStoreError, _DAMAGED),
     sqlite3.SQLITE_TOOBIG: (CheckpointStoreError, "cannot hold a value that large"),
     sqlite3.SQLITE_NOTADB: (StoreConfigurationError, "is no SQLite database at all; check the path"),

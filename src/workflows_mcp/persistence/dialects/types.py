@@ -12,6 +12,7 @@ __all__ = [
     "VERSION_TABLE",
     "WAITING",
     "CheckpointId",
+    "Digest",
     "Payload",
     "rows_where",
     "store_payload_uncompressed",
@@ -26,6 +27,9 @@ VERSION_TABLE = "workflows_alembic_version"
 
 CheckpointId = Text().with_variant(Text(collation="C"), "postgresql")
 """Text that sorts by code points everywhere: SQLite always does, PostgreSQL when told so."""
+
+Digest = CheckpointId
+"""Characters that tell contents apart; they sort as those of the ids do, with which they make a key."""
 
 
 class Payload(LargeBinary):

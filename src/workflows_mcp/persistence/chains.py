@@ -1,0 +1,198 @@
+"""The rows that deltas need: read together with their bases, and made whole when a base is to go.
+
+See `deltas.py` for what is a delta of what.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import BigInteger, Executable, bindparam, not_, select
+
+from workflows_mcp.persistence.deltas import Base, Deltas, Linked, Plains
+from workflows_mcp.persistence.dialects import Dialect
+from workflows_mcp.persistence.rewriting import Rewriting
+from workflows_mcp.persistence.row_codec import RowCodec
+from workflows_mcp.persistence.rows import base_of, first_within, is_odd
+from workflows_mcp.persistence.statements import TABLE, VERIFIED, Query
+
+__all__ = ["Chains", "Fetch", "Rewrite"]
+
+Fetch = Callable[[Query], Awaitable[Sequence[Sequence[Any]]]]
+"""All rows of a query."""
+
+Rewrite = Callable[[Query, Collection[str]], Awaitable[Sequence[Sequence[Any]]]]
+"""Runs a statement that changes rows with some ids, and returns the ids of those that it has changed."""
+
+_MOST_ATTEMPTS = 4
+"""How often rows are read anew whose bases others change at the same time."""
+
+_LONGEST_CHAIN = 1000
+"""Bases one after the other that are followed. No store has written more than a few dozen."""
+
+_WHOLE_ROWS, _WHOLE_BYTES = 50, 4 * 2**20
+"""What is made whole together: so many rows, and about so many bytes of plain JSON; one row alone may have more."""
+
+_C = TABLE.c
+
+
+class Chains:
+    """Reads the bases of deltas, and makes deltas whole.
+
+    Args:
+        dialect: The database's.
+        codec: Makes states of rows. Its `loading` is how bases are loaded.
+        deltas: The states that are in memory.
+    """
+
+    def __init__(self, dialect: Dialect, codec: RowCodec, deltas: Deltas) -> None:
+        self._dialect = dialect
+        self._codec = codec
+        self._any_codec = codec.taking_plain()
+        self._deltas = deltas
+        self._rewriting = Rewriting(dialect, _WHOLE_ROWS)
+
+    # Built when they are needed: most stores never meet a delta that is not in memory.
+
+    @cached_property
+    def _bases(self) -> Executable:
+        """The rows with some ids, and all that they are deltas of, in one snapshot."""
+        ours = select(_C.checkpoint_id, _C.base_checkpoint_id).where(
+            self._dialect.matches_any(_C.checkpoint_id, "checkpoint_ids")
+        )
+        chain = ours.cte("chain", recursive=True)
+        base = TABLE.alias("base")
+        chain = chain.union(
+            select(base.c.checkpoint_id, base.c.base_checkpoint_id).where(
+                base.c.checkpoint_id == chain.c.base_checkpoint_id
+            )
+        )
+        return select(*self._codec.loading.columns).where(_C.checkpoint_id == chain.c.checkpoint_id)
+
+    @cached_property
+    def _rows(self) -> Executable:
+        return VERIFIED.many(self._dialect)
+
+    @cached_property
+    def _dependents(self) -> Executable:
+        """The ids and sizes of what is a delta of one of some checkpoints, and is none of them itself."""
+        is_of_one = self._dialect.matches_any(_C.base_checkpoint_id, "checkpoint_ids")
+        is_one = self._dialect.matches_any(_C.checkpoint_id, "checkpoint_ids")
+        found = select(_C.checkpoint_id, _C.full_bytes).where(is_of_one, not_(is_one))
+        return found.limit(bindparam("limit", type_=BigInteger))
+
+    async def complete(
+        self,
+        rows: Sequence[Sequence[Any]],
+        read: Callable[[Collection[str]], Awaitable[Sequence[Sequence[Any]]]],
+        fetch: Fetch,
+        plains: Plains | None = None,
+    ) -> Sequence[Sequence[Any]]:
+        """The same rows, each delta together with what it takes to unpack it.
+
+        Args:
+            rows: As the codec's `loading` loads them.
+            read: Reads rows anew whose bases others have changed in between. Those that are gone by then are left out.
+            fetch: Reads the bases.
+            plains: Keeps what is unpacked, for rows that have bases in common.
+        """
+        for attempt in range(_MOST_ATTEMPTS):
+            deltas = [row for row in rows if base_of(row) is not None and type(row) is not Linked]
+            if not deltas:
+                break
+            wanted = self.missing(deltas)
+            bases = await fetch(self.bases(wanted)) if wanted else ()
+            linked = self.link(deltas, bases, plains, at_any_rate=attempt == _MOST_ATTEMPTS - 1)
+            changed = [row[0] for row in deltas if row[0] not in linked]
+            anew = {row[0]: row for row in await read(changed)} if changed else {}
+            left = set(changed) - set(anew)
+            rows = [linked.get(row[0], anew.get(row[0], row)) for row in rows if row[0] not in left]
+        return rows
+
+    def bases(self, checkpoint_ids: Collection[str]) -> Query:
+        """The rows with some ids, and all that they are deltas of."""
+        return Query(self._bases, {"checkpoint_ids": self._dialect.any_value(checkpoint_ids)})
+
+    def missing(self, rows: Iterable[Sequence[Any]]) -> set[str]:
+        """The ids of those bases of rows that are not in memory."""
+        named = ((base, row[-3], row) for row in rows if (base := base_of(row)) is not None)
+        return {
+            base
+            for base, digest, row in named
+            if isinstance(base, str)  # SQLite holds any type in any column
+            and self._deltas.known(row[0], row[-5]) is None
+            and self._deltas.known(base, digest) is None
+        }
+
+    def link(
+        self,
+        rows: Iterable[Sequence[Any]],
+        bases: Iterable[Sequence[Any]],
+        plains: Plains | None = None,
+        *,
+        at_any_rate: bool = False,
+    ) -> dict[str, Linked]:
+        """Rows together with their bases, by their ids; those whose bases are not all there are left out.
+
+        Args:
+            rows: Deltas.
+            bases: What was found of their bases.
+            plains: See `complete`.
+            at_any_rate: Whether such are not left out: that they cannot be unpacked will be seen.
+        """
+        by_id = {base[0]: base for base in bases}
+        linked = ((row, self._linked(row, by_id, plains)) for row in rows)
+        return {row[0]: one or Linked(row) for row, one in linked if one is not None or at_any_rate}
+
+    def _linked(self, row: Sequence[Any], by_id: Mapping[str, Sequence[Any]], plains: Plains | None) -> Linked | None:
+        own = self._deltas.known(row[0], row[-5])
+        if own is not None:
+            return Linked(row, own=own)
+        links: list[Sequence[Any]] = []
+        known: Base | None = None
+        base_id, digest = base_of(row), row[-3]
+        while base_id is not None:
+            known = self._deltas.known(base_id, digest)
+            if known is not None:
+                break
+            link = by_id.get(base_id)
+            if link is None or link[-5] != digest or len(links) == _LONGEST_CHAIN:
+                return None
+            links.append(link)
+            base_id, digest = base_of(link), link[-3]
+        return Linked(row, known=known, links=links[::-1], plains=plains)
+
+    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> None:
+        """Store whole what is a delta of some checkpoints, and is none of them, so that these may go.
+
+        Returns when nothing is left to do, or somebody has locked what is.
+
+        Args:
+            bases: Their ids.
+            fetch: Reads.
+            rewrite: Writes.
+
+        Raises:
+            CheckpointKeyError: One of them cannot be opened with the keys of this process.
+        """
+        wanted = self._dialect.any_value([one for one in bases if not is_odd(one)])
+        query = Query(self._dependents, {"checkpoint_ids": wanted, "limit": _WHOLE_ROWS})
+        while found := await fetch(query):
+
+            async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+                return await fetch(Query(self._rows, {"checkpoint_ids": self._dialect.any_value(checkpoint_ids)}))
+
+            ids = [checkpoint_id for checkpoint_id, _ in first_within(found, _WHOLE_BYTES)]
+            rows = await self.complete(await read(ids), read, fetch)
+            changes = await asyncio.to_thread(self._changes, rows)
+            if not changes or not await rewrite(self._rewriting.query(changes), ids):
+                return
+
+    def _changes(self, rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+        changes = []
+        for row in rows:
+            if base_of(row) is not None:
+                old = {"checkpoint_id": row[0], "old_encoding": row[-2], "old_payload": row[-1]}
+                changes.append({**old, **self._any_codec.made_whole(row)})
+        return changes

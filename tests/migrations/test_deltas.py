@@ -1,0 +1,427 @@
+"""Revision 0003: nothing is lost on the way up, deltas are written out on the way down, and bases stay."""
+
+import asyncio
+import hashlib
+import json
+import signal
+import sqlite3
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import asyncpg
+import pytest
+from backports import zstd
+from sqlalchemy import text
+
+from tests.migrations import raw
+from tests.migrations.processes import migrate_and_fail
+from tests.migrations.stored import restore, states_in
+from tests.migrations.test_schema import dump
+from workflows_mcp import (
+    CheckpointDecodeError,
+    CheckpointState,
+    CheckpointStoreError,
+    SQLAlchemyCheckpointStore,
+    upgrade_schema,
+)
+from workflows_mcp.engine.state_json import encode_state
+from workflows_mcp.persistence.dialects import dialect_for
+from workflows_mcp.persistence.schema import HEAD, SchemaManager
+from workflows_mcp.settings import Settings
+from workflows_mcp.testing import make_state
+
+LINKS = {"c": None, "a": "c", "e": "a", "b": "c", "d": "b"}
+"""Checkpoints and their bases: chains that share their beginnings, in no order of the ids."""
+
+TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom. "
+
+CIRCLE = """UPDATE checkpoints SET (encoding, base_checkpoint_id, base_digest) =
+    (SELECT 'zstd-delta', 'd', state_digest FROM checkpoints WHERE checkpoint_id = 'd') WHERE checkpoint_id = 'c'"""
+
+
+@dataclass(frozen=True)
+class Chains:
+    """States of a run that are saved as deltas, by hand: this is what a store of any later version may have left.
+
+    Attributes:
+        url: The database.
+        states: Each of them, by its id.
+    """
+
+    url: str
+    states: Mapping[str, CheckpointState] = field(
+        default_factory=lambda: {
+            name: make_state(name, run_id="run", created_at=float(n), context={"n": n, "text": TEXT * (60 + n)})
+            for n, name in enumerate(LINKS)
+        }
+    )
+
+    async def save(self) -> None:
+        """Save them, and make deltas of all that have a base."""
+        async with SQLAlchemyCheckpointStore(self.url) as store:
+            for state in self.states.values():
+                await store.save_checkpoint(state)
+        for name, base in LINKS.items():
+            await self.set(name, state_digest=self.digest(name))
+            if base is not None:
+                await self.make_delta(name, base)
+
+    def plain(self, name: str) -> bytes:
+        """The plain JSON of one."""
+        return encode_state(self.states[name])
+
+    def digest(self, name: str) -> str:
+        """What tells its content apart."""
+        return hashlib.sha256(self.plain(name)).hexdigest()[:16]
+
+    async def make_delta(self, name: str, base: str) -> None:
+        """Make a row a delta against another one."""
+        prefix = zstd.ZstdDict(self.plain(base), is_raw=True).as_prefix
+        frame = zstd.compress(self.plain(name), options={zstd.CompressionParameter.window_log: 20}, zstd_dict=prefix)
+        payload = zlib.crc32(frame).to_bytes(4, "big") + frame
+        await self.set(
+            name,
+            encoding="zstd-delta",
+            payload=payload,
+            stored_bytes=len(payload),
+            base_checkpoint_id=base,
+            base_digest=self.digest(base),
+        )
+
+    async def set(self, name: str, **columns: object) -> None:
+        """Set columns of a row, whatever anything else thinks of it."""
+        assignments = ", ".join(f"{column} = {self._literal(value)}" for column, value in columns.items())
+        await raw.execute(self.url, f"UPDATE checkpoints SET {assignments} WHERE checkpoint_id = '{name}'")
+
+    def _literal(self, value: object) -> str:
+        if isinstance(value, bytes):
+            return f"'\\x{value.hex()}'" if raw.is_postgres(self.url) else f"x'{value.hex()}'"
+        return "NULL" if value is None else str(value) if isinstance(value, int) else f"'{value}'"
+
+
+@pytest.fixture
+async def chains(database_url: str) -> Chains:
+    """A database at head that holds chains of deltas."""
+    made = Chains(database_url)
+    await made.save()
+    return made
+
+
+async def rows_of(url: str) -> Sequence[tuple[Any, ...]]:
+    """The rows with the columns of revision 0002, in the order of their ids."""
+    columns = (
+        "checkpoint_id, run_id, workflow_name, created_at, status, is_paused, pause_prompt, parent_checkpoint_id, "
+        "superseded, current_wave_index, pinned, schema_version, lease_owner, lease_expires_at, full_bytes, "
+        "stored_bytes, encoding, payload"
+    )
+    return await raw.fetch(url, f"SELECT {columns} FROM checkpoints ORDER BY checkpoint_id")
+
+
+# --- up and down
+
+
+async def test_every_row_goes_up_and_comes_down_as_it_was(empty_url: str, database: str) -> None:
+    """Of the guide's, of runs in every condition, leased and pinned: byte for byte, in the schema of 0002."""
+    await restore("0002", database, empty_url)
+    before, schema_before = await rows_of(empty_url), dump(empty_url)
+    assert len(before) > 10
+    manager = SchemaManager(empty_url)
+    await manager.upgrade()
+    assert await rows_of(empty_url) == before
+    none = await raw.fetch(empty_url, "SELECT DISTINCT state_digest, base_checkpoint_id, base_digest FROM checkpoints")
+    assert none == [(None, None, None)]
+    await manager.downgrade("0002")
+    assert await rows_of(empty_url) == before
+    assert dump(empty_url) == schema_before
+
+
+async def test_what_others_have_made_beside_the_table_stays(empty_url: str) -> None:
+    """Indexes, triggers, views, and tables that refer to it."""
+    manager = SchemaManager(empty_url)
+    await manager.upgrade("0002")
+    function = (
+        ["CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"]
+        if raw.is_postgres(empty_url)
+        else []
+    )
+    does = "EXECUTE FUNCTION f()" if function else "BEGIN SELECT 1; END"
+    await raw.execute(
+        empty_url,
+        *function,
+        "CREATE INDEX theirs ON checkpoints (workflow_name, status)",
+        f"CREATE TRIGGER odd BEFORE DELETE ON checkpoints FOR EACH ROW {does}",
+        "CREATE VIEW names AS SELECT checkpoint_id FROM checkpoints",
+        "CREATE TABLE notes (about TEXT REFERENCES checkpoints (checkpoint_id))",
+    )
+    before = dump(empty_url)
+    await manager.upgrade()
+    for name in ("theirs", "odd", "names", "notes"):
+        assert name in dump(empty_url)
+    await manager.downgrade("0002")
+    assert dump(empty_url) == before
+
+
+async def test_chains_are_written_out_on_the_way_down_and_go_on_above(chains: Chains) -> None:
+    """Each row holds its own state then, as revision 0002 knows it; the sizes are those of what is stored."""
+    manager = SchemaManager(chains.url)
+    await manager.downgrade("0002")
+    rows = {row[0]: row for row in await rows_of(chains.url)}
+    assert rows.keys() == LINKS.keys()
+    for name, (*_, full_bytes, stored_bytes, encoding, payload) in rows.items():
+        assert encoding == "zstd"
+        assert zstd.decompress(payload[4:]) == chains.plain(name)
+        assert (full_bytes, stored_bytes) == (len(chains.plain(name)), len(payload))
+    await manager.upgrade()
+    await manager.check()
+    expected = {name: json.dumps(vars(state)) for name, state in sorted(chains.states.items())}
+    assert await states_in(chains.url) == expected
+
+
+@pytest.mark.parametrize("step", ["create_table", "add_column", "create_index"])
+async def test_an_upgrade_that_is_killed_leaves_revision_0002_whole(empty_url: str, database: str, step: str) -> None:
+    """Wherever it was; another one then succeeds."""
+    if step == ("create_table" if raw.is_postgres(empty_url) else "add_column"):
+        return  # that database does without it
+    await restore("0002", database, empty_url)
+    before, schema_before = await raw.contents(empty_url), dump(empty_url)
+    assert await migrate_and_fail(empty_url, "head", step, is_killed=True) == -signal.SIGKILL
+    assert await raw.contents(empty_url) == before
+    assert dump(empty_url) == schema_before
+    await upgrade_schema(empty_url)
+    assert await SchemaManager(empty_url).current() == HEAD
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["fails", "killed"])
+async def test_a_downgrade_that_fails_or_is_killed_leaves_the_chains_whole(chains: Chains, *, is_killed: bool) -> None:
+    """When all of them are written out."""
+    before, schema_before = await raw.contents(chains.url), dump(chains.url)
+    code = await migrate_and_fail(chains.url, "0002", "drop_index", is_killed=is_killed)
+    assert code == (-signal.SIGKILL if is_killed else 1)
+    assert await raw.contents(chains.url) == before
+    assert dump(chains.url) == schema_before
+
+
+# --- what stops the way down
+
+
+async def test_a_sealed_row_of_a_kind_that_older_versions_do_not_know_stops_the_way_down(chains: Chains) -> None:
+    """Before anything is written out; a sealed row as they have made it does not."""
+    await chains.set("d", encoding="aes-256-gcm:k:0123456789abcdef:zstd-delta")
+    before = await raw.contents(chains.url)
+    with pytest.raises(CheckpointStoreError, match=r"'d' is sealed .*=off workflows-mcp checkpoints rekey --decrypt"):
+        await SchemaManager(chains.url).downgrade("0002")
+    assert await raw.contents(chains.url) == before
+    await chains.make_delta("d", "b")
+    await chains.set("d", base_checkpoint_id=None, base_digest=None, state_digest=None)
+    await chains.set("d", encoding="aes-256-gcm:k:0123456789abcdef:zstd")
+    await SchemaManager(chains.url).downgrade("0002")
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "told"),
+    [
+        ("d", {"payload": b"\0\0\0\0frame"}, r"'d' is damaged \(its checksum"),
+        ("b", {"full_bytes": 7}, r"'b' is damaged \(it does not unpack"),
+        ("d", {"payload": zlib.crc32(b"odd").to_bytes(4, "big") + b"odd"}, r"'d' is damaged \(it does not unpack"),
+        ("d", {"base_checkpoint_id": None}, r"'d' is damaged \(its base None is not there"),
+        ("c", {"encoding": "guide-json"}, r"'c' is damaged \(it is a base"),
+        ("d", {"encoding": "json"}, r"'d' is damaged \(it has a base"),
+    ],
+    ids=["checksum", "size", "no frame", "no base", "encoding", "no delta"],
+)
+async def test_a_damaged_link_stops_the_way_down_by_its_name(
+    chains: Chains, name: str, columns: dict[str, object], told: str
+) -> None:
+    """And the chains are as they were."""
+    await chains.set(name, **columns)
+    before = await raw.contents(chains.url)
+    with pytest.raises(CheckpointDecodeError, match=f"{told}.*Nothing was changed; delete"):
+        await SchemaManager(chains.url).downgrade("0002")
+    assert await raw.contents(chains.url) == before
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("DELETE FROM checkpoints WHERE checkpoint_id = 'c'", "its base 'c' is not there as it was"),
+        ("UPDATE checkpoints SET state_digest = 'other' WHERE checkpoint_id = 'c'", "its base 'c' is not there"),
+        (CIRCLE, "lead back"),
+    ],
+    ids=["deleted", "changed", "circle"],
+)
+async def test_a_chain_that_foreign_keys_would_not_have_let_break_stops_the_way_down(
+    chains: Chains, statement: str, told: str
+) -> None:
+    """Other programs have them off in a SQLite file."""
+    await raw.execute(chains.url, statement)
+    with pytest.raises(CheckpointDecodeError, match=told):
+        await SchemaManager(chains.url).downgrade("0002")
+
+
+# --- what the database keeps
+
+
+async def refused(url: str, *statements: str) -> bool:
+    """Whether the database refuses a statement for a foreign key, on a connection of ours; it is taken back."""
+    engine = dialect_for(url).create_engine(Settings())
+    try:
+        async with engine.connect() as connection:
+            for statement in statements:
+                await connection.execute(text(statement))
+    except Exception as error:
+        cause = getattr(getattr(error, "orig", error), "__cause__", None) or getattr(error, "orig", error)
+        name = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+        if name not in {"SQLITE_CONSTRAINT_FOREIGNKEY", "23503"}:
+            raise
+        return True
+    finally:
+        await engine.dispose()
+    return False
+
+
+async def test_a_base_stays_as_it_is_while_a_delta_needs_it(chains: Chains) -> None:
+    """It is neither deleted nor given another content; all that does not touch its content goes on."""
+    before = await raw.contents(chains.url)
+    assert await refused(chains.url, "DELETE FROM checkpoints WHERE checkpoint_id = 'c'")
+    assert await refused(chains.url, "UPDATE checkpoints SET state_digest = 'x' WHERE checkpoint_id = 'c'")
+    assert await refused(chains.url, "UPDATE checkpoints SET state_digest = NULL WHERE checkpoint_id = 'c'")
+    assert await refused(chains.url, "UPDATE checkpoints SET base_digest = 'x' WHERE checkpoint_id = 'd'")
+    assert await refused(chains.url, "UPDATE checkpoints SET base_checkpoint_id = 'x' WHERE checkpoint_id = 'd'")
+    assert await raw.contents(chains.url) == before
+    assert not await refused(chains.url, "UPDATE checkpoints SET superseded = true, state_digest = state_digest")
+    assert not await refused(chains.url, "DELETE FROM checkpoints WHERE checkpoint_id = 'd'")
+    assert not await refused(chains.url, "DELETE FROM checkpoints WHERE checkpoint_id = 'b'")
+
+
+async def test_one_statement_may_take_a_base_with_all_that_needs_it(chains: Chains) -> None:
+    """In any order: what is left is looked at when it is done."""
+    assert await refused(chains.url, "DELETE FROM checkpoints WHERE checkpoint_id IN ('a', 'c', 'e')")
+    assert not await refused(chains.url, "DELETE FROM checkpoints WHERE checkpoint_id IN ('b', 'd')")
+    assert not await refused(chains.url, "DELETE FROM checkpoints")
+
+
+async def test_a_base_that_is_saved_with_another_content_is_refused(chains: Chains) -> None:
+    """On the connection that is held for saving, too: what is not known of the new content has no digest."""
+    async with SQLAlchemyCheckpointStore(chains.url) as store:
+        before = await raw.contents(chains.url)
+        with pytest.raises(CheckpointStoreError, match=r"FOREIGNKEY|23503"):
+            await store.save_checkpoint(replace(chains.states["c"], context={"n": "other"}))
+    assert await raw.contents(chains.url) == before
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_connections_of_ours_have_foreign_keys_on(database_url: str) -> None:
+    """In SQLite each one has to ask for it: the pool's, and those without a deadline. Those held save, as above."""
+    dialect = dialect_for(database_url)
+    found = []
+    for patient in (False, True):
+        engine = dialect.create_engine(Settings(), patient=patient)
+        async with engine.connect() as connection:
+            found.append((await connection.exec_driver_sql("PRAGMA foreign_keys")).scalar_one())
+        await engine.dispose()
+    assert found == [1, 1]
+
+
+# --- what it costs
+
+
+async def scans(connection: asyncpg.Connection, statement: str) -> Counter[str]:
+    """How often a statement, with all that it sets off, goes through the table and each of its indexes."""
+    count = (
+        "SELECT relname::text, pg_stat_get_xact_numscans(oid) FROM pg_class WHERE oid = 'checkpoints'::regclass "
+        "OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'checkpoints'::regclass)"
+    )
+    async with connection.transaction():
+        before = Counter(dict(map(tuple, await connection.fetch(count))))
+        await connection.execute(statement)
+        return Counter(dict(map(tuple, await connection.fetch(count)))) - before
+
+
+async def test_the_databases_find_deltas_and_bases_by_their_indexes(chains: Chains) -> None:
+    """Whatever a table holds, a deletion looks at one place for what needs it."""
+    index, key = "ix_checkpoints_base_checkpoint_id", "uq_checkpoints_checkpoint_id_state_digest"
+    if not raw.is_postgres(chains.url):
+        with closing(sqlite3.connect(chains.url)) as file:
+            file.execute("PRAGMA foreign_keys = ON")
+            for statement in (
+                "DELETE FROM checkpoints WHERE checkpoint_id = 'd'",
+                "UPDATE checkpoints SET state_digest = 'x' WHERE checkpoint_id = 'd'",
+            ):
+                *_, plan = file.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+                assert plan[-1] == f"SEARCH checkpoints USING INDEX {index} (base_checkpoint_id=?)"
+        return
+    connection = await asyncpg.connect(chains.url)
+    try:
+        columns = ", ".join(
+            f"'c' || n AS {name}" if name == "checkpoint_id" else name
+            for (name,) in await connection.fetch(
+                "SELECT attname::text FROM pg_attribute WHERE attrelid = 'checkpoints'::regclass AND attnum > 0 "
+                "ORDER BY attnum"
+            )
+        )
+        await connection.execute(
+            f"INSERT INTO checkpoints SELECT {columns} FROM checkpoints, generate_series(1, 2000) n "
+            "WHERE checkpoint_id = 'd'"
+        )
+        await connection.execute("ANALYZE checkpoints")
+        delete = "DELETE FROM checkpoints WHERE checkpoint_id = 'c7'"
+        found = await scans(connection, delete)
+        assert (found[index], found["checkpoints"]) == (1, 0)
+        base = "(base_checkpoint_id, base_digest) = (SELECT checkpoint_id, state_digest FROM checkpoints c"
+        another = f"UPDATE checkpoints SET {base} WHERE c.checkpoint_id = 'a') WHERE checkpoint_id = 'c8'"
+        found = await scans(connection, another)
+        assert (found[key] > 0, found["checkpoints"]) == (True, 0)
+    finally:
+        await connection.close()
+
+
+async def test_an_id_that_is_there_is_told_from_a_broken_rule(chains: Chains) -> None:
+    """Whichever of the two keys that have it speaks first."""
+    statement = (
+        "INSERT INTO checkpoints (checkpoint_id, workflow_name, created_at, status, is_paused, superseded, "
+        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, encoding, payload) "
+        "SELECT checkpoint_id, workflow_name, created_at, status, is_paused, superseded, current_wave_index, pinned, "
+        "schema_version, full_bytes, stored_bytes, state_digest, encoding, payload FROM checkpoints"
+    )
+    dialect = dialect_for(chains.url)
+    engine = dialect.create_engine(Settings())
+    async with engine.connect() as connection:
+        with pytest.raises(Exception) as error:  # noqa: PT011 - of either driver
+            await connection.execute(text(statement))
+    await engine.dispose()
+    failure = dialect.explain(error.value)
+    assert failure is not None
+    assert "holds such a row already" in str(failure.error)
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_who_saves_a_new_id_beside_another_with_the_same_content_tries_again(database_url: str) -> None:
+    """PostgreSQL then says that the content is there, though the statement says what to do with an id that is."""
+    dialect = dialect_for(database_url)
+    statement = (
+        "INSERT INTO checkpoints (checkpoint_id, workflow_name, created_at, status, is_paused, superseded, "
+        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, encoding, payload) "
+        "VALUES ($1, 'w', 1, 'running', false, false, 0, false, 1, 1, 1, 'same', 'json', '') "
+        "ON CONFLICT (checkpoint_id) DO UPDATE SET state_digest = excluded.state_digest"
+    )
+    connections = [await asyncpg.connect(database_url) for _ in range(6)]
+    met: list[Exception] = []
+    try:
+        for n in range(5000):
+            saves = (one.execute(statement, f"c{n}") for one in connections)
+            met = [one for one in await asyncio.gather(*saves, return_exceptions=True) if isinstance(one, Exception)]
+            if any(isinstance(one, asyncpg.UniqueViolationError) for one in met):
+                break
+    finally:
+        for one in connections:
+            await one.close()
+    assert met
+    for error in met:
+        failure = dialect.explain(error)
+        assert failure is not None
+        assert failure.retriable
