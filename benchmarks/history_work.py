@@ -127,13 +127,13 @@ async def compare_random(pair: Pair, urls: Sequence[str], run: LongRun, calls: i
 
 
 async def compare_cold(pair: Pair, urls: Sequence[str], run: LongRun, turns: int) -> Compared:
-    """Load the last state by stores that were opened for it, and have loaded but the first one before."""
-    first, last = key_of(run.state(1)), key_of(run.state(run.waves))
+    """Load the last state by stores that were opened for it, and have loaded but the second one before."""
+    second, last = key_of(run.state(2)), key_of(run.state(run.waves))
     durations = []
     for turn in range(turns):
         async with opened(pair[0], urls[0]) as deltas, opened(pair[1], urls[1]) as alone:
             for store in (deltas, alone):
-                await store.load(first)
+                await store.load(second)
             durations.append(await _in_turns(deltas.load, alone.load, last, turn))
     return _compared("a load of the newest, by a store just opened", durations, 2.5)
 

@@ -36,7 +36,7 @@ class DeltasPostgreSQL(Following, OursPostgreSQL):
 
 
 class _SelfContained(Following):
-    settings_given: ClassVar[dict[str, Any]] = {**Ours.settings_given, "delta_cache_bytes": 0}
+    settings_given: ClassVar[dict[str, Any]] = {**Ours.settings_given, "delta_cache_mb": 0}
 
 
 class SelfContainedSQLite(_SelfContained, OursSQLite):

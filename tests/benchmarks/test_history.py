@@ -2,7 +2,9 @@
 
 import dataclasses
 import io
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import prose
-from benchmarks.contenders import OURS
+from benchmarks.contenders import OURS, ContenderSpec
 from benchmarks.databases import Databases, PostgreSQLDatabases, SQLiteDatabases
 from benchmarks.history import CONTENDERS, HistoryPlan, NotEqualError, make_runs, measure
 from benchmarks.history_report import markdown, with_history
@@ -25,7 +27,7 @@ from benchmarks.history_results import (
     read_history,
     write_history,
 )
-from benchmarks.history_work import check_contents, check_states, opened
+from benchmarks.history_work import check_contents, check_states, opened, save_states
 from benchmarks.long_run import LongRun
 from benchmarks.progress import Progress
 from benchmarks.states import plain_size
@@ -132,6 +134,18 @@ def test_a_small_run_does_all_the_work(database: str, tmp_path: Path, request: p
     assert [(one.name, one.deleted, one.kept) for one in found.retained] == [(OURS, 9, 3), ("self-contained", 9, 3)]
     assert list(tmp_path.iterdir()) == []
     assert not getattr(databases, "_made", [])
+
+
+@pytest.mark.parametrize(("spec", "has_deltas"), [(CONTENDERS[0], True), (CONTENDERS[1], False)], ids=["ours", "alone"])
+async def test_one_of_ours_stores_deltas_and_the_other_none(
+    spec: ContenderSpec, run: LongRun, sqlite_path: Path, *, has_deltas: bool
+) -> None:
+    """A comparison of a store with itself would show nothing."""
+    async with opened(spec, str(sqlite_path)) as ours:
+        await save_states(ours, run.states(), told())
+    with closing(sqlite3.connect(sqlite_path)) as file:
+        [[count]] = file.execute("SELECT count(base_checkpoint_id) FROM checkpoints")
+    assert count > 30 if has_deltas else count == 0
 
 
 async def test_what_is_loaded_as_another_is_found_out(run: LongRun, sqlite_path: Path) -> None:
