@@ -16,6 +16,7 @@ from benchmarks.history_chart import draw_history
 from benchmarks.history_report import check_marks, markdown, with_history
 from benchmarks.history_results import HistoryResults, write_history
 from benchmarks.machine import describe_machine, describe_versions
+from benchmarks.process import forget_settings
 from benchmarks.progress import Progress
 from benchmarks.states import plain_size
 from workflows_mcp import CheckpointStoreError
@@ -44,6 +45,7 @@ def history(
     """
     from benchmarks.history import CONTENDERS, HistoryPlan, NotEqualError, make_runs, measure
 
+    forget_settings("WORKFLOWS_", "LANGGRAPH_", "LANGCHAIN_", "OTEL_")
     told = Console(stderr=True)
     date = datetime.now(UTC).isoformat(timespec="seconds")
     databases = ["sqlite", "postgresql"] if postgresql else ["sqlite"]
