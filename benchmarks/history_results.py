@@ -167,9 +167,8 @@ def goals(results: HistoryResults) -> Iterator[Goal]:
         # PostgreSQL's vacuum makes space usable again, and gives little of it back.
         if found.database == "sqlite":
             kept = found.retained[0]
-            yield Goal(
-                found.database, "the file after retention and vacuum, × before", kept.vacuumed / kept.before, 0.5
-            )
+            share = kept.vacuumed / kept.before
+            yield Goal(found.database, "the file after retention and a vacuum, × before", share, 1)
 
 
 def write_history(results: HistoryResults, path: Path) -> None:
