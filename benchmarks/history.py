@@ -1,6 +1,7 @@
 """The whole history of a long run: what it takes up, what saving and loading it costs, beside other ways to keep it."""
 
 import asyncio
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from benchmarks.history_work import (
 from benchmarks.long_run import LongRun
 from benchmarks.progress import Progress
 from benchmarks.prose import prose
+from workflows_mcp.engine.definition import MAX_BLOCKS
 
 __all__ = ["CONTENDERS", "HistoryPlan", "NotEqualError", "Runs", "make_runs", "measure"]
 
@@ -88,12 +90,18 @@ class HistoryPlan:
 
     @classmethod
     def chosen(cls, *, quick: bool, waves: int | None, megabytes: float | None) -> "HistoryPlan":
-        """The full one, or a quick one, with as many waves as wanted; each of them adds as much, by default."""
+        """The full one, or a quick one, with as many waves as wanted; each of them adds as much, by default.
+
+        Raises:
+            ValueError: There is no such run.
+        """
         usual = cls(60, 0.156, (20_000, 100_000), 16, 3) if quick else cls()
         waves = usual.waves if waves is None else waves
         megabytes = usual.megabytes * waves / usual.waves if megabytes is None else megabytes
-        if waves < 2:
-            raise ValueError("a history has at least two waves")
+        if not 2 <= waves <= MAX_BLOCKS:
+            raise ValueError(f"--waves: a run has 2 to {MAX_BLOCKS:,} of them here, and not {waves:,}")
+        if not math.isfinite(megabytes):
+            raise ValueError(f"--megabytes: {megabytes} is no size")
         return replace(usual, waves=waves, megabytes=megabytes, kept=min(usual.kept, waves - 1))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 import sqlite3
 import sys
 from contextlib import closing
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import prose
 from benchmarks.contenders import OURS, ContenderSpec
-from benchmarks.databases import Databases, PostgreSQLDatabases, SQLiteDatabases
+from benchmarks.databases import PostgreSQLDatabases, SQLiteDatabases
 from benchmarks.history import CONTENDERS, HistoryPlan, NotEqualError, make_runs, measure
 from benchmarks.history_report import markdown, with_history
 from benchmarks.history_results import (
@@ -116,16 +117,31 @@ def test_a_run_that_cannot_be_is_refused(waves: int, size: int, complaint: str) 
         LongRun(waves, size, "text " * 2_000)
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_a_small_run_does_all_the_work(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(
+    ("waves", "megabytes", "complaint"), [(1, None, "and not 1$"), (1001, None, "1,001"), (None, math.nan, "no size")]
+)
+def test_a_plan_that_cannot_be_is_refused(waves: int | None, megabytes: float | None, complaint: str) -> None:
+    """Before anything is measured."""
+    with pytest.raises(ValueError, match=complaint):
+        HistoryPlan.chosen(quick=True, waves=waves, megabytes=megabytes)
+
+
+def test_each_wave_adds_as_much_unless_somebody_wants_another_size() -> None:
+    """2.6 KB of plain JSON."""
+    assert HistoryPlan.chosen(quick=True, waves=None, megabytes=None).megabytes == 0.156
+    assert HistoryPlan.chosen(quick=False, waves=500, megabytes=None).megabytes == 1.3
+    assert HistoryPlan.chosen(quick=False, waves=500, megabytes=2).megabytes == 2
+    assert HistoryPlan.chosen(quick=True, waves=4, megabytes=None).kept == 3
+
+
+def specs_of(database: str) -> list[ContenderSpec]:
+    """Those that need no packages besides ours."""
+    return [spec for spec in CONTENDERS if spec.database == database and not spec.needs]
+
+
+def test_a_small_run_does_all_the_work(tmp_path: Path) -> None:
     """Everything is saved, loaded, compared and deleted, and nothing is left of the databases."""
-    databases: Databases = (
-        SQLiteDatabases(tmp_path)
-        if database == "sqlite"
-        else PostgreSQLDatabases(request.getfixturevalue("postgres_server"))
-    )
-    specs = [spec for spec in CONTENDERS if spec.database == database and not spec.needs]
-    found = measure(databases, specs, PLAN, make_runs(PLAN), told())
+    found = measure(SQLiteDatabases(tmp_path), specs_of("sqlite"), PLAN, make_runs(PLAN), told())
     assert [way.name for way in found.ways] == [OURS, "self-contained", "guide"]
     assert all(way.stored_bytes > 10_000 and way.save_ms > 0 and way.seconds > 0 for way in found.ways)
     assert found.equal == (12, 12)
@@ -133,7 +149,15 @@ def test_a_small_run_does_all_the_work(database: str, tmp_path: Path, request: p
     assert all(one.deltas_ms > 0 and one.alone_ms > 0 for one in found.compared)
     assert [(one.name, one.deleted, one.kept) for one in found.retained] == [(OURS, 9, 3), ("self-contained", 9, 3)]
     assert list(tmp_path.iterdir()) == []
-    assert not getattr(databases, "_made", [])
+
+
+def test_a_small_run_on_a_server_leaves_nothing_either(postgres_server: str) -> None:
+    """What the tables take up is counted there, and not a server's own databases."""
+    databases, plan = PostgreSQLDatabases(postgres_server), dataclasses.replace(PLAN, sizes=(), waves=4, megabytes=0.02)
+    found = measure(databases, specs_of("postgresql")[:2], plan, make_runs(plan), told())
+    assert found.equal == (4, 4)
+    assert all(10_000 < way.stored_bytes < 1_000_000 for way in found.ways)
+    assert databases._made == []
 
 
 @pytest.mark.parametrize(("spec", "has_deltas"), [(CONTENDERS[0], True), (CONTENDERS[1], False)], ids=["ours", "alone"])
