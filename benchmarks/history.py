@@ -125,7 +125,7 @@ def make_runs(plan: HistoryPlan) -> Runs:
         ValueError: There are no such runs.
     """
     size = round(plan.megabytes * 1e6)
-    text = prose(max(size, *plan.sizes))
+    text = prose(max((size, *plan.sizes)))
     ends = {one: LongRun(round(one / _BYTES_A_WAVE), one, text) for one in plan.sizes}
     return Runs(LongRun(plan.waves, size, text), ends)
 
