@@ -177,10 +177,12 @@ async def _save_ours(
             progress.begin(_saving(spec, run))
             durations.append(await save_states(contender, islice(mine, run.waves - 1), progress))
         newest = await compare_newest(deltas, alone, run.state(run.waves - 1), plan.calls)
+        # Before the last save: a store has no use any more for what it knows of a run that is over.
+        progress.begin(f"{pair[0].database}: loading all {run.waves:,} by the process that saved them")
+        equal = await check_states(deltas, islice(run.states(), run.waves - 1), progress)
         for contender, mine, so_far in zip((deltas, alone), states, durations, strict=True):
             so_far.extend(await save_states(contender, mine, progress))
-        progress.begin(f"{pair[0].database}: loading all {run.waves:,} by the process that saved them")
-        equal = await check_states(deltas, run.states(), progress)
+        equal += await check_states(deltas, [run.state(run.waves)], progress)
     return [_way(spec, taken) for spec, taken in zip(pair, durations, strict=True)], equal, newest
 
 
