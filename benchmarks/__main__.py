@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks.chart import draw_chart
 from benchmarks.contenders import MissingPackageError, check_installed, contenders_of
 from benchmarks.databases import UnsafeServerError, open_databases
+from benchmarks.history_command import history
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.process import WorkerError
 from benchmarks.progress import Progress
@@ -33,6 +34,8 @@ app = App(
     help="How fast the store is, beside its peers: the same work in one run, turn by turn.",
     help_format="plaintext",
 )
+
+app.command(history)
 
 
 @app.default

@@ -149,6 +149,11 @@ class Plains:
             while self._bytes > self._most_bytes:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
 
+    def forget(self, row: Sequence[Any]) -> None:
+        """Keep that of a row no more: it may be wrong."""
+        with self._lock:
+            self._bytes -= len(self._kept.pop((row[0], row[-5]), b""))
+
 
 class _Run(NamedTuple):
     """The newest states of a run.

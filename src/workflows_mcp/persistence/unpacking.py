@@ -73,9 +73,12 @@ class Unpacking:
             return row.own.plain
         if row.fault is not None:
             raise _alone(row, row.fault)
-        plain, base, links = row.nearest()
+        plain, _, links = row.nearest()
         with contextlib.suppress(CheckpointDecodeError):
             return self._unchecked(row, body, plain, links)
+        for link in row.links if row.plains is not None else ():
+            row.plains.forget(link)
+        plain, base, links = row.nearest()
         for link in links:
             plain, base = self._link(row, link, plain, base), link
         return self._link(row, row, plain, base)
