@@ -76,8 +76,9 @@ class Unpacking:
         plain, _, links = row.nearest()
         with contextlib.suppress(CheckpointDecodeError):
             return self._unchecked(row, body, plain, links)
-        for link in row.links if row.plains is not None else ():
-            row.plains.forget(link)
+        if row.plains is not None:
+            for link in row.links:
+                row.plains.forget(link)
         plain, base, links = row.nearest()
         for link in links:
             plain, base = self._link(row, link, plain, base), link
