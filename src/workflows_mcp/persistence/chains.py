@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import BigInteger, Executable, bindparam, not_, select
+from sqlalchemy import BigInteger, Executable, bindparam, literal, not_, select
 
 from workflows_mcp.errors import CheckpointKeyError
 from workflows_mcp.persistence.deltas import Base, Deltas, Fault, Linked, Plains
@@ -16,7 +16,7 @@ from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.rewriting import Rewriting
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.rows import base_of, first_within, is_odd
-from workflows_mcp.persistence.statements import TABLE, VERIFIED, Loading, Query
+from workflows_mcp.persistence.statements import METADATA_FIELDS, TABLE, VERIFIED, Loading, Query
 
 __all__ = ["Chains", "Fetch", "Rewrite"]
 
@@ -36,6 +36,9 @@ _WHOLE_ROWS, _WHOLE_BYTES = 50, 4 * 2**20
 """What is made whole together: so many rows, and about so many bytes of plain JSON; one row alone may have more."""
 
 _MISSING = "is missing"
+
+_PLAIN_BYTES = 16 * 2**20
+"""How much of what is unpacked is kept meanwhile: most have bases in common."""
 
 _C = TABLE.c
 
@@ -73,12 +76,15 @@ class Chains:
         )
         chain = ours.cte("chain", recursive=True)
         base = TABLE.alias("base")
+        # No join: one of many chains may be made by a scan of the whole table for each of their links.
+        base_of_base = select(base.c.base_checkpoint_id).where(base.c.checkpoint_id == chain.c.base_checkpoint_id)
         chain = chain.union(
-            select(base.c.checkpoint_id, base.c.base_checkpoint_id).where(
-                base.c.checkpoint_id == chain.c.base_checkpoint_id
+            select(chain.c.base_checkpoint_id, base_of_base.scalar_subquery()).where(
+                chain.c.base_checkpoint_id.is_not(None)
             )
         )
-        return select(*loading.columns).where(_C.checkpoint_id == chain.c.checkpoint_id)
+        found = select(chain.c.checkpoint_id)
+        return select(*loading.columns).where(self._dialect.is_among(_C.checkpoint_id, found))
 
     @cached_property
     def _dependents(self) -> Executable:
@@ -87,6 +93,24 @@ class Chains:
         is_one = self._dialect.matches_any(_C.checkpoint_id, "checkpoint_ids")
         found = select(_C.checkpoint_id, _C.full_bytes).where(is_of_one, not_(is_one))
         return found.limit(bindparam("limit", type_=BigInteger))
+
+    @cached_property
+    def _listed(self) -> Executable:
+        """What there is of the bases of a checkpoint but their payloads, the nearest first."""
+        ours = select(_C.base_checkpoint_id, literal(1).label("place"))
+        chain = ours.where(_C.checkpoint_id == bindparam("checkpoint_id")).cte("chain", recursive=True)
+        base = TABLE.alias("base")
+        chain = chain.union_all(
+            select(base.c.base_checkpoint_id, chain.c.place + 1).where(
+                base.c.checkpoint_id == chain.c.base_checkpoint_id, chain.c.place < _LONGEST_CHAIN
+            )
+        )
+        listed = select(*(_C[name] for name in METADATA_FIELDS))
+        return listed.where(_C.checkpoint_id == chain.c.base_checkpoint_id).order_by(chain.c.place)
+
+    def listed(self, checkpoint_id: str) -> Query:
+        """The columns of a listing of all that a checkpoint is a delta of, the nearest first."""
+        return Query(self._listed, {"checkpoint_id": checkpoint_id})
 
     @cached_property
     def _deltas_of(self) -> Executable:
@@ -181,30 +205,33 @@ class Chains:
             base_id, digest = base_of(link), link[-3]
         return Linked(row, known=known, links=links[::-1], plains=plains)
 
-    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> None:
+    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> bool:
         """Store whole what is a delta of some checkpoints, and is none of them, so that these may go.
-
-        Returns when nothing is left to do, or somebody has locked what is.
 
         Args:
             bases: Their ids.
             fetch: Reads.
             rewrite: Writes.
 
+        Returns:
+            Whether nothing is left to do; if not, somebody has locked what is.
+
         Raises:
             CheckpointKeyError: One of them cannot be opened with the keys of this process.
         """
         wanted = self._dialect.any_value([one for one in bases if not is_odd(one)])
         query = Query(self._dependents, {"checkpoint_ids": wanted, "limit": _WHOLE_ROWS})
+        plains = Plains(_PLAIN_BYTES)
         while found := await fetch(query):
             ids = [checkpoint_id for checkpoint_id, _ in first_within(found, _WHOLE_BYTES)]
             # All of one moment: what is missing then is missing, and was not just made whole or sealed anew.
             every = await fetch(Query(self._rows, {"checkpoint_ids": self._dialect.any_value(ids)}))
             deltas = (row for row in every if row[0] in ids and base_of(row) is not None)
-            rows = self.link(deltas, every, Plains(), at_any_rate=True).values()
+            rows = self.link(deltas, every, plains, at_any_rate=True).values()
             changes = await asyncio.to_thread(self._changes, rows)
             if not changes or not await rewrite(self._rewriting.query(changes), ids):
-                return
+                return False
+        return True
 
     def _changes(self, rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
         changes = []

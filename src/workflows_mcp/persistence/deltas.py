@@ -12,6 +12,7 @@ of a row, or two could end up as each other's bases; see `fencing.py`.
 Bases come from memory: the newest states of live runs, as far as they fit. Nothing is read for a save.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -26,11 +27,11 @@ LEAST_BYTES = 4096
 up as much as they save."""
 
 MOST_LINKS = 30
-"""How many bases loading a state takes at the most. Counted as above, a run of a thousand states needs 29."""
+"""How many bases loading a state takes at the most. Counted as above, a run of a thousand states needs 28."""
 
 _RADIX, _LEVELS = 8, 3
-"""Measured by `benchmarks/history.py`: a fourth level takes up a tenth more, and saves a tenth of a load's time; two
-levels of radix 16 take up a thirtieth less, and a load takes half as long again."""
+"""Measured by `python3 run.py bench chains`: a fourth level takes up an eighth more, and saves 3 % of a load's
+time; two levels of radix 16 take up a quarter less, and a load takes half as long again."""
 
 _LARGE_BYTES = 64 * 2**10
 """How many bytes of payloads a thread unpacks."""
@@ -122,6 +123,8 @@ def is_large(row: Sequence[Any]) -> bool:
 class Plains:
     """Plain JSON that was unpacked, for other rows that have bases in common; what was used last is kept.
 
+    Several threads may use it at a time.
+
     Args:
         most_bytes: How much; most of a large state's bases by default.
     """
@@ -130,6 +133,7 @@ class Plains:
         self._most_bytes = most_bytes
         self._kept: OrderedDict[tuple[str, str], bytes | bytearray] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def get(self, row: Sequence[Any]) -> bytes | bytearray | None:
         """That of a row, if it is kept."""
@@ -137,11 +141,13 @@ class Plains:
 
     def keep(self, row: Sequence[Any], plain: bytes | bytearray) -> None:
         """Keep it."""
-        if self._kept.setdefault((row[0], row[-5]), plain) is plain:
-            self._bytes += len(plain)
-        self._kept.move_to_end((row[0], row[-5]))
-        while self._bytes > self._most_bytes:
-            self._bytes -= len(self._kept.popitem(last=False)[1])
+        key = row[0], row[-5]
+        with self._lock:
+            if self._kept.setdefault(key, plain) is plain:
+                self._bytes += len(plain)
+            self._kept.move_to_end(key)
+            while self._bytes > self._most_bytes:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
 
 
 class _Run(NamedTuple):

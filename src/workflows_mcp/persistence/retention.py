@@ -11,7 +11,7 @@ from workflows_mcp.engine.filters import Position, WorkflowScope
 from workflows_mcp.errors import CheckpointKeyError
 from workflows_mcp.persistence import retention_statements as statements
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.dialects import BrokenBaseError
+from workflows_mcp.persistence.dialects import BrokenBaseError, RowsLockedError
 from workflows_mcp.persistence.retention_statements import Doomed
 from workflows_mcp.persistence.rows import first_within, position_in
 
@@ -119,11 +119,12 @@ class Retention:
     async def _remove_rows(self, doomed: Doomed, rows: Sequence[Sequence[Any]], kept: "_Kept") -> int:
         """Delete some neighbours; what others have locked is left out, and what is needed by what cannot do without."""
         query = self._remove_range(doomed, position_in(rows[-1]), position_in(rows[0]))
+        ids = [checkpoint_id for _, checkpoint_id, *_ in rows]
         half = len(rows) // 2
         try:
             # About none that anybody has in mind: a save that waits for a lock may come before or after.
-            return await self._database.remove(query, [checkpoint_id for _, checkpoint_id, *_ in rows], keys=())
-        except BrokenBaseError:
+            return await self._database.remove(query, ids, keys=(), waits=False)
+        except (BrokenBaseError, RowsLockedError):
             pass
         except CheckpointKeyError as error:
             if not half:

@@ -154,6 +154,7 @@ class RowCodec:
         """
         frame = None if step is None else step.delta(plain)
         base = None if step is None or frame is None else step.base
+        body = pack_body(plain) if frame is None else (ZSTD_DELTA, frame)
         filled = {
             **columns,
             "state_digest": digest_of(plain, self._secret) if is_base(columns["run_id"], plain) else None,
@@ -161,8 +162,7 @@ class RowCodec:
             "base_digest": None if base is None else base.digest,
             "full_bytes": len(plain),
         }
-        body = pack_body(plain) if frame is None else (ZSTD_DELTA, frame)
-        filled.update(self._stored_as(body, filled, seals=self.seals))
+        filled.update(self._held(body, filled, seals=self.seals))
         if step is not None:
             step.make(filled, plain)
         return filled
@@ -170,14 +170,19 @@ class RowCodec:
     def _stored_as(
         self, body: Body, columns: Mapping[str, Any], *, seals: bool, name: KeyName | None = None
     ) -> dict[str, Any]:
-        """The columns in which a payload's body is stored, sealed or plain, given the others; the prompt is plain."""
-        kept = {name: columns[name] for name in _CHAINED}
+        """The columns in which a payload's body is stored, and those that name states, given the others."""
+        return {**self._held(body, columns, seals=seals, name=name), **{name: columns[name] for name in _CHAINED}}
+
+    def _held(
+        self, body: Body, columns: Mapping[str, Any], *, seals: bool, name: KeyName | None = None
+    ) -> dict[str, Any]:
+        """The columns that hold a payload's body, sealed or plain, given the others; the prompt is plain."""
         if seals:
             assert self._seal is not None
-            return {**self._seal.columns(columns, body, name), **kept}
+            return self._seal.columns(columns, body, name)
         data = payload_of(body)
-        stored = {"encoding": body[0], "payload": data, "stored_bytes": len(data)}
-        return {**stored, "pause_prompt": columns["pause_prompt"], **kept}
+        prompt = columns["pause_prompt"]
+        return {"encoding": body[0], "payload": data, "stored_bytes": len(data), "pause_prompt": prompt}
 
     def state(self, row: Sequence[Any]) -> CheckpointState:
         """The state of a row that `loading` has loaded, and `Chains` completed.

@@ -327,6 +327,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         """See `CheckpointStore.identity`: the same by whatever URL."""
         return await self._storing.identity()
 
+    async def list_bases(self, checkpoint_id: str) -> list[CheckpointMetadata]:
+        """See `CheckpointStore.list_bases`."""
+        query = self._database.chains.listed(check_name("checkpoint_id", checkpoint_id))
+        return await self._metadata(query, is_brief=True)
+
     async def get_stats(self) -> CheckpointStats:
         """See `CheckpointStore.get_stats`. `database_bytes` counts the table and its indexes, or the whole file."""
         database = self._database
