@@ -14,7 +14,7 @@ Bases come from memory: the newest states of live runs, as far as they fit. Noth
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
@@ -148,6 +148,11 @@ class Plains:
             self._kept.move_to_end(key)
             while self._bytes > self._most_bytes:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
+
+    def forget(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Keep that of some rows no longer: it may be wrong."""
+        for row in rows:
+            self._bytes -= len(self._kept.pop((row[0], row[-5]), b""))
 
 
 class _Run(NamedTuple):

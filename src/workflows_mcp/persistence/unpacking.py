@@ -76,6 +76,8 @@ class Unpacking:
         plain, base, links = row.nearest()
         with contextlib.suppress(CheckpointDecodeError):
             return self._unchecked(row, body, plain, links)
+        if row.plains is not None:
+            row.plains.forget(links)  # one of them is wrong
         for link in links:
             plain, base = self._link(row, link, plain, base), link
         return self._link(row, row, plain, base)
