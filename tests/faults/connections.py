@@ -193,7 +193,7 @@ async def _exhaust_server(server: Server, place: Place, clients: int, settings: 
     async with SQLAlchemyCheckpointStore(server.url) as store:
         for number in range(_ROWS):
             acknowledged.note(f"row{number}", number)
-        (await audit(store, acknowledged)).tell(verdict)
+        (await audit(store, acknowledged)).tell(verdict, has_deltas=False)
 
 
 async def _outcome(call: Awaitable[object]) -> CheckpointStoreError | None:

@@ -68,8 +68,9 @@ async def check(place: Place, effort: Effort) -> Verdict:
 
 async def _save(store: SQLAlchemyCheckpointStore, name: str, acknowledged: Acknowledged) -> None:
     for number in range(1_000_000):
-        await store.save_checkpoint(state_of(f"{name}-{number % 50}", number))
-        acknowledged.note(f"{name}-{number % 50}", number)
+        checkpoint_id = f"{name}-{number % 50}" if number % 10 else f"{name}/{number}"
+        await store.save_checkpoint(state_of(checkpoint_id, number))
+        acknowledged.note(checkpoint_id, number)
 
 
 # --- children

@@ -25,6 +25,9 @@ _MOST_OVERRUN = 0.25
 _LONGEST_READ = 0.25
 """How long a read may take while others cannot write, in seconds, and be called unaffected; or the loop stand still."""
 
+_SAVED = {"save": state_of("new", 1), "save a delta": state_of("chain/3", 3)}
+"""What some of the calls save."""
+
 _BEAT = 0.005
 """Seconds between two looks at how late the event loop is."""
 
@@ -179,10 +182,10 @@ async def _all_works(store: SQLAlchemyCheckpointStore, name: str, verdict: Verdi
         except Exception as error:  # noqa: BLE001 - it is what was found
             verdict.broken.append(f"{name}after the lock's end {what} raised {error!r}")
         else:
-            if what == "save":
-                saved = await store.load_checkpoint("new") == state_of("new", 1)
-                verdict.require(saved, f"{name}after the lock's end a save is lost")
-            if what in {"pin", "delete", "delete run", "cleanup", "trim"}:
+            if what in _SAVED:
+                saved = await store.load_checkpoint(_SAVED[what].checkpoint_id) == _SAVED[what]
+                verdict.require(saved, f"{name}after the lock's end a {what} is lost")
+            if what in {"pin", "delete", "delete a base", "delete run", "cleanup", "trim"}:
                 verdict.require(done, f"{name}after the lock's end {what} found nothing to do: it had been done late")
 
 

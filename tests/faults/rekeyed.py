@@ -22,6 +22,10 @@ _WRITERS = ("writer-0", "writer-1")
 _TASKS = 4
 _AT_ONCE = 500
 
+_RUNS, _SHARE_OF_RUNS = 20, 10
+"""How many runs there are besides, and that they have one in so many checkpoints: plain ones, then deltas that are sealed
+with the older key, the first of them of plain ones."""
+
 
 async def check(place: Place, effort: Effort) -> Verdict:
     """Seal plain checkpoints and those under an older key; then take that key away, and load all."""
@@ -63,11 +67,27 @@ async def _fill(url: str, total: int, settings: Settings, acknowledged: Acknowle
         SQLAlchemyCheckpointStore(url, settings=settings) as sealed,
     ):
         await plain.save_checkpoint(state_of(*places[0]))
+        runs = await _fill_runs(plain, sealed, total // _SHARE_OF_RUNS // _RUNS)
         for begin in range(0, len(places), _AT_ONCE):
             some = places[begin : begin + _AT_ONCE]
             saves = ((sealed if at % 2 else plain).save_checkpoint(state_of(*one)) for at, one in enumerate(some))
             await asyncio.gather(*saves)
-    acknowledged.file.write_text("".join(f"{checkpoint_id} {number}\n" for checkpoint_id, number in places))
+    everything = [*places, *runs]
+    acknowledged.file.write_text("".join(f"{checkpoint_id} {number}\n" for checkpoint_id, number in everything))
+
+
+async def _fill_runs(
+    plain: SQLAlchemyCheckpointStore, sealed: SQLAlchemyCheckpointStore, waves: int
+) -> list[tuple[str, int]]:
+    """Save runs which begin in plain text and go on sealed; returns what was saved."""
+    names = [f"run-{number}" for number in range(_RUNS)]
+    for wave in range(waves):
+        if wave == waves // 2:
+            last = [f"{name}/{wave - 1}" for name in names]
+            await asyncio.gather(*(sealed.claim_checkpoint(one, "sealing") for one in last))
+        store = plain if wave < waves // 2 else sealed
+        await asyncio.gather(*(store.save_checkpoint(state_of(f"{name}/{wave}", wave)) for name in names))
+    return [(f"{name}/{wave}", wave) for wave in range(waves) for name in names]
 
 
 async def _save(place: Place, when: str, settings: Settings, ids: int | None, during: Coroutine[Any, Any, None]) -> Met:
