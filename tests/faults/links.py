@@ -60,10 +60,11 @@ async def links_of(store: SQLAlchemyCheckpointStore) -> Links:
     """Read them all, in one snapshot."""
     read = select(_C.checkpoint_id, _C.state_digest, _C.base_checkpoint_id, _C.base_digest)
     rows = await store._database.fetch_long(Query(read))
-    digests = {checkpoint_id: digest for checkpoint_id, digest, *_ in rows}
-    links = Links({checkpoint_id: base for checkpoint_id, _, base, _ in rows if base is not None})
-    for checkpoint_id, _, base, digest in rows:
-        if base is not None and (digest is None or digests.get(base) != digest):
+    digests = {row[0]: row[1] for row in rows}
+    deltas = {row[0]: (row[2], row[3]) for row in rows if row[2] is not None}
+    links = Links({checkpoint_id: base for checkpoint_id, (base, _) in deltas.items()})
+    for checkpoint_id, (base, digest) in deltas.items():
+        if digest is None or digests.get(base) != digest:
             links.wrong.append(f"{checkpoint_id} is a delta of {base}, which is not there, or as another state")
     for checkpoint_id in links.bases:
         needed = links.needed_by(checkpoint_id)

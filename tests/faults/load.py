@@ -91,8 +91,10 @@ def _noise(name: str, size: int) -> str:
 
 
 def _id_of(name: str, number: int) -> str:
-    """Under which id a task saves next: three of five times a new one of its run, or now and then one that it has
-    saved before, which others are deltas of; else the same one again and again."""
+    """Under which id a task saves next: that of a new state of its run, or the same one again and again.
+
+    Now and then it is one of the run that it has saved before, which others are deltas of.
+    """
     if number % 5 in {2, 3}:
         return name
     return f"{name}/{number - 9 if number % 20 == 19 else number}"

@@ -80,7 +80,9 @@ async def _delete(store: SQLAlchemyCheckpointStore, deleted: Path, rounds: int) 
         append(deleted, checkpoint_id)
 
 
-async def _delete_bases(store: SQLAlchemyCheckpointStore, acknowledged: Acknowledged, deleted: Path, rounds: int) -> None:
+async def _delete_bases(
+    store: SQLAlchemyCheckpointStore, acknowledged: Acknowledged, deleted: Path, rounds: int
+) -> None:
     """Save one after the other of a run, and delete every other one, of which the next is a delta by then."""
     for number in range(rounds):
         checkpoint_id = f"thinned/{number}"

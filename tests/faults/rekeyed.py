@@ -23,8 +23,8 @@ _TASKS = 4
 _AT_ONCE = 500
 
 _RUNS, _SHARE_OF_RUNS = 20, 10
-"""How many runs there are besides, and that they have one in so many checkpoints: plain ones, then deltas that are sealed
-with the older key, the first of them of plain ones."""
+"""How many runs there are besides, and that they have one in so many checkpoints: plain ones, then some that are sealed
+with the older key, deltas of the former."""
 
 
 async def check(place: Place, effort: Effort) -> Verdict:
