@@ -1,7 +1,8 @@
 """How the deltas of a database hang together, by its table alone."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import select
 
@@ -59,7 +60,7 @@ class Links:
 async def links_of(store: SQLAlchemyCheckpointStore) -> Links:
     """Read them all, in one snapshot."""
     read = select(_C.checkpoint_id, _C.state_digest, _C.base_checkpoint_id, _C.base_digest)
-    rows = await store._database.fetch_long(Query(read))
+    rows: Sequence[Sequence[Any]] = await store._database.fetch_long(Query(read))
     digests = {row[0]: row[1] for row in rows}
     deltas = {row[0]: (row[2], row[3]) for row in rows if row[2] is not None}
     links = Links({checkpoint_id: base for checkpoint_id, (base, _) in deltas.items()})
