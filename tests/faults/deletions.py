@@ -16,6 +16,7 @@ from tests.faults.load import OLD, Acknowledged, Audit, audit, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import (
     CheckpointAlreadyClaimedError,
+    CheckpointMetadata,
     CheckpointNotFoundError,
     CheckpointStoreError,
     LeaseLostError,
@@ -25,7 +26,7 @@ from workflows_mcp import (
 
 __all__ = ["ROW"]
 
-_TRIMMED, _KEPT = "trimmed", 20
+_TRIMMED, _KEPT = "trimmed", 10
 """A workflow, and how many of its checkpoints a trim leaves."""
 
 _KINDS = ("", f"{_TRIMMED}:", "deleted:", f"{OLD}:", "", "again:", "", f"{OLD}:", "deleted:")
@@ -45,6 +46,9 @@ _FIRST_AGAIN = 10**6
 """The numbers of what is saved again begin here: newer than any other."""
 
 _SECONDS_BETWEEN_KILLS = 0.4
+
+_LONGEST_DELAY = 20.0
+"""For how many seconds more a busy machine may save what is needed."""
 
 T = TypeVar("T")
 
@@ -98,7 +102,8 @@ async def check(place: Place, effort: Effort) -> Verdict:
         processes = [start(work, place.url, told, next(numbers), (slot, slots)) for slot in range(slots)]
         tidying = asyncio.create_task(_tidy_up(store, told))
         size, end = told.acknowledged.size, time.monotonic() + effort.of(40.0, 1.5)
-        while time.monotonic() < end:
+        least = effort.of(100_000, 5_000)
+        while time.monotonic() < end or (told.acknowledged.size < least and time.monotonic() < end + _LONGEST_DELAY):
             await asyncio.sleep(_SECONDS_BETWEEN_KILLS)
             # Only when somebody has come to something: on a busy machine it takes a while to begin.
             if told.acknowledged.size > size + effort.of(20_000, 2_000):
@@ -220,34 +225,46 @@ async def _go_on(store: SQLAlchemyCheckpointStore, told: _Told, owner: str, chan
 
 async def _some(
     store: SQLAlchemyCheckpointStore, told: _Told, workflow: str, chance: random.Random, *, superseded: bool
-) -> str | None:
+) -> CheckpointMetadata | None:
     """One of the newest of a workflow, which others are deltas of."""
     listed = await _try(told, store.list_checkpoints(workflow, limit=30)) or []
-    ids = [one.checkpoint_id for one in listed if one.superseded or not superseded or "shared" not in one.checkpoint_id]
+    found = [one for one in listed if one.superseded or not superseded or "shared" not in one.checkpoint_id]
     await asyncio.sleep(0.01)
-    return chance.choice(ids) if ids else None
+    return chance.choice(found) if found else None
 
 
 async def _delete(store: SQLAlchemyCheckpointStore, told: _Told, chance: random.Random) -> None:
     """Delete what others are deltas of."""
     while not told.stop.exists():
-        checkpoint_id = await _some(store, told, "deleted", chance, superseded=True)
-        if checkpoint_id is not None and await _try(told, store.delete_checkpoint(checkpoint_id)):
-            append(told.deleted, checkpoint_id)
+        one = await _some(store, told, "deleted", chance, superseded=True)
+        if one is not None and await _try(told, store.delete_checkpoint(one.checkpoint_id)):
+            append(told.deleted, one.checkpoint_id)
 
 
 async def _save_again(
     store: SQLAlchemyCheckpointStore, told: _Told, chance: random.Random, first: int, share: tuple[int, int]
 ) -> None:
-    """Save other states under the ids of what others are deltas of."""
+    """Save other states under the ids of what others are deltas of; load those that other processes save."""
     for number in itertools.count(first):
         if told.stop.exists():
             return
-        checkpoint_id = await _some(store, told, "again", chance, superseded=False)
-        if checkpoint_id is None or zlib.crc32(checkpoint_id.encode()) % share[1] != share[0]:
+        one = await _some(store, told, "again", chance, superseded=False)
+        if one is None:
             continue
-        if await _try(told, store.save_checkpoint(state_of(checkpoint_id, number))) is not None:
+        checkpoint_id = one.checkpoint_id
+        if zlib.crc32(checkpoint_id.encode()) % share[1] != share[0]:
+            await _load(store, told, one)
+        elif await _try(told, store.save_checkpoint(state_of(checkpoint_id, number))) is not None:
             told.acknowledged.note(checkpoint_id, number)
+
+
+async def _load(store: SQLAlchemyCheckpointStore, told: _Told, listed: CheckpointMetadata) -> None:
+    """What is loaded is at least as new as what was listed: whoever has saved it first may have it in memory."""
+    state = await _try(told, store.load_checkpoint(listed.checkpoint_id))
+    if state is None or state.created_at < listed.created_at:
+        append(told.errors, f"{listed.checkpoint_id} was loaded as it was before, or not at all")
+    elif state != state_of(listed.checkpoint_id, state.context["number"]):
+        append(told.errors, f"{listed.checkpoint_id} was loaded as another")
 
 
 ROW = Row(
