@@ -14,8 +14,9 @@ import anyio
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from tests.faults.audit import audit
 from tests.faults.leftovers import count_threads, threads_left
-from tests.faults.load import Acknowledged, audit, state_of
+from tests.faults.load import Acknowledged, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, upgrade_schema
 

@@ -10,7 +10,8 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.faults.load import Acknowledged, audit, state_of
+from tests.faults.audit import audit
+from tests.faults.load import Acknowledged, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.faults.servers import Server, new_server
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, StoreUnavailableError, upgrade_schema

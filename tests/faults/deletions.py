@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tests.faults.audit import Audit, audit
 from tests.faults.crew import append, join, start
-from tests.faults.load import OLD, Acknowledged, Audit, audit, state_of
+from tests.faults.load import OLD, Acknowledged, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import (
     CheckpointAlreadyClaimedError,

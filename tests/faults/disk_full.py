@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.load import Acknowledged, audit, save_for_ever, state_of
+from tests.faults.audit import audit
+from tests.faults.load import Acknowledged, save_for_ever, state_of
 from tests.faults.row import TMPFS, Effort, Place, Row, Verdict
 from tests.faults.servers import new_server
 from tests.faults.small_disk import SmallDisk, mount

@@ -14,10 +14,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.faults.audit import audit
 from tests.faults.calls import READS, WRITES, make_ready
 from tests.faults.crew import append, join, start
 from tests.faults.leftovers import count_threads, threads_left
-from tests.faults.load import Acknowledged, audit, state_of
+from tests.faults.load import Acknowledged, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import SQLAlchemyCheckpointStore, StoreConfigurationError, upgrade_schema
 

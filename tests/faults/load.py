@@ -1,4 +1,4 @@
-"""Savers under load, what was acknowledged to them, and the comparison of that with what a store holds.
+"""Savers under load, and what was acknowledged to them.
 
 Every state is made of its id and a number alone, so that whoever finds it knows what it must be, to the last byte.
 """
@@ -11,16 +11,12 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.crew import append
-from tests.faults.links import Links, links_of
-from tests.faults.row import Verdict
 from workflows_mcp import (
-    CheckpointDecodeError,
-    CheckpointMetadata,
     CheckpointState,
     CheckpointStore,
     CheckpointStoreError,
@@ -32,9 +28,7 @@ __all__ = [
     "OLD",
     "STOP",
     "Acknowledged",
-    "Audit",
     "Met",
-    "audit",
     "met",
     "save_for_ever",
     "save_until_stopped",
@@ -304,78 +298,3 @@ def met(folder: Path) -> Met:
         seconds=sorted(seconds for one in found for seconds in one["seconds"]),
         fewest=min((len(one["seconds"]) for one in found), default=0),
     )
-
-
-def _superfluous(workflow: str, most: int, *numbers: Mapping[str, int]) -> Iterable[str]:
-    """What a trim may have taken of a workflow: all but the newest, which no trim takes, so that they are all known."""
-    known = {(number, one) for these in numbers for one, number in these.items() if one.startswith(f"{workflow}:")}
-    newest = {one: place for place, one in enumerate(dict.fromkeys(one for _, one in sorted(known, reverse=True)))}
-    return (one for one, place in newest.items() if place >= most)
-
-
-@dataclass
-class Audit:
-    """What a store holds, beside what was acknowledged.
-
-    Attributes:
-        acknowledged: How many saves were.
-        found: How many checkpoints the store holds.
-        lost: Acknowledged ones that it does not hold, or only as they were before.
-        torn: Those that cannot be loaded, or hold anything but what was saved.
-        links: What they are deltas of.
-    """
-
-    acknowledged: int = 0
-    found: int = 0
-    lost: list[str] = field(default_factory=list)
-    torn: list[str] = field(default_factory=list)
-    links: Links = field(default_factory=Links)
-
-    def tell(self, verdict: Verdict, *, has_deltas: bool = True) -> None:
-        """Put it into a verdict.
-
-        Args:
-            verdict: Takes it.
-            has_deltas: Whether there must be some.
-        """
-        verdict.figures.update(acknowledged=self.acknowledged, lost=len(self.lost), torn=len(self.torn))
-        verdict.require(self.acknowledged, "nothing was acknowledged, so nothing was tried")
-        if has_deltas:
-            self.links.tell(verdict)
-        else:
-            self.links.must_hold(verdict)
-        verdict.broken += [f"lost: {one}" for one in self.lost[:5]] + [f"torn: {one}" for one in self.torn[:5]]
-
-
-async def audit(
-    store: SQLAlchemyCheckpointStore, acknowledged: Acknowledged, *, trimmed: Mapping[str, int] | None = None
-) -> Audit:
-    """Load all that a store holds, and compare.
-
-    Args:
-        store: Any.
-        acknowledged: What must be there.
-        trimmed: Of how many checkpoints of a workflow the newest were kept by those who trimmed it, by its name.
-    """
-    found = Audit(acknowledged=sum(1 for _ in acknowledged), links=await links_of(store))
-    numbers: dict[str, int] = {}
-
-    def damaged(metadata: CheckpointMetadata, error: CheckpointDecodeError) -> None:
-        numbers[metadata.checkpoint_id] = -1
-        found.torn.append(f"{metadata.checkpoint_id}: {error}")
-
-    states: AsyncIterator[CheckpointState] = store.iter_checkpoints(on_damaged=damaged)
-    async for state in states:
-        numbers[state.checkpoint_id] = number = state.context["number"]
-        if state != state_of(state.checkpoint_id, number):
-            found.torn.append(f"{state.checkpoint_id} is not what was saved as its number {number}")
-    found.found = len(numbers)
-    newest = acknowledged.newest
-    may_be_gone = {one for name, most in (trimmed or {}).items() for one in _superfluous(name, most, newest, numbers)}
-    for checkpoint_id, number in newest.items():
-        held = numbers.get(checkpoint_id)
-        if held is None and checkpoint_id in may_be_gone:
-            continue
-        if held is None or 0 <= held < number:
-            found.lost.append(f"{checkpoint_id} was acknowledged as number {number}, and is {held}")
-    return found

@@ -12,17 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.faults.audit import audit
 from tests.faults.crew import join, start
-from tests.faults.load import (
-    OLD,
-    STOP,
-    Acknowledged,
-    audit,
-    met,
-    save_until_stopped,
-    state_of,
-    until_saving,
-)
+from tests.faults.load import OLD, STOP, Acknowledged, met, save_until_stopped, state_of, until_saving
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.migrations import raw
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, backup_database, upgrade_schema

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tests.faults.audit import audit
 from tests.faults.crew import append, join, start
-from tests.faults.load import OLD, STOP, Acknowledged, audit, state_of
+from tests.faults.load import OLD, STOP, Acknowledged, state_of
 from tests.faults.poolers import Pooler, new_pooler
 from tests.faults.row import PGBOUNCER, Effort, Place, Row, Verdict
 from tests.faults.servers import Server, new_server

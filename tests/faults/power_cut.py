@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.faults.audit import audit
 from tests.faults.disk import Disk, Event, trace
-from tests.faults.load import Acknowledged, audit, state_of
+from tests.faults.load import Acknowledged, state_of
 from tests.faults.power_cut_writer import ACKNOWLEDGED, CHAINS, DATABASE, DELETED, UPGRADED
 from tests.faults.row import STRACE, Effort, Place, Row, Verdict
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, upgrade_schema

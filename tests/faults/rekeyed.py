@@ -9,8 +9,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from tests.faults.audit import audit
 from tests.faults.crew import append, join, start
-from tests.faults.load import STOP, Acknowledged, Met, audit, met, save_until_stopped, state_of, until_saving
+from tests.faults.load import STOP, Acknowledged, Met, met, save_until_stopped, state_of, until_saving
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import SQLAlchemyCheckpointStore, rekey_checkpoints, upgrade_schema
 from workflows_mcp.persistence.keys import new_key

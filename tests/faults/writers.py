@@ -5,8 +5,9 @@ import itertools
 import os
 from pathlib import Path
 
+from tests.faults.audit import audit
 from tests.faults.crew import append, join, start
-from tests.faults.load import STOP, Acknowledged, audit, met, save_until_stopped, state_of, until_saving
+from tests.faults.load import STOP, Acknowledged, met, save_until_stopped, state_of, until_saving
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import (
     CheckpointAlreadyClaimedError,
