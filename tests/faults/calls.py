@@ -19,6 +19,7 @@ async def _iterate(store: CheckpointStore) -> int:
 
 WRITES: Mapping[str, Call] = {
     "save": lambda store: store.save_checkpoint(state_of("new", 1)),
+    "save a delta": lambda store: store.save_checkpoint(state_of("chain/3", 3)),
     "follows": lambda store: store.save_checkpoint(
         state_of("next", 1), follows="followed", owner="owner", lease_seconds=60
     ),
@@ -27,6 +28,7 @@ WRITES: Mapping[str, Call] = {
     "release": lambda store: store.release_claim("released", "owner"),
     "pin": lambda store: store.pin_checkpoint("pinned"),
     "delete": lambda store: store.delete_checkpoint("doomed"),
+    "delete a base": lambda store: store.delete_checkpoint("chain/0"),
     "delete run": lambda store: store.delete_run("doomed run"),
     "cleanup": lambda store: store.cleanup_expired(1e8),
     "trim": lambda store: store.trim_per_workflow(1),
@@ -35,6 +37,7 @@ WRITES: Mapping[str, Call] = {
 
 READS: Mapping[str, Call] = {
     "load": lambda store: store.load_checkpoint("free"),
+    "load a delta": lambda store: store.load_checkpoint("chain/2"),
     "list": lambda store: store.list_checkpoints(limit=20),
     "list all": lambda store: store.list_checkpoints(),
     "abandoned": lambda store: store.list_abandoned(limit=5),
@@ -50,6 +53,8 @@ async def make_ready(store: CheckpointStore) -> None:
         await store.save_checkpoint(state_of(name, 0))
     for name in ("followed", "renewed", "released"):
         await store.claim_checkpoint(name, "owner", 3600)
+    for number in range(3):
+        await store.save_checkpoint(state_of(f"chain/{number}", number))
     await store.save_checkpoint(replace(state_of("of a run", 0), run_id="doomed run", status=_DONE))
     await store.save_checkpoint(replace(state_of("old", 0), created_at=1.0, workflow_name="old", status=_DONE))
     for number in range(3):

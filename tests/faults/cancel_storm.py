@@ -14,8 +14,9 @@ import anyio
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from tests.faults.audit import audit
 from tests.faults.leftovers import count_threads, threads_left
-from tests.faults.load import Acknowledged, audit, state_of
+from tests.faults.load import Acknowledged, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, upgrade_schema
 
@@ -23,6 +24,9 @@ __all__ = ["ROW"]
 
 _IDS = 40
 """How many ids are saved, again and again."""
+
+_RUN = "long"
+"""A run that all callers save states of."""
 
 _LARGE = 300_000
 _LARGE_IDS = 3
@@ -123,6 +127,8 @@ class _Storm:
             self._save_large,
             *[self._load] * 4,
             self._follow,
+            *[self._save_wave] * 3,
+            self._delete_base,
             self._claim,
             self._delete,
             self._pin,
@@ -218,11 +224,11 @@ class _Storm:
 
     async def _follow(self) -> None:
         number = next(self._fresh)
-        name, owner = f"run-{number}", f"owner-{number}"
+        name, owner = f"run-{number}/0", f"owner-{number}"
         await self._store.save_checkpoint(state_of(name, 0), owner=owner, lease_seconds=60)
-        for wave in range(3):
-            followed, name = name, f"{owner}-{wave}"
-            await self._store.save_checkpoint(state_of(name, 0), follows=followed, owner=owner, lease_seconds=60)
+        for wave in range(1, 4):
+            followed, name = name, f"run-{number}/{wave}"
+            await self._store.save_checkpoint(state_of(name, wave), follows=followed, owner=owner, lease_seconds=60)
             await self._store.renew_lease(name, owner, 60)
         await self._store.release_claim(name, owner)
 
@@ -237,6 +243,20 @@ class _Storm:
         name = f"gone-{next(self._fresh)}"
         await self._store.save_checkpoint(state_of(name, 0))
         await self._store.delete_checkpoint(name)
+
+    async def _save_wave(self) -> None:
+        """Another state of a run, a delta of one that nobody may have been told of."""
+        wave = next(self._fresh)
+        await self._store.save_checkpoint(state_of(f"{_RUN}/{wave}", wave))
+        self._acknowledged.note(f"{_RUN}/{wave}", wave)
+
+    async def _delete_base(self) -> None:
+        """Delete a state of which another one is a delta."""
+        number = next(self._fresh)
+        for wave in range(2):
+            await self._store.save_checkpoint(state_of(f"based-{number}/{wave}", wave))
+        self._acknowledged.note(f"based-{number}/1", 1)
+        await self._store.delete_checkpoint(f"based-{number}/0")
 
     async def _pin(self) -> None:
         name = f"pinned-{next(self._fresh)}"

@@ -41,13 +41,22 @@ _ABSENT = "-"
 _TORN = -1
 
 
+_COMMON = " ".join(map(str, range(1_200)))
+"""What all states have in common: enough for one to be stored as a delta of another of its run."""
+
+
 def state_of(checkpoint_id: str, number: int) -> CheckpointState:
-    """The state of a number, which is also when it was created, so that a listing tells it."""
+    """The state of a number, which is also when it was created, so that a listing tells it.
+
+    Those whose ids begin alike are of one run.
+    """
+    name = checkpoint_id.partition("/")[0]
     return make_state(
         checkpoint_id,
-        workflow_name=checkpoint_id.partition("/")[0],
+        workflow_name=name,
         created_at=float(number),
-        context={"number": number, "text": f"{number} " * (number % 400)},
+        context={"number": number, "common": _COMMON, "text": f"{number} " * (number % 400)},
+        run_id=name,
     )
 
 

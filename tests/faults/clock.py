@@ -12,6 +12,7 @@ import asyncpg
 
 from tests.faults.clock_takeovers import SetClocks, chain, take_over
 from tests.faults.clocks import HOUR, TEN_YEARS, Clock, ServerClock
+from tests.faults.links import links_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import (
     CheckpointConfig,
@@ -207,6 +208,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
                 deleted, wrong_deletes, broken = deleted + count, wrong_deletes + lost, broken + wrong
         async with SQLAlchemyCheckpointStore(place.url) as store:
             takeovers, doubles, wrong = await take_over(place, store, set_database, chance, effort.of(90, 9))
+            links = await links_of(store)
     verdict = Verdict(
         {
             "checkpoints in order": checkpoints,
@@ -219,6 +221,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
     )
     verdict.require(not wrong_deletes, f"{wrong_deletes} checkpoints were deleted that waited, or whose runs went on")
     verdict.require(deleted, "retention deleted nothing, so it could not have deleted what is needed")
+    links.tell(verdict)
     verdict.require(takeovers, "no run was taken over")
     return verdict
 

@@ -31,6 +31,9 @@ _LEASE_SECONDS = 0.6
 _BLOCKS = 6
 _RUNS_AT_ONCE = 3
 
+_TEXT = " ".join(map(str, range(1_200)))
+"""What each run takes along in all of its states."""
+
 _LONG_STEP = 0.5
 """Long enough for another server to find the run and to claim it, also on a busy machine."""
 
@@ -42,12 +45,13 @@ SetClocks = Callable[[float], Awaitable[None]]
 
 
 def chain(*types: str, name: str = "flow") -> str:
-    """A workflow of blocks, one after the other; JSON is YAML."""
+    """A workflow of blocks, one after the other; JSON is YAML. Its states are large enough to be stored as deltas."""
     blocks: list[dict[str, Any]] = []
     for n, kind in enumerate(types):
         inputs = {"prompt": "go on?"} if kind == "Prompt" else {}
         blocks.append({"id": f"b{n}", "type": kind, "depends_on": [f"b{n - 1}"] if n else [], "inputs": inputs})
-    return json.dumps({"name": name, "blocks": blocks}) + "\n"
+    text = {"type": "str", "default": _TEXT}
+    return json.dumps({"name": name, "inputs": {"text": text}, "blocks": blocks}) + "\n"
 
 
 @block_type("ClockStep")

@@ -10,7 +10,8 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.faults.load import Acknowledged, audit, state_of
+from tests.faults.audit import audit
+from tests.faults.load import Acknowledged, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.faults.servers import Server, new_server
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, StoreUnavailableError, upgrade_schema
@@ -193,7 +194,7 @@ async def _exhaust_server(server: Server, place: Place, clients: int, settings: 
     async with SQLAlchemyCheckpointStore(server.url) as store:
         for number in range(_ROWS):
             acknowledged.note(f"row{number}", number)
-        (await audit(store, acknowledged)).tell(verdict)
+        (await audit(store, acknowledged)).tell(verdict, has_deltas=False)
 
 
 async def _outcome(call: Awaitable[object]) -> CheckpointStoreError | None:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.faults.calls import READS, WRITES, make_ready
 from tests.faults.crew import append, join, start
+from tests.faults.damaged_links import LINKS, links_are_damaged
 from tests.faults.damaged_pages import DAMAGED, UNREADABLE, is_damaged
 from tests.faults.leftovers import count_threads, threads_left
 from tests.faults.load import state_of
@@ -69,10 +70,12 @@ async def check(place: Place, effort: Effort) -> Verdict:
             _count(verdict, "damaged files")
             _count(verdict, "damage found", int(found))
             shutil.rmtree(folder)
+    await links_are_damaged(template, place.folder / "links", effort.chance(), effort.of(20, 1), verdict)
     figures = verdict.figures
     figures["threads left"] = await threads_left(threads)
     verdict.require(figures["threads left"] == 0, "threads are left that somebody would wait for at exit")
     verdict.require(figures["damage found"], "no damage was found, so none was done")
+    verdict.require(figures[LINKS], "no state was damaged of which others are deltas")
     verdict.require(figures["acked to a dead inode"] == 0, "a write was acknowledged to a file that was gone")
     return verdict
 
@@ -330,7 +333,8 @@ ROW = Row(
     promise=(
         "A file that is swapped, deleted or linked: no write is acknowledged that is not in the file of that name, and "
         "nothing is made anew. Damaged pages: found when they are read, by SQLite's checks or the payload's checksum, "
-        "with a typed error; what is loaded is what was saved."
+        "with a typed error; what is loaded is what was saved. Of a run, exactly the states that need a damaged one "
+        "cannot be loaded."
     ),
     check=check,
     databases=("sqlite",),

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.load import Acknowledged, audit, save_for_ever, state_of
+from tests.faults.audit import audit
+from tests.faults.load import Acknowledged, save_for_ever, state_of
 from tests.faults.row import TMPFS, Effort, Place, Row, Verdict
 from tests.faults.servers import new_server
 from tests.faults.small_disk import SmallDisk, mount
@@ -24,7 +25,7 @@ from workflows_mcp import (
 __all__ = ["ROW"]
 
 _SIZE = "2m"
-_LEAST_ROOM, _MOST_ROOM = 100 * 2**10, 600 * 2**10
+_LEAST_ROOM, _MOST_ROOM = 100 * 2**10, 200 * 2**10
 """How many bytes of it are left for saving, when the schema is there: at least, and how many more at the most."""
 
 _MOST_ROWS = 2_000
@@ -46,6 +47,7 @@ class _Found:
         torn: What cannot be loaded.
         misled: What somebody was told instead of that the disk is full; None of an error that never came.
         refused: How often a store that is opened on the full disk could not read, and was told why.
+        deltas: How many a disk held that held the most.
         seconds: The longest that somebody waited to be told that the disk is full.
     """
 
@@ -55,6 +57,7 @@ class _Found:
     torn: list[str] = field(default_factory=list)
     misled: list[str] = field(default_factory=list)
     refused: int = 0
+    deltas: int = 0
     seconds: float = 0.0
 
 
@@ -75,7 +78,8 @@ async def check(place: Place, effort: Effort) -> Verdict:
             await _fill_up(url, acknowledged, disk, found, is_closed_with_room=bool(number % 2))
             found.acknowledged += sum(1 for _ in acknowledged)
     verdict.figures |= {"times full": found.full, "acknowledged": found.acknowledged}
-    verdict.figures |= {"lost": len(found.lost), "torn": len(found.torn)}
+    verdict.figures |= {"lost": len(found.lost), "torn": len(found.torn), "deltas": found.deltas}
+    verdict.require(found.deltas, "nothing was stored as a delta")
     verdict.figures["worst ms until told"] = round(found.seconds * 1000)
     verdict.broken += [f"lost: {one}" for one in found.lost[:5]] + [f"torn: {one}" for one in found.torn[:5]]
     verdict.broken += [f"on a full disk one is told: {one}" for one in found.misled[:5]]
@@ -200,7 +204,8 @@ async def _look(who: str, store: SQLAlchemyCheckpointStore, acknowledged: Acknow
     """Load all that a store holds, and compare it with what was acknowledged."""
     audited = await audit(store, acknowledged)
     found.lost += [f"{who}: {one}" for one in audited.lost]
-    found.torn += [f"{who}: {one}" for one in audited.torn]
+    found.torn += [f"{who}: {one}" for one in audited.torn + audited.links.wrong]
+    found.deltas = max(found.deltas, len(audited.links.bases))
 
 
 ROW = Row(

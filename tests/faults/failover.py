@@ -3,7 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from tests.faults.load import Acknowledged, audit, save_for_ever
+from tests.faults.audit import audit
+from tests.faults.load import Acknowledged, save_for_ever
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.faults.servers import frozen, new_server, new_standby
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, StoreUnavailableError, upgrade_schema

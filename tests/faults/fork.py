@@ -14,10 +14,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.faults.audit import audit
 from tests.faults.calls import READS, WRITES, make_ready
 from tests.faults.crew import append, join, start
 from tests.faults.leftovers import count_threads, threads_left
-from tests.faults.load import Acknowledged, audit, state_of
+from tests.faults.load import Acknowledged, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import SQLAlchemyCheckpointStore, StoreConfigurationError, upgrade_schema
 
@@ -68,8 +69,9 @@ async def check(place: Place, effort: Effort) -> Verdict:
 
 async def _save(store: SQLAlchemyCheckpointStore, name: str, acknowledged: Acknowledged) -> None:
     for number in range(1_000_000):
-        await store.save_checkpoint(state_of(f"{name}-{number % 50}", number))
-        acknowledged.note(f"{name}-{number % 50}", number)
+        checkpoint_id = f"{name}-{number % 50}" if number % 10 else f"{name}/{number}"
+        await store.save_checkpoint(state_of(checkpoint_id, number))
+        acknowledged.note(checkpoint_id, number)
 
 
 # --- children

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.faults.clients import Plan, Recorder, number_of, state_of, use_for_ever
 from tests.faults.consistency import Kind, Operation, find_violations
 from tests.faults.crew import join, start
+from tests.faults.links import links_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import (
     CheckpointStore,
@@ -64,9 +65,11 @@ async def check(place: Place, effort: Effort) -> Verdict:
         recorders = [Recorder(file) for file in sorted(folder.iterdir())]
         operations = [one for recorder in recorders for one in recorder.operations()]
         operations += await _look(store, operations)
+        links = await links_of(store)
     calls = sum(recorder.calls for recorder in recorders)
     verdict = Verdict({"operations": f"{calls:,}"})
     _judge(operations, verdict, () if effort.is_quick else ("delete", "release"))
+    links.tell(verdict)
     verdict.figures.update(clients=next(names) - 1, killed=kills)
     verdict.require(calls >= wanted, f"{calls} operations are too few")
     verdict.require(kills >= least_kills, f"{kills} killed clients are too few")

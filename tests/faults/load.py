@@ -1,24 +1,22 @@
-"""Savers under load, what was acknowledged to them, and the comparison of that with what a store holds.
+"""Savers under load, and what was acknowledged to them.
 
 Every state is made of its id and a number alone, so that whoever finds it knows what it must be, to the last byte.
 """
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.crew import append
-from tests.faults.row import Verdict
 from workflows_mcp import (
-    CheckpointDecodeError,
-    CheckpointMetadata,
     CheckpointState,
     CheckpointStore,
     CheckpointStoreError,
@@ -30,9 +28,7 @@ __all__ = [
     "OLD",
     "STOP",
     "Acknowledged",
-    "Audit",
     "Met",
-    "audit",
     "met",
     "save_for_ever",
     "save_until_stopped",
@@ -47,29 +43,55 @@ _SECONDS_TO_BEGIN = 20.0
 """By then every process has saved something."""
 
 _SIZES = (50, 3_000, 12_000)
-_ID_KEPT = 5
-"""Of each task's saves, every so many-th has an id of its own; the others save one id again and again."""
+_SAME, _TIMES, _NEW, _WAVES = 900, 3, 20, 6
+"""What a state of a run has: some text that stays, so many times, and a little of each of the last waves."""
 
 
 def state_of(checkpoint_id: str, number: int) -> CheckpointState:
     """The state that is saved under an id the number-th time.
 
-    An id may begin with a workflow's name and a colon. The checkpoints of `OLD` were made long ago.
+    An id may begin with a workflow's name and a colon. The checkpoints of `OLD` were made long ago. What goes on
+    with a run's name and a slash is of that run, and differs little from what the run was some numbers before, so that
+    it is stored as a delta, and is a base.
     """
-    chance = random.Random(f"{checkpoint_id}:{number}")
-    workflow = checkpoint_id.rpartition(":")[0] or "load"
+    workflow, _, name = checkpoint_id.rpartition(":")
+    workflow = workflow or "load"
+    run_id = name.partition("/")[0] if "/" in name else None
     return CheckpointState(
         checkpoint_id=checkpoint_id,
         workflow_name=workflow,
         created_at=(1.5e9 if workflow == OLD else 1.8e9) + number,
         runtime_inputs={},
-        context={"number": number, "text": chance.randbytes(chance.choice(_SIZES) // 2).hex()},
+        context={"number": number, "text": _text(checkpoint_id, run_id, number)},
         completed_blocks=[],
         current_wave_index=number,
         execution_waves=[],
         block_definitions={},
         workflow_stack=[],
+        run_id=run_id,
     )
+
+
+def _text(checkpoint_id: str, run_id: str | None, number: int) -> str:
+    if run_id is None:
+        chance = random.Random(f"{checkpoint_id}:{number}")
+        return chance.randbytes(chance.choice(_SIZES) // 2).hex()
+    waves = (_noise(f"{run_id}/{wave}", _NEW) for wave in range(max(number - _WAVES, 0), number + 1))
+    return _noise(run_id, _SAME) * _TIMES + "".join(waves)
+
+
+def _noise(name: str, size: int) -> str:
+    return hashlib.shake_128(name.encode()).hexdigest(size)
+
+
+def _id_of(name: str, number: int) -> str:
+    """Under which id a task saves next: that of a new state of its run, or the same one again and again.
+
+    Now and then it is one of the run that it has saved before, which others are deltas of.
+    """
+    if number % 5 in {2, 3}:
+        return name
+    return f"{name}/{number - 9 if number % 20 == 19 else number}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +156,7 @@ async def save_for_ever(
         url: A database at head.
         acknowledged: Takes what is durable.
         tasks: How many there are.
-        ids: How many ids each of them saves in turn; None: new ones all the time, and one again and again.
+        ids: How many ids each of them saves in turn; None: new ones of a run all the time, and others again and again.
         first: The number that each task begins with.
         name: How the ids begin; by default with the process's id.
         on_error: Takes what a save raises, which is then repeated; None: it is raised.
@@ -170,8 +192,7 @@ async def _save_for_ever(
     on_ended: Callable[[float], None] | None,
 ) -> None:
     for number in itertools.count(first):
-        place = number if ids is None else number % ids
-        checkpoint_id = f"{name}-{place}" if ids is not None or number % _ID_KEPT == 0 else name
+        checkpoint_id = _id_of(name, number) if ids is None else f"{name}-{number % ids}"
         state = state_of(checkpoint_id, number)
         while True:
             began = time.perf_counter()
@@ -277,48 +298,3 @@ def met(folder: Path) -> Met:
         seconds=sorted(seconds for one in found for seconds in one["seconds"]),
         fewest=min((len(one["seconds"]) for one in found), default=0),
     )
-
-
-@dataclass
-class Audit:
-    """What a store holds, beside what was acknowledged.
-
-    Attributes:
-        acknowledged: How many saves were.
-        found: How many checkpoints the store holds.
-        lost: Acknowledged ones that it does not hold, or only as they were before.
-        torn: Those that cannot be loaded, or hold anything but what was saved.
-    """
-
-    acknowledged: int = 0
-    found: int = 0
-    lost: list[str] = field(default_factory=list)
-    torn: list[str] = field(default_factory=list)
-
-    def tell(self, verdict: Verdict) -> None:
-        """Put it into a verdict."""
-        verdict.figures.update(acknowledged=self.acknowledged, lost=len(self.lost), torn=len(self.torn))
-        verdict.require(self.acknowledged, "nothing was acknowledged, so nothing was tried")
-        verdict.broken += [f"lost: {one}" for one in self.lost[:5]] + [f"torn: {one}" for one in self.torn[:5]]
-
-
-async def audit(store: CheckpointStore, acknowledged: Acknowledged) -> Audit:
-    """Load all that a store holds, and compare."""
-    found = Audit(acknowledged=sum(1 for _ in acknowledged))
-    numbers: dict[str, int] = {}
-
-    def damaged(metadata: CheckpointMetadata, error: CheckpointDecodeError) -> None:
-        numbers[metadata.checkpoint_id] = -1
-        found.torn.append(f"{metadata.checkpoint_id}: {error}")
-
-    states: AsyncIterator[CheckpointState] = store.iter_checkpoints(on_damaged=damaged)
-    async for state in states:
-        numbers[state.checkpoint_id] = number = state.context["number"]
-        if state != state_of(state.checkpoint_id, number):
-            found.torn.append(f"{state.checkpoint_id} is not what was saved as its number {number}")
-    found.found = len(numbers)
-    for checkpoint_id, number in acknowledged.newest.items():
-        held = numbers.get(checkpoint_id)
-        if held is None or 0 <= held < number:
-            found.lost.append(f"{checkpoint_id} was acknowledged as number {number}, and is {held}")
-    return found

@@ -12,17 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.faults.audit import audit
 from tests.faults.crew import join, start
-from tests.faults.load import (
-    OLD,
-    STOP,
-    Acknowledged,
-    audit,
-    met,
-    save_until_stopped,
-    state_of,
-    until_saving,
-)
+from tests.faults.load import OLD, STOP, Acknowledged, met, save_until_stopped, state_of, until_saving
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.migrations import raw
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, backup_database, upgrade_schema
@@ -30,14 +22,18 @@ from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, backu
 __all__ = ["ROW"]
 
 _SAVERS = 2
+_CHAINS = "chain"
+"""The workflow of one more process that saves runs, long chains of deltas, of which a trim leaves the newest."""
+
 _TASKS, _IDS = 4, 20
 """Tasks of each process that saves, and how many ids each of them has: fewer than are kept of a workflow."""
 
 _KEPT = 200
 """How many checkpoints of a workflow a trim leaves."""
 
-_FODDER = 250
-"""How many checkpoints each round makes that are trimmed, and as many that have expired."""
+_FODDER, _FODDER_RUNS = 250, 10
+"""How many checkpoints each round makes that are trimmed, and as many that have expired; in how many runs. The one kind
+are deltas of the other."""
 
 _MAX_AGE_SECONDS = 86400.0
 
@@ -48,7 +44,8 @@ async def check(place: Place, effort: Effort) -> Verdict:
     folder, acknowledged = place.folder / "savers", Acknowledged(place.folder / "acknowledged")
     folder.mkdir()
     savers = [start(save, place.url, acknowledged, folder) for _ in range(_SAVERS)]
-    await until_saving(folder, _SAVERS)
+    savers.append(start(save_chains, place.url, acknowledged, folder))
+    await until_saving(folder, len(savers))
     verdict, found = Verdict(), _Found()
     async with SQLAlchemyCheckpointStore(place.url) as store:
         stopping = asyncio.Event()
@@ -62,11 +59,12 @@ async def check(place: Place, effort: Effort) -> Verdict:
             (folder / STOP).touch()
             await loading
             codes = [await join(one) for one in savers]
-        audited = await audit(store, acknowledged)
+        audited = await audit(store, acknowledged, trimmed={_CHAINS: _KEPT})
     saved = met(folder)
-    verdict.figures |= {**found.done, "bad copies": len(found.bad)}
+    verdict.figures |= {**found.done, "deltas copied": found.deltas, "bad copies": len(found.bad)}
+    verdict.require(found.deltas, "no copy holds a delta")
     verdict.require(not any(codes), f"savers ended with exit codes {codes}")
-    verdict.require(saved.processes == _SAVERS, "not all savers told what they did")
+    verdict.require(saved.processes == len(savers), "not all savers told what they did")
     if saved.seconds and found.seconds:
         verdict.figures |= {"p99 ms of a save": saved.milliseconds(0.99), "worst ms of a save": saved.milliseconds(1)}
         verdict.figures["worst ms of a load"] = round(max(found.seconds) * 1000)
@@ -85,6 +83,11 @@ async def save(url: str, acknowledged: Acknowledged, folder: Path) -> None:
     await save_until_stopped(url, acknowledged, folder, tasks=_TASKS, ids=_IDS)
 
 
+async def save_chains(url: str, acknowledged: Acknowledged, folder: Path) -> None:
+    """What the process does that saves runs."""
+    await save_until_stopped(url, acknowledged, folder, tasks=_TASKS, name=f"{_CHAINS}:long")
+
+
 @dataclass
 class _Found:
     """What was done and found.
@@ -92,6 +95,7 @@ class _Found:
     Attributes:
         done: How often, by what.
         bad: What is wrong with copies.
+        deltas: How many of their rows are.
         seconds: How long loads took.
         errors: What they raised, or that they brought something else than was saved.
     """
@@ -100,6 +104,7 @@ class _Found:
         default_factory=lambda: Counter({"vacuums": 0, "copies": 0, "rows copied": 0, "trimmed": 0, "expired": 0})
     )
     bad: list[str] = field(default_factory=list)
+    deltas: int = 0
     seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -115,7 +120,7 @@ async def _load(
     newest: list[tuple[str, int]] = []
     while not stopping.is_set():
         if len(found.seconds) % 200 == 0:
-            newest = list(acknowledged.newest.items())
+            newest = [one for one in acknowledged.newest.items() if not one[0].startswith(_CHAINS)]
         checkpoint_id, number = chance.choice(newest)
         began = time.perf_counter()
         try:
@@ -133,8 +138,10 @@ async def _load(
 async def _tidy_up(store: SQLAlchemyCheckpointStore, place: Place, acknowledged: Acknowledged, found: _Found) -> None:
     """Make something to tidy up, then do all that there is to do."""
     number = found.done["vacuums"]
-    fodder = [state_of(f"{kind}:{number}-{one}", one) for one in range(_FODDER) for kind in (OLD, "fodder")]
-    await asyncio.gather(*(store.save_checkpoint(state) for state in fodder))
+    for wave in range(2 * _FODDER // _FODDER_RUNS):
+        kind = "fodder" if wave % 2 else OLD
+        fodder = (state_of(f"{kind}:fodder{number}-{run}/{wave}", wave) for run in range(_FODDER_RUNS))
+        await asyncio.gather(*map(store.save_checkpoint, fodder))
     found.done["expired"] += await store.cleanup_expired(_MAX_AGE_SECONDS)
     found.done["trimmed"] += await store.trim_per_workflow(_KEPT)
     await asyncio.gather(_copy_and_look(place, acknowledged, found), store.vacuum())
@@ -146,10 +153,11 @@ async def _copy_and_look(place: Place, acknowledged: Acknowledged, found: _Found
     before = Acknowledged(place.folder / "acknowledged-before")
     shutil.copyfile(acknowledged.file, before.file)
     async with _copied(place) as url, SQLAlchemyCheckpointStore(url) as copy:
-        audited = await audit(copy, before)
+        audited = await audit(copy, before, trimmed={_CHAINS: _KEPT})
     found.done["copies"] += 1
     found.done["rows copied"] += audited.found
-    wrong = audited.lost + audited.torn
+    found.deltas += len(audited.links.bases)
+    wrong = audited.lost + audited.torn + audited.links.wrong
     if wrong:
         found.bad.append(f"{len(wrong)} rows, such as: {wrong[0]}")
 

@@ -15,6 +15,7 @@ from mcp import Client
 
 from tests.faults.crew import Journal, Start
 from tests.faults.executors_killed import finished_in
+from tests.faults.links import links_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.server.started import StartedServer, start_server
 from workflows_mcp import CheckpointState, CheckpointStatus, SQLAlchemyCheckpointStore, block_type, upgrade_schema
@@ -29,6 +30,7 @@ _WORKFLOW = """\
 name: climb
 inputs:
   n: {type: num}
+  text: {type: str, default: "TEXT"}
 blocks:
   - {id: one, type: Step, inputs: {value: "{{ inputs.n }}"}}
   - {id: two, type: Step, depends_on: [one], inputs: {value: "{{ blocks.one.outputs.result }}"}}
@@ -260,12 +262,16 @@ async def _round(place: Place, effort: Effort, lease_seconds: float, number: int
 async def check(place: Place, effort: Effort) -> Verdict:
     """End servers, and compare what clients were told with what began and what is stored."""
     Journal(place.folder / "journal").folder.mkdir()
-    (place.folder / "climb.yaml").write_text(_WORKFLOW)
+    # All states of a run have it in common, so that one is stored as a delta of another.
+    (place.folder / "climb.yaml").write_text(_WORKFLOW.replace("TEXT", " ".join(map(str, range(1_200)))))
     await upgrade_schema(place.url)
     report, lease_seconds = Report(), effort.of(3.0, 1.0)
     for number in range(effort.of(6, 1)):
         await _round(place, effort, lease_seconds, number, report)
-    return report.verdict(lease_seconds)
+    verdict = report.verdict(lease_seconds)
+    async with SQLAlchemyCheckpointStore(place.url) as store:
+        (await links_of(store)).tell(verdict)
+    return verdict
 
 
 ROW = Row(

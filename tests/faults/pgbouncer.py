@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tests.faults.audit import audit
 from tests.faults.crew import append, join, start
-from tests.faults.load import OLD, STOP, Acknowledged, audit, state_of
+from tests.faults.load import OLD, STOP, Acknowledged, state_of
 from tests.faults.poolers import Pooler, new_pooler
 from tests.faults.row import PGBOUNCER, Effort, Place, Row, Verdict
 from tests.faults.servers import Server, new_server
@@ -237,7 +238,7 @@ class _Client:
         await self._go_on(number)
         await self._claim()
         listed = await self._until_done(lambda: store.list_checkpoints(self._name, limit=5))
-        if [one.checkpoint_id for one in listed][:1] != [f"{self._name}:{number}"]:
+        if [one.checkpoint_id for one in listed][:1] != [f"{self._name}:{self._name}/{number}"]:
             append(self._folder / "errors", f"the newest was not the first of the list: {self._name}, {number}")
         if (number + self._number) % 10 == 1:  # not all at once
             await self._until_done(lambda: store.save_checkpoint(state_of(f"{OLD}:{self._name}-{number}", number)))
@@ -248,7 +249,7 @@ class _Client:
     async def _go_on(self, number: int) -> None:
         """Follow what was saved last, under its lease."""
         store, followed = self._store, None if self._head is None else self._head[0]
-        state = state_of(f"{self._name}:{number}", number)
+        state = state_of(f"{self._name}:{self._name}/{number}", number)
         fence = {"owner": self._name, "lease_seconds": _LEASE_SECONDS}
         await self._until_done(lambda: store.save_checkpoint(state, follows=followed, **fence))  # type: ignore[arg-type]
         await self._until_done(lambda: store.renew_lease(state.checkpoint_id, self._name, _LEASE_SECONDS))

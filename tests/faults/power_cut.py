@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.faults.audit import audit
 from tests.faults.disk import Disk, Event, trace
-from tests.faults.load import Acknowledged, audit, state_of
+from tests.faults.load import Acknowledged, state_of
 from tests.faults.power_cut_writer import ACKNOWLEDGED, CHAINS, DATABASE, DELETED, UPGRADED
 from tests.faults.row import STRACE, Effort, Place, Row, Verdict
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, upgrade_schema
@@ -28,12 +29,14 @@ async def check(place: Place, effort: Effort) -> Verdict:
         "damaged": len(full.damaged),
         "losing points under NORMAL": f"{len(normal.losing)} of {normal.points}",
         "acknowledged": full.acknowledged,
+        "deltas": full.deltas,
     })  # fmt: skip
     verdict.broken += [f"lost under FULL: {one}" for one in full.losing[:5]]
     verdict.broken += [f"damaged under FULL: {one}" for one in full.damaged[:5]]
     # NORMAL promises less: a file that is whole, in which the newest are missing. If none is, nothing was tried.
     verdict.broken += [f"damaged under NORMAL: {one}" for one in normal.damaged[:5]]
     verdict.require(normal.losing, "nothing is lost under NORMAL, so that this could find no loss at all")
+    verdict.require(full.deltas, "nothing was stored as a delta")
     verdict.require(full.folds, "the -wal file was never written from its beginning again, so that no reset was tried")
     return verdict
 
@@ -46,6 +49,7 @@ class _Cuts:
         points: How many cuts there were.
         acknowledged: How many saves were acknowledged to the process.
         folds: How often the -wal file began anew.
+        deltas: How many of the rows that are left are deltas, after the cut that left the most.
         losing: What is missing, a line for each cut that lost anything.
         damaged: What is wrong with the file or in it, a line for each cut that damaged anything.
     """
@@ -53,6 +57,7 @@ class _Cuts:
     points: int
     acknowledged: int = 0
     folds: int = 0
+    deltas: int = 0
     losing: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
 
@@ -115,7 +120,8 @@ async def _compare(store: SQLAlchemyCheckpointStore, folder: Path, where: str, f
     lost = audited.lost + [f"{one} was deleted" for one in (folder / DELETED).read_text().split() if one in listed]
     if lost:
         found.losing.append(f"{where}: {len(lost)}, such as: {lost[0]}")
-    wrong = list(audited.torn)
+    found.deltas = max(found.deltas, len(audited.links.bases))
+    wrong = audited.torn + audited.links.wrong
     for chain in CHAINS:
         heads = [one for one in listed.values() if one.checkpoint_id.startswith(chain) and not one.superseded]
         if heads != [listed[one] for one in (_newest(chain, list(listed)),) if one is not None]:
@@ -129,7 +135,7 @@ async def _compare(store: SQLAlchemyCheckpointStore, folder: Path, where: str, f
 
 def _newest(chain: str, ids: Sequence[str]) -> str | None:
     """The last one of a chain."""
-    return max((one for one in ids if one.startswith(chain)), key=lambda one: int(one.rpartition("-")[2]), default=None)
+    return max((one for one in ids if one.startswith(chain)), key=lambda one: int(one.rpartition("/")[2]), default=None)
 
 
 ROW = Row(

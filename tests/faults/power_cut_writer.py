@@ -18,7 +18,7 @@ __all__ = ["ACKNOWLEDGED", "CHAINS", "DATABASE", "DELETED", "UPGRADED"]
 DATABASE, ACKNOWLEDGED, DELETED, UPGRADED = "checkpoints.db", "acknowledged", "deleted", "upgraded"
 """Files of the folder that it works in; in the last three it writes down what it was told is done."""
 
-CHAINS = ("chain-a", "chain-b")
+CHAINS = ("chain-a/", "chain-b/")
 """How the ids begin of those checkpoints that each follow another one; a number is the rest."""
 
 _CHECKPOINT_PAGES = 60
@@ -42,6 +42,7 @@ async def work(folder: Path, synchronous: str, rounds: int) -> None:
             group.create_task(_save_again(store, acknowledged, name, rounds))
         for name in CHAINS:
             group.create_task(_follow(store, acknowledged, name, rounds))
+        group.create_task(_delete_bases(store, acknowledged, folder / DELETED, rounds // 2))
         group.create_task(_save_together(store, acknowledged, rounds // 8))
         group.create_task(_delete(store, folder / DELETED, rounds // 2))
 
@@ -57,7 +58,7 @@ async def _save_again(store: SQLAlchemyCheckpointStore, acknowledged: Acknowledg
 
 
 async def _follow(store: SQLAlchemyCheckpointStore, acknowledged: Acknowledged, name: str, rounds: int) -> None:
-    ids = [f"{name}-{number}" for number in range(rounds)]
+    ids = [f"{name}{number}" for number in range(rounds)]
     lease = {"owner": name, "lease_seconds": 600.0}
     await store.save_checkpoint(state_of(ids[0], 0), **lease)  # type: ignore[arg-type] # as they are called
     acknowledged.note(ids[0], 0)
@@ -77,6 +78,19 @@ async def _delete(store: SQLAlchemyCheckpointStore, deleted: Path, rounds: int) 
         await store.save_checkpoint(state_of(checkpoint_id, number))
         await store.delete_checkpoint(checkpoint_id)
         append(deleted, checkpoint_id)
+
+
+async def _delete_bases(
+    store: SQLAlchemyCheckpointStore, acknowledged: Acknowledged, deleted: Path, rounds: int
+) -> None:
+    """Save one after the other of a run, and delete every other one, of which the next is a delta by then."""
+    for number in range(rounds):
+        checkpoint_id = f"thinned/{number}"
+        await store.save_checkpoint(state_of(checkpoint_id, number))
+        if number % 2:
+            acknowledged.note(checkpoint_id, number)
+            await store.delete_checkpoint(f"thinned/{number - 1}")
+            append(deleted, f"thinned/{number - 1}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.faults.audit import audit
 from tests.faults.crew import append, join, start
-from tests.faults.load import STOP, Acknowledged, Met, audit, met, save_until_stopped, state_of, until_saving
+from tests.faults.load import STOP, Acknowledged, Met, met, save_until_stopped, state_of, until_saving
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.persistence.chained import bases_of, broken_of, run_of, save_run
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, rekey_checkpoints, upgrade_schema
@@ -22,6 +23,10 @@ __all__ = ["ROW"]
 _WRITERS = ("writer-0", "writer-1")
 _TASKS = 4
 _AT_ONCE = 500
+
+_RUNS, _SHARE_OF_RUNS = 20, 10
+"""How many runs there are besides, and that they have one in so many checkpoints: plain ones, then some that are sealed
+with the older key, deltas of the former."""
 
 
 async def check(place: Place, effort: Effort) -> Verdict:
@@ -88,11 +93,27 @@ async def _fill(url: str, total: int, settings: Settings, acknowledged: Acknowle
         SQLAlchemyCheckpointStore(url, settings=settings) as sealed,
     ):
         await plain.save_checkpoint(state_of(*places[0]))
+        runs = await _fill_runs(plain, sealed, total // _SHARE_OF_RUNS // _RUNS)
         for begin in range(0, len(places), _AT_ONCE):
             some = places[begin : begin + _AT_ONCE]
             saves = ((sealed if at % 2 else plain).save_checkpoint(state_of(*one)) for at, one in enumerate(some))
             await asyncio.gather(*saves)
-    acknowledged.file.write_text("".join(f"{checkpoint_id} {number}\n" for checkpoint_id, number in places))
+    everything = [*places, *runs]
+    acknowledged.file.write_text("".join(f"{checkpoint_id} {number}\n" for checkpoint_id, number in everything))
+
+
+async def _fill_runs(
+    plain: SQLAlchemyCheckpointStore, sealed: SQLAlchemyCheckpointStore, waves: int
+) -> list[tuple[str, int]]:
+    """Save runs which begin in plain text and go on sealed; returns what was saved."""
+    names = [f"run-{number}" for number in range(_RUNS)]
+    for wave in range(waves):
+        if wave == waves // 2:
+            last = [f"{name}/{wave - 1}" for name in names]
+            await asyncio.gather(*(sealed.claim_checkpoint(one, "sealing") for one in last))
+        store = plain if wave < waves // 2 else sealed
+        await asyncio.gather(*(store.save_checkpoint(state_of(f"{name}/{wave}", wave)) for name in names))
+    return [(f"{name}/{wave}", wave) for wave in range(waves) for name in names]
 
 
 async def _save(place: Place, when: str, settings: Settings, ids: int | None, during: Coroutine[Any, Any, None]) -> Met:

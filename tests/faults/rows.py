@@ -23,6 +23,7 @@ _MODULES = (
     "clock",
     "upgrade",
     "maintenance",
+    "deletions",
     "rekeyed",
     "model",
     "history",

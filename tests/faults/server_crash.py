@@ -3,7 +3,8 @@
 import asyncio
 import statistics
 
-from tests.faults.load import Acknowledged, audit, save_for_ever
+from tests.faults.audit import audit
+from tests.faults.load import Acknowledged, save_for_ever
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.faults.servers import Server, new_server
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, StoreUnavailableError, upgrade_schema

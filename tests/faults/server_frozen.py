@@ -5,7 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from tests.faults.load import Acknowledged, audit, save_for_ever, state_of
+from tests.faults.audit import audit
+from tests.faults.load import Acknowledged, save_for_ever, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.faults.servers import Server, frozen, new_server
 from workflows_mcp import CheckpointStoreError, SQLAlchemyCheckpointStore, StoreUnavailableError, upgrade_schema

@@ -7,8 +7,9 @@ import time
 
 import asyncpg
 
+from tests.faults.audit import audit
 from tests.faults.crew import join, start
-from tests.faults.load import Acknowledged, audit, save_for_ever, state_of
+from tests.faults.load import Acknowledged, save_for_ever, state_of
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
 

@@ -3,11 +3,11 @@
 import asyncio
 import itertools
 import os
-from dataclasses import replace
 from pathlib import Path
 
+from tests.faults.audit import audit
 from tests.faults.crew import append, join, start
-from tests.faults.load import STOP, Acknowledged, audit, met, save_until_stopped, state_of, until_saving
+from tests.faults.load import STOP, Acknowledged, met, save_until_stopped, state_of, until_saving
 from tests.faults.row import Effort, Place, Row, Verdict
 from workflows_mcp import (
     CheckpointAlreadyClaimedError,
@@ -19,7 +19,8 @@ from workflows_mcp import (
 __all__ = ["ROW"]
 
 _COUNTERS = tuple(f"counter-{number}" for number in range(4))
-"""Runs that everybody continues: each checkpoint follows the one before, and holds the next number."""
+"""Runs that everybody continues: each checkpoint follows the one before, and holds the next number. Whoever claims the
+one before saves the next as a delta of it."""
 
 _SAVERS, _COUNTING = 4, 2
 """Tasks of each process: those that save what is theirs alone, and those that count."""
@@ -37,11 +38,14 @@ async def check(place: Place, effort: Effort) -> Verdict:
     verdict = Verdict()
     async with SQLAlchemyCheckpointStore(place.url) as store:
         for counter in _COUNTERS:
-            await store.save_checkpoint(replace(state_of(f"{counter}-0", 0), run_id=counter))
+            await store.save_checkpoint(state_of(f"{counter}/0", 0))
         for number in effort.of((8, 16), (8,)):
             await _write(place, number, effort.of(11.0, 1.0), verdict)
         await _compare_counts(store, place.folder / "counted", verdict)
-        (await audit(store, Acknowledged(place.folder / "acknowledged"))).tell(verdict)
+        audited = await audit(store, Acknowledged(place.folder / "acknowledged"))
+    audited.tell(verdict)
+    counted = [one for one in audited.links.bases if one.startswith(_COUNTERS)]
+    verdict.require(counted, "no count is stored as a delta of the one before")
     return verdict
 
 
@@ -91,7 +95,7 @@ async def _count(store: SQLAlchemyCheckpointStore, counted: Path, folder: Path, 
         try:
             before = await store.claim_checkpoint(head.checkpoint_id, owner, _LEASE_SECONDS)
             following = before.context["number"] + 1
-            after = replace(state_of(f"{counter}-{following}", following), run_id=counter)
+            after = state_of(f"{counter}/{following}", following)
             await store.save_checkpoint(after, follows=before.checkpoint_id, owner=owner)
             append(counted, f"{counter} {following}")
         except CheckpointAlreadyClaimedError:
@@ -111,9 +115,8 @@ async def _compare_counts(store: SQLAlchemyCheckpointStore, counted: Path, verdi
         saved = {one.checkpoint_id: one for one in await store.list_checkpoints(run_id=counter)}
         heads = [one.checkpoint_id for one in saved.values() if not one.superseded]
         verdict.require(found, f"{counter} was never counted on")
-        verdict.require(heads == [f"{counter}-{len(found)}"], f"{counter} was counted to {len(found)}, and is {heads}")
-        lost += len(found) - len(set(found)) + sum(f"{counter}-{number}" not in saved for number in found)
-        await store.delete_run(counter)  # what is left is what the audit knows
+        verdict.require(heads == [f"{counter}/{len(found)}"], f"{counter} was counted to {len(found)}, and is {heads}")
+        lost += len(found) - len(set(found)) + sum(f"{counter}/{number}" not in saved for number in found)
     verdict.require(not lost, f"{lost} updates were lost: two processes counted the same number, or it is not there")
     verdict.figures |= {"counted": sum(map(len, numbers.values())), "updates lost": lost}
 

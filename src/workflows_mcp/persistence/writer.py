@@ -337,8 +337,11 @@ class Writer:
         try:
             written = await self._commit([item.row for item in batch], batch[-1].deadline)
         except RowsLockedError as error:
-            if not error.ids and len(batch) > 1 and asyncio.get_running_loop().time() < batch[0].deadline:
+            is_early = asyncio.get_running_loop().time() < batch[0].deadline
+            if not error.ids and len(batch) > 1 and is_early:
                 await self._write_halves(batch, is_final=is_final)  # nobody knows which it is
+            elif not error.ids and is_early and await self._make_whole(batch[0]):
+                await self._write(batch, is_final=is_final)  # what is locked may be its base
             elif others := self._without(batch, error.ids):
                 await self._write(others, is_final=is_final)
             return
@@ -371,14 +374,20 @@ class Writer:
         """Have a row saved whole whose base is gone, or part from it what is a delta of it; False: that is no use."""
         if asyncio.get_running_loop().time() >= write.deadline:
             return False
-        if write.make_whole is not None:
-            make_whole, write.make_whole = write.make_whole, None
-            write.row = await asyncio.to_thread(make_whole)
+        if await self._make_whole(write):
             return True
         write.partings += 1
         if write.partings > _MOST_PARTINGS:
             return False
         await self._part((write.key,), write.deadline)
+        return True
+
+    async def _make_whole(self, write: Write) -> bool:
+        """Have a row need no base any more; False: it needs none as it is."""
+        if write.make_whole is None:
+            return False
+        make_whole, write.make_whole = write.make_whole, None
+        write.row = await asyncio.to_thread(make_whole)
         return True
 
     async def _write_halves(self, batch: Sequence[Write], *, is_final: bool) -> None:

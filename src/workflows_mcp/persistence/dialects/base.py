@@ -13,7 +13,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
-from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.errors import CheckpointStoreError, StoreUnavailableError
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.copies import Copy, Copying
 from workflows_mcp.persistence.dialects.roles import Roles
@@ -80,8 +80,10 @@ class RowsDroppedError(CheckpointStoreError):
     """
 
 
-class BrokenBaseError(CheckpointStoreError):
+class BrokenBaseError(StoreUnavailableError):
     """A statement was taken back, since a delta would be without its base: the foreign key holds.
+
+    Where nothing that others do all the time, or have locked, can be mended before the deadline, it is the caller's.
 
     A delta was to be saved whose base is gone, or that would take the place of a row; or what is the base of others was
     to be deleted, or replaced by another state.

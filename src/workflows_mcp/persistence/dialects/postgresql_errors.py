@@ -35,6 +35,9 @@ _BASE_KEY = "uq_checkpoints_checkpoint_id_state_digest"
 """What deltas refer to. `ON CONFLICT` watches the primary key alone: of those who insert a new id with the same content
 at the same moment, some meet this one, and find the row the next time."""
 
+_DELTAS_KEY = "fk_checkpoints_base_checkpoint_id_base_digest_checkpoints"
+"""What keeps a delta's base. Any other foreign key is somebody else's, and what it keeps is not made whole."""
+
 _REPEATS_AT_ONE_ID = 3
 
 _KEYS = (_PRIMARY_KEY, _BASE_KEY)
@@ -102,7 +105,7 @@ def explain(error: Exception, description: str, upgrade_command: str) -> Failure
             f"the checkpoints table of {description} was changed by another process; try again"
         )
         return Failure(changed, retriable=True, most_repeats=1)
-    if isinstance(cause, asyncpg.exceptions.ForeignKeyViolationError):
+    if isinstance(cause, asyncpg.exceptions.ForeignKeyViolationError) and cause.constraint_name == _DELTAS_KEY:
         return Failure(
             BrokenBaseError(f"{description} holds rows that refer to what was to go; try again ({cause.sqlstate})")
         )
