@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.persistence.codec import pack_delta
 
-__all__ = ["LEAST_BYTES", "Base", "Deltas", "Linked", "Plains", "Step", "is_base", "is_large"]
+__all__ = ["LEAST_BYTES", "MOST_LINKS", "Base", "Deltas", "Linked", "Plains", "Step", "is_base", "is_large"]
 
 LEAST_BYTES = 4096
 """Plain JSON below this many bytes is stored as it is: the columns and the index entries that lead to a base would take
@@ -110,13 +110,16 @@ class Plains:
 
     def get(self, row: Sequence[Any]) -> bytes | bytearray | None:
         """That of a row, if it is kept."""
-        return self._kept.get((row[0], row[-5]))
+        key = (row[0], row[-5])
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
 
     def keep(self, row: Sequence[Any], plain: bytes | bytearray) -> None:
         """Keep it."""
-        if self._kept.setdefault((row[0], row[-5]), plain) is plain:
+        if self.get(row) is None:
+            self._kept[row[0], row[-5]] = plain
             self._bytes += len(plain)
-        self._kept.move_to_end((row[0], row[-5]))
         while self._bytes > self._most_bytes:
             self._bytes -= len(self._kept.popitem(last=False)[1])
 
