@@ -1,8 +1,6 @@
 """What is done with long runs, whose states are stored as deltas of others: a part of the model check."""
 
 import asyncio
-import functools
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,12 +8,13 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from tests.faults.filler import filler
 from tests.faults.side_by_side import Stores
 from workflows_mcp import CheckpointState, CheckpointStatus, CheckpointStore
 from workflows_mcp.engine.stored import StoredCheckpoint
 from workflows_mcp.testing import make_state
 
-__all__ = ["HISTORY_KINDS", "Histories", "filler"]
+__all__ = ["HISTORY_KINDS", "Histories"]
 
 HISTORY_KINDS = (
     *("go on", "save at once", "save a base again", "delete some", "pin a base", "take over", "write"),
@@ -34,14 +33,6 @@ _LEASE_SECONDS = 50_000.0
 _PLACES = st.integers(0, 2 * _LONGEST_RUN)
 _RUNS = st.sampled_from(("r", "R"))
 _KINDS = st.integers(0, 1)
-
-
-@functools.cache
-def filler(number: int, size: int) -> str:
-    """Text of so many characters that is like no other number's."""
-    chance = random.Random(number)
-    words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyzäß", k=chance.randint(2, 9))) for _ in range(size // 3)]
-    return " ".join(words)[:size]
 
 
 def _grown(run_id: str, number: int, kind: int, began: float, **fields: Any) -> CheckpointState:
@@ -153,8 +144,8 @@ class Histories(RuleBasedStateMachine):
         async def take(store: CheckpointStore) -> object:
             found, follows = [repr(await store.claim_checkpoint(claimed, owner, _LEASE_SECONDS))], claimed
             for state in states:
-                lease = {"owner": owner, "lease_seconds": _LEASE_SECONDS}
-                found.append(await store.save_checkpoint(state, follows=follows, **lease))
+                saved = await store.save_checkpoint(state, follows=follows, owner=owner, lease_seconds=_LEASE_SECONDS)
+                found.append(saved)
                 follows = state.checkpoint_id
             return found
 

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
-from tests.faults.histories import HISTORY_KINDS, Histories, filler
+from tests.faults.filler import filler
+from tests.faults.histories import HISTORY_KINDS, Histories
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.faults.side_by_side import LONGER, MOMENT, EnoughError, Stores
 from workflows_mcp import (
@@ -355,4 +356,5 @@ ROW = Row(
     promise="The store in memory, SQLite and PostgreSQL agree on every result and every error, always.",
     check=check,
     databases=("all",),
+    seconds=900.0,
 )

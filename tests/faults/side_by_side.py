@@ -23,6 +23,7 @@ from workflows_mcp import (
     InMemoryCheckpointStore,
     SQLAlchemyCheckpointStore,
 )
+from workflows_mcp.persistence.deltas import Step
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.settings import Settings
 
@@ -89,16 +90,16 @@ class Stores:
         codec, rewriting = store._codec, store._database.chains._rewriting
         filled, query = codec.filled, rewriting.query
 
-        def filled_and_counted(*given: Any) -> dict[str, Any]:
-            columns = filled(*given)
-            self.deltas += columns["base_checkpoint_id"] is not None
-            return columns
+        def fill_and_count(columns: Mapping[str, Any], plain: bytes, step: Step | None = None) -> dict[str, Any]:
+            made = filled(columns, plain, step)
+            self.deltas += made["base_checkpoint_id"] is not None
+            return made
 
         def query_and_count(changes: Sequence[Mapping[str, Any]]) -> Query:
             self.partings += len(changes)
             return query(changes)
 
-        codec.filled, rewriting.query = filled_and_counted, query_and_count  # type: ignore[method-assign] # nothing else tells
+        codec.filled, rewriting.query = fill_and_count, query_and_count  # type: ignore[method-assign] # nothing else tells
 
     @classmethod
     @contextmanager

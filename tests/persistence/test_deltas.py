@@ -11,23 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.faults.histories import filler
+from tests.persistence.waves import wave
 from workflows_mcp import CheckpointDecodeError, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.state_json import encode_state
 from workflows_mcp.persistence.codec import ZSTD_DELTA, pack_delta, unpack
 from workflows_mcp.persistence.deltas import LEAST_BYTES, MOST_LINKS, Deltas, Linked, Plains, Step
 from workflows_mcp.persistence.row_codec import RowCodec
-from workflows_mcp.testing import assert_same, make_state
+from workflows_mcp.testing import assert_same
 
 MEBIBYTE = 2**20
 CHECKSUM_BYTES = 4
-
-
-def wave(number: int, run_id: str | None = "r", size: int = 5000, **fields: Any) -> CheckpointState:
-    """The state of a run after a wave: most of it is what it was before."""
-    given = {"context": {"text": filler(0, size), "number": number}, "run_id": run_id, **fields}
-    return make_state(f"{run_id} {number}", **given)
 
 
 class Table:

@@ -333,17 +333,25 @@ class Writer:
         try:
             written = await self._commit([item.row for item in batch], batch[-1].deadline)
         except RowsLockedError as error:
-            if not error.ids and len(batch) > 1 and asyncio.get_running_loop().time() < batch[0].deadline:
-                await self._write_halves(batch, is_final=is_final)  # nobody knows which it is
-            elif others := self._without(batch, error.ids):
-                await self._write(others, is_final=is_final)
-            return
+            if error.ids or len(batch) > 1 or batch[0].make_whole is None:
+                await self._write_unlocked(batch, error.ids, is_final=is_final)
+                return
+            failure: Exception = BrokenBaseError(
+                "somebody else has locked what the checkpoint is a delta of; try again"
+            )
         except Exception as error:  # noqa: BLE001 - it is the callers'
             failure = error
         else:
             await self._tell(batch, written, is_final=is_final)
             return
         await self._blame(batch, failure, is_final=is_final)
+
+    async def _write_unlocked(self, batch: Sequence[Write], ids: Collection[str], *, is_final: bool) -> None:
+        """Commit what is left of a batch without the rows that somebody else has locked, as far as they are known."""
+        if not ids and len(batch) > 1 and asyncio.get_running_loop().time() < batch[0].deadline:
+            await self._write_halves(batch, is_final=is_final)  # nobody knows which it is
+        elif others := self._without(batch, ids):
+            await self._write(others, is_final=is_final)
 
     async def _blame(self, batch: Sequence[Write], failure: Exception, *, is_final: bool) -> None:
         """Tell the callers of a batch why it failed; if one row may be to blame, find out which, and try to mend it."""
@@ -369,7 +377,7 @@ class Writer:
             return False
         if write.make_whole is not None:
             make_whole, write.make_whole = write.make_whole, None
-            write.row = await asyncio.to_thread(make_whole)
+            write.row, write.base = await asyncio.to_thread(make_whole), None
             return True
         write.partings += 1
         if write.partings > _MOST_PARTINGS:
