@@ -174,8 +174,8 @@ def write_deltas_out(connection: sa.Connection) -> None:
     done = 0
     for checkpoint_id in read_ids(connection, where):
         # What those before it stand on has been written out with them.
-        done += write_chain_out(connection, checkpoint_id)
-        if done and done % 10_000 == 0:
+        before, done = done, done + write_chain_out(connection, checkpoint_id)
+        if done // 10_000 > before // 10_000:
             logger.info("%s of %s deltas written out", f"{done:,}", f"{total:,}")
     left = sa.select(table.c.checkpoint_id).where(table.c.base_checkpoint_id.is_not(None)).limit(1)
     odd = connection.scalar(left)

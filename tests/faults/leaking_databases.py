@@ -18,6 +18,7 @@ from workflows_mcp import (
     StoreUnavailableError,
     WorkflowExecutor,
 )
+from workflows_mcp.persistence.dialects import RowsThereError
 from workflows_mcp.persistence.schema import HEAD
 from workflows_mcp.settings import load_settings
 
@@ -56,7 +57,8 @@ _IDS = "'new', 'refused', 'refused-0', 'refused-1', 'refused-2'"
 _UNIQUE = [f"CREATE UNIQUE INDEX u ON checkpoints (pause_prompt) WHERE checkpoint_id IN ({_IDS})"]
 
 
-@raises(CheckpointStoreError)
+@raises(RowsThereError, "sqlite")
+@raises(CheckpointStoreError, "postgresql")
 async def _a_unique_prompt(scene: Scene) -> None:
     async with scene.changed(_UNIQUE, ["DROP INDEX u"]):
         saves = [scene.store.save_checkpoint(scene.state(f"refused-{n}")) for n in range(3)]
@@ -65,7 +67,8 @@ async def _a_unique_prompt(scene: Scene) -> None:
                 raise outcome
 
 
-@raises(CheckpointStoreError)
+@raises(RowsThereError, "sqlite")
+@raises(CheckpointStoreError, "postgresql")
 async def _a_unique_prompt_over_an_engine(scene: Scene) -> None:
     async with (
         scene.changed(_UNIQUE, ["DROP INDEX u"]),

@@ -21,6 +21,7 @@ from workflows_mcp import (
 from workflows_mcp.persistence.dialects import postgresql_held
 from workflows_mcp.persistence.dialects.quoting import identifier
 from workflows_mcp.persistence.schema import SchemaManager
+from workflows_mcp.testing import make_state
 
 SCHEMA = 'the "%flows"\nof us'
 
@@ -101,6 +102,22 @@ async def test_the_app_makes_every_call_and_passes_the_examination(granted: Worl
     await upgrade_schema(granted.app)
     await SchemaManager(granted.app).check()
     assert problems(await examined(granted.app)) == set()
+
+
+async def test_the_app_needs_no_right_for_the_foreign_key(granted: World) -> None:
+    """The database looks for bases and their deltas by the rights of the table's owner."""
+    async with SQLAlchemyCheckpointStore(granted.app) as store:
+        for name in ("base", "delta"):
+            await store.save_checkpoint(make_state(name))
+    link = "UPDATE {table} SET base_checkpoint_id = 'base', base_digest = 'd' WHERE checkpoint_id = 'delta'"
+    app = plain(granted.app)
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await raw.execute(app, in_schema(link))
+    await raw.execute(app, in_schema("UPDATE {table} SET state_digest = 'd' WHERE checkpoint_id = 'base'"))
+    await raw.execute(app, in_schema(link))
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await raw.execute(app, in_schema("DELETE FROM {table} WHERE checkpoint_id = 'base'"))
+    await raw.execute(app, in_schema("DELETE FROM {table}"))
 
 
 async def test_the_app_ends_what_it_may_have_left_behind(granted: World) -> None:

@@ -429,12 +429,19 @@ async def test_a_run_is_deleted_off_an_index(filled: SQLAlchemyCheckpointStore, 
             assert_plan(await explain(connection, statement), "run_id")
 
 
+BY_KEY = {
+    True: r"(pk_checkpoints|uq_checkpoints_checkpoint_id_state_digest) on checkpoints",
+    False: r"sqlite_autoindex_checkpoints_[12] \(checkpoint_id=\?\)",
+}
+"""How PostgreSQL, or SQLite, finds a row by its id: both unique indexes begin with that."""
+
+
 async def test_claims_and_their_like_find_their_row_by_its_key(
     filled: SQLAlchemyCheckpointStore, database_url: str
 ) -> None:
     """One row, whatever else there is."""
     together, alone = (lease_statements.renewing(filled._database.dialect, waits=waits) for waits in (False, True))
-    key = "pk_checkpoints" if raw.is_postgres(database_url) else r"sqlite_autoindex_checkpoints_1 \(checkpoint_id=\?\)"
+    key = BY_KEY[raw.is_postgres(database_url)]
     async with filled._database.engine.connect() as connection:
         for query in (
             lease_statements.claim("c1", "me", 30.0, is_repeated=False),
@@ -468,10 +475,7 @@ async def test_checkpoints_are_loaded_by_their_key(filled: SQLAlchemyCheckpointS
     query = filled._database._payloads_of(["c1", "c2"])
     async with filled._database.engine.connect() as connection:
         plan = await explain(connection, query)
-    index = (
-        "pk_checkpoints" if raw.is_postgres(database_url) else r"sqlite_autoindex_checkpoints_1 \(checkpoint_id=\?\)"
-    )
-    assert re.search(index, plan), plan
+    assert re.search(BY_KEY[raw.is_postgres(database_url)], plan), plan
     for waste in ("Seq Scan", "SCAN checkpoints"):
         assert waste not in plan, plan
 

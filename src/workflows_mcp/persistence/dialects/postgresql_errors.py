@@ -29,12 +29,11 @@ _REPEATS_TAKEN_BACK = 2
 again."""
 
 _PRIMARY_KEY = "pk_checkpoints"
-"""What says that an id is there. Any other unique index than this and the next is somebody else's, and says nothing of
-ids."""
+"""What says that an id is there; so does the next. Any other unique index is somebody else's, and tells nothing."""
 
 _BASE_KEY = "uq_checkpoints_checkpoint_id_state_digest"
 """What deltas refer to. `ON CONFLICT` watches the primary key alone: of those who insert a new id with the same content
-at the same moment, one in eighty meets this one, and finds the row the next time."""
+at the same moment, some meet this one, and find the row the next time."""
 
 _REPEATS_AT_ONE_ID = 3
 
