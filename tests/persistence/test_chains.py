@@ -587,3 +587,23 @@ async def test_two_processes_save_into_one_run_and_one_is_killed(open_store: Ope
     assert names == {state.checkpoint_id for state in wanted}
     await require_whole_history(open_store(), database_url, wanted)
     await save(store, 5000)
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize("name", ["r 8", "r 5"], ids=["that stays", "that was to go"])
+async def test_retention_leaves_the_base_of_what_somebody_has_locked(
+    open_store: OpenStore, database_url: str, name: str
+) -> None:
+    """To the next call; it waits for nobody, and all else goes."""
+    store = open_store()
+    states = [wave(number, created_at=1.0 + number) for number in range(10)]
+    for state in states:
+        await store.save_checkpoint(state)
+    async with holding(database_url, name):
+        async with asyncio.timeout(10):
+            await store.trim_per_workflow(3)
+        left = await ids_in(store)
+        assert {"r 7", "r 8", "r 9", name} < left
+        assert len(left) <= 6
+    await store.trim_per_workflow(3)
+    await require_whole_history(open_store(), database_url, states[7:])
