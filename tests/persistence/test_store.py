@@ -491,9 +491,9 @@ async def test_trim_and_cleanup_are_read_off_an_index(filled: SQLAlchemyCheckpoi
         for statement, index in (
             (retention_statements.next_workflow("w1"), "workflow_name"),
             (retention_statements.slot("w1", 50, keep_paused=True), "workflow_name"),
-            (retention_statements.oldest(superfluous, after=first, limit=500), "workflow_name"),
-            (retention_statements.oldest(expired, after=first, limit=500), "created_at"),
-            (retention_statements.oldest(expired_of, after=first, limit=500), "workflow_name"),
+            (retention_statements.newest(superfluous, before=last, limit=500), "workflow_name"),
+            (retention_statements.newest(expired, before=last, limit=500), "created_at"),
+            (retention_statements.newest(expired_of, before=last, limit=500), "workflow_name"),
             (remove_range(expired_of, first, last), "workflow_name"),
             (remove_range(superfluous, first, last), "workflow_name"),
             (remove_range(expired, first, last), "created_at"),
