@@ -316,7 +316,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
 
     def work() -> None:
         with Stores.opened(urls, seconds_to_shorten=effort.of(60.0, 10.0)) as stores:
-            found = run_model(stores, examples=effort.of(210, 10), chance=effort.seed)
+            found = run_model(stores, examples=effort.of(230, 10), chance=effort.seed)
             steps = stores.done.total()
             fewest = min(_KINDS, key=lambda kind: stores.done[kind])
             verdict.figures.update(
