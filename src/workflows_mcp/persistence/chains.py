@@ -163,7 +163,7 @@ class Chains:
             base_id, digest = base_of(link), link[-3]
         return Linked(row, known=known, links=links[::-1], plains=plains)
 
-    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> bool:
+    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> None:
         """Store whole what is a delta of some checkpoints, and is none of them, so that these may go.
 
         Returns when nothing is left to do, or somebody has locked what is.
@@ -173,15 +173,11 @@ class Chains:
             fetch: Reads.
             rewrite: Writes.
 
-        Returns:
-            Whether there was any that it has stored whole.
-
         Raises:
             CheckpointKeyError: One of them cannot be opened with the keys of this process.
         """
         wanted = self._dialect.any_value([one for one in bases if not is_odd(one)])
         query = Query(self._dependents, {"checkpoint_ids": wanted, "limit": _WHOLE_ROWS})
-        has_parted = False
         while found := await fetch(query):
 
             async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
@@ -191,9 +187,7 @@ class Chains:
             rows = await self.complete(await read(ids), read, fetch)
             changes = await asyncio.to_thread(self._changes, rows)
             if not changes or not await rewrite(self._rewriting.query(changes), ids):
-                break
-            has_parted = True
-        return has_parted
+                return
 
     def _changes(self, rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         changes = []

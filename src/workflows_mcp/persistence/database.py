@@ -223,20 +223,17 @@ class Database(Inherited):
             call.rows = len(rows)
         return rows
 
-    async def change(self, query: Query, *, keys: Collection[str] | None = None, waits: bool = True) -> int:
+    async def change(self, query: Query, *, keys: Collection[str] | None = None) -> int:
         """See `Turns.change`."""
-        return await self._turns.change(query, keys=keys, waits=waits)
+        return await self._turns.change(query, keys=keys)
 
-    async def remove(
-        self, query: Query, checkpoint_ids: Collection[str], *, keys: Collection[str], waits: bool = True
-    ) -> int:
+    async def remove(self, query: Query, checkpoint_ids: Collection[str], *, keys: Collection[str]) -> int:
         """Run a statement that deletes checkpoints; what is a delta of them, and stays, is stored whole before.
 
         Args:
             query: The statement.
             checkpoint_ids: Those that it deletes.
             keys: See `Writer.run`.
-            waits: Whether to wait for such deltas that somebody has locked.
 
         Returns:
             How many it deleted.
@@ -247,19 +244,17 @@ class Database(Inherited):
         """
         for _ in range(_MOST_PARTINGS):
             with contextlib.suppress(BrokenBaseError):
-                return await self.change(query, keys=keys, waits=waits)
-            has_parted = await self.make_whole(checkpoint_ids)
-            if not has_parted and not waits:
-                break  # whatever it is, another try would meet the same lock
-        return await self.change(query, keys=keys, waits=waits)
+                return await self.change(query, keys=keys)
+            await self.make_whole(checkpoint_ids)
+        return await self.change(query, keys=keys)
 
-    async def make_whole(self, checkpoint_ids: Collection[str]) -> bool:
+    async def make_whole(self, checkpoint_ids: Collection[str]) -> None:
         """Store whole what is a delta of some checkpoints, and is none of them; see `Chains.make_whole`."""
 
         async def rewrite(query: Query, changed: Collection[str]) -> Sequence[Sequence[Any]]:
             return await self.fetch_changed(lambda _: query, keys=changed)
 
-        return await self.chains.make_whole(checkpoint_ids, self.fetch_long, rewrite)
+        await self.chains.make_whole(checkpoint_ids, self.fetch_long, rewrite)
 
     async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
         """See `Turns.put`."""

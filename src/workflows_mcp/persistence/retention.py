@@ -116,8 +116,7 @@ class Retention:
         query = self._remove_range(doomed, position_in(rows[-1]), position_in(rows[0]))
         with suppress(BrokenBaseError):
             # About none that anybody has in mind: a save that waits for a lock may come before or after.
-            ids = [checkpoint_id for _, checkpoint_id, *_ in rows]
-            return await self._database.remove(query, ids, keys=(), waits=False)
+            return await self._database.remove(query, [checkpoint_id for _, checkpoint_id, *_ in rows], keys=())
         half = len(rows) // 2
         return (
             await self._remove_rows(doomed, rows[:half]) + await self._remove_rows(doomed, rows[half:]) if half else 0

@@ -52,13 +52,12 @@ class Turns:
         self._slow = slow
         self._guard = guard
 
-    async def change(self, query: Query, *, keys: Collection[str] | None = None, waits: bool = True) -> int:
+    async def change(self, query: Query, *, keys: Collection[str] | None = None) -> int:
         """Run one statement that writes, in its turn among the saves; returns how many rows it changed.
 
         Args:
             query: The statement.
             keys: See `Writer.run`.
-            waits: See there.
 
         Raises:
             CheckpointStoreError: The error, in the project's terms.
@@ -69,9 +68,7 @@ class Turns:
             return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
 
         with self._slow.timed("change", sql) as call:
-            call.rows = changed = await self._in_turn(
-                lambda held: held.change(sql, values), on_connection, keys, call, waits=waits
-            )
+            call.rows = changed = await self._in_turn(lambda held: held.change(sql, values), on_connection, keys, call)
         return changed
 
     async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
@@ -154,8 +151,6 @@ class Turns:
         keys: Collection[str] | None,
         call: Timed,
         deadline: float | None = None,
-        *,
-        waits: bool = True,
     ) -> T:
         """Write in its turn among the saves, over the held connection or, on somebody else's engine, over any."""
         self._guard.refuse_misuse()
@@ -165,9 +160,5 @@ class Turns:
                 return await on_connection(connection)
 
         return await self._writer.run(
-            lambda until: self._writing.write(until, on_held, work),
-            keys,
-            deadline=deadline,
-            call=call,
-            waits=waits,
+            lambda until: self._writing.write(until, on_held, work), keys, deadline=deadline, call=call
         )

@@ -105,10 +105,9 @@ class Job(_Waiting):
 
     Attributes:
         keys: The ids that it is about; None: it may be about any.
-        waits: Whether it is tried again while somebody has locked what it needs.
     """
 
-    __slots__ = ("deadline", "done", "kept_bytes", "keys", "size", "waits", "work")
+    __slots__ = ("deadline", "done", "kept_bytes", "keys", "size", "work")
 
     def __init__(
         self,
@@ -116,11 +115,8 @@ class Job(_Waiting):
         done: "asyncio.Future[Any]",
         deadline: float,
         keys: Collection[str] | None,
-        *,
-        waits: bool = True,
     ) -> None:
         super().__init__()
-        self.waits = waits
         self.keys = None if keys is None else frozenset(keys)
         self.work = work
         self.done = done

@@ -159,7 +159,6 @@ class Writer:
         *,
         deadline: float | None = None,
         call: Timed | None = None,
-        waits: bool = True,
     ) -> T:
         """Do other work when all that came before is done, and before anything that comes after.
 
@@ -168,15 +167,13 @@ class Writer:
             keys: The ids that it is about, if it may pass what waits for somebody's lock on others; None: it may not.
             deadline: In the event loop's time; None: as of any call that begins now.
             call: Is told when the work's turn came.
-            waits: Whether it is tried again while somebody has locked what it needs.
 
         Raises:
-            BrokenBaseError: Somebody has locked what it needs, and it does not wait.
             CheckpointStoreError: What the work raised, or it was too late to begin.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        job = Job(work, done, loop.time() + self._deadline_seconds if deadline is None else deadline, keys, waits=waits)
+        job = Job(work, done, loop.time() + self._deadline_seconds if deadline is None else deadline, keys)
         if self._outside:
             await self._wait_outside(lambda: job, job.deadline)
         else:
@@ -416,10 +413,7 @@ class Writer:
         try:
             result = await job.work(job.deadline)
         except RowsLockedError:
-            if job.waits:
-                self._leave_out([job])
-            else:
-                fail(job.done, BrokenBaseError("somebody else has locked what is a delta of what was to go; try again"))
+            self._leave_out([job])
         except Exception as error:  # noqa: BLE001 - it is the caller's
             fail(job.done, error)
         else:
