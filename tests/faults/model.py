@@ -7,8 +7,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
+from tests.faults.filler import filler
+from tests.faults.histories import HISTORY_KINDS, Histories
 from tests.faults.row import Effort, Place, Row, Verdict
 from tests.faults.side_by_side import LONGER, MOMENT, EnoughError, Stores
 from workflows_mcp import (
@@ -17,6 +19,7 @@ from workflows_mcp import (
     CheckpointStore,
     upgrade_schema,
 )
+from workflows_mcp.persistence.deltas import MOST_LINKS
 from workflows_mcp.testing import make_state
 
 __all__ = ["ROW", "Model", "run_model"]
@@ -42,7 +45,8 @@ _OWNERS = st.sampled_from(("me", "you"))
 _RUNS = st.sampled_from(("r", "R"))
 _WORKFLOWS = st.sampled_from(("w", "W"))
 _STATUSES = st.sampled_from(tuple(CheckpointStatus))
-_CONTEXTS = st.sampled_from(({}, {"b": 1.5, "a": ["ü\0", -0.0, True, None]}, {"text": "long " * 2_000}))
+_FILLED = tuple({"text": filler(0, 6_000), "more": filler(number, 200 * number)} for number in (1, 2, 3))
+_CONTEXTS = st.sampled_from(({}, {"b": 1.5, "a": ["ü\0", -0.0, True, None]}, {"text": "long " * 2_000}, *_FILLED))
 _LEASES = st.sampled_from((None, MOMENT, *_LONG_LEASES))
 _FIELDS = st.fixed_dictionaries(
     {
@@ -67,20 +71,20 @@ _FILTERS = st.fixed_dictionaries(
 )
 
 
-class Model(RuleBasedStateMachine):
+class Model(Histories):
     """What may be done with a store; see `CheckpointStore`."""
-
-    stores: Stores
 
     def __init__(self) -> None:
         super().__init__()
         self.last: Callable[[CheckpointStore], Awaitable[object]] | None = None
         self.vacuums = self.reopenings = 0
 
-    @initialize()
-    def begin(self) -> None:
-        """With nothing."""
+    @initialize(waves=st.integers(0, 12))
+    def begin(self, waves: int) -> None:
+        """With nothing, or with a run that has gone on for a while."""
         self.stores.clear()
+        if waves:
+            self.go_on("r", waves, 0, is_backward=False, ends=False)
 
     def _timed(self, values: dict[str, Any]) -> dict[str, Any]:
         """Values with their times in Unix seconds."""
@@ -258,15 +262,18 @@ class Model(RuleBasedStateMachine):
                 await store.list_checkpoints(heads_only=True),
                 await store.list_abandoned(),
                 await store.get_stats(),
+                [(one.checkpoint_id, repr(one.state), one.pinned, one.superseded) async for one in store.iter_stored()],
             ]
 
         self.stores.ask("compare all", everything)
+        self.stores.measure_chains()
 
 
 _KINDS = (
     *("save", "save with an owner", "save that follows", "repeated save", "load", "list", "list in pages", "iterate"),
     *("delete", "delete a run", "cleanup", "trim", "pin", "claim", "renew", "release", "list abandoned", "stats"),
     *("vacuum", "close and reopen", "compare all"),
+    *HISTORY_KINDS,
 )
 _ERRORS = (
     *("CheckpointAlreadyClaimedError", "CheckpointNotFoundError", "CheckpointTooLargeError", "LeaseLostError"),
@@ -309,7 +316,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
 
     def work() -> None:
         with Stores.opened(urls, seconds_to_shorten=effort.of(60.0, 10.0)) as stores:
-            found = run_model(stores, examples=effort.of(210, 10), chance=effort.seed)
+            found = run_model(stores, examples=effort.of(230, 10), chance=effort.seed)
             steps = stores.done.total()
             fewest = min(_KINDS, key=lambda kind: stores.done[kind])
             verdict.figures.update(
@@ -319,6 +326,9 @@ async def check(place: Place, effort: Effort) -> Verdict:
                     "kinds of operation": sum(stores.done[kind] > 0 for kind in _KINDS),
                     "of the rarest": f"{stores.done[fewest]} ({fewest})",
                     "refused": f"{stores.raised.total():,}",
+                    "deltas": f"{stores.deltas:,}",
+                    "parted": f"{stores.partings:,}",
+                    "longest chain": stores.longest_chain,
                     "disagreements": int(found is not None),
                 }
             )
@@ -326,6 +336,12 @@ async def check(place: Place, effort: Effort) -> Verdict:
                 verdict.broken.append(found)
                 return
             verdict.require(steps >= effort.of(10_000, 300), f"{steps} steps are too few")
+            verdict.require(stores.deltas >= effort.of(4_000, 150), f"{stores.deltas} deltas are too few")
+            verdict.require(stores.partings >= effort.of(500, 20), f"{stores.partings} deltas made whole are too few")
+            most = MOST_LINKS
+            verdict.require(
+                stores.longest_chain <= most, f"a chain has {stores.longest_chain} links: {most} is the most"
+            )
             for kind in _KINDS:
                 verdict.require(stores.done[kind], f"nothing of this kind was done: {kind}")
             for error in _ERRORS:
@@ -340,4 +356,5 @@ ROW = Row(
     promise="The store in memory, SQLite and PostgreSQL agree on every result and every error, always.",
     check=check,
     databases=("all",),
+    seconds=900.0,
 )

@@ -2,14 +2,17 @@
 
 import asyncio
 import dataclasses
+import itertools
 import math
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from sqlalchemy import text
 
 from workflows_mcp import (
     CheckpointMetadata,
@@ -20,6 +23,9 @@ from workflows_mcp import (
     InMemoryCheckpointStore,
     SQLAlchemyCheckpointStore,
 )
+from workflows_mcp.persistence.deltas import Step
+from workflows_mcp.persistence.statements import Query
+from workflows_mcp.settings import Settings
 
 __all__ = ["LONGER", "MOMENT", "EnoughError", "Stores"]
 
@@ -33,6 +39,14 @@ MOMENT, LONGER = 0.001, 0.004
 
 _MOST_SHOWN = 3_000
 
+_LONGEST_CHAIN = text(
+    "WITH RECURSIVE chain (base, links) AS ("
+    "SELECT base_checkpoint_id, 0 FROM checkpoints UNION ALL "
+    "SELECT base_checkpoint_id, links + 1 FROM chain JOIN checkpoints ON checkpoint_id = base WHERE links < 100"
+    ") SELECT max(links) FROM chain"
+)
+"""The most bases one after the other; those that go round in circles have 100."""
+
 
 class Stores:
     """The three of them, with empty databases; see `opened`.
@@ -42,6 +56,9 @@ class Stores:
         done: How often each operation was done.
         raised: How often each kind of error was raised.
         examples: How often all began anew.
+        deltas: How many states were made deltas.
+        partings: How many were made whole since their base was to go, or to change.
+        longest_chain: So many bases one after the other were met.
         disagreement: The shortest way that was found to one, and what they say; None: there was none.
     """
 
@@ -50,17 +67,39 @@ class Stores:
         self._runner = asyncio.Runner()
         self.began = float(int(time.time()))
         self.stores: dict[str, CheckpointStore] = {}
+        self._pairs: dict[str, list[SQLAlchemyCheckpointStore]] = {}
         self.done: Counter[str] = Counter()
         self.raised: Counter[str] = Counter()
-        self.examples = 0
+        self.examples = self.deltas = self.partings = self.longest_chain = 0
         self.disagreement: list[str] | None = None
         self._steps: list[str] = []
         self._seconds_to_shorten = seconds_to_shorten
         self._found_at = math.inf
         self._open()
 
-    def _open(self) -> None:
-        self.stores |= {name: SQLAlchemyCheckpointStore(url) for name, url in self._urls.items()}
+    def _open(self, **chosen: Any) -> None:
+        settings = Settings(**chosen)
+        for name, url in self._urls.items():
+            self._pairs[name] = [SQLAlchemyCheckpointStore(url, settings=settings) for _ in range(2)]
+            for store in self._pairs[name]:
+                self._watch(store)
+            self.stores[name] = self._pairs[name][0]
+
+    def _watch(self, store: SQLAlchemyCheckpointStore) -> None:
+        """Count from now on what a store saves as deltas, and how many of these it makes whole."""
+        codec, rewriting = store._codec, store._database.chains._rewriting
+        filled, query = codec.filled, rewriting.query
+
+        def fill_and_count(columns: Mapping[str, Any], plain: bytes, step: Step | None = None) -> dict[str, Any]:
+            made = filled(columns, plain, step)
+            self.deltas += made["base_checkpoint_id"] is not None
+            return made
+
+        def query_and_count(changes: Sequence[Mapping[str, Any]]) -> Query:
+            self.partings += len(changes)
+            return query(changes)
+
+        codec.filled, rewriting.query = fill_and_count, query_and_count  # type: ignore[method-assign] # nothing else tells
 
     @classmethod
     @contextmanager
@@ -79,8 +118,8 @@ class Stores:
             stores._runner.close()
 
     async def _close(self) -> None:
-        for name in self._urls:
-            await self.stores[name].close()
+        for store in itertools.chain(*self._pairs.values()):
+            await store.close()
 
     def run(self, work: Awaitable[T]) -> T:
         """Wait for something on the one event loop of all stores."""
@@ -108,11 +147,24 @@ class Stores:
 
         self.run(_all(clear(self.stores[name]) for name in self._urls))
 
-    def reopen(self) -> None:
-        """Close those that have a database, and open them again."""
-        self._note("close and reopen")
+    def reopen(self, **chosen: Any) -> None:
+        """Close those that have a database, and open them again, perhaps with settings."""
+        self._note("close and reopen with another cache" if chosen else "close and reopen", chosen)
         self.run(self._close())
-        self._open()
+        self._open(**chosen)
+
+    def turn(self) -> None:
+        """Go on with the other one of the two stores that each database has."""
+        self._note("another process")
+        for name, pair in self._pairs.items():
+            pair.reverse()
+            self.stores[name] = pair[0]
+
+    def measure_chains(self) -> None:
+        """Note how long the longest one is that there is now."""
+        for pair in self._pairs.values():
+            [[longest]] = self.run(pair[0]._database.fetch_long(Query(_LONGEST_CHAIN)))
+            self.longest_chain = max(self.longest_chain, longest or 0)
 
     def _note(self, name: str, arguments: Mapping[str, object] = MappingProxyType({})) -> None:
         self.done[name] += 1

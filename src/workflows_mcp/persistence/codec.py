@@ -73,6 +73,9 @@ _LEAST_WINDOW, _LARGEST_WINDOW = 10, 27
 _LONG_DISTANCE_BYTES = 256 * 2**10
 """From so many bytes on, a state and its base together, zstd looks for what they share in a table of its own."""
 
+_LEAST_BASE_BYTES = 8
+"""zstd takes no shorter dictionaries; what somebody else wrote into the table may be of any length."""
+
 _WORTH_COMPRESSING = 2048
 """Plain JSON below this many bytes is stored as it is: half a kilobyte saved is not worth the time of a load."""
 
@@ -173,7 +176,7 @@ def unpack(
         if base is None:
             raise damaged(checkpoint_id, "the checkpoint that it is a delta of is missing")
         if len(base) < _LEAST_BASE_BYTES:
-            raise damaged(checkpoint_id, "it is no delta of what it says that it is")
+            raise damaged(checkpoint_id, "it is a delta of another state")
         prefix = zstd.ZstdDict(base, is_raw=True).as_prefix
         frame = _without_checksum(data) if is_link else data
         return _unpack(frame, checkpoint_id, zstd.ZstdDecompressor(zstd_dict=prefix))

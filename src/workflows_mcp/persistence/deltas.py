@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.persistence.codec import pack_delta
 
-__all__ = ["LEAST_BYTES", "Base", "Deltas", "Fault", "Linked", "Plains", "Step", "is_base", "is_large"]
+__all__ = ["LEAST_BYTES", "MOST_LINKS", "Base", "Deltas", "Fault", "Linked", "Plains", "Step", "is_base", "is_large"]
 
 LEAST_BYTES = 4096
 """Plain JSON below this many bytes is stored as it is: the columns and the index entries that lead to a base would take
@@ -137,7 +137,10 @@ class Plains:
 
     def get(self, row: Sequence[Any]) -> bytes | bytearray | None:
         """That of a row, if it is kept."""
-        return self._kept.get((row[0], row[-5]))
+        key = (row[0], row[-5])
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
 
     def keep(self, row: Sequence[Any], plain: bytes | bytearray) -> None:
         """Keep it."""

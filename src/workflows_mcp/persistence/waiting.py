@@ -58,11 +58,24 @@ class Write(_Waiting):
     Attributes:
         size: How many bytes it has.
         kept_bytes: How many are in memory until it is done.
+        base: The id of what it is a delta of; None: it is stored whole, or not finished.
         make_whole: See `Draft`.
         partings: How often what is a delta of it was parted from it.
     """
 
-    __slots__ = ("deadline", "done", "fence", "follows", "kept_bytes", "key", "make_whole", "partings", "row", "size")
+    __slots__ = (
+        "base",
+        "deadline",
+        "done",
+        "fence",
+        "follows",
+        "kept_bytes",
+        "key",
+        "make_whole",
+        "partings",
+        "row",
+        "size",
+    )
 
     def __init__(self, draft: Draft, done: "asyncio.Future[None]", deadline: float) -> None:
         super().__init__()
@@ -71,6 +84,7 @@ class Write(_Waiting):
         self.fence = draft.fence
         self.follows = None if draft.fence is None else draft.fence.follows
         self.size = self.kept_bytes = draft.size + ROW_BYTES
+        self.base: str | None = None
         self.make_whole = draft.make_whole
         self.partings = 0
         self.done = done
@@ -80,7 +94,8 @@ class Write(_Waiting):
         """Take the finished row. That of a delta keeps the state's plain JSON in memory, besides."""
         self.row = row
         self.size = len(row[-1]) + ROW_BYTES
-        if base_of(row) is None:
+        self.base = base_of(row)
+        if self.base is None:
             self.make_whole = None
             self.kept_bytes = self.size
 

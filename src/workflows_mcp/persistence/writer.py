@@ -337,13 +337,7 @@ class Writer:
         try:
             written = await self._commit([item.row for item in batch], batch[-1].deadline)
         except RowsLockedError as error:
-            is_early = asyncio.get_running_loop().time() < batch[0].deadline
-            if not error.ids and len(batch) > 1 and is_early:
-                await self._write_halves(batch, is_final=is_final)  # nobody knows which it is
-            elif not error.ids and is_early and await self._make_whole(batch[0]):
-                await self._write(batch, is_final=is_final)  # what is locked may be its base
-            elif others := self._without(batch, error.ids):
-                await self._write(others, is_final=is_final)
+            await self._write_unlocked(batch, error.ids, is_final=is_final)
             return
         except Exception as error:  # noqa: BLE001 - it is the callers'
             failure = error
@@ -351,6 +345,16 @@ class Writer:
             await self._tell(batch, written, is_final=is_final)
             return
         await self._blame(batch, failure, is_final=is_final)
+
+    async def _write_unlocked(self, batch: Sequence[Write], ids: Collection[str], *, is_final: bool) -> None:
+        """Commit what is left of a batch without the rows that somebody else has locked, as far as they are known."""
+        is_early = asyncio.get_running_loop().time() < batch[0].deadline
+        if not ids and len(batch) > 1 and is_early:
+            await self._write_halves(batch, is_final=is_final)  # nobody knows which it is
+        elif not ids and is_early and await self._make_whole(batch[0]):
+            await self._write(batch, is_final=is_final)  # what is locked may be its base
+        elif others := self._without(batch, ids):
+            await self._write(others, is_final=is_final)
 
     async def _blame(self, batch: Sequence[Write], failure: Exception, *, is_final: bool) -> None:
         """Tell the callers of a batch why it failed; if one row may be to blame, find out which, and try to mend it."""
@@ -387,7 +391,7 @@ class Writer:
         if write.make_whole is None:
             return False
         make_whole, write.make_whole = write.make_whole, None
-        write.row = await asyncio.to_thread(make_whole)
+        write.row, write.base = await asyncio.to_thread(make_whole), None
         return True
 
     async def _write_halves(self, batch: Sequence[Write], *, is_final: bool) -> None:

@@ -116,6 +116,25 @@ class SavingContract:
         assert (metadata.workflow_name, metadata.created_at, metadata.run_id) == ("other", 5.0, None)
         assert (metadata.is_paused, metadata.pause_prompt) == (False, None)
 
+    async def test_a_long_history_comes_back_exactly_whatever_of_it_goes(self, store: CheckpointStore) -> None:
+        """States of a run that have most in common: some are deleted, and one is saved again with other content."""
+        outputs = [f"{number} is the output of block {number}; " * 30 for number in range(20)]
+        states = {
+            number: make_state(f"{number}", run_id="run", context={"text": outputs[0] * 5, "outputs": outputs[:number]})
+            for number in range(20)
+        }
+        for state in states.values():
+            await store.save_checkpoint(state)
+        for number in (0, 8, 11, 19):
+            assert await store.delete_checkpoint(f"{number}") is True
+            del states[number]
+        states[16] = make_state("16", run_id="run", context={"other": outputs})
+        await store.save_checkpoint(states[16])
+        for state in states.values():
+            assert_same(await store.load_checkpoint(state.checkpoint_id), state)
+        iterated = {state.checkpoint_id: state async for state in store.iter_checkpoints()}
+        assert iterated == {state.checkpoint_id: state for state in states.values()}
+
     async def test_a_state_that_is_changed_later_changes_nothing_saved(self, store: CheckpointStore) -> None:
         """The store refers to no object of the caller's."""
         context = {"list": [1]}
