@@ -295,6 +295,27 @@ def mcp(
 
 
 @app.command
+def chains(*, waves: int = 1000, megabytes: float = 2.4, save: Path | None = None) -> int:
+    """Compare ways to choose what a state is stored as a delta of: what a run takes up, and what saves and loads cost.
+
+    Args:
+        waves: How many states the run has.
+        megabytes: How much text there is in the last one.
+        save: A file to keep the result in.
+    """
+    from benchmarks.chains import report
+    from benchmarks.prose import NotEnoughTextError
+
+    try:
+        found = report(waves, round(megabytes * 1e6))
+    except NotEnoughTextError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    _tell(f"\n{found}\n", save)
+    return 0
+
+
+@app.command
 def transfer(*, rows: int = 1_000_000, folder: Path | None = None, save: Path | None = None) -> int:
     """Send checkpoints of 1 KB from SQLite to PostgreSQL and back, to a file and from it, by the commands for that.
 
