@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks.chart import draw_chart
 from benchmarks.contenders import MissingPackageError, check_installed, contenders_of
 from benchmarks.databases import UnsafeServerError, open_databases
+from benchmarks.history_command import history
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.process import WorkerError
 from benchmarks.progress import Progress
@@ -33,6 +34,8 @@ app = App(
     help="How fast the store is, beside its peers: the same work in one run, turn by turn.",
     help_format="plaintext",
 )
+
+app.command(history)
 
 
 @app.default
@@ -288,6 +291,27 @@ def mcp(
         Console(stderr=True).print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         return 1
     _tell(f"\n{found}\n", save, folder)
+    return 0
+
+
+@app.command
+def chains(*, waves: int = 1000, megabytes: float = 2.4, save: Path | None = None) -> int:
+    """Compare ways to choose what a state is stored as a delta of: what a run takes up, and what saves and loads cost.
+
+    Args:
+        waves: How many states the run has.
+        megabytes: How much text there is in the last one.
+        save: A file to keep the result in.
+    """
+    from benchmarks.chains import report
+    from benchmarks.prose import NotEnoughTextError
+
+    try:
+        found = report(waves, round(megabytes * 1e6))
+    except NotEnoughTextError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    _tell(f"\n{found}\n", save)
     return 0
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import sqlite3
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
@@ -24,6 +25,11 @@ _TOLD = (
     "shared_buffers",
     "max_wal_size",
     "wal_sync_method",
+)
+
+_TABLE_BYTES = (
+    "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class"
+    " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 )
 
 
@@ -57,6 +63,10 @@ class Databases(ABC):
     def size(self, url: str) -> int:
         """Bytes that a database takes up."""
 
+    @abstractmethod
+    def stored_bytes(self, url: str) -> int:
+        """Bytes that tables and indexes take up in a database that nobody uses, without logs and system tables."""
+
 
 class SQLiteDatabases(Databases):
     """Files in a folder."""
@@ -81,6 +91,12 @@ class SQLiteDatabases(Databases):
     def size(self, url: str) -> int:
         """See `Databases.size`; with the log beside the file."""
         return sum(path.stat().st_size for path in self._files(url))
+
+    def stored_bytes(self, url: str) -> int:
+        """See `Databases.stored_bytes`; what the log holds is brought into the file before."""
+        with contextlib.closing(sqlite3.connect(url)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return Path(url).stat().st_size
 
     def _files(self, url: str) -> list[Path]:
         return [path for end in ("", "-wal", "-shm", "-journal") if (path := Path(url + end)).exists()]
@@ -129,14 +145,18 @@ class PostgreSQLDatabases(Databases):
         """See `Databases.size`."""
         return int(self._ask(f"SELECT pg_database_size('{_name_of(url)}')"))
 
+    def stored_bytes(self, url: str) -> int:
+        """See `Databases.stored_bytes`."""
+        return int(self._ask(_TABLE_BYTES, _name_of(url)))
+
     def drop_all(self) -> None:
         """Delete what is left."""
         for name in list(self._made):
             self.drop(f"//host/{name}")
 
-    def _ask(self, statement: str) -> Any:  # noqa: ANN401 - whatever the database answers
+    def _ask(self, statement: str, database: str | None = None) -> Any:  # noqa: ANN401 - whatever the database answers
         async def ask() -> Any:  # noqa: ANN401
-            connection = await asyncpg.connect(self._server)
+            connection = await asyncpg.connect(self._server, database=database)
             try:
                 return await connection.fetchval(statement)
             finally:

@@ -23,7 +23,7 @@ from benchmarks.contenders import ContenderSpec
 from benchmarks.contenders.base import Contender, Participant, WorkflowContender
 from benchmarks.states import Key, StateSource
 
-__all__ = ["Bench", "Worker", "WorkerError"]
+__all__ = ["Bench", "Worker", "WorkerError", "forget_settings"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -158,16 +158,16 @@ class Worker:
             self.kill()
 
 
+def forget_settings(*prefixes: str) -> None:
+    """Clear the environment of what begins so: no setting of the shell that started this may change a figure."""
+    for name in [name for name in os.environ if name.startswith(prefixes)]:
+        del os.environ[name]
+
+
 def _serve(pipe: Connection, spec: ContenderSpec) -> None:
     # Ctrl-C goes to the whole group of processes; the parent is the one that decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # No setting of the shell that started this may change a figure.
-    for name in [
-        name
-        for name in os.environ
-        if name.startswith(("WORKFLOWS_", "PG", "LANGGRAPH_", "LANGCHAIN_", "DBOS", "OTEL_"))
-    ]:
-        del os.environ[name]
+    forget_settings("WORKFLOWS_", "PG", "LANGGRAPH_", "LANGCHAIN_", "DBOS", "OTEL_")
     # What libraries have to say of their own future would tear the progress bar apart.
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)

@@ -39,8 +39,8 @@ class Progress:
         else:
             self._console.print(f"{time.monotonic() - self._began:6.0f} s  {text}", highlight=False, soft_wrap=True)
 
-    def advance(self, text: str) -> None:
-        """A step was made."""
+    def advance(self, text: str | None = None) -> None:
+        """A step was made; None: of what began last."""
         if self._bar is not None:
             self._bar.update(self._task, advance=1, description=text)
 

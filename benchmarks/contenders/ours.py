@@ -19,7 +19,7 @@ from workflows_mcp.engine.blocks import block_type
 from workflows_mcp.engine.workflow import define_workflow
 from workflows_mcp.settings import Settings
 
-__all__ = ["OursPostgreSQL", "OursSQLite"]
+__all__ = ["Ours", "OursPostgreSQL", "OursSQLite"]
 
 
 _STEPS = [f"step_{number}" for number in range(WAVES)]
@@ -40,7 +40,15 @@ async def _do_nothing() -> None:
     pass
 
 
-class _Ours(Contender, WorkflowContender):
+class Ours(Contender, WorkflowContender):
+    """The store, and the executor over it.
+
+    Attributes:
+        settings_given: What the store is opened with.
+    """
+
+    settings_given: ClassVar[dict[str, Any]] = {"sqlite_synchronous": "FULL"}
+
     def __init__(self) -> None:
         super().__init__()
         self._store: SQLAlchemyCheckpointStore | None = None
@@ -57,7 +65,7 @@ class _Ours(Contender, WorkflowContender):
     async def open(self, url: str) -> None:
         """See `Contender.open`."""
         await upgrade_schema(url)
-        self._store = SQLAlchemyCheckpointStore(url, settings=Settings(sqlite_synchronous="FULL"))
+        self._store = SQLAlchemyCheckpointStore(url, settings=Settings(**self.settings_given))
         self._executor = WorkflowExecutor(self._store)
         self._executor.load_workflow(_WORKFLOW)
 
@@ -116,7 +124,7 @@ async def _run(executor: WorkflowExecutor) -> str:
     return result.run_id
 
 
-class OursSQLite(_Ours):
+class OursSQLite(Ours):
     """The store over SQLite."""
 
     database: ClassVar[str] = "sqlite"
@@ -131,7 +139,7 @@ class OursSQLite(_Ours):
         self.settings = {"journal_mode": mode, "synchronous": "FULL (by its setting)"}
 
 
-class OursPostgreSQL(_Ours):
+class OursPostgreSQL(Ours):
     """The store over PostgreSQL."""
 
     database: ClassVar[str] = "postgresql"

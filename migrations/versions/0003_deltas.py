@@ -34,6 +34,7 @@ depends_on = None
 
 BATCH = 100  # ids in memory at a time, and no payloads
 LARGEST_PLAIN = 256 * 2**20
+LEAST_BASE = 8  # of fewer bytes zstd makes no dictionary
 LARGEST_WINDOW = 27  # as a power of two
 SEALED = "aes-256-gcm:"
 """What the encoding of a sealed payload begins with."""
@@ -238,6 +239,8 @@ def plain_json(row: sa.Row[Any]) -> bytes:
 
 def undone(row: sa.Row[Any], base: bytes) -> bytes:
     """The plain JSON of a delta, from that of its base."""
+    if len(base) < LEAST_BASE:
+        raise damaged(row.checkpoint_id, "it is no delta of what it says that it is")
     return unpacked(row, checked(row), zstd.ZstdDict(base, is_raw=True).as_prefix)
 
 

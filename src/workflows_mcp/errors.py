@@ -77,7 +77,15 @@ class CheckpointTooLargeError(CheckpointStoreError):
 
 
 class CheckpointDecodeError(CheckpointStoreError):
-    """A stored payload is damaged, or was written by a newer version. Other checkpoints are unaffected."""
+    """A stored payload is damaged, or was written by a newer version.
+
+    Other checkpoints are unaffected, but for those that are stored as deltas of it.
+
+    Attributes:
+        link: The id of the checkpoint that it is about where that is another one, which is needed to unpack this one.
+    """
+
+    link: str | None = None
 
 
 class CheckpointKeyError(CheckpointDecodeError):

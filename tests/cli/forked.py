@@ -33,6 +33,10 @@ __all__ = ["become", "run"]
 # Named, so that nobody takes the imports for unused.
 PRELOADED = (aiosqlite, alembic, asyncpg, workflows_mcp.cli, workflows_mcp.engine, workflows_mcp.persistence)
 
+# What a process compiles for its first store of a kind is compiled here, once.
+for _url in ("checkpoints.db", "postgresql://nobody@localhost/nothing"):
+    workflows_mcp.SQLAlchemyCheckpointStore(_url, settings=workflows_mcp.settings.Settings())
+
 
 def run(order: dict[str, Any]) -> tuple[int, str, str]:
     """Run one command line in a fork of this process.

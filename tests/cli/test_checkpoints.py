@@ -1,18 +1,20 @@
 """`checkpoints list` and `checkpoints show`."""
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from tests.cli.conftest import CLI
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowResult
+from workflows_mcp.testing import make_state
 
 
 def test_a_listing_is_aligned_lines_and_its_cursor_gives_the_next_page(cli: CLI, waiting: WorkflowResult) -> None:
     """The newest first; the run has saved its begin, its first wave and its question."""
     first = cli("checkpoints", "list", "--limit", "2", "--database-url", "runs.db")
     header, newest, second, more = first.out.splitlines()
-    assert header.split() == ["created", "status", "waves", "done", "bytes", "workflow", "run", "checkpoint"]
+    assert header.split() == ["created", "status", "waves", "stored", "full", "workflow", "run", "checkpoint"]
     assert newest[header.index("status") :].startswith("paused ")
     assert newest.endswith(str(waiting.checkpoint_id))
     assert second[header.index("status") :].startswith("running ")
@@ -46,6 +48,37 @@ def test_show_prints_metadata_and_the_state(cli: CLI, waiting: WorkflowResult) -
     assert '"who": "Ann"' in text.out
     assert data.json()["metadata"]["status"] == "paused"
     assert data.json()["state"]["runtime_inputs"] == {"who": "Ann"}
+    assert re.search(r"^stored +whole$", text.out, re.MULTILINE)
+    assert data.json()["bases"] == []
+
+
+def test_how_a_state_is_stored_is_shown(cli: CLI, tmp_path: Path) -> None:
+    """In a listing by both sizes; one that is a delta, with what it takes to load it; all of them by statistics."""
+
+    async def save_a_run() -> None:
+        async with SQLAlchemyCheckpointStore(str(tmp_path / "runs.db")) as store:
+            for number in range(4):
+                context = {"text": [f"line {line}" for line in range(2000 + number)]}
+                state = make_state(f"s{number}", run_id="r", created_at=float(number), context=context)
+                await store.save_checkpoint(state)
+
+    base = ("--database-url", "runs.db")
+    cli("db", "upgrade", *base)
+    asyncio.run(save_a_run())
+    rows = cli("checkpoints", "list", "--run", "r", *base).out.splitlines()
+    assert re.search(r" \d+ B +2\d\.\d KiB .* s3$", rows[1])
+    assert re.search(r" \d\.\d KiB +2\d\.\d KiB .* s0$", rows[4])
+    shown = cli("checkpoints", "show", "s2", *base).out
+    assert re.search(r"^stored +as a delta of s1; loading it reads 3 checkpoints, \d\.\d KiB$", shown, re.MULTILINE)
+    assert cli("checkpoints", "show", "s2", "--json", *base).json()["bases"] == ["s1", "s0"]
+    counted = cli("stats", *base).out
+    assert re.search(r"^stored .* KiB; as plain JSON .* KiB, .* × as much: .* KiB saved$", counted, re.MULTILINE)
+    assert re.search(r"^deltas +3: ", counted, re.MULTILINE)
+    assert cli("stats", "--json", *base).json()["deltas"] == 3
+    sizes = re.search(
+        r"^age .* stored +full .*\n.* \d+ B +2\d\.\d KiB +s3$", cli("runs", "show", "r", *base).out, re.MULTILINE
+    )
+    assert sizes is not None
 
 
 def test_what_is_stored_cannot_move_the_cursor_of_a_terminal(cli: CLI, waiting: WorkflowResult, tmp_path: Path) -> None:

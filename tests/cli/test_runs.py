@@ -157,7 +157,7 @@ def test_show_tells_where_a_run_stands_and_the_commands_that_are_printed_work(cl
         ["approve[1]", "paused"],
         ["hold", "not"],
     ]
-    assert [row[2:4] for row in rows if len(row) == 5 and row[1] == "s" and row[2] in {"running", "paused"}] == [
+    assert [row[2:4] for row in rows if len(row) == 9 and row[1] == "s" and row[2] in {"running", "paused"}] == [
         ["paused", "1"],
         ["running", "1"],
         ["running", "0"],

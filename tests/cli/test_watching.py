@@ -66,6 +66,9 @@ def test_stats_counts_for_people_and_for_programs(filled: CLI) -> None:
     metrics = filled("stats", "--prometheus", *DATABASE)
     assert 'workflows_checkpoints{database="sqlite",workflow="asking"} 3.0' in metrics.out
     assert 'workflows_paused_runs{database="sqlite"} 1.0' in metrics.out
+    for name in ("full_bytes", "stored_bytes"):
+        size = value["workflows"]["asking"][name]
+        assert f'workflows_checkpoints_{name}{{database="sqlite",workflow="asking"}} {float(size)}\n' in metrics.out
 
 
 def test_stats_of_nothing(cli: CLI) -> None:

@@ -1,13 +1,23 @@
 """The contract, held against the store in memory, SQLite files and a real PostgreSQL."""
 
-import pytest
+from collections.abc import AsyncIterator
 
-from tests.conftest import OpenStore
+import pytest
+import pytest_asyncio
+
+from tests.conftest import OpenStore, administer, fresh_database
 from workflows_mcp import CheckpointStore, InMemoryCheckpointStore, SQLAlchemyCheckpointStore
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.testing import CheckpointStoreContract
 from workflows_mcp.testing.saving import SavingContract
 from workflows_mcp.testing.transfer import TransferContract
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def one_database(postgres_server: str, postgres_template: str) -> AsyncIterator[str]:
+    """The URL of a PostgreSQL database at head, for one test after the other."""
+    async for url in fresh_database(postgres_server, template=postgres_template):
+        yield url
 
 
 class TestMemory(CheckpointStoreContract):
@@ -42,8 +52,14 @@ class TestPostgreSQL(CheckpointStoreContract):
         return "postgresql"
 
     @pytest.fixture
+    async def database_url(self, one_database: str) -> str:
+        """One that is emptied: what the contract knows of stores changes nothing but rows."""
+        await administer(one_database, "TRUNCATE checkpoints")
+        return one_database
+
+    @pytest.fixture
     def store(self, open_store: OpenStore) -> SQLAlchemyCheckpointStore:
-        """An empty store in a database of its own."""
+        """An empty store in a database."""
         return open_store()
 
 

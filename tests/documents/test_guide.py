@@ -1,6 +1,7 @@
 """What the guide says that users see is what they see."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 
@@ -30,17 +31,16 @@ def texts_in(source: str) -> Iterator[str]:
             yield "".join(str(one.value) if isinstance(one, ast.Constant) else "…" for one in node.values)
 
 
-TEXTS = "\n".join(
-    text
-    for folder in (ROOT / "src", ROOT / "migrations")
-    for path in sorted(folder.rglob("*.py"))
-    for text in texts_in(path.read_text())
-)
+@functools.cache
+def texts() -> str:
+    """Those of the whole program."""
+    paths = [path for folder in ("src", "migrations") for path in sorted((ROOT / folder).rglob("*.py"))]
+    return "\n".join(text for path in paths for text in texts_in(path.read_text()))
 
 
 def is_said(symptom: str) -> bool:
     """Whether the program can say this."""
-    return all(part.strip() in TEXTS for part in symptom.split("…"))
+    return all(part.strip() in texts() for part in symptom.split("…"))
 
 
 @pytest.mark.parametrize("symptom", SYMPTOMS)

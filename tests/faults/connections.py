@@ -218,4 +218,5 @@ ROW = Row(
     fault="too few connections",
     promise="Who finds none in time gets an error that is worth another try; all succeed when there are some again.",
     check=check,
+    is_alone=True,
 )

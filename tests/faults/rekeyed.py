@@ -5,14 +5,15 @@ import dataclasses
 import json
 import resource
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.faults.crew import append, join, start
 from tests.faults.load import STOP, Acknowledged, Met, audit, met, save_until_stopped, state_of, until_saving
 from tests.faults.row import Effort, Place, Row, Verdict
-from workflows_mcp import SQLAlchemyCheckpointStore, rekey_checkpoints, upgrade_schema
+from tests.persistence.chained import bases_of, broken_of, run_of, save_run
+from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, rekey_checkpoints, upgrade_schema
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.settings import Settings, load_settings
 
@@ -31,7 +32,11 @@ async def check(place: Place, effort: Effort) -> Verdict:
     verdict = Verdict()
     acknowledged = Acknowledged(place.folder / "acknowledged")
     total = effort.of(100_000, 1_000)
-    await _fill(place.url, total, load_settings(encryption_keys=old.entry), acknowledged)
+    sealed = load_settings(encryption_keys=old.entry)
+    await _fill(place.url, total, sealed, acknowledged)
+    history = run_of(effort.of(1_000, 40))
+    await _save_history(place.url, history, sealed)
+    bases = await bases_of(place.url)
     before = await _save(place, "before", both, None, asyncio.sleep(effort.of(10.0, 0.2)))
     rekeying = _rekey_and_kill(place, both, total, effort.of(4, 1), verdict)
     # A tenth of the very checkpoints that are rekeyed, each again and again.
@@ -45,8 +50,28 @@ async def check(place: Place, effort: Effort) -> Verdict:
         verdict.require(
             not plain and set(by_key) == {new.name}, f"{plain} are plain, and the others sealed by {by_key}"
         )
+        broken = await broken_of(store, history, others_too=True)
+        kept = await bases_of(place.url) == bases
+        await store.delete_run("run")
         (await audit(store, acknowledged)).tell(verdict)
+    verdict.require(not broken, f"of {len(history):,} states of a run, these do not load: {sorted(broken)[:3]}")
+    verdict.require(kept, "what was a delta is none any more, or one of something else")
+    verdict.figures["deltas"] = len(bases)
     return verdict
+
+
+async def _save_history(url: str, history: Sequence[CheckpointState], settings: Settings) -> None:
+    """Save a run whose states are deltas: a half in plain text, and what goes on from there sealed."""
+    half = len(history) // 2
+    async with (
+        SQLAlchemyCheckpointStore(url, settings=load_settings(encryption="off")) as plain,
+        SQLAlchemyCheckpointStore(url, settings=settings) as sealed,
+    ):
+        await save_run(plain, history[:half])
+        claimed = history[half - 1].checkpoint_id
+        await sealed.claim_checkpoint(claimed, "rekeyed")
+        await sealed.release_claim(claimed, "rekeyed")
+        await save_run(sealed, history[half:])
 
 
 async def _fill(url: str, total: int, settings: Settings, acknowledged: Acknowledged) -> None:
@@ -144,6 +169,6 @@ def _peak() -> float:
 ROW = Row(
     fault="rekey under load",
     promise="Two processes save on while all is sealed anew, by one that is killed and begun again: every acknowledged "
-    "save loads equal, and the older key is needed for none.",
+    "save loads equal, the older key is needed for none, and what was stored as deltas still is.",
     check=check,
 )

@@ -109,6 +109,7 @@ class Row:
         needs: What it needs of the system.
         seconds: How long it may take on a busy machine before it counts as hung; quick ones have a fifth,
             so that it is told before pytest's own time is over.
+        is_alone: Whether it times what it does so closely that no other test may run beside it.
     """
 
     fault: str
@@ -117,6 +118,7 @@ class Row:
     databases: tuple[str, ...] = ("sqlite", "postgresql")
     needs: tuple[Need, ...] = ()
     seconds: float = 480.0
+    is_alone: bool = False
 
     @property
     def missing(self) -> list[Need]:

@@ -39,16 +39,18 @@ class Servers:
 
     Args:
         postgresql: The URL of a server's maintenance database.
+        within: Where the folders are; None: where temporary files are.
     """
 
-    def __init__(self, postgresql: str) -> None:
+    def __init__(self, postgresql: str, within: str | None = None) -> None:
         self._postgresql = postgresql
+        self._within = within
         self._number = 0
 
     @contextmanager
     def place(self, database: str) -> Iterator[Place]:
         """An empty database and an empty folder; both are gone afterwards."""
-        folder = Path(tempfile.mkdtemp(prefix="fault-"))
+        folder = Path(tempfile.mkdtemp(prefix="fault-", dir=self._within))
         try:
             if database == "sqlite":
                 yield Place(database, str(folder / "checkpoints.db"), folder)

@@ -198,4 +198,5 @@ ROW = Row(
     promise="Every call ends within its deadline and 250 ms, later all work, and nothing given up comes back to life.",
     check=check,
     databases=("postgresql",),
+    is_alone=True,
 )

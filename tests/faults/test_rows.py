@@ -2,17 +2,22 @@
 
 import pytest
 
+from tests.conftest import MEMORY
 from tests.faults.row import Effort, Row
 from tests.faults.rows import ROWS
 from tests.faults.running import Servers, run_row
 
-CASES = [pytest.param(row, database, id=f"{row.fault}-{database}") for row in ROWS for database in row.databases]
+CASES = [
+    pytest.param(row, database, id=f"{row.fault}-{database}", marks=[pytest.mark.alone] if row.is_alone else [])
+    for row in ROWS
+    for database in row.databases
+]
 
 
 @pytest.fixture(scope="module")
 def servers(postgres_server: str) -> Servers:
     """Empty databases."""
-    return Servers(postgres_server)
+    return Servers(postgres_server, MEMORY)
 
 
 @pytest.mark.parametrize(("row", "database"), CASES)

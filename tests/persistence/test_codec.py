@@ -5,6 +5,7 @@ import datetime
 import enum
 import http
 import json
+import random
 import re
 import uuid
 import zlib
@@ -18,7 +19,16 @@ from hypothesis import strategies as st
 
 from workflows_mcp import CheckpointDecodeError, CheckpointEncodeError, CheckpointState
 from workflows_mcp.engine.state_json import encode_state, why_not_json
-from workflows_mcp.persistence.codec import GUIDE_JSON, JSON, ZSTD, pack_body, payload_of, unpack
+from workflows_mcp.persistence.codec import (
+    GUIDE_JSON,
+    JSON,
+    ZSTD,
+    ZSTD_DELTA,
+    pack_body,
+    pack_delta,
+    payload_of,
+    unpack,
+)
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.testing import assert_same, make_state
 
@@ -231,3 +241,17 @@ def test_a_payload_that_is_no_bytes_is_damaged(encoding: str, data: Any) -> None
     """SQLite holds any type in any column."""
     with pytest.raises(CheckpointDecodeError, match="it is not bytes"):
         decode(encoding, data)
+
+
+def test_a_delta_in_the_middle_of_a_chain_is_unpacked_without_its_checksum_and_a_wrong_base_still_found() -> None:
+    """The checksum of the last one tells of a wrong base, wherever in the chain it is."""
+    first, second, third = (random.Random(1).randbytes(4000).hex().encode() + end for end in (b"1", b"12", b"123"))
+    wrong = b"0" + first[1:]
+    deltas = [(ZSTD_DELTA, pack_delta(plain, base) or b"") for plain, base in ((second, first), (third, second))]
+    link = unpack(deltas[0], "link", first, is_link=True)
+    assert link == second
+    assert unpack(deltas[1], "last", link) == third
+    misled = unpack(deltas[0], "link", wrong, is_link=True)
+    assert misled != second
+    with pytest.raises(CheckpointDecodeError, match="'last' is damaged"):
+        unpack(deltas[1], "last", misled)

@@ -34,6 +34,7 @@ from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.state_json import encode_state
 from workflows_mcp.engine.stored import StoredCheckpoint
 from workflows_mcp.persistence import rekeying, sealing
+from workflows_mcp.persistence.deltas import Plains
 from workflows_mcp.persistence.health import Verdict
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.persistence.row_codec import REFUSED_PROMPT, SEALED_PROMPT, open_codec
@@ -378,8 +379,8 @@ async def test_a_save_while_it_is_rekeyed_is_not_overwritten(
     load_many = store._database.load_many
     was_read: list[object] = []
 
-    async def read_and_save(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-        rows = await load_many(checkpoint_ids)
+    async def read_and_save(checkpoint_ids: Collection[str], plains: Plains | None = None) -> Sequence[Sequence[Any]]:
+        rows = await load_many(checkpoint_ids, plains)
         if not was_read:
             was_read.append(rows)
             await saver.save_checkpoint(newer)

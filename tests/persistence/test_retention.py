@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -144,6 +145,31 @@ async def test_a_row_that_somebody_has_locked_is_left_for_the_next_round(
         assert time.monotonic() - started < 2
     assert await RetentionTask(store, expires).run_once() == 1
     assert {one.checkpoint_id for one in await store.list_checkpoints()} == kept
+
+
+@pytest.mark.parametrize("lock", ["UPDATE", "NO KEY UPDATE"])
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_base_of_what_somebody_has_locked_is_left_for_the_next_round(
+    open_store: OpenStore, database_url: str, lock: str
+) -> None:
+    """It can be parted from its delta only where that is free. Nobody waits, and all else goes."""
+    text = random.Random(1).randbytes(5000).hex()
+    store, now = open_store(), time.time()
+    for number in range(6):
+        created_at = now - 1000 + number if number < 4 else now
+        await store.save_checkpoint(
+            make_state(f"c{number}", run_id="r", created_at=created_at, context={"text": text, "number": number})
+        )
+    async with locked(database_url, f"SELECT 1 FROM checkpoints WHERE checkpoint_id = 'c4' FOR {lock}"):
+        began = time.monotonic()
+        assert await store.cleanup_expired(500) == 3
+        assert time.monotonic() - began < store._database.settings.deadline_seconds / 2
+        assert {one.checkpoint_id for one in await store.list_checkpoints()} == {"c3", "c4", "c5"}
+    assert await store.cleanup_expired(500) == 1
+    for name in ("c4", "c5"):
+        loaded = await store.load_checkpoint(name)
+        assert loaded is not None
+        assert loaded.context == {"text": text, "number": int(name[1:])}
 
 
 @pytest.mark.parametrize("database", ["postgresql"])

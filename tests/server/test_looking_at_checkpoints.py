@@ -151,7 +151,11 @@ async def test_what_the_database_holds_is_counted(tmp_path: Path, database_url: 
         assert {one["workflow"]: one["waiting"] for one in said.data["workflows"]} == {"approve": 1, "greet": 0}
         assert said.data["oldest_waiting_seconds"] < 60
         assert said.data["stored_bytes"] == sum(one["stored_bytes"] for one in said.data["workflows"])
+        assert said.data["json_bytes"] == sum(one["json_bytes"] for one in said.data["workflows"])
         assert "Runs: 2 (1 paused, 1 completed)." in said.text
+        rows = (await call.ok("list_checkpoints")).data["checkpoints"]
+        assert sum(row["bytes"] for row in rows) == said.data["json_bytes"]
+        assert sum(row["stored_bytes"] for row in rows) == said.data["stored_bytes"]
 
 
 async def test_what_another_program_saved_is_told_as_far_as_it_goes(tmp_path: Path) -> None:

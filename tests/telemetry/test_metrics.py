@@ -17,7 +17,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import OpenStore, _administer
+from tests.conftest import OpenStore, administer
 from tests.engine.probe import shell, text
 from workflows_mcp import (
     CheckpointDecodeError,
@@ -202,7 +202,7 @@ async def test_a_scrape_goes_on_when_the_database_is_gone(
 ) -> None:
     """What the process has counted is served as before, and the metrics say that the database does not answer."""
     name = f"gone_{os.getpid()}"
-    await _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0")
+    await administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0")
     url = urlsplit(postgres_server)._replace(path=f"/{name}").geturl()
     try:
         await upgrade_schema(url)
@@ -210,7 +210,7 @@ async def test_a_scrape_goes_on_when_the_database_is_gone(
             instrument(store, registry=registry, pulse_seconds=0.01)
             await store.save_checkpoint(make_state())
             assert (await scrape(served))["workflows_checkpoint_up database=postgresql"] == 1
-            await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+            await administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
             started = time.monotonic()
             found: dict[str, float] = {}
             while found.get("workflows_checkpoint_up database=postgresql") != 0:
@@ -220,7 +220,7 @@ async def test_a_scrape_goes_on_when_the_database_is_gone(
             assert found["workflows_checkpoint_saves_total database=postgresql status=ok"] == 1
     finally:
         with suppress(Exception):
-            await _administer(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            await administer(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 async def test_the_database_is_asked_no_more_often_than_agreed(registry: CollectorRegistry, value: Value) -> None:

@@ -13,11 +13,12 @@ from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import CommandError, UsageError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.persistence.sizes import brief_bytes, shown_bytes
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint import CheckpointMetadata
 
-__all__ = ["check_cursor", "list_command", "show_checkpoints", "show_command", "when"]
+__all__ = ["check_cursor", "in_short", "list_command", "show_checkpoints", "show_command", "when"]
 
 _Status = Literal["running", "paused", "completed", "failed", "cancelled"]
 
@@ -87,13 +88,14 @@ async def show_command(
     async with open_store(options) as store:
         state = await store.load_checkpoint(checkpoint_id)
         metadata = None if state is None else await listing_of(store, state)
+        bases = await store.list_bases(checkpoint_id) if metadata is not None and metadata.is_delta else []
     if state is None or metadata is None:
         listing = command_line("checkpoints", "list", options=options)
         raise CommandError(f"there is no checkpoint {checkpoint_id!r}; those that there are: {listing}")
     try:
         about, value = dataclasses.asdict(metadata), dataclasses.asdict(state)
         if options.json:
-            print_json({"metadata": about, "state": value})
+            print_json({"metadata": about, "bases": [one.checkpoint_id for one in bases], "state": value})
             return 0
         text = json.dumps(value, ensure_ascii=False, indent=2)
     except RecursionError:
@@ -103,6 +105,7 @@ async def show_command(
     width = max(map(len, about))
     for name, known in about.items():
         out.line(f"{name:<{width}}  {'-' if known is None else one_line(str(known))}")
+    out.line(f"{'stored':<{width}}  {one_line(_how_stored(metadata, bases))}")
     out.heading("state")
     out.line(text)
     return 0
@@ -116,17 +119,30 @@ def show_checkpoints(page: Page, checkpoints: "list[CheckpointMetadata]", *, of_
         checkpoints: What is in it.
         of_one_run: Whether workflow and run are known, and left out.
     """
-    columns = ["created", "status", "waves done", "bytes", "checkpoint"]
-    rows = [[when(one.created_at), *_in_short(one), str(one.checkpoint_id)] for one in checkpoints]
+    columns = ["created", "status", "waves", "stored", "full", "checkpoint"]
+    rows = [[when(one.created_at), *in_short(one), str(one.checkpoint_id)] for one in checkpoints]
     if not of_one_run:
-        columns[4:4] = ["workflow", "run"]
+        columns[5:5] = ["workflow", "run"]
         for row, one in zip(rows, checkpoints, strict=True):
-            row[4:4] = [one.workflow_name, one.run_id or "-"]
+            row[5:5] = [one.workflow_name, one.run_id or "-"]
     page.table(columns, rows)
 
 
-def _in_short(checkpoint: "CheckpointMetadata") -> tuple[str, str, str]:
-    return str(checkpoint.status), str(checkpoint.current_wave_index), str(checkpoint.full_bytes)
+def in_short(checkpoint: "CheckpointMetadata") -> tuple[str, str, str, str]:
+    """The status, the number of waves that are done, and the sizes as stored and as plain JSON."""
+    sizes = brief_bytes(checkpoint.stored_bytes), brief_bytes(checkpoint.full_bytes)
+    return str(checkpoint.status), str(checkpoint.current_wave_index), *sizes
+
+
+def _how_stored(checkpoint: "CheckpointMetadata", bases: "list[CheckpointMetadata]") -> str:
+    if not checkpoint.is_delta:
+        return "whole"
+    if not bases:  # it was stored anew meanwhile
+        return "as a delta"
+    read = checkpoint.stored_bytes + sum(one.stored_bytes for one in bases)
+    return (
+        f"as a delta of {bases[0].checkpoint_id}; loading it reads {len(bases) + 1:,} checkpoints, {shown_bytes(read)}"
+    )
 
 
 def when(seconds: float) -> str:

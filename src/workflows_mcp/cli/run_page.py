@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from workflows_mcp.cli.blocks import BlockRow, row_of
-from workflows_mcp.cli.checkpoints import when
+from workflows_mcp.cli.checkpoints import in_short, when
 from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
@@ -67,8 +67,8 @@ async def show_command(
     else:
         out.line(one_line(run.flaw))
     out.heading("checkpoints")
-    rows_of = [[_age_of(one), str(one.status), str(one.current_wave_index), one.checkpoint_id] for one in found]
-    out.table(["age", "status", "waves done", "checkpoint"], rows_of)
+    rows_of = [[_age_of(one), *in_short(one), one.checkpoint_id] for one in found]
+    out.table(["age", "status", "waves", "stored", "full", "checkpoint"], rows_of)
     if more:
         out.line(f"All of them: {command_line('checkpoints', 'list', '--run', run_id, options=options)}")
     if commands:

@@ -12,6 +12,7 @@ from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import UsageError
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.persistence.sizes import brief_bytes
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.census import CheckpointCensus
@@ -98,13 +99,14 @@ def _show(
             f"{one.checkpoints:,}",
             _bar(one.checkpoints, largest),
             f"{one.waiting:,}",
-            _size(one.stored_bytes),
+            brief_bytes(one.stored_bytes),
+            brief_bytes(one.full_bytes),
             when(one.newest),
             name,
         ]
         for name, one in ranked[:most]
     ]
-    page.table(["checkpoints", "", "waiting", "stored", "newest", "workflow"], rows)
+    page.table(["checkpoints", "", "waiting", "stored", "full", "newest", "workflow"], rows)
     left = ranked[len(rows) :]
     if left:
         count = sum(one.checkpoints for _, one in left)
@@ -120,12 +122,10 @@ def _facts(store: "CheckpointStore", census: "CheckpointCensus") -> list[tuple[s
     waiting = f"{pulse.waiting:,}"
     if pulse.oldest_waiting is not None:
         waiting += f", the oldest for {_duration(time.time() - pulse.oldest_waiting)}"
-    ratio = _ratio(census)
-    stored = f"{_size(census.stored_bytes)} of payload"
-    if ratio is not None:
-        stored += f"; as plain JSON it would be {ratio:g} × as large"
     log_bytes = store.activity().log_bytes
-    size = _size(pulse.database_bytes) + (f", and {_size(log_bytes)} of write-ahead log" if log_bytes else "")
+    size = brief_bytes(pulse.database_bytes) + (
+        f", and {brief_bytes(log_bytes)} of write-ahead log" if log_bytes else ""
+    )
     return [
         ("checkpoints", f"{census.checkpoints:,}, history included: {_counted(census.statuses)}"),
         ("runs", f"{census.heads:,}, each by its newest checkpoint: {_counted(census.head_statuses)}"),
@@ -134,21 +134,22 @@ def _facts(store: "CheckpointStore", census: "CheckpointCensus") -> list[tuple[s
         ("pinned", f"{census.pinned:,}"),
         ("saved", f"{census.last_hour:,} in the last hour, {census.last_day:,} in the last day"),
         ("created", f"{when(census.oldest or 0.0)} to {when(census.newest or 0.0)}"),
-        ("stored", stored),
+        ("stored", _stored(census)),
+        ("deltas", f"{census.deltas:,}: each is stored as what differs from an earlier checkpoint"),
         ("database", size),
     ]
 
 
+def _stored(census: "CheckpointCensus") -> str:
+    text = f"{brief_bytes(census.stored_bytes)}; as plain JSON {brief_bytes(census.full_bytes)}"
+    ratio, saved = _ratio(census), census.full_bytes - census.stored_bytes
+    if ratio is not None and saved > 0:
+        text += f", {ratio:g} × as much: {brief_bytes(saved)} saved"
+    return text
+
+
 def _bar(value: int, largest: int) -> str:
     return "█" * max(round(value / largest * _BAR), 1)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"
 
 
 def _duration(seconds: float) -> str:

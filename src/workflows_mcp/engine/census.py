@@ -68,6 +68,7 @@ class CheckpointCensus:
         last_day: In the last 24 hours.
         full_bytes: Plain JSON bytes of all states.
         stored_bytes: Payload bytes as stored.
+        deltas: How many are stored as what differs from another one.
     """
 
     pulse: CheckpointPulse
@@ -83,6 +84,7 @@ class CheckpointCensus:
     last_day: int
     full_bytes: int
     stored_bytes: int
+    deltas: int = 0
 
 
 def count_pulse(listed: Iterable[CheckpointMetadata], database_bytes: int) -> CheckpointPulse:
@@ -132,4 +134,5 @@ def count_census(listed: Iterable[CheckpointMetadata], database_bytes: int) -> C
         last_day=sum(one >= now - DAY_SECONDS for one in times),
         full_bytes=sum(one.full_bytes for one in listed),
         stored_bytes=sum(one.stored_bytes for one in listed),
+        deltas=sum(one.is_delta for one in listed),
     )

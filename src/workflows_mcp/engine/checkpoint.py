@@ -233,6 +233,11 @@ class CheckpointMetadata:
             return f"{math.nextafter(seconds, -math.inf)!r},{_LAST_TEXT}"
         return f"{seconds!r},{readable}"
 
+    @property
+    def is_delta(self) -> bool:
+        """Whether it is stored as what differs from another checkpoint; see `CheckpointStore.list_bases`."""
+        return self.encoding.endswith("-delta")
+
 
 @dataclass(frozen=True)
 class CheckpointStats:

@@ -16,7 +16,14 @@ from workflows_mcp.engine.checkpoint import (
     CheckpointStats,
     CheckpointStatus,
 )
-from workflows_mcp.engine.filters import CheckpointFilter, Position, check_count, position_before, position_of
+from workflows_mcp.engine.filters import (
+    CheckpointFilter,
+    Position,
+    check_count,
+    check_name,
+    position_before,
+    position_of,
+)
 from workflows_mcp.engine.moving import MovingCheckpoints
 from workflows_mcp.engine.observing import StoreActivity, StoreObserver, observe_methods
 from workflows_mcp.errors import CheckpointDecodeError
@@ -377,6 +384,19 @@ class CheckpointStore(MovingCheckpoints, ABC):
         Raises:
             ValueError: See `cleanup_expired`.
         """
+
+    async def list_bases(self, checkpoint_id: str) -> list[CheckpointMetadata]:
+        """What must be read to load a checkpoint that is stored as a delta, the nearest first; reads no payload.
+
+        Returns:
+            What it is a delta of, what that one is a delta of, and so on to one that is stored whole. Empty: it is
+            stored whole itself, as all are in a store that makes no deltas, or there is no such checkpoint.
+
+        Raises:
+            ValueError: That can be no id.
+        """
+        check_name("checkpoint_id", checkpoint_id)
+        return []
 
     @abstractmethod
     async def get_stats(self) -> CheckpointStats:

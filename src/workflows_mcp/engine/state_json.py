@@ -266,8 +266,8 @@ def build_state(fields: dict[str, Any], checkpoint_id: str) -> CheckpointState:
 def damaged(checkpoint_id: str, why: str) -> CheckpointDecodeError:
     """The error for a payload that cannot be read."""
     return CheckpointDecodeError(
-        f"the payload of checkpoint {checkpoint_id!r} is damaged: {why}. Other checkpoints are unaffected; "
-        "restore this one from a backup or an earlier checkpoint of its run, or delete it"
+        f"the payload of checkpoint {checkpoint_id!r} is damaged: {why}. Other checkpoints are unaffected, unless they "
+        "need it; restore this one from a backup or an earlier checkpoint of its run, or delete it"
     )
 
 

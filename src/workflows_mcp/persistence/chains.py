@@ -8,14 +8,15 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import BigInteger, Executable, bindparam, not_, select
+from sqlalchemy import BigInteger, Executable, bindparam, literal, not_, select
 
-from workflows_mcp.persistence.deltas import Base, Deltas, Linked, Plains
+from workflows_mcp.errors import CheckpointKeyError
+from workflows_mcp.persistence.deltas import Base, Deltas, Fault, Linked, Plains
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.rewriting import Rewriting
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.rows import base_of, first_within, is_odd
-from workflows_mcp.persistence.statements import TABLE, VERIFIED, Query
+from workflows_mcp.persistence.statements import METADATA_FIELDS, TABLE, VERIFIED, Loading, Query
 
 __all__ = ["Chains", "Fetch", "Rewrite"]
 
@@ -33,6 +34,11 @@ _LONGEST_CHAIN = 1000
 
 _WHOLE_ROWS, _WHOLE_BYTES = 50, 4 * 2**20
 """What is made whole together: so many rows, and about so many bytes of plain JSON; one row alone may have more."""
+
+_MISSING = "is missing"
+
+_PLAIN_BYTES = 16 * 2**20
+"""How much of what is unpacked is kept meanwhile: most have bases in common."""
 
 _C = TABLE.c
 
@@ -57,22 +63,28 @@ class Chains:
 
     @cached_property
     def _bases(self) -> Executable:
+        return self._with_bases(self._codec.loading)
+
+    @cached_property
+    def _rows(self) -> Executable:
+        return self._with_bases(VERIFIED)
+
+    def _with_bases(self, loading: Loading) -> Executable:
         """The rows with some ids, and all that they are deltas of, in one snapshot."""
         ours = select(_C.checkpoint_id, _C.base_checkpoint_id).where(
             self._dialect.matches_any(_C.checkpoint_id, "checkpoint_ids")
         )
         chain = ours.cte("chain", recursive=True)
         base = TABLE.alias("base")
+        # No join: one of many chains may be made by a scan of the whole table for each of their links.
+        base_of_base = select(base.c.base_checkpoint_id).where(base.c.checkpoint_id == chain.c.base_checkpoint_id)
         chain = chain.union(
-            select(base.c.checkpoint_id, base.c.base_checkpoint_id).where(
-                base.c.checkpoint_id == chain.c.base_checkpoint_id
+            select(chain.c.base_checkpoint_id, base_of_base.scalar_subquery()).where(
+                chain.c.base_checkpoint_id.is_not(None)
             )
         )
-        return select(*self._codec.loading.columns).where(_C.checkpoint_id == chain.c.checkpoint_id)
-
-    @cached_property
-    def _rows(self) -> Executable:
-        return VERIFIED.many(self._dialect)
+        found = select(chain.c.checkpoint_id)
+        return select(*loading.columns).where(self._dialect.is_among(_C.checkpoint_id, found))
 
     @cached_property
     def _dependents(self) -> Executable:
@@ -81,6 +93,35 @@ class Chains:
         is_one = self._dialect.matches_any(_C.checkpoint_id, "checkpoint_ids")
         found = select(_C.checkpoint_id, _C.full_bytes).where(is_of_one, not_(is_one))
         return found.limit(bindparam("limit", type_=BigInteger))
+
+    @cached_property
+    def _listed(self) -> Executable:
+        """What there is of the bases of a checkpoint but their payloads, the nearest first."""
+        ours = select(_C.base_checkpoint_id, literal(1).label("place"))
+        chain = ours.where(_C.checkpoint_id == bindparam("checkpoint_id")).cte("chain", recursive=True)
+        base = TABLE.alias("base")
+        chain = chain.union_all(
+            select(base.c.base_checkpoint_id, chain.c.place + 1).where(
+                base.c.checkpoint_id == chain.c.base_checkpoint_id, chain.c.place < _LONGEST_CHAIN
+            )
+        )
+        listed = select(*(_C[name] for name in METADATA_FIELDS))
+        return listed.where(_C.checkpoint_id == chain.c.base_checkpoint_id).order_by(chain.c.place)
+
+    def listed(self, checkpoint_id: str) -> Query:
+        """The columns of a listing of all that a checkpoint is a delta of, the nearest first."""
+        return Query(self._listed, {"checkpoint_id": checkpoint_id})
+
+    @cached_property
+    def _deltas_of(self) -> Executable:
+        """The rows of what is a delta of one of some checkpoints, and is none of them itself."""
+        is_of_one = self._dialect.matches_any(_C.base_checkpoint_id, "checkpoint_ids")
+        is_one = self._dialect.matches_any(_C.checkpoint_id, "checkpoint_ids")
+        return select(*VERIFIED.columns).where(is_of_one, not_(is_one))
+
+    def deltas_of(self, checkpoint_ids: Collection[str]) -> Query:
+        """The rows of what is a delta of one of some checkpoints, and is none of them itself."""
+        return Query(self._deltas_of, {"checkpoint_ids": self._dialect.any_value(checkpoint_ids)})
 
     async def complete(
         self,
@@ -142,10 +183,10 @@ class Chains:
             at_any_rate: Whether such are not left out: that they cannot be unpacked will be seen.
         """
         by_id = {base[0]: base for base in bases}
-        linked = ((row, self._linked(row, by_id, plains)) for row in rows)
-        return {row[0]: one or Linked(row) for row, one in linked if one is not None or at_any_rate}
+        linked = (self._linked(row, by_id, plains) for row in rows)
+        return {row[0]: row for row in linked if row.fault is None or at_any_rate}
 
-    def _linked(self, row: Sequence[Any], by_id: Mapping[str, Sequence[Any]], plains: Plains | None) -> Linked | None:
+    def _linked(self, row: Sequence[Any], by_id: Mapping[str, Sequence[Any]], plains: Plains | None) -> Linked:
         own = self._deltas.known(row[0], row[-5])
         if own is not None:
             return Linked(row, own=own)
@@ -157,42 +198,68 @@ class Chains:
             if known is not None:
                 break
             link = by_id.get(base_id)
-            if link is None or link[-5] != digest or len(links) == _LONGEST_CHAIN:
-                return None
+            why = _fault_of(link, digest, row, links)
+            if link is None or why is not None:
+                return Linked(row, fault=Fault(base_id, why or _MISSING))
             links.append(link)
             base_id, digest = base_of(link), link[-3]
         return Linked(row, known=known, links=links[::-1], plains=plains)
 
-    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> None:
+    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> bool:
         """Store whole what is a delta of some checkpoints, and is none of them, so that these may go.
-
-        Returns when nothing is left to do, or somebody has locked what is.
 
         Args:
             bases: Their ids.
             fetch: Reads.
             rewrite: Writes.
 
+        Returns:
+            Whether nothing is left to do; if not, somebody has locked what is.
+
         Raises:
             CheckpointKeyError: One of them cannot be opened with the keys of this process.
         """
         wanted = self._dialect.any_value([one for one in bases if not is_odd(one)])
         query = Query(self._dependents, {"checkpoint_ids": wanted, "limit": _WHOLE_ROWS})
+        plains = Plains(_PLAIN_BYTES)
         while found := await fetch(query):
-
-            async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-                return await fetch(Query(self._rows, {"checkpoint_ids": self._dialect.any_value(checkpoint_ids)}))
-
             ids = [checkpoint_id for checkpoint_id, _ in first_within(found, _WHOLE_BYTES)]
-            rows = await self.complete(await read(ids), read, fetch)
+            # All of one moment: what is missing then is missing, and was not just made whole or sealed anew.
+            every = await fetch(Query(self._rows, {"checkpoint_ids": self._dialect.any_value(ids)}))
+            deltas = (row for row in every if row[0] in ids and base_of(row) is not None)
+            rows = self.link(deltas, every, plains, at_any_rate=True).values()
             changes = await asyncio.to_thread(self._changes, rows)
             if not changes or not await rewrite(self._rewriting.query(changes), ids):
-                return
+                return False
+        return True
 
-    def _changes(self, rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    def _changes(self, rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
         changes = []
         for row in rows:
-            if base_of(row) is not None:
-                old = {"checkpoint_id": row[0], "old_encoding": row[-2], "old_payload": row[-1]}
+            old = {"checkpoint_id": row[0], "old_encoding": row[-2], "old_payload": row[-1]}
+            try:
                 changes.append({**old, **self._any_codec.made_whole(row)})
+            except CheckpointKeyError as error:
+                failure = error
+            else:
+                continue
+            raise CheckpointKeyError(
+                f"checkpoint {row[0]!r} is stored as a delta of one that was to be deleted or replaced, and cannot be "
+                f"stored whole before: {failure}"
+            )
         return changes
+
+
+def _fault_of(
+    link: Sequence[Any] | None, digest: object, row: Sequence[Any], links: Sequence[Sequence[Any]]
+) -> str | None:
+    """Why a link is none; None: it is one."""
+    if link is None:
+        return _MISSING
+    if link[-5] != digest:
+        return "is not the state any more that it was"
+    if link[0] == row[0] or (len(links) == _LONGEST_CHAIN and any(one[0] == link[0] for one in links)):
+        return "is a delta of itself by way of others"
+    if len(links) == _LONGEST_CHAIN:
+        return f"is one of more than {_LONGEST_CHAIN:,} that would have to be read one after the other"
+    return None

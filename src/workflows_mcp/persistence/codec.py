@@ -58,6 +58,9 @@ _DELTA_LEVEL = 3
 
 _CHECKSUM_BYTES = 4
 
+_DESCRIPTOR, _HAS_CHECKSUM = 4, 0b100
+"""Where a zstd frame's descriptor stands, and the flag in it."""
+
 _LONGEST_SHOWN = 40
 """Of an unknown encoding's name, so many characters are shown."""
 
@@ -70,11 +73,12 @@ _LEAST_WINDOW, _LARGEST_WINDOW = 10, 27
 _LONG_DISTANCE_BYTES = 256 * 2**10
 """From so many bytes on, a state and its base together, zstd looks for what they share in a table of its own."""
 
-_LEAST_BASE_BYTES = 8
-"""zstd takes no shorter dictionaries; what somebody else wrote into the table may be of any length."""
-
 _WORTH_COMPRESSING = 2048
 """Plain JSON below this many bytes is stored as it is: half a kilobyte saved is not worth the time of a load."""
+
+
+_LEAST_BASE_BYTES = 8
+"""Of fewer, zstd makes no dictionary, nor does anybody make deltas."""
 
 
 class _OfThread(threading.local):
@@ -146,13 +150,16 @@ def payload_of(body: Body) -> bytes:
     return data if encoding == GUIDE_JSON else zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "big") + data
 
 
-def unpack(body: Body, checkpoint_id: str, base: bytes | bytearray | None = None) -> bytes | bytearray:
+def unpack(
+    body: Body, checkpoint_id: str, base: bytes | bytearray | None = None, *, is_link: bool = False
+) -> bytes | bytearray:
     """The plain JSON that `pack_body` or `pack_delta` made a body of.
 
     Args:
         body: What the payload holds.
         checkpoint_id: The row's id.
         base: The plain JSON of its base, if it has one.
+        is_link: Whether it is only needed for what is a delta of it, whose checksum tells if it is wrong.
 
     Raises:
         CheckpointDecodeError: It is damaged, of another encoding, or a delta of something else.
@@ -166,12 +173,24 @@ def unpack(body: Body, checkpoint_id: str, base: bytes | bytearray | None = None
         if base is None:
             raise damaged(checkpoint_id, "the checkpoint that it is a delta of is missing")
         if len(base) < _LEAST_BASE_BYTES:
-            raise damaged(checkpoint_id, "it is a delta of another state")
+            raise damaged(checkpoint_id, "it is no delta of what it says that it is")
         prefix = zstd.ZstdDict(base, is_raw=True).as_prefix
-        return _unpack(data, checkpoint_id, zstd.ZstdDecompressor(zstd_dict=prefix))
+        frame = _without_checksum(data) if is_link else data
+        return _unpack(frame, checkpoint_id, zstd.ZstdDecompressor(zstd_dict=prefix))
     raise damaged(
         checkpoint_id, f"its encoding {encoding[:_LONGEST_SHOWN]!r} is unknown to this version of workflows-mcp"
     )
+
+
+def _without_checksum(frame: bytes) -> bytes:
+    """The same frame without the checksum of its content: comparing that is nearly half of the time of a link.
+
+    It is the last four bytes, and a flag in the descriptor behind the magic number tells that it is there (RFC 8878).
+    """
+    descriptor = frame[_DESCRIPTOR] if len(frame) > _DESCRIPTOR + _CHECKSUM_BYTES else 0
+    if not descriptor & _HAS_CHECKSUM:
+        return frame
+    return b"%b%c%b" % (frame[:_DESCRIPTOR], descriptor ^ _HAS_CHECKSUM, frame[_DESCRIPTOR + 1 : -_CHECKSUM_BYTES])
 
 
 def _unpack(frame: bytes, checkpoint_id: str, decompressor: zstd.ZstdDecompressor) -> bytes | bytearray:

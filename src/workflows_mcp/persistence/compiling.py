@@ -1,15 +1,26 @@
 """Statements as the driver takes them."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from sqlalchemy import ClauseElement, Executable
 from sqlalchemy.engine.interfaces import Dialect as SQLAlchemyDialect
 
-from workflows_mcp.persistence.dialects import Compiled
+from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.dialects import Compiled, Dialect
 from workflows_mcp.persistence.statements import Query
 
 __all__ = ["Compiler"]
+
+_MOST_KINDS = 32
+"""For how many drivers and schemas what saves is kept compiled."""
+
+
+@functools.lru_cache(_MOST_KINDS)
+def _saving_for(driver: str, schema: str | None) -> dict[str, Compiled]:  # noqa: ARG001 - by which it is found
+    """What saves, once it is compiled."""
+    return {}
 
 
 class Compiler:
@@ -22,6 +33,7 @@ class Compiler:
 
     def __init__(self, dialect: SQLAlchemyDialect, schema: str | None = None) -> None:
         self._dialect = dialect
+        self._schema = schema
         self._options: dict[str, Any] = (
             {} if schema is None else {"schema_translate_map": {None: schema}, "render_schema_translate": True}
         )
@@ -44,6 +56,19 @@ class Compiler:
     def statement(self, statement: Executable) -> Compiled:
         """A statement whose parameters are all given whenever it is run."""
         return self._compile(statement)[0]
+
+    def saving(self, dialect: Dialect, *, is_ours: bool) -> Mapping[str, Compiled]:
+        """What `statements.saving` has for a database.
+
+        Args:
+            dialect: For which one.
+            is_ours: Whether the engine was made here, like all others of its driver. Then the next store takes what
+                this one has compiled, which is most of what it costs to make one.
+        """
+        kept = _saving_for(self._dialect.driver, self._schema) if is_ours else {}
+        if not kept:
+            kept.update({name: self.statement(one) for name, one in statements.saving(dialect).items()})
+        return kept
 
     def _compile_once(self, statement: Executable) -> tuple[Compiled, Mapping[str, Any]]:
         known = self._known.get(statement)

@@ -16,13 +16,12 @@ from sqlalchemy import Row as ResultRow
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from workflows_mcp.engine.observing import StoreActivity
-from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.audience import Audience
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
 from workflows_mcp.persistence.chains import Chains
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.connections import Check, Connections, Work
-from workflows_mcp.persistence.deltas import Deltas
+from workflows_mcp.persistence.deltas import Deltas, Plains
 from workflows_mcp.persistence.dialects import BrokenBaseError, Failure, Password, Row, dialect_for
 from workflows_mcp.persistence.failures import Failures
 from workflows_mcp.persistence.forking import Inherited, keep_from_children
@@ -40,6 +39,9 @@ from workflows_mcp.persistence.writing import Writing
 from workflows_mcp.settings import Settings, load_settings
 
 __all__ = ["Database", "describe_database"]
+
+_PLAIN_BYTES = 16 * 2**20
+"""How much of what is unpacked is kept for those that are loaded together."""
 
 _MOST_PARTINGS = 5
 """How often deltas are looked for anew that others make, at the same time, of what is to be deleted."""
@@ -97,7 +99,7 @@ class Database(Inherited):
         self.audience = Audience()
         self.compiler = Compiler(self.engine.dialect, self.dialect.schema)
         self._failures = Failures(self.dialect, self.settings.deadline_seconds)
-        self._saving_sql = {name: self.compiler.statement(one) for name, one in statements.saving(self.dialect).items()}
+        self._saving_sql = self.compiler.saving(self.dialect, is_ours=self._connections.are_ours)
         self._saving, self._reading = (
             Line(functools.partial(self._connections.hold, self._saving_sql, is_shared=is_shared), self.guard.closed)
             for is_shared in (True, False)
@@ -177,13 +179,18 @@ class Database(Inherited):
             return rows[0] if rows else None
         return await self._read(lambda: self._reader.load(checkpoint_id))
 
-    async def load_many(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-        """The same of several checkpoints, in no order, over a connection of the pool."""
+    async def load_many(self, checkpoint_ids: Collection[str], plains: Plains | None = None) -> Sequence[Sequence[Any]]:
+        """The same of several checkpoints, in no order, over a connection of the pool.
+
+        Args:
+            checkpoint_ids: Their ids.
+            plains: Keeps what is unpacked of their bases, for others that have these in common.
+        """
 
         async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
             return await self.fetch_long(self._payloads_of(checkpoint_ids))
 
-        return await self.chains.complete(await read(checkpoint_ids), read, self.fetch_long)
+        return await self.chains.complete(await read(checkpoint_ids), read, self.fetch_long, plains)
 
     async def complete(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Rows that were loaded by a statement of somebody's own, together with what it takes to unpack them."""
@@ -223,38 +230,43 @@ class Database(Inherited):
             call.rows = len(rows)
         return rows
 
-    async def change(self, query: Query, *, keys: Collection[str] | None = None) -> int:
+    async def change(self, query: Query, *, keys: Collection[str] | None = None, waits: bool = True) -> int:
         """See `Turns.change`."""
-        return await self._turns.change(query, keys=keys)
+        return await self._turns.change(query, keys=keys, waits=waits)
 
-    async def remove(self, query: Query, checkpoint_ids: Collection[str], *, keys: Collection[str]) -> int:
+    async def remove(
+        self, query: Query, checkpoint_ids: Collection[str], *, keys: Collection[str], waits: bool = True
+    ) -> int:
         """Run a statement that deletes checkpoints; what is a delta of them, and stays, is stored whole before.
 
         Args:
             query: The statement.
             checkpoint_ids: Those that it deletes.
             keys: See `Writer.run`.
+            waits: See there.
 
         Returns:
             How many it deleted.
 
         Raises:
+            RowsLockedError: See there. PostgreSQL waits for whoever is about to delete such a delta.
             BrokenBaseError: Somebody has locked such a delta, or makes others all the time.
             CheckpointStoreError: The error, in the project's terms.
         """
         for _ in range(_MOST_PARTINGS):
             with contextlib.suppress(BrokenBaseError):
-                return await self.change(query, keys=keys)
-            await self.make_whole(checkpoint_ids)
-        return await self.change(query, keys=keys)
+                return await self.change(query, keys=keys, waits=waits)
+            if not await self.make_whole(checkpoint_ids):
+                break
+        return await self.change(query, keys=keys, waits=waits)
 
-    async def make_whole(self, checkpoint_ids: Collection[str]) -> None:
+    async def make_whole(self, checkpoint_ids: Collection[str]) -> bool:
         """Store whole what is a delta of some checkpoints, and is none of them; see `Chains.make_whole`."""
 
         async def rewrite(query: Query, changed: Collection[str]) -> Sequence[Sequence[Any]]:
             return await self.fetch_changed(lambda _: query, keys=changed)
 
-        await self.chains.make_whole(checkpoint_ids, self.fetch_long, rewrite)
+        return await self.chains.make_whole(checkpoint_ids, self.fetch_long, rewrite)
 
     async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
         """See `Turns.put`."""
@@ -375,7 +387,9 @@ class Database(Inherited):
     async def _fetch_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """What loading some checkpoints needs, over the connection that is held for reading."""
         rows = await self._read_payloads(checkpoint_ids)
-        return await self.chains.complete(rows, self._read_payloads, self._fetch)
+        # States of one run, asked for together, have most of their bases in common.
+        plains = Plains(_PLAIN_BYTES) if len(rows) > 1 else None
+        return await self.chains.complete(rows, self._read_payloads, self._fetch, plains)
 
     async def _read_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """Their rows alone."""

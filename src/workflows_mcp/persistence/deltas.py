@@ -12,6 +12,7 @@ of a row, or two could end up as each other's bases; see `fencing.py`.
 Bases come from memory: the newest states of live runs, as far as they fit. Nothing is read for a save.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -19,18 +20,18 @@ from typing import Any, NamedTuple, Self
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.persistence.codec import pack_delta
 
-__all__ = ["LEAST_BYTES", "MOST_LINKS", "Base", "Deltas", "Linked", "Plains", "Step", "is_base", "is_large"]
+__all__ = ["LEAST_BYTES", "MOST_LINKS", "Base", "Deltas", "Fault", "Linked", "Plains", "Step", "is_base", "is_large"]
 
 LEAST_BYTES = 4096
 """Plain JSON below this many bytes is stored as it is: the columns and the index entries that lead to a base would take
 up as much as they save."""
 
 MOST_LINKS = 30
-"""How many bases loading a state takes at the most. Counted as above, a run of a thousand states needs 29."""
+"""How many bases loading a state takes at the most. Counted as above, a run of a thousand states needs 28."""
 
 _RADIX, _LEVELS = 8, 3
-"""Measured by `benchmarks/history.py`: a fourth level takes up a tenth more, and saves a tenth of a load's time; two
-levels of radix 16 take up a thirtieth less, and a load takes half as long again."""
+"""Measured by `python3 run.py bench chains`: a fourth level takes up an eighth more, and saves 3 % of a load's
+time; two levels of radix 16 take up a quarter less, and a load takes half as long again."""
 
 _LARGE_BYTES = 64 * 2**10
 """How many bytes of payloads a thread unpacks."""
@@ -61,6 +62,18 @@ class Base(NamedTuple):
     read_bytes: int
 
 
+class Fault(NamedTuple):
+    """Why the bases of a row are not all there.
+
+    Attributes:
+        link: The id of the one that is not.
+        why: What is the matter with it.
+    """
+
+    link: Any  # SQLite holds any type in any column
+    why: str
+
+
 class Linked(tuple[Any, ...]):
     """The row of a delta, with what it takes to unpack it.
 
@@ -69,12 +82,14 @@ class Linked(tuple[Any, ...]):
         known: The base of the first link, or of the row if there are none, if that is in memory.
         links: Rows of its bases, the nearest last.
         plains: See there.
+        fault: Why these are not all; None: they are.
     """
 
     own: Base | None
     known: Base | None
     links: Sequence[Sequence[Any]]
     plains: "Plains | None"
+    fault: Fault | None
 
     def __new__(
         cls,
@@ -84,11 +99,20 @@ class Linked(tuple[Any, ...]):
         known: Base | None = None,
         links: Sequence[Sequence[Any]] = (),
         plains: "Plains | None" = None,
+        fault: Fault | None = None,
     ) -> Self:
         """Take a row."""
         linked = super().__new__(cls, row)
-        linked.own, linked.known, linked.links, linked.plains = own, known, links, plains
+        linked.own, linked.known, linked.links, linked.plains, linked.fault = own, known, links, plains, fault
         return linked
+
+    def nearest(self) -> tuple[bytes | bytearray | None, Sequence[Any] | None, Sequence[Sequence[Any]]]:
+        """The nearest plain JSON that there is, its row if that was read, and the rows to be unpacked after that."""
+        for place in reversed(range(0 if self.plains is None else len(self.links))):
+            kept = None if self.plains is None else self.plains.get(self.links[place])
+            if kept is not None:
+                return kept, self.links[place], self.links[place + 1 :]
+        return None if self.known is None else self.known.plain, None, self.links
 
 
 def is_large(row: Sequence[Any]) -> bool:
@@ -99,29 +123,36 @@ def is_large(row: Sequence[Any]) -> bool:
 class Plains:
     """Plain JSON that was unpacked, for other rows that have bases in common; what was used last is kept.
 
+    Several threads may use it at a time.
+
     Args:
-        most_bytes: How much.
+        most_bytes: How much; most of a large state's bases by default.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int = 64 * 2**20) -> None:
         self._most_bytes = most_bytes
         self._kept: OrderedDict[tuple[str, str], bytes | bytearray] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def get(self, row: Sequence[Any]) -> bytes | bytearray | None:
         """That of a row, if it is kept."""
-        key = (row[0], row[-5])
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        return self._kept.get((row[0], row[-5]))
 
     def keep(self, row: Sequence[Any], plain: bytes | bytearray) -> None:
         """Keep it."""
-        if self.get(row) is None:
-            self._kept[row[0], row[-5]] = plain
-            self._bytes += len(plain)
-        while self._bytes > self._most_bytes:
-            self._bytes -= len(self._kept.popitem(last=False)[1])
+        key = row[0], row[-5]
+        with self._lock:
+            if self._kept.setdefault(key, plain) is plain:
+                self._bytes += len(plain)
+            self._kept.move_to_end(key)
+            while self._bytes > self._most_bytes:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+
+    def forget(self, row: Sequence[Any]) -> None:
+        """Keep that of a row no more: it may be wrong."""
+        with self._lock:
+            self._bytes -= len(self._kept.pop((row[0], row[-5]), b""))
 
 
 class _Run(NamedTuple):
@@ -202,7 +233,7 @@ class Step:
 
 
 class Deltas:
-    """The newest states of live runs, the least recently saved forgotten first. Used in the event loop alone.
+    """The newest states of live runs, the least recently saved forgotten first. Used by one at a time.
 
     Args:
         most_bytes: How much of plain JSON is kept; 0: nothing is stored as a delta.

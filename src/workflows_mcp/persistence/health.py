@@ -4,12 +4,13 @@ Nothing is changed, and nothing raises but a bug: what is wrong with a database 
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, func, literal, select, true
+from sqlalchemy import Connection, and_, func, literal, not_, select, true
 
 from workflows_mcp.documents import document
 from workflows_mcp.engine.filters import CheckpointFilter, Position, position_of
@@ -23,7 +24,7 @@ from workflows_mcp.errors import (
 from workflows_mcp.persistence import lease_statements, statements
 from workflows_mcp.persistence.chains import Chains
 from workflows_mcp.persistence.checks import Check, Report, Verdict
-from workflows_mcp.persistence.deltas import Deltas
+from workflows_mcp.persistence.deltas import Deltas, Linked, Plains
 from workflows_mcp.persistence.dialects import Dialect, Failure, dialect_for
 from workflows_mcp.persistence.row_codec import RowCodec, open_codec
 from workflows_mcp.persistence.rows import base_of, metadata_of
@@ -123,6 +124,7 @@ def _look(
     steps: dict[str, Callable[[], None]] = {
         "table": lambda: _look_at_table(connection, report, dialect),
         "checkpoints": lambda: _count(connection, report),
+        "deltas": lambda: _look_at_deltas(connection, report),
         "runs": lambda: _look_at_runs(connection, report),
         "encryption": lambda: look_at_seals(connection, report, codec),
         # Half of the time that there is, so that none is taken for late which is but the last of many.
@@ -190,6 +192,23 @@ def _count(connection: Connection, report: Report) -> None:
     report.ok("checkpoints", f"{total:,}, of which {waiting:,} wait for an answer")
 
 
+def _look_at_deltas(connection: Connection, report: Report) -> None:
+    """Look for deltas without their bases, which a database with its foreign keys on never has."""
+    base = statements.TABLE.alias("base")
+    is_its_base = and_(base.c.checkpoint_id == _C.base_checkpoint_id, base.c.state_digest == _C.base_digest)
+    is_delta = _C.base_checkpoint_id.is_not(None)
+    total = connection.scalar(select(func.count()).where(is_delta)) or 0
+    alone = select(_C.checkpoint_id).where(is_delta, not_(select(literal(1)).where(is_its_base).exists()))
+    ids: list[object] = list(connection.scalars(alone))
+    if ids:
+        found = (
+            f"of {total:,} checkpoints that are stored as deltas, {len(ids):,} lack the one that they are a delta of"
+        )
+        report.problem("deltas", f"{found}: {_listed(ids)}", _ADVICE[_Trouble.DAMAGED])
+    else:
+        report.ok("deltas", f"{total:,} checkpoints are stored as deltas of others, which are all there")
+
+
 def _look_at_runs(connection: Connection, report: Report) -> None:
     abandoned = len(connection.execute(lease_statements.abandoned(None).statement).all())
     if abandoned:
@@ -208,18 +227,26 @@ def _look_at_payloads(
     """Load checkpoints, one at a time, as any reader would."""
     end = float("inf") if seconds is None else time.monotonic() + seconds
     troubled: dict[_Trouble, list[object]] = {}
+    links: Counter[str] = Counter()
+    plains = Plains()
     read = 0
     for checkpoint_id in _ids(connection, None if deep else _SAMPLE):
         read += 1
-        trouble = _trouble_with(connection, checkpoint_id, codec, chains)
+        trouble = _trouble_with(connection, checkpoint_id, codec, chains, plains)
         if trouble is not None:
-            troubled.setdefault(trouble, []).append(checkpoint_id)
+            kind, link = trouble
+            troubled.setdefault(kind, []).append(checkpoint_id)
+            links.update([] if link is None else [link])
         if time.monotonic() >= end:
             break
     what = f"all {read:,}" if deep else f"the newest {read:,}"
     if troubled:
         kinds = [(trouble, troubled[trouble]) for trouble in _Trouble if trouble in troubled]
         told = "; ".join(f"{len(ids):,} {trouble.value}: {_listed(ids)}" for trouble, ids in kinds)
+        if links:
+            needed = [f"{_named(link)} by {count:,}" for link, count in links.most_common(_MOST_NAMED)]
+            told += f"; {links.total():,} of these are deltas, and need another one that is not to be read: "
+            told += ", ".join(needed) + (f" and {len(links) - _MOST_NAMED:,} more" if len(links) > _MOST_NAMED else "")
         report.problem("payloads", f"of {what}, {told}", "; ".join(_ADVICE[trouble] for trouble, _ in kinds))
     else:
         report.ok("payloads", f"{what} can be read" + ("" if deep else "; --deep reads them all"))
@@ -236,28 +263,34 @@ def _named(checkpoint_id: object) -> str:
     return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}…"
 
 
-def _trouble_with(connection: Connection, checkpoint_id: str, codec: RowCodec, chains: Chains) -> _Trouble | None:
-    """Why a checkpoint cannot be loaded; None: it can."""
+def _trouble_with(
+    connection: Connection, checkpoint_id: str, codec: RowCodec, chains: Chains, plains: Plains
+) -> tuple[_Trouble, str | None] | None:
+    """Why a checkpoint cannot be loaded, and the other one that it needs and that is to blame; None: it can."""
     query = codec.loading.one(checkpoint_id)
     try:
-        row = connection.execute(query.statement, query.values).one_or_none()
+        row: Sequence[Any] | None = connection.execute(query.statement, query.values).one_or_none()
         if row is None:  # it was deleted meanwhile
             return None
-        if codec.refuses(row):
-            return _Trouble.PLAIN
-        codec.state(_completed(connection, row, chains) if base_of(row) is not None else row)
-    except CheckpointKeyError:
-        return _Trouble.SEALED
-    except (CheckpointDecodeError, TypeError, ValueError):  # a column, the id too, may hold what it should not
-        return _Trouble.DAMAGED
+        if base_of(row) is not None:
+            row = _completed(connection, row, chains, plains)
+        for one in (row, *(row.links if isinstance(row, Linked) else ())):
+            if codec.refuses(one):
+                return _Trouble.PLAIN, None if one is row else one[0]
+        codec.state(row)
+    except CheckpointDecodeError as error:
+        return _Trouble.SEALED if isinstance(error, CheckpointKeyError) else _Trouble.DAMAGED, error.link
+    except (TypeError, ValueError):  # a column, the id too, may hold what it should not
+        return _Trouble.DAMAGED, None
     return None
 
 
-def _completed(connection: Connection, row: Sequence[Any], chains: Chains) -> Sequence[Any]:
+def _completed(connection: Connection, row: Sequence[Any], chains: Chains, plains: Plains) -> Sequence[Any]:
     """The row of a delta together with its bases, as far as they are there."""
-    query = chains.bases(chains.missing([row]))
-    bases = connection.execute(query.statement, query.values).all()
-    return chains.link([row], bases, at_any_rate=True)[row[0]]
+    query = chains.bases([row[0]])  # of one moment
+    every = connection.execute(query.statement, query.values).all()
+    found: list[Sequence[Any]] = [one for one in every if one[0] == row[0]]
+    return chains.link(found, every, plains, at_any_rate=True).get(row[0], row)
 
 
 def _ids(connection: Connection, limit: int | None) -> Iterator[str]:

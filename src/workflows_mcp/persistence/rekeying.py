@@ -3,11 +3,14 @@
 A walk through the checkpoints by time and id, in small commits that take their turn among the saves. A row is changed
 only while it still holds the very payload that was read, so that a save meanwhile is never overwritten. Nothing is kept
 of how far a walk has come: another one passes over what is done.
+
+The digest of a sealed state is made with its row's key. So it changes, too, and in the same statement what is a delta
+of it, which names its base by that digest.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +21,12 @@ from workflows_mcp.engine.filters import Position, check_count
 from workflows_mcp.engine.state_json import damaged
 from workflows_mcp.errors import CheckpointDecodeError, StoreConfigurationError
 from workflows_mcp.persistence.database import Database
+from workflows_mcp.persistence.deltas import Plains
+from workflows_mcp.persistence.dialects import BrokenBaseError
 from workflows_mcp.persistence.rewriting import Rewriting
-from workflows_mcp.persistence.row_codec import RowCodec
+from workflows_mcp.persistence.row_codec import Opened, RowCodec
 from workflows_mcp.persistence.row_seal import key_of
-from workflows_mcp.persistence.rows import is_odd, position_in, shown_text
+from workflows_mcp.persistence.rows import base_of, is_odd, position_in, shown_text
 from workflows_mcp.persistence.seals import BY_ENCODING, Seals, seals_of
 from workflows_mcp.persistence.statements import LIMIT, TABLE, Query, its_place, place, place_values
 
@@ -171,6 +176,7 @@ class _Walk:
         self._decrypt = decrypt
         self._batch = batch
         self._rewriting = Rewriting(database.dialect, batch)
+        self._plains = Plains()
         self._wanted = None if decrypt or codec.keys is None else codec.keys.newest.name
 
     async def through(self, on_progress: Callable[[int, int], None]) -> None:
@@ -194,40 +200,84 @@ class _Walk:
     async def _change(self, rows: Sequence[Sequence[Any]]) -> None:
         """Change some rows in one commit."""
         began = time.monotonic()
-        database, done = self._database, self._done
         ids = [checkpoint_id for _, checkpoint_id, *_ in rows]
         for odd in filter(is_odd, ids):
             self._fail(odd, damaged(shown_text(odd), "its id is no text that a store would take"))
-        loaded = {row[0]: row for row in await database.load_many([one for one in ids if not is_odd(one)])}
+        try:
+            await self._change_together([one for one in ids if not is_odd(one)])
+        finally:
+            # As long as it took: others who save get at least half of the database's time.
+            await asyncio.sleep(max(self._database.dialect.seconds_between_deletions, time.monotonic() - began))
+
+    async def _change_together(self, ids: Sequence[str]) -> None:
+        """Change some rows, and what names them by their digests; if that fails, each half of them alone."""
+        database, done = self._database, self._done
+        loaded = {row[0]: row for row in await database.load_many(ids, self._plains)}
         # Others were deleted since, or saved anew.
         found = [loaded[one] for one in ids if one in loaded and not self._is_done(loaded[one][-2])]
         # In a thread: to open and check them takes longer than a save of this process should wait.
-        changes = await asyncio.to_thread(self._changes, found)
-        if changes:
-            query = self._rewriting.query(changes)
-            changed = await database.fetch_changed(lambda _: query, keys=[one["checkpoint_id"] for one in changes])
-            done.changed += len(changed)
-            done.left += len(changes) - len(changed)
-        # As long as it took: others who save get at least half of the database's time.
-        await asyncio.sleep(max(database.dialect.seconds_between_deletions, time.monotonic() - began))
+        opened, failures = await asyncio.to_thread(self._opened, found)
+        deltas = await database.fetch_long(database.chains.deltas_of(opened)) if opened else ()
+        failure: CheckpointDecodeError | None = None
+        try:
+            changes = await asyncio.to_thread(self._changes, opened, deltas)
+            query = self._rewriting.query(changes) if changes else None
+            keys = [one["checkpoint_id"] for one in changes]
+            changed = {name for (name,) in await database.fetch_changed(lambda _: query, keys=keys)} if query else set()
+        except CheckpointDecodeError as error:  # what is a delta of one of them cannot be opened
+            failure = error
+        except BrokenBaseError:  # somebody has just made a delta of one of them, or has locked one that was there
+            pass
+        else:
+            done.changed += len(changed & opened.keys())
+            done.left += len(opened.keys() - changed)
+            for name, why in failures.items():
+                self._fail(name, why)
+            return
+        if len(ids) > 1:
+            half = len(ids) // 2
+            await self._change_together(ids[:half])
+            await self._change_together(ids[half:])
+        elif failure is None:
+            done.left += 1
+        else:
+            self._fail(ids[0], failure)
 
-    def _changes(self, rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-        """The changes of some rows; those that cannot be opened are noted."""
-        made = []
+    def _opened(
+        self, rows: Sequence[Sequence[Any]]
+    ) -> tuple[dict[str, tuple[Sequence[Any], Opened]], dict[str, CheckpointDecodeError]]:
+        """What is in some rows, by their ids, and why others cannot be opened."""
+        opened, failures = dict[str, tuple[Sequence[Any], Opened]](), dict[str, CheckpointDecodeError]()
         for row in rows:
-            checkpoint_id, encoding, payload = row[0], row[-2], row[-1]
             try:
-                new = self._codec.resealed(row, decrypt=self._decrypt)
+                opened[row[0]] = row, self._codec.opened(row, decrypt=self._decrypt)
             except CheckpointDecodeError as error:
-                self._fail(checkpoint_id, error)
-                continue
-            made.append({"checkpoint_id": checkpoint_id, "old_encoding": encoding, "old_payload": payload, **new})
+                failures[row[0]] = error
+        return opened, failures
+
+    def _changes(
+        self, opened: Mapping[str, tuple[Sequence[Any], Opened]], deltas: Sequence[Sequence[Any]]
+    ) -> list[dict[str, Any]]:
+        """The changes of some rows, and of those that are deltas of them."""
+        made = []
+        for row, one in opened.values():
+            base = opened.get(base_of(row))
+            digest = row[-3] if base is None else base[1].digest
+            made.append({**_as_it_was(row), **self._codec.resealed(one, digest, decrypt=self._decrypt)})
+        for row in deltas:
+            before, after = opened[base_of(row)]
+            if row[-3] == before[-5] != after.digest:
+                made.append({**_as_it_was(row), **self._codec.rebased(row, after.digest)})
         return made
 
     def _fail(self, checkpoint_id: str, error: CheckpointDecodeError) -> None:
         self._done.failed += 1
         if len(self._done.failures) < _MOST_NAMED:
             self._done.failures[shown_text(checkpoint_id)] = str(error)
+
+
+def _as_it_was(row: Sequence[Any]) -> dict[str, Any]:
+    return {"checkpoint_id": row[0], "old_encoding": row[-2], "old_payload": row[-1]}
 
 
 def _within(rows: Sequence[Sequence[Any]], most: int) -> Iterator[Sequence[Sequence[Any]]]:

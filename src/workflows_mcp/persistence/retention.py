@@ -3,14 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from workflows_mcp.engine.checkpoint_store import OnDeleted
 from workflows_mcp.engine.filters import Position, WorkflowScope
+from workflows_mcp.errors import CheckpointKeyError
 from workflows_mcp.persistence import retention_statements as statements
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.dialects import BrokenBaseError
+from workflows_mcp.persistence.dialects import BrokenBaseError, RowsLockedError
 from workflows_mcp.persistence.retention_statements import Doomed
 from workflows_mcp.persistence.rows import first_within, position_in
 
@@ -35,27 +36,31 @@ class Retention:
         self, age: float, scope: WorkflowScope, *, keep_paused: bool, on_deleted: OnDeleted | None = None
     ) -> int:
         """Delete what is older than an age; see `CheckpointStore.cleanup_expired`."""
-        cutoff, pace = time.time() - age, _Pace()
-        if scope.is_everything:
-            return await self._remove(statements.expired(cutoff, age, keep_paused=keep_paused), pace, on_deleted)
+        cutoff, pace, kept = time.time() - age, _Pace(), _Kept()
         total = 0
+        if scope.is_everything:
+            total = await self._remove(statements.expired(cutoff, age, keep_paused=keep_paused), pace, kept, on_deleted)
+            kept.tell()
+            return total
         # By workflow, each by its index: by time alone, every round would walk over all old ones that are left out.
         async for name in self._workflows(scope):
             expired = statements.expired(cutoff, age, keep_paused=keep_paused, workflow_name=name)
-            total += await self._remove(expired, pace, on_deleted)
+            total += await self._remove(expired, pace, kept, on_deleted)
+        kept.tell()
         return total
 
     async def trim(
         self, most: int, scope: WorkflowScope, *, keep_paused: bool, on_deleted: OnDeleted | None = None
     ) -> int:
         """Delete all but the newest of each workflow; see `CheckpointStore.trim_per_workflow`."""
-        total, pace = 0, _Pace()
+        total, pace, kept = 0, _Pace(), _Kept()
         async for name in self._workflows(scope):
             last_kept = await self._database.fetch(statements.slot(name, most, keep_paused=keep_paused))
             if last_kept:
                 place = position_in(last_kept[0])
                 superfluous = statements.superfluous(name, place, keep_paused=keep_paused)
-                total += await self._remove(superfluous, pace, on_deleted)
+                total += await self._remove(superfluous, pace, kept, on_deleted)
+        kept.tell()
         return total
 
     async def delete_run(self, run_id: str) -> int:
@@ -89,7 +94,7 @@ class Retention:
                 yield name
             rows = await self._database.fetch(statements.next_workflow(name))
 
-    async def _remove(self, doomed: Doomed, pace: "_Pace", on_deleted: OnDeleted | None) -> int:
+    async def _remove(self, doomed: Doomed, pace: "_Pace", kept: "_Kept", on_deleted: OnDeleted | None) -> int:
         """Delete what meets a condition, batch by batch, so that saves get their turn in between.
 
         Each batch begins behind the one before, so that nothing that was left there is met again.
@@ -104,23 +109,49 @@ class Retention:
             if last == before:
                 break  # an id that is no text, which no store has written, is not before itself
             with pace.measure():
-                deleted = await self._remove_rows(doomed, rows)
+                deleted = await self._remove_rows(doomed, rows, kept)
             total += deleted
             if on_deleted is not None and deleted:
                 on_deleted(deleted)
             await asyncio.sleep(database.dialect.seconds_between_deletions)
         return total
 
-    async def _remove_rows(self, doomed: Doomed, rows: Sequence[Sequence[Any]]) -> int:
-        """Delete some neighbours; what others have locked is left out, and what others need that they have locked."""
+    async def _remove_rows(self, doomed: Doomed, rows: Sequence[Sequence[Any]], kept: "_Kept") -> int:
+        """Delete some neighbours; what others have locked is left out, and what is needed by what cannot do without."""
         query = self._remove_range(doomed, position_in(rows[-1]), position_in(rows[0]))
-        with suppress(BrokenBaseError):
-            # About none that anybody has in mind: a save that waits for a lock may come before or after.
-            return await self._database.remove(query, [checkpoint_id for _, checkpoint_id, *_ in rows], keys=())
+        ids = [checkpoint_id for _, checkpoint_id, *_ in rows]
         half = len(rows) // 2
-        return (
-            await self._remove_rows(doomed, rows[:half]) + await self._remove_rows(doomed, rows[half:]) if half else 0
-        )
+        try:
+            # About none that anybody has in mind: a save that waits for a lock may come before or after.
+            return await self._database.remove(query, ids, keys=(), waits=False)
+        except (BrokenBaseError, RowsLockedError):
+            pass
+        except CheckpointKeyError as error:
+            if not half:
+                kept.add(error)
+        if not half:
+            return 0
+        newer = await self._remove_rows(doomed, rows[:half], kept)
+        return newer + await self._remove_rows(doomed, rows[half:], kept)
+
+
+class _Kept:
+    """What is not deleted, since something that stays needs it, and cannot be opened with the keys of this process."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._first: CheckpointKeyError | None = None
+
+    def add(self, error: CheckpointKeyError) -> None:
+        """Note one."""
+        self._count += 1
+        self._first = self._first or error
+
+    def tell(self) -> None:
+        """Raise an error if there were any."""
+        if self._first is not None:
+            many = "1 checkpoint was" if self._count == 1 else f"{self._count:,} checkpoints were"
+            raise CheckpointKeyError(f"all else was deleted, but {many} left: {self._first}")
 
 
 class _Pace:

@@ -19,6 +19,7 @@ _CHANGED: dict[str, TypeEngine[Any]] = {
     "payload": LargeBinary(),
     "stored_bytes": Integer(),
     "pause_prompt": Text(),
+    "state_digest": Text(),
     "base_checkpoint_id": Text(),
     "base_digest": Text(),
 }
@@ -52,10 +53,10 @@ class Rewriting:
 
         Args:
             changes: Of each row its id, the encoding and the payload that were read (`old_encoding`, `old_payload`),
-                and `row_codec.STORED_AS` as they are to be.
+                and what is changed as it is to be.
         """
         # Filled up with rows that are nobody's: compiled, each statement takes a megabyte.
-        count = next(size for size in self._sizes if size >= len(changes))
+        count = next((size for size in self._sizes if size >= len(changes)), len(changes))
         filled = [*changes, *[_NOBODYS] * (count - len(changes))]
         given = {f"{name}_{number}": one[name] for number, one in enumerate(filled) for name in _GIVEN}
         return Query(self._statement(count), given)

@@ -63,23 +63,28 @@ class Seal:
         self._keys = keys
         self._sealer = sealer
 
-    def columns(self, columns: Mapping[str, Any], body: Body) -> dict[str, Any]:
+    def columns(self, columns: Mapping[str, Any], body: Body, name: KeyName | None = None) -> dict[str, Any]:
         """The columns of a row that differ when it is sealed.
 
         Args:
             columns: Those of the plain row; of the prompt, what it says.
             body: What its payload holds.
+            name: Of the key, which must be there; None: the newest.
         """
-        inner, data = body
-        encoding = f"{CIPHER}{':'.join(self._sealer.key.name)}:{inner}"
+        sealer, (inner, data) = self._sealer_of(name), body
+        encoding = f"{CIPHER}{':'.join(sealer.key.name)}:{inner}"
         place = (columns["checkpoint_id"], columns["schema_version"], encoding)
         digests = (columns["state_digest"], columns["base_digest"])
-        data = self._sealer.seal(data, _associated_payload(SealPlace(*place, *digests)))
+        data = sealer.seal(data, _associated_payload(SealPlace(*place, *digests)))
         prompt = columns["pause_prompt"]
         if prompt is not None:
-            sealed = self._sealer.seal(prompt.encode(), _associated("pause_prompt", *place))
+            sealed = sealer.seal(prompt.encode(), _associated("pause_prompt", *place))
             prompt = f"{_PROMPT}{base64.b64encode(sealed).decode()}"
         return {"encoding": encoding, "payload": data, "stored_bytes": len(data), "pause_prompt": prompt}
+
+    def _sealer_of(self, name: KeyName | None) -> "Sealer":
+        key = None if name is None else self._keys.find(name)
+        return self._sealer if key is None or key == self._sealer.key else type(self._sealer)(key)
 
     def open(self, payload: object, place: SealPlace) -> Body:
         """What a sealed payload holds.

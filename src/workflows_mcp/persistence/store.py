@@ -51,7 +51,7 @@ from workflows_mcp.errors import (
 from workflows_mcp.persistence import lease_statements, statements
 from workflows_mcp.persistence.census import read_census, read_pulse
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.deltas import Deltas, Step, is_large
+from workflows_mcp.persistence.deltas import Deltas, Plains, Step, is_large
 from workflows_mcp.persistence.dialects import Password, Row, fenced
 from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retention import Retention
@@ -122,7 +122,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             spawn=database.calls.start,
         )
         self._retention = Retention(database)
-        self._storing = Storing(database, codec, functools.partial(_row, fence=None, codec=codec, step=None))
+        self._storing = Storing(database, codec, functools.partial(_row, fence=None, codec=codec))
 
     async def save_checkpoint(
         self,
@@ -327,6 +327,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         """See `CheckpointStore.identity`: the same by whatever URL."""
         return await self._storing.identity()
 
+    async def list_bases(self, checkpoint_id: str) -> list[CheckpointMetadata]:
+        """See `CheckpointStore.list_bases`."""
+        query = self._database.chains.listed(check_name("checkpoint_id", checkpoint_id))
+        return await self._metadata(query, is_brief=True)
+
     async def get_stats(self) -> CheckpointStats:
         """See `CheckpointStore.get_stats`. `database_bytes` counts the table and its indexes, or the whole file."""
         database = self._database
@@ -415,10 +420,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def _iterate(self, wanted: CheckpointFilter, on_damaged: OnDamaged | None) -> AsyncIterator[CheckpointState]:
         """Holds no connection between two pages, and the payloads of a part of a page at a time."""
         last: Position | None = None
+        plains = Plains()
         while True:
             page = await self._list(wanted, limit=_ITER_PAGE, before=last)
             for chunk in _chunks(page):
-                rows = await self._payloads_of(chunk)
+                rows = await self._payloads_of(chunk, plains)
                 for metadata in chunk:
                     if metadata.checkpoint_id not in rows and not is_odd(metadata.checkpoint_id):
                         continue
@@ -434,12 +440,12 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
                 return
             last = position_of(page[-1])
 
-    async def _payloads_of(self, listed: Sequence[CheckpointMetadata]) -> dict[str, Sequence[Any]]:
+    async def _payloads_of(self, listed: Sequence[CheckpointMetadata], plains: Plains) -> dict[str, Sequence[Any]]:
         """What loading some checkpoints needs, by their ids, as far as it is found."""
         wanted = [one.checkpoint_id for one in listed]
         odd = [one for one in wanted if is_odd(one)]
         rows = (
-            [*await self._database.load_many([one for one in wanted if one not in odd])]
+            [*await self._database.load_many([one for one in wanted if one not in odd], plains)]
             if len(odd) < len(wanted)
             else []
         )

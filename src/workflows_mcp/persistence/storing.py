@@ -25,7 +25,7 @@ from workflows_mcp.engine.stored import (
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError, CheckpointStoreError, StoreUnavailableError
 from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.deltas import Plains
+from workflows_mcp.persistence.deltas import Deltas, Plains
 from workflows_mcp.persistence.dialects import BrokenBaseError, Dialect, Row, RowsThereError
 from workflows_mcp.persistence.dialects.types import time_now
 from workflows_mcp.persistence.row_codec import RowCodec
@@ -38,9 +38,6 @@ __all__ = ["Storing"]
 _PAGE_ROWS = 500
 _PAGE_BYTES = 2 * 2**20
 """What is read at a time: so many rows, and about so many bytes of plain JSON; one row alone may have more."""
-
-_PLAIN_BYTES = 64 * 2**20
-"""What is kept of plain JSON that was unpacked, for the deltas of it that follow: most of a large state's bases."""
 
 _LARGE = 256 * 2**10
 """From so many bytes on, rows are made in a thread."""
@@ -61,20 +58,26 @@ class Storing:
     Args:
         database: Where they are.
         codec: Makes states of rows.
-        encode: Makes a row of `statements.SAVED` of its columns and the state's plain JSON; called in any thread.
+        encode: Makes a row of `statements.SAVED` of its columns, the state's plain JSON, and the `step` that says what
+            it may be a delta of; called in any thread.
     """
 
     def __init__(
         self,
         database: Database,
         codec: RowCodec,
-        encode: Callable[[dict[str, Any], bytes], Row],
+        encode: Callable[..., Row],
     ) -> None:
         self._database = database
         self._codec = codec
         self._read = (*(column.name for column in VERIFIED.columns), *_PLACE)
         self._encode = encode
+        self._deltas = self._no_deltas()
         self._meets_others = False
+
+    def _no_deltas(self) -> Deltas:
+        """Of a run that arrives from its newest state to its oldest, each is stored as a delta of newer ones."""
+        return Deltas(round(self._database.settings.delta_cache_mb * 2**20))
 
     # Built when they are needed: most stores never import.
 
@@ -99,7 +102,7 @@ class Storing:
     ) -> AsyncIterator[StoredCheckpoint]:
         """See `CheckpointStore.iter_stored`. Holds no connection between two pages."""
         last: Position | None = None
-        plains = Plains(_PLAIN_BYTES)
+        plains = Plains()
         while sizes := await self._list(wanted, last, _PAGE_ROWS, _SIZES):
             while sizes:
                 part = first_within(sizes, _PAGE_BYTES)
@@ -180,7 +183,7 @@ class Storing:
     ) -> dict[str, StoredCheckpoint]:
         """See `CheckpointStore.load_stored`."""
         known_by_id = {one.checkpoint_id: one for one in known}
-        rows = await self._completed(await self._rows_of(checkpoint_ids), Plains(_PLAIN_BYTES))
+        rows = await self._completed(await self._rows_of(checkpoint_ids), Plains())
         found = (self._stored(placed, on_unreadable, known_by_id.get(placed.row[0])) for placed in rows)
         return {one.checkpoint_id: one for one in found if one is not None}
 
@@ -207,12 +210,17 @@ class Storing:
         """
         check_batch(checkpoints, on_conflict)
         there = await self._look(checkpoints) if self._meets_others else {}
-        for _ in range(_MOST_ATTEMPTS):
+        # What is in them is durable, or they are forgotten: they are nobody else's meanwhile.
+        deltas, self._deltas = self._deltas, self._no_deltas()
+        for attempt in range(_MOST_ATTEMPTS):
             verdicts = judge(checkpoints, {name: one.stored for name, one in there.items()}, on_conflict)
             chosen = [one for one in checkpoints if verdicts[one.checkpoint_id] in {Writing.WRITTEN, Writing.REPLACED}]
             replaces = Writing.REPLACED in verdicts.values()
+            may_be_deltas = not attempt and not replaces  # which take no row's place
             try:
-                await self._put(self._replacing if replaces else self._inserting, chosen)
+                await self._put(
+                    self._replacing if replaces else self._inserting, chosen, deltas if may_be_deltas else None
+                )
             except RowsThereError:
                 there = await self._look(checkpoints)
                 continue
@@ -220,6 +228,8 @@ class Storing:
                 await self._database.make_whole([one.checkpoint_id for one in chosen])
                 continue
             self._meets_others = bool(there)
+            if may_be_deltas:
+                self._deltas = deltas
             present = [one for one in checkpoints if verdicts[one.checkpoint_id] is Writing.PRESENT]
             held = await self._supersede(present, there)
             return {**verdicts, **dict.fromkeys(held, Writing.HELD)}
@@ -227,11 +237,12 @@ class Storing:
             f"others save the same checkpoints in {self._database.description} all the time; try again"
         )
 
-    async def _put(self, statement: Executable, checkpoints: Sequence[StoredCheckpoint]) -> None:
+    async def _put(self, statement: Executable, checkpoints: Sequence[StoredCheckpoint], deltas: Deltas | None) -> None:
         if not checkpoints:
             return
         is_large = sum(len(one.plain) for one in checkpoints) >= _LARGE
-        rows = await asyncio.to_thread(self._rows, checkpoints) if is_large else self._rows(checkpoints)
+        make = functools.partial(self._rows, checkpoints, deltas)
+        rows = await asyncio.to_thread(make) if is_large else make()
         written = await self._database.put(statement, rows, keys=[one.checkpoint_id for one in checkpoints])
         if written != len(rows):
             raise CheckpointStoreError(
@@ -239,16 +250,19 @@ class Storing:
                 "its checkpoints table have a trigger or a rule that drops rows?"
             )
 
-    def _rows(self, checkpoints: Sequence[StoredCheckpoint]) -> list[Row]:
-        return [self._row(one) for one in checkpoints]
+    def _rows(self, checkpoints: Sequence[StoredCheckpoint], deltas: Deltas | None) -> list[Row]:
+        return [self._row(one, deltas) for one in checkpoints]
 
-    def _row(self, stored: StoredCheckpoint) -> Row:
+    def _row(self, stored: StoredCheckpoint, deltas: Deltas | None) -> Row:
+        step = None if deltas is None else deltas.step(stored.state)
         columns = {
             **columns_of(stored.state),
             "status": str(stored.state.status),
             "is_paused": stored.is_waiting,
         }
-        saved = dict(zip(statements.SAVED, self._encode(columns, stored.plain), strict=True))
+        saved = dict(zip(statements.SAVED, self._encode(columns, stored.plain, step=step), strict=True))
+        if deltas is not None and step is not None:
+            deltas.saved(step)  # as a base for the rows behind it in the same statement, too
         place = {
             "pinned": stored.pinned,
             "superseded": stored.superseded,
@@ -260,7 +274,7 @@ class Storing:
     async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, "_There"]:
         """What bears the ids of some."""
         known = {one.checkpoint_id: one for one in checkpoints}
-        rows = await self._completed(await self._rows_of(list(known)), Plains(_PLAIN_BYTES))
+        rows = await self._completed(await self._rows_of(list(known)), Plains())
         return {
             placed.row[0]: _There(self._stored(placed, _ignore, known[placed.row[0]]), _beginning(placed.row[-1]))
             for placed in rows

@@ -52,14 +52,16 @@ class Turns:
         self._slow = slow
         self._guard = guard
 
-    async def change(self, query: Query, *, keys: Collection[str] | None = None) -> int:
+    async def change(self, query: Query, *, keys: Collection[str] | None = None, waits: bool = True) -> int:
         """Run one statement that writes, in its turn among the saves; returns how many rows it changed.
 
         Args:
             query: The statement.
             keys: See `Writer.run`.
+            waits: See there.
 
         Raises:
+            RowsLockedError: See there.
             CheckpointStoreError: The error, in the project's terms.
         """
         sql, values = self._compiler.query(query)
@@ -68,7 +70,9 @@ class Turns:
             return (await connection.exec_driver_sql(sql, tuple(values))).rowcount
 
         with self._slow.timed("change", sql) as call:
-            call.rows = changed = await self._in_turn(lambda held: held.change(sql, values), on_connection, keys, call)
+            call.rows = changed = await self._in_turn(
+                lambda held: held.change(sql, values), on_connection, keys, call, waits=waits
+            )
         return changed
 
     async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
@@ -151,6 +155,8 @@ class Turns:
         keys: Collection[str] | None,
         call: Timed,
         deadline: float | None = None,
+        *,
+        waits: bool = True,
     ) -> T:
         """Write in its turn among the saves, over the held connection or, on somebody else's engine, over any."""
         self._guard.refuse_misuse()
@@ -160,5 +166,5 @@ class Turns:
                 return await on_connection(connection)
 
         return await self._writer.run(
-            lambda until: self._writing.write(until, on_held, work), keys, deadline=deadline, call=call
+            lambda until: self._writing.write(until, on_held, work), keys, waits=waits, deadline=deadline, call=call
         )

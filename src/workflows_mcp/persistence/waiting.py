@@ -105,9 +105,10 @@ class Job(_Waiting):
 
     Attributes:
         keys: The ids that it is about; None: it may be about any.
+        waits: Whether it is tried again when it has met a lock of somebody else's.
     """
 
-    __slots__ = ("deadline", "done", "kept_bytes", "keys", "size", "work")
+    __slots__ = ("deadline", "done", "kept_bytes", "keys", "size", "waits", "work")
 
     def __init__(
         self,
@@ -115,8 +116,11 @@ class Job(_Waiting):
         done: "asyncio.Future[Any]",
         deadline: float,
         keys: Collection[str] | None,
+        *,
+        waits: bool,
     ) -> None:
         super().__init__()
+        self.waits = waits
         self.keys = None if keys is None else frozenset(keys)
         self.work = work
         self.done = done

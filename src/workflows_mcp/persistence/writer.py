@@ -157,6 +157,7 @@ class Writer:
         work: Callable[[float], Awaitable[T]],
         keys: Collection[str] | None = None,
         *,
+        waits: bool = True,
         deadline: float | None = None,
         call: Timed | None = None,
     ) -> T:
@@ -165,15 +166,18 @@ class Writer:
         Args:
             work: Called with the deadline, by which it must have ended.
             keys: The ids that it is about, if it may pass what waits for somebody's lock on others; None: it may not.
+            waits: Whether it is tried again, until the deadline, when it has met a lock of somebody else's.
             deadline: In the event loop's time; None: as of any call that begins now.
             call: Is told when the work's turn came.
 
         Raises:
+            RowsLockedError: It has met such a lock, and does not wait.
             CheckpointStoreError: What the work raised, or it was too late to begin.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        job = Job(work, done, loop.time() + self._deadline_seconds if deadline is None else deadline, keys)
+        until = loop.time() + self._deadline_seconds if deadline is None else deadline
+        job = Job(work, done, until, keys, waits=waits)
         if self._outside:
             await self._wait_outside(lambda: job, job.deadline)
         else:
@@ -412,8 +416,11 @@ class Writer:
         job.begun = job.begun or asyncio.get_running_loop().time()
         try:
             result = await job.work(job.deadline)
-        except RowsLockedError:
-            self._leave_out([job])
+        except RowsLockedError as error:
+            if job.waits:
+                self._leave_out([job])
+            else:
+                fail(job.done, error)
         except Exception as error:  # noqa: BLE001 - it is the caller's
             fail(job.done, error)
         else:

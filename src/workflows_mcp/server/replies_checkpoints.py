@@ -39,6 +39,9 @@ class CheckpointRow(BaseModel):
     prompt: Annotated[str | None, Field(description="What a human is, or was, asked.")]
     pinned: Annotated[bool, Field(description="Whether it is kept whatever its age.")]
     bytes: Annotated[int, Field(description="How large its state is, as JSON.")]
+    stored_bytes: Annotated[
+        int, Field(description="What it takes up in the database: of most, only what differs from an earlier one.")
+    ]
 
 
 class CheckpointsReply(BaseModel):
@@ -51,7 +54,6 @@ class CheckpointsReply(BaseModel):
 class CheckpointPage(CheckpointRow):
     """What is known of a checkpoint."""
 
-    stored_bytes: Annotated[int, Field(description="What it takes up in the database.")]
     forked_from: Annotated[str | None, Field(description="The checkpoint that its run was forked from.")]
     error: Annotated[str | None, Field(description="Why the run failed, if this is its end.")]
     paused_block: Annotated[str | None, Field(description="The block that asks.")]
@@ -81,6 +83,7 @@ class WorkflowCount(BaseModel):
     workflow: Annotated[str, Field(description="Its name.")]
     checkpoints: Annotated[int, Field(description="How many there are.")]
     waiting: Annotated[int, Field(description="How many of them wait for an answer.")]
+    json_bytes: Annotated[int, Field(description="Their states as plain JSON.")]
     stored_bytes: Annotated[int, Field(description="What they take up.")]
 
 
@@ -103,6 +106,9 @@ class StatsReply(BaseModel):
     newest: Annotated[str | None, Field(description="When the newest one was saved.")]
     json_bytes: Annotated[int, Field(description="All states as plain JSON.")]
     stored_bytes: Annotated[int, Field(description="The same as stored.")]
+    deltas: Annotated[
+        int, Field(description="How many checkpoints are stored as what differs from an earlier one of their run.")
+    ]
     database_bytes: Annotated[int, Field(description="What the table and its indexes, or the file, take up.")]
     workflows: Annotated[list[WorkflowCount], Field(description="Those with the most checkpoints, at most 100.")]
     workflows_total: Annotated[int, Field(description="How many workflows have checkpoints.")]
@@ -129,4 +135,5 @@ def checkpoint_row(one: CheckpointMetadata, prompt: str | None) -> CheckpointRow
         prompt=prompt,
         pinned=one.pinned,
         bytes=one.full_bytes,
+        stored_bytes=one.stored_bytes,
     )

@@ -116,6 +116,12 @@ METRICS = (
         (*_STORE, "workflow"),
     ),
     Metric(
+        "workflows_checkpoints_full_bytes",
+        _G,
+        "Their states' bytes as plain JSON. Only from `stats --prometheus`.",
+        (*_STORE, "workflow"),
+    ),
+    Metric(
         "workflows_checkpoints_stored_bytes",
         _G,
         "Their payload bytes as stored. Only from `stats --prometheus`.",

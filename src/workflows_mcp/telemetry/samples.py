@@ -80,14 +80,16 @@ def of_census(system: str, census: CheckpointCensus) -> Iterator[Sample]:
         yield "workflows_checkpoints_by_status", (system, status), count
     ranked = sorted(census.workflows.items(), key=lambda one: (-one[1].checkpoints, one[0]))
     named, others = ranked[:_MOST_WORKFLOWS], [one for _, one in ranked[_MOST_WORKFLOWS:]]
-    shown = {name: (one.checkpoints, one.stored_bytes) for name, one in named}
+    shown = {name: (one.checkpoints, one.full_bytes, one.stored_bytes) for name, one in named}
     if others:
         # A workflow may bear this name, too.
-        checkpoints, stored = shown.get("other", (0, 0))
+        checkpoints, full, stored = shown.get("other", (0, 0, 0))
         shown["other"] = (
             checkpoints + sum(one.checkpoints for one in others),
+            full + sum(one.full_bytes for one in others),
             stored + sum(one.stored_bytes for one in others),
         )
-    for workflow, (checkpoints, stored) in shown.items():
+    for workflow, (checkpoints, full, stored) in shown.items():
         yield "workflows_checkpoints", (system, workflow), checkpoints
+        yield "workflows_checkpoints_full_bytes", (system, workflow), full
         yield "workflows_checkpoints_stored_bytes", (system, workflow), stored

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import _administer
+from tests.conftest import administer
 from tests.migrations import raw
 from tests.server.http.served import Served, browser, modern_call, serving, settings_of
 from workflows_mcp import SQLAlchemyCheckpointStore
@@ -62,12 +62,12 @@ async def test_a_server_of_a_database_that_is_gone_makes_it_not_ready(
         for revision, found in {"0001": not_ready("schema"), "9999": not_ready("schema"), "0003": READY}.items():
             await raw.execute(postgres_url, f"UPDATE workflows_alembic_version SET version_num = '{revision}'")
             assert [await state_of(served) for _ in range(2)] == [found] * 2
-        await _administer(postgres_server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        await _administer(
+        await administer(postgres_server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await administer(
             postgres_server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
         )
         assert await _eventually(served, not_ready("database"))
-        await _administer(postgres_server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await administer(postgres_server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         assert await _eventually(served, READY)
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert sum("workflows-mcp db upgrade" in line for line in told) == 1, told

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, Table, true
+from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, Select, Table, true
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
@@ -474,6 +474,10 @@ class Dialect(ABC):
     @abstractmethod
     def any_value(self, values: Collection[str]) -> object:
         """What that parameter is given."""
+
+    def is_among(self, key: Column[str], found: Select[Any]) -> ColumnElement[bool]:
+        """Whether a key is one of those that a query finds, a few: each is looked for by the key's index."""
+        return key.in_(found)
 
     def is_unlocked(self, key: Column[str], condition: ColumnElement[bool]) -> ColumnElement[bool]:  # noqa: ARG002 - for those that lock rows
         """What a statement that deletes the rows that meet a condition asks besides, where one may be locked alone.

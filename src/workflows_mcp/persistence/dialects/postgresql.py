@@ -18,6 +18,7 @@ from sqlalchemy import (
     Executable,
     FromClause,
     NullPool,
+    Select,
     Table,
     Text,
     any_,
@@ -251,14 +252,16 @@ class PostgreSQLDialect(Dialect):
         """See `Dialect.any_value`."""
         return list(values)
 
+    def is_among(self, key: Column[str], found: Select[Any]) -> ColumnElement[bool]:
+        """See `Dialect.is_among`: an array, since `IN (SELECT …)` may be joined by a scan of the whole table."""
+        return key == any_(func.array(found.scalar_subquery(), type_=postgresql.ARRAY(Text)))
+
     def is_unlocked(self, key: Column[str], condition: ColumnElement[bool]) -> ColumnElement[bool]:
         """See `Dialect.is_unlocked`.
 
-        The rows are locked first, then found by an array of their keys. `IN (SELECT …)` may be joined by a scan of the
-        whole table.
+        The rows are locked first, then found by their keys.
         """
-        free = select(key).where(condition).correlate(None).with_for_update(skip_locked=True)
-        return key == any_(func.array(free.scalar_subquery(), type_=postgresql.ARRAY(Text)))
+        return self.is_among(key, select(key).where(condition).correlate(None).with_for_update(skip_locked=True))
 
     def those_unlocked(self, key: Column[str], rows: FromClause) -> FromClause:
         """See `Dialect.those_unlocked`. Joined to the rows, so that each is looked for once, however many they are."""

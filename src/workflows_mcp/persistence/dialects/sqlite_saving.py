@@ -190,7 +190,7 @@ class SavingRows:
             is_let_pass = (
                 follows is None or connection.execute(fences.following_one, fences.order_following_one(row)).rowcount
             )
-            if is_let_pass and connection.execute(fences.inserting, fences.ordered(row)).rowcount:
+            if is_let_pass and self._fenced.insert_one(connection, fences.ordered(row)):
                 connection.execute("COMMIT")
                 return True
         finally:
@@ -213,12 +213,17 @@ class SavingRows:
 class _Inserting:
     """Inserts any number of rows by a statement of one.
 
+    A row alone is inserted first, and replaced only where its id is there. For a statement that may do either, SQLite
+    keeps a journal of its own, since a foreign key's columns may change: a fifth of the time that inserting takes.
+
     Args:
         sql: Inserts a row: `INSERT … VALUES (…)`, perhaps with `ON CONFLICT …`.
     """
 
     def __init__(self, sql: str) -> None:
         self._sql = sql
+        new, replaces, _ = sql.partition(" DO UPDATE ")
+        self._only_new = f"{new} DO NOTHING" if replaces else None
         self._before, values, rest = sql.partition(" VALUES ")
         self._row, conflict, self._after = rest.partition(" ON CONFLICT ")
         if not values:
@@ -235,11 +240,17 @@ class _Inserting:
     def insert_within(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
         """The same in a transaction that has begun, or by one statement, which commits by itself."""
         if len(rows) == 1:
-            return connection.execute(self._sql, rows[0]).rowcount
+            return self.insert_one(connection, rows[0])
         if not _fit_together(rows):
             return connection.executemany(self._sql, rows).rowcount
         sql = f"{self._before}{', '.join([self._row] * len(rows))}{self._after}"
         return connection.execute(sql, tuple(itertools.chain.from_iterable(rows))).rowcount
+
+    def insert_one(self, connection: sqlite3.Connection, row: Row) -> int:
+        """The same of one row."""
+        if self._only_new is not None and (written := connection.execute(self._only_new, row).rowcount):
+            return written
+        return connection.execute(self._sql, row).rowcount
 
 
 def put_rows(connection: sqlite3.Connection, sql: str, rows: Sequence[Row]) -> int:

@@ -92,7 +92,6 @@ async def get_checkpoint_info(call: Call, *, checkpoint_id: CheckpointId) -> Ann
     error = state.context.get("error")
     data = CheckpointPage(
         **checkpoint_row(metadata, services.without_secrets(metadata.pause_prompt)).model_dump(),
-        stored_bytes=metadata.stored_bytes,
         forked_from=state.parent_checkpoint_id,
         error=text_of(services.without_secrets(error)),
         paused_block=text_of(state.paused_block_id),
@@ -145,11 +144,12 @@ async def get_checkpoint_stats(call: Call) -> Annotated[CallToolResult, StatsRep
     waiting = f"{data.waiting:,}"
     if data.oldest_waiting_seconds is not None:
         waiting += f", the oldest for {shown_age(data.oldest_waiting_seconds)}"
+    size = f"{shown_bytes(data.stored_bytes)} of states ({shown_bytes(data.json_bytes)} as plain JSON)"
     lines = [
         f"Runs: {data.runs:,} ({statuses}).",
         f"Waiting for an answer: {waiting}. At work: {data.at_work:,}. Abandoned: {data.abandoned:,}.",
         f"Checkpoints: {data.checkpoints:,}; saved in the last day: {data.saved_last_day:,}; pinned: {data.pinned:,}.",
-        f"Size: {shown_bytes(data.stored_bytes)} of states, {shown_bytes(data.database_bytes)} in all.",
+        f"Size: {size}, {shown_bytes(data.database_bytes)} in all.",
         list_lines(
             f"{one.workflow}: {one.checkpoints:,} checkpoints, {one.waiting:,} waiting, {shown_bytes(one.stored_bytes)}"
             for one in data.workflows
@@ -226,10 +226,15 @@ def _stats_of(census: CheckpointCensus) -> StatsReply:
         newest=None if census.newest is None else when(census.newest),
         json_bytes=census.full_bytes,
         stored_bytes=census.stored_bytes,
+        deltas=census.deltas,
         database_bytes=pulse.database_bytes,
         workflows=[
             WorkflowCount(
-                workflow=name, checkpoints=one.checkpoints, waiting=one.waiting, stored_bytes=one.stored_bytes
+                workflow=name,
+                checkpoints=one.checkpoints,
+                waiting=one.waiting,
+                json_bytes=one.full_bytes,
+                stored_bytes=one.stored_bytes,
             )
             for name, one in ranked[:_MOST_WORKFLOWS]
         ],

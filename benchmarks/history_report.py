@@ -1,0 +1,118 @@
+"""What a long run's history costs, as Markdown: for a terminal, and for the document."""
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.history_results import HistoryOf, HistoryResults, goals
+
+__all__ = ["check_marks", "markdown", "with_history"]
+
+_BEGIN, _END = "<!-- history -->", "<!-- /history -->"
+
+_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
+
+def markdown(results: HistoryResults) -> str:
+    """All tables, and what they are of."""
+    return "\n".join(_lines(results)) + "\n"
+
+
+def with_history(document: str, results: HistoryResults) -> str:
+    """A document that has this, between its marks.
+
+    Raises:
+        ValueError: It has no marks.
+    """
+    before, after = check_marks(document)
+    return f"{before}{_BEGIN}\n{markdown(results)}{_END}{after}"
+
+
+def check_marks(document: str) -> tuple[str, str]:
+    """What stands before and after the marks of a document.
+
+    Raises:
+        ValueError: It has none.
+    """
+    before, _, rest = document.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not end:
+        raise ValueError(f"the document has no {_BEGIN} and {_END}")
+    return before, after
+
+
+def _lines(results: HistoryResults) -> Iterator[str]:
+    last, whole = _size(results.plain_bytes), _size(results.all_plain_bytes)
+    if results.is_quick:
+        yield "A quick run: it shows that everything works; its figures mean little.\n"
+    yield f"A run of {results.waves:,} waves, whose last state is {last} of plain JSON, and all of them {whole}:\n"
+    yield from _table(
+        ("", "kept by", "database", "× the last state", "a save, median", "all saves"),
+        [
+            (
+                _NAMES[found.database],
+                way.title,
+                _size(way.stored_bytes),
+                _number(way.stored_bytes / results.plain_bytes),
+                f"{_number(way.save_ms)} ms",
+                f"{_number(way.seconds)} s",
+            )
+            for found in results.databases
+            for way in found.ways
+        ],
+    )
+    yield "\nThe goals:\n"
+    yield from _table(
+        ("database", "goal", "at most", "measured", "met"),
+        [
+            (goal.database, goal.text, f"{goal.at_most:g}", _number(goal.measured), "yes" if goal.is_met else "**no**")
+            for goal in goals(results)
+        ],
+    )
+    for found in results.databases:
+        yield from _details(found)
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items() if version != "-")
+    yield f"\n`{results.command}`, {results.date}: {', '.join(results.machine.values())}; {versions}"
+
+
+def _details(found: HistoryOf) -> Iterator[str]:
+    name, (live, anew) = _NAMES[found.database], found.equal
+    yield (
+        f"\n{name}: {live:,} checkpoints loaded equal by the store that saved them, {anew:,} by one opened anew. "
+        "Medians of calls in turns:\n"
+    )
+    yield from _table(
+        ("", "deltas", "self-contained", "ratio"),
+        [
+            (one.what, f"{_number(one.deltas_ms)} ms", f"{_number(one.alone_ms)} ms", f"{_number(one.ratio)} ×")
+            for one in found.compared
+        ],
+    )
+    yield f"\n{name}, retention:\n"
+    yield from _table(
+        ("", "deleted", "kept, and equal", "took", "before", "after", "after vacuum"),
+        [
+            (
+                one.name,
+                f"{one.deleted:,}",
+                str(one.kept),
+                f"{_number(one.seconds)} s",
+                *map(_size, (one.before, one.after, one.vacuumed)),
+            )
+            for one in found.retained
+        ],
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for cells in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join(cells)} |"
+
+
+def _size(count: int) -> str:
+    return f"{_number(count / 1e6)} MB"
+
+
+def _number(value: float) -> str:
+    """A number with about three digits that mean something."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,77 @@
+"""A run whose states are stored as deltas of one another."""
+
+import random
+from collections.abc import Sequence
+
+from tests.migrations import raw
+from workflows_mcp import CheckpointDecodeError, CheckpointState, CheckpointStore
+from workflows_mcp.testing import assert_same, make_state
+
+__all__ = ["SECRET", "bases_of", "broken_of", "needs", "run_of", "said", "save_run"]
+
+SECRET = "nobody's business"
+
+
+def run_of(count: int, run_id: str = "run", *, text_bytes: int = 6_000) -> list[CheckpointState]:
+    """States of a run, each with all that the one before has and a word more; they differ from run to run."""
+    words = random.Random(run_id)
+    text = SECRET + "".join(f" {words.getrandbits(64):x}" for _ in range(text_bytes // 16))
+    return [
+        make_state(
+            f"{run_id}-{number:03}",
+            run_id=run_id,
+            context={"text": text, "said": [said(run_id, one) for one in range(number + 1)]},
+            created_at=1_000.0 + number,
+            current_wave_index=number,
+        )
+        for number in range(count)
+    ]
+
+
+def said(run_id: str, number: int) -> str:
+    """What is new in a state: so little that zstd leaves it as it is."""
+    return f"{random.Random(f'{run_id} {number}').getrandbits(96):024x}"
+
+
+async def save_run(store: CheckpointStore, states: Sequence[CheckpointState]) -> None:
+    """Save one after the other, as a run does."""
+    for state in states:
+        await store.save_checkpoint(state)
+
+
+async def bases_of(url: str) -> dict[str, str]:
+    """What is stored as a delta of what."""
+    query = "SELECT checkpoint_id, base_checkpoint_id FROM checkpoints WHERE base_checkpoint_id IS NOT NULL"
+    return dict(await raw.fetch(url, query))
+
+
+def needs(bases: dict[str, str], name: str) -> set[str]:
+    """All that need a checkpoint to be unpacked, itself included."""
+    found = {name}
+    while more := {one for one, base in bases.items() if base in found} - found:
+        found |= more
+    return found
+
+
+async def broken_of(
+    store: CheckpointStore, states: list[CheckpointState], *, others_too: bool = False
+) -> dict[str, CheckpointDecodeError]:
+    """What cannot be loaded, and why; all else loads equal, one by one and, unless there are others, by a walk."""
+    broken: dict[str, CheckpointDecodeError] = {}
+    for state in states:
+        try:
+            assert_same(await store.load_checkpoint(state.checkpoint_id), state)
+        except CheckpointDecodeError as error:
+            broken[state.checkpoint_id] = error
+    if others_too:
+        return broken
+    walked: dict[str, str] = {}
+    found = [
+        one
+        async for one in store.iter_checkpoints(
+            on_damaged=lambda metadata, error: walked.update({metadata.checkpoint_id: str(error)})
+        )
+    ]
+    assert walked == {name: str(error) for name, error in broken.items()}
+    assert found == [one for one in reversed(states) if one.checkpoint_id not in broken]
+    return broken

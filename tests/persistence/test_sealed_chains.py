@@ -1,0 +1,195 @@
+"""Sealed states that are deltas of one another: hidden, bound to their place, and rekeyed."""
+
+import hashlib
+from base64 import urlsafe_b64encode
+
+import pytest
+
+from tests.conftest import OpenStore
+from tests.faults.test_secrets import raw_bytes_of
+from tests.migrations import raw
+from tests.persistence.chained import SECRET, bases_of, broken_of, needs, run_of, said, save_run
+from workflows_mcp import CheckpointDecodeError, CheckpointKeyError, CheckpointState, CheckpointStore
+from workflows_mcp.engine.state_json import encode_state
+from workflows_mcp.persistence.keys import new_key
+from workflows_mcp.testing import assert_same
+
+KEY, OLD = new_key("k2"), new_key("k1")
+BOTH = f"{KEY.entry},{OLD.entry}"
+
+
+async def require_all(store: CheckpointStore, states: list[CheckpointState]) -> None:
+    """All load equal, one by one and by a walk."""
+    for state in states:
+        assert_same(await store.load_checkpoint(state.checkpoint_id), state)
+    assert [one async for one in store.iter_checkpoints()] == states[::-1]
+
+
+def unkeyed(state: CheckpointState) -> str:
+    """The digest that is stored of a state that is not sealed."""
+    return urlsafe_b64encode(hashlib.sha256(encode_state(state)).digest()[:12]).decode()
+
+
+async def test_rekeying_reaches_through_a_chain_that_began_in_plain_text(
+    open_store: OpenStore, database_url: str
+) -> None:
+    """Whatever key a link has, deltas stay deltas. No digest is left by which one could try out what a state is."""
+    states = run_of(30)
+    await save_run(open_store(), states[:10])
+    older = open_store(encryption_keys=OLD.entry)
+    assert_same(await older.claim_checkpoint("run-009", "me"), states[9])
+    await save_run(older, states[10:20])
+    newer = open_store(encryption_keys=BOTH)
+    await newer.claim_checkpoint("run-019", "other")
+    await save_run(newer, states[20:])
+    bases = await bases_of(database_url)
+    assert len(bases) == 29, "the chain was to have links of two keys, and plain ones"
+    assert len({encoding for (encoding,) in await raw.fetch(database_url, "SELECT encoding FROM checkpoints")}) == 4
+    await require_all(newer, states)
+    assert unkeyed(states[3]).encode() in raw_bytes_of(database_url)
+    for batch in (3, 100):
+        done = await newer.rekey(batch=batch)
+        assert (done.left, done.failed) == (0, 0), done.failures
+    assert await newer.count_seals() == (0, {KEY.name: 30})
+    assert await bases_of(database_url) == bases
+    digests = await raw.fetch(database_url, "SELECT state_digest, base_digest FROM checkpoints")
+    assert not {unkeyed(state) for state in states} & {one for row in digests for one in row}
+    alone = open_store(encryption_keys=KEY.entry, encryption="required")
+    await require_all(alone, states)
+    # What a live store had in memory is not the state that the database knows by its digest any more.
+    await save_run(newer, [*run_of(33)[30:]])
+    await require_all(alone, run_of(33))
+    opening = open_store(encryption_keys=KEY.entry, encryption="off")
+    assert (await opening.rekey(decrypt=True, batch=7)).changed == 33
+    await require_all(open_store(), run_of(33))
+    assert bases.items() <= (await bases_of(database_url)).items()
+
+
+async def test_nothing_of_a_sealed_chain_is_in_the_database(open_store: OpenStore, database_url: str) -> None:
+    """Neither of a state nor of a change to it, nor a digest that anybody could make."""
+    states = run_of(5)
+    for settings, is_hidden in (({}, False), ({"encryption_keys": KEY.entry}, True)):
+        store = open_store(**settings)
+        await save_run(store, states)
+        assert len(await bases_of(database_url)) == 4
+        data = raw_bytes_of(database_url)
+        assert (unkeyed(states[4]).encode() not in data) is is_hidden
+        new = said("run", 4).encode()
+        assert (new not in data and new.hex().encode() not in data) is is_hidden
+        if not is_hidden:
+            assert await store.delete_run("run") == 5
+            await store.vacuum()
+            await store.close()
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_what_is_changed_in_a_sealed_chain_is_noticed(open_store: OpenStore, database_url: str) -> None:
+    """By exactly the states that need it: payloads, digests and bases that were exchanged by whoever may write."""
+    store = open_store(encryption_keys=KEY.entry, delta_cache_mb=1)
+    states = run_of(12)
+    await save_run(store, states)
+    await raw.execute(database_url, *without_foreign_keys(database_url))
+    bases = await bases_of(database_url)
+    before = await raw.fetch(database_url, "SELECT * FROM checkpoints ORDER BY checkpoint_id")
+    other = "(SELECT {0} FROM checkpoints WHERE checkpoint_id = 'run-004')"
+    for column, value in {
+        "payload": other.format("payload"),
+        "state_digest": other.format("state_digest"),
+        "base_digest": other.format("base_digest"),
+        "base_checkpoint_id": "'run-002'",
+        "encoding": f"'aes-256-gcm:k2:{KEY.fingerprint}:zstd'",
+        "base_checkpoint_id = NULL, base_digest": "NULL",
+    }.items():
+        await raw.execute(
+            database_url,
+            "CREATE TABLE kept AS SELECT * FROM checkpoints WHERE checkpoint_id = 'run-006'",
+            f"UPDATE checkpoints SET {column} = {value} WHERE checkpoint_id = 'run-006'",
+        )
+        broken = await broken_of(open_store(encryption_keys=KEY.entry), states)
+        assert broken.keys() == needs(bases, "run-006"), column
+        for name, error in broken.items():
+            assert type(error) is CheckpointDecodeError
+            assert SECRET not in str(error)
+            assert (error.link or name) in {"run-006", "run-005", "run-002"}, (column, name, error)
+        await raw.execute(
+            database_url,
+            "DELETE FROM checkpoints WHERE checkpoint_id = 'run-006'",
+            "INSERT INTO checkpoints SELECT * FROM kept",
+            "DROP TABLE kept",
+        )
+    assert await raw.fetch(database_url, "SELECT * FROM checkpoints ORDER BY checkpoint_id") == before
+
+
+def without_foreign_keys(url: str) -> list[str]:
+    """What lets a database take what it would refuse; a SQLite file takes it from whoever does not ask."""
+    name = "fk_checkpoints_base_checkpoint_id_base_digest_checkpoints"
+    return [f"ALTER TABLE checkpoints DROP CONSTRAINT {name}"] if raw.is_postgres(url) else []
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_link_without_its_key_is_named_and_nothing_that_needs_it_is_harmed(
+    open_store: OpenStore,
+) -> None:
+    """By loading and rekeying; and a deletion that cannot store whole what stays deletes none of what that needs."""
+    states = run_of(12)
+    first = open_store(encryption_keys=OLD.entry)
+    await save_run(first, states[:6])
+    second = open_store(encryption_keys=BOTH)
+    await second.claim_checkpoint("run-005", "me")
+    await save_run(second, states[6:])
+    alone = open_store(encryption_keys=KEY.entry)
+    told = "'run-011' is stored as a delta, .* 'run-000' is sealed with the key 'k1', which this process does not have"
+    with pytest.raises(CheckpointKeyError, match=told) as caught:
+        await alone.load_checkpoint("run-011")
+    assert caught.value.link == "run-000"
+    done = await alone.rekey()
+    assert (done.changed, done.failed) == (0, 6)
+    assert all("is sealed with the key 'k1'" in why for why in done.failures.values())
+    for store, key in ((alone, "k1"), (open_store(), "k[12]")):
+        with pytest.raises(
+            CheckpointKeyError,
+            match=rf"'run-006' .*to be deleted or replaced, and cannot .* the key '{key}', .* add it to",
+        ):
+            await store.delete_checkpoint("run-005")
+    # A run goes as a whole, and of what is old all that nothing needs that stays.
+    keyless = open_store()
+    assert await second.delete_checkpoint("run-002")
+    encodings = {one.checkpoint_id: one.encoding for one in await second.list_checkpoints()}
+    assert encodings["run-003"] == f"aes-256-gcm:k1:{OLD.fingerprint}:zstd", (
+        "it keeps its key, by which its digest is made"
+    )
+    assert await keyless.delete_run("run") == 11
+    await save_run(second, states)
+    with pytest.raises(
+        CheckpointKeyError, match=r"all else was deleted, but 2 checkpoints were left: .*'run-009' .*'k2'"
+    ):
+        await keyless.trim_per_workflow(3)
+    await require_all(second, [states[number] for number in (0, 8, 9, 10, 11)])
+    assert await second.trim_per_workflow(3) == 2
+    await require_all(second, states[9:])
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_required_takes_no_plain_link_and_off_opens_sealed_ones(open_store: OpenStore, database_url: str) -> None:
+    """With what is required a delta of something plain is not believed, as that might be anybody's."""
+    states = run_of(6)
+    await save_run(open_store(), states[:3])
+    sealing = open_store(encryption_keys=KEY.entry)
+    await sealing.claim_checkpoint("run-002", "me")
+    await save_run(sealing, states[3:])
+    required = open_store(encryption_keys=KEY.entry, encryption="required")
+    with pytest.raises(CheckpointKeyError, match=r"'run-005' is stored as a delta.* 'run-00.' is not sealed") as caught:
+        await required.load_checkpoint("run-005")
+    assert caught.value.link in {"run-000", "run-001", "run-002"}
+    off = open_store(encryption_keys=KEY.entry, encryption="off")
+    assert_same(await off.claim_checkpoint("run-005", "other"), states[5])
+    more = run_of(8)
+    await save_run(off, more[6:])
+    await require_all(off, more)
+    # What stays is stored whole as it was: sealed or plain, with its own key.
+    assert await required.delete_checkpoint("run-002")
+    encodings = dict(await raw.fetch(database_url, "SELECT checkpoint_id, encoding FROM checkpoints"))
+    assert encodings["run-003"] == f"aes-256-gcm:k2:{KEY.fingerprint}:zstd"
+    assert encodings["run-007"] == "zstd-delta"
+    assert_same(await required.load_checkpoint("run-005"), states[5])
+    await require_all(off, [one for one in more if one.checkpoint_id != "run-002"])
