@@ -73,9 +73,6 @@ _LEAST_WINDOW, _LARGEST_WINDOW = 10, 27
 _LONG_DISTANCE_BYTES = 256 * 2**10
 """From so many bytes on, a state and its base together, zstd looks for what they share in a table of its own."""
 
-_LEAST_BASE_BYTES = 8
-"""zstd takes no shorter dictionaries; what somebody else wrote into the table may be of any length."""
-
 _WORTH_COMPRESSING = 2048
 """Plain JSON below this many bytes is stored as it is: half a kilobyte saved is not worth the time of a load."""
 

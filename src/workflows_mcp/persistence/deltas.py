@@ -137,16 +137,19 @@ class Plains:
 
     def get(self, row: Sequence[Any]) -> bytes | bytearray | None:
         """That of a row, if it is kept."""
-        key = (row[0], row[-5])
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        key = row[0], row[-5]
+        with self._lock:
+            plain = self._kept.get(key)
+            if plain is not None:
+                self._kept.move_to_end(key)
+            return plain
 
     def keep(self, row: Sequence[Any], plain: bytes | bytearray) -> None:
         """Keep it."""
         key = row[0], row[-5]
         with self._lock:
-            if self._kept.setdefault(key, plain) is plain:
+            if key not in self._kept:
+                self._kept[key] = plain
                 self._bytes += len(plain)
             self._kept.move_to_end(key)
             while self._bytes > self._most_bytes:
