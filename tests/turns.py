@@ -1,8 +1,8 @@
 """Takes turns among the processes that run tests, so that a test can have the machine for itself."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock  # the functions themselves: tests take them away from the module
 from pathlib import Path
 
 __all__ = ["turn"]
@@ -18,10 +18,10 @@ def turn(folder: Path, *, is_alone: bool) -> Iterator[None]:
     """
     with (folder / "inside").open("w") as inside:
         with (folder / "gate").open("w") as gate:
-            fcntl.flock(gate, fcntl.LOCK_EX)  # whoever waits here holds up those who come later, which are many
-            fcntl.flock(inside, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
-            fcntl.flock(gate, fcntl.LOCK_UN)
+            flock(gate, LOCK_EX)  # whoever waits here holds up those who come later, which are many
+            flock(inside, LOCK_EX if is_alone else LOCK_SH)
+            flock(gate, LOCK_UN)
         try:
             yield
         finally:
-            fcntl.flock(inside, fcntl.LOCK_UN)  # not left to its closing: what was forked meanwhile has it open, too
+            flock(inside, LOCK_UN)  # not left to its closing: what was forked meanwhile has it open, too

@@ -35,7 +35,7 @@ def own_signals() -> Iterator[None]:
     ("words", "message"),
     [
         (["--database", "postgres"], "postgres"),
-        (["--only", "lock held", "--database", "postgresql"], "nothing was run"),
+        (["--only", "power cut", "--database", "postgresql"], "nothing was run"),
         (["--only", "nothing"], "there is no row 'nothing'"),
         (["--save", "{folder}/table.md", "--only", "lock held"], "--save keeps the whole table"),
         (["--save", "{folder}/table.md", "--database", "sqlite"], "--save keeps the whole table"),
