@@ -194,12 +194,12 @@ class Database(Inherited):
             checkpoint_ids: Their ids.
             plains: Keeps what is unpacked of their bases, for others that have these in common.
         """
-        fetch = functools.partial(self.fetch_long, deadline=self._deadline())
+        fetch = functools.partial(self.fetch_long, deadline=self.deadline())
         return await self._complete(await fetch(self._payloads_of(checkpoint_ids)), fetch, plains)
 
     async def complete(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Rows that were loaded by a statement of somebody's own, together with what it takes to unpack them."""
-        fetch = self._fetching(self._deadline())
+        fetch = self._fetching(self.deadline())
         return await self._read(lambda: self._complete(rows, fetch))
 
     async def fetch(self, query: Query) -> Sequence[Sequence[Any]]:
@@ -265,7 +265,7 @@ class Database(Inherited):
             BrokenBaseError: Somebody has locked such a delta, and it does not wait, or makes others all the time.
             CheckpointStoreError: The error, in the project's terms.
         """
-        deadline = self._deadline() if waits else None
+        deadline = self.deadline() if waits else None
         partings, pause = 0, _FIRST_PAUSE
         while partings < _MOST_PARTINGS:
             with contextlib.suppress(BrokenBaseError):
@@ -328,7 +328,7 @@ class Database(Inherited):
             CheckpointStoreError: The error, in the project's terms.
         """
         self.guard.refuse_misuse()
-        until = self._deadline() if deadline is None else deadline
+        until = self.deadline() if deadline is None else deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
         call = self.calls.start(self._retry.until(until, lambda: self._connections.work(work)))
         left = max(until - asyncio.get_running_loop().time(), 0)
@@ -414,7 +414,7 @@ class Database(Inherited):
 
     async def _fetch_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """What loading some checkpoints needs, over the connection that is held for reading."""
-        deadline = self._deadline()
+        deadline = self.deadline()
         rows = await self._fetch(self._payloads_of(checkpoint_ids))
         # States of one run, asked for together, have most of their bases in common.
         plains = Plains(_PLAIN_BYTES) if len(rows) > 1 else None
@@ -438,7 +438,7 @@ class Database(Inherited):
 
         return await self.chains.make_whole(checkpoint_ids, self._fetching(deadline), rewrite, self._packing)
 
-    def _deadline(self) -> float:
+    def deadline(self) -> float:
         """That of a call which begins now, in the event loop's time."""
         return asyncio.get_running_loop().time() + self.settings.deadline_seconds
 
