@@ -50,6 +50,9 @@ _MOST_PARTINGS = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.4
 """Seconds between two looks at deltas that somebody has locked; twice as long every time."""
 
+_LAST_TRY = 0.05
+"""How many seconds before the deadline the last one begins."""
+
 T = TypeVar("T")
 
 
@@ -274,10 +277,10 @@ class Database(Inherited):
                 partings += 1
             elif deadline is None:
                 break
-            elif asyncio.get_running_loop().time() + pause >= deadline:
+            elif (left := deadline - asyncio.get_running_loop().time() - _LAST_TRY) <= 0:
                 raise self._failures.locked()
             else:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(min(pause, left))
                 pause = min(pause * 2, _LONGEST_PAUSE)
         return await self.change(query, keys=keys, waits=waits, deadline=deadline)
 
