@@ -79,7 +79,8 @@ class CheckpointTooLargeError(CheckpointStoreError):
 class CheckpointDecodeError(CheckpointStoreError):
     """A stored payload is damaged, or was written by a newer version.
 
-    Other checkpoints are unaffected, but for those that are stored as deltas of it.
+    Other runs are unaffected. Of its own, states are that are stored as deltas of it or of one another: of the first
+    state of a run they may be all.
 
     Attributes:
         link: The id of the checkpoint that it is about where that is another one, which is needed to unpack this one.
