@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,23 +59,25 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    """A test that is marked `alone` runs while the other processes of this run wait: a busy machine would fail it.
+
+    It is the first of all hooks around a test, so that the time of waiting is not taken from the test's own.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    folders: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined] # as the fixture has it
+    with turn(folders.getbasetemp().parent, is_alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test obeys the settings of the shell that started it."""
     for name in list(os.environ):
         if name.startswith(("WORKFLOWS_", "WORKFLOW_SECRET_", "CHECKPOINT_", "STORAGE_TYPE", "SQLITE_PATH", "PG")):
             monkeypatch.delenv(name)
-
-
-@pytest.fixture(autouse=True)
-def taken_turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A test that is marked `alone` runs while the other processes of this run wait: a busy machine would fail it."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
-        return
-    is_alone = request.node.get_closest_marker("alone") is not None
-    with turn(tmp_path_factory.getbasetemp().parent, is_alone=is_alone):
-        yield
 
 
 @pytest.fixture(scope="session")
