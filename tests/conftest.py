@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from tests.memory import folder_in_memory
 from tests.turns import turn
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.settings import Settings
@@ -29,25 +30,7 @@ DATABASES = ("sqlite", "postgresql")
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-_ROOM_BYTES = 2 * 2**30
-"""Several times what all databases of the tests take up at a time."""
-
-
-def _memory() -> str | None:
-    """A folder in memory, if there is room for databases: no disk can be tested here, and they come and go.
-
-    On a disk that others use too, making and dropping one took ten times as long.
-    """
-    folder = "/dev/shm"
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return None
-    has_room = found.f_bavail * found.f_frsize > _ROOM_BYTES
-    return folder if has_room and not found.f_flag & os.ST_NOEXEC else None  # some tests write programs
-
-
-MEMORY = _memory()
+MEMORY = folder_in_memory()
 if MEMORY is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)  # where pytest has its folders
 
