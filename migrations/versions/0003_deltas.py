@@ -90,10 +90,16 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Make every delta self-contained, and take the columns away."""
-    refuse_sealed(op.get_bind())
-    write_deltas_out(op.get_bind())
+    connection = op.get_bind()
+    is_postgresql = connection.dialect.name == "postgresql"
+    if is_postgresql:
+        # Before anything is read: no delta may come that is not seen here, since it would lose its base. A SQLite file
+        # is locked already.
+        op.execute("LOCK TABLE checkpoints IN ACCESS EXCLUSIVE MODE")
+    refuse_sealed(connection)
+    write_deltas_out(connection)
     op.drop_index(BASES, "checkpoints")
-    if op.get_bind().dialect.name == "postgresql":
+    if is_postgresql:
         op.drop_constraint(FOREIGN_KEY, "checkpoints", type_="foreignkey")
         op.drop_constraint(UNIQUE, "checkpoints", type_="unique")
         for column in new_columns():

@@ -213,6 +213,30 @@ async def test_a_downgrade_that_is_killed_leaves_the_chains_whole(chains: Chains
     assert dump(chains.url) == schema_before
 
 
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_delta_that_is_committed_while_the_way_down_begins_is_written_out_with_the_others(
+    chains: Chains,
+) -> None:
+    """The table is locked before anything is looked for: nobody saves beside it."""
+    connection = await asyncpg.connect(chains.url)
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                'INSERT INTO checkpoints SELECT (jsonb_populate_record(c, \'{"checkpoint_id": "late"}\')).* '
+                "FROM checkpoints c WHERE checkpoint_id = 'd'"
+            )
+            going_down = asyncio.create_task(SchemaManager(chains.url).downgrade("0002"))
+            waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'checkpoints'::regclass AND NOT granted)"
+            async with asyncio.timeout(20):
+                while not await connection.fetchval(waits):  # noqa: ASYNC110 - a lock of the server
+                    await asyncio.sleep(0.01)
+        await going_down
+    finally:
+        await connection.close()
+    rows = {row[0]: (row[-2], zstd.decompress(row[-1][4:])) for row in await rows_of(chains.url)}
+    assert rows["late"] == rows["d"] == ("zstd", chains.plain("d"))
+
+
 # --- what stops the way down
 
 
