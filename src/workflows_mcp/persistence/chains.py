@@ -3,7 +3,7 @@
 See `deltas.py` for what is a delta of what.
 """
 
-import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from workflows_mcp.persistence.rewriting import Rewriting
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.rows import base_of, first_within, is_odd
 from workflows_mcp.persistence.statements import METADATA_FIELDS, TABLE, VERIFIED, Loading, Query
+from workflows_mcp.persistence.threads import Threads
 
 __all__ = ["Chains", "Fetch", "Rewrite"]
 
@@ -205,13 +206,14 @@ class Chains:
             base_id, digest = base_of(link), link[-3]
         return Linked(row, known=known, links=links[::-1], plains=plains)
 
-    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> bool:
+    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite, threads: Threads) -> bool:
         """Store whole what is a delta of some checkpoints, and is none of them, so that these may go.
 
         Args:
             bases: Their ids.
             fetch: Reads.
             rewrite: Writes.
+            threads: Unpack and pack.
 
         Returns:
             Whether nothing is left to do; if not, somebody has locked what is.
@@ -228,7 +230,7 @@ class Chains:
             every = await fetch(Query(self._rows, {"checkpoint_ids": self._dialect.any_value(ids)}))
             deltas = (row for row in every if row[0] in ids and base_of(row) is not None)
             rows = self.link(deltas, every, plains, at_any_rate=True).values()
-            changes = await asyncio.to_thread(self._changes, rows)
+            changes = await threads.run(functools.partial(self._changes, rows))
             if not changes or not await rewrite(self._rewriting.query(changes), ids):
                 return False
         return True

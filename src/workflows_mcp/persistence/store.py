@@ -200,7 +200,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         raise not_found(row[0])
 
     async def _unpacked(self, row: Sequence[Any]) -> Contents:
-        return await asyncio.to_thread(self._codec.contents, row) if is_large(row) else self._codec.contents(row)
+        if not is_large(row):
+            return self._codec.contents(row)
+        return await self._database.threads.run(functools.partial(self._codec.contents, row))
 
     async def _require_saving_after(self, checkpoint_id: str) -> None:
         """Raise an error when nothing may be saved here.
