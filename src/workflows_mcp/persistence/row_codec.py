@@ -312,8 +312,9 @@ class RowCodec:
     def made_whole(self, row: Sequence[Any]) -> dict[str, Any]:
         """What changes in the row of a delta, so that it needs its base no more. What is sealed stays sealed.
 
-        One that is damaged stays so, and lets go of its base all the same. What was saved by a newer version stays what
-        it was: nothing is parsed.
+        One that is damaged stays so, and lets go of its base all the same; so does a sealed one whose base is not what
+        its seal names, since what it was made whole with would be believed from then on. What was saved by a newer
+        version stays what it was: nothing is parsed.
 
         Args:
             row: As `VERIFIED` has loaded it, and `Chains` completed.
@@ -323,7 +324,7 @@ class RowCodec:
         """
         stored = Stored._make(row)
         try:
-            plain = self.unpacking.plain(row, self.unpacking.body(row))
+            plain = self.unpacking.plain(row, self.unpacking.body(row), compares=is_sealed(stored.encoding))
         except CheckpointKeyError:
             raise
         except CheckpointDecodeError:
