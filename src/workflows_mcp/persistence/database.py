@@ -235,7 +235,13 @@ class Database(Inherited):
         return await self._turns.change(query, keys=keys, waits=waits)
 
     async def remove(
-        self, query: Query, checkpoint_ids: Collection[str], *, keys: Collection[str], waits: bool = True
+        self,
+        query: Query,
+        checkpoint_ids: Collection[str],
+        *,
+        keys: Collection[str],
+        waits: bool = True,
+        lets_go: bool = False,
     ) -> int:
         """Run a statement that deletes checkpoints; what is a delta of them, and stays, is stored whole before.
 
@@ -244,6 +250,7 @@ class Database(Inherited):
             checkpoint_ids: Those that it deletes.
             keys: See `Writer.run`.
             waits: See there.
+            lets_go: See `make_whole`; for what goes itself, a moment later.
 
         Returns:
             How many it deleted.
@@ -251,22 +258,23 @@ class Database(Inherited):
         Raises:
             RowsLockedError: See there. PostgreSQL waits for whoever is about to delete such a delta.
             BrokenBaseError: Somebody has locked such a delta, or makes others all the time.
+            CheckpointDecodeError: Such a delta cannot be stored whole; see `make_whole`.
             CheckpointStoreError: The error, in the project's terms.
         """
         for _ in range(_MOST_PARTINGS):
             with contextlib.suppress(BrokenBaseError):
                 return await self.change(query, keys=keys, waits=waits)
-            if not await self.make_whole(checkpoint_ids):
+            if not await self.make_whole(checkpoint_ids, lets_go=lets_go):
                 break
         return await self.change(query, keys=keys, waits=waits)
 
-    async def make_whole(self, checkpoint_ids: Collection[str]) -> bool:
+    async def make_whole(self, checkpoint_ids: Collection[str], *, lets_go: bool) -> bool:
         """Store whole what is a delta of some checkpoints, and is none of them; see `Chains.make_whole`."""
 
         async def rewrite(query: Query, changed: Collection[str]) -> Sequence[Sequence[Any]]:
             return await self.fetch_changed(lambda _: query, keys=changed)
 
-        return await self.chains.make_whole(checkpoint_ids, self.fetch_long, rewrite)
+        return await self.chains.make_whole(checkpoint_ids, self.fetch_long, rewrite, lets_go=lets_go)
 
     async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
         """See `Turns.put`."""
@@ -403,7 +411,7 @@ class Database(Inherited):
             return await self._turns.change_now(query, deadline)
 
         fetch = self._fetch if self._connections.are_ours else self.fetch_long
-        await self.chains.make_whole(checkpoint_ids, fetch, rewrite)
+        await self.chains.make_whole(checkpoint_ids, fetch, rewrite, lets_go=True)
 
     def _payloads_of(self, checkpoint_ids: Collection[str]) -> Query:
         if len(checkpoint_ids) == 1:
