@@ -100,6 +100,12 @@ _SECONDS_UNTIL_TOLD = 2.0
 
 _SYNCHRONOUS_FULL = 2
 
+_REFERRING = text(
+    "SELECT DISTINCT one.name FROM sqlite_schema AS one, pragma_foreign_key_list(one.name) AS key "
+    "WHERE one.type = 'table' AND one.name <> :table COLLATE NOCASE AND key.\"table\" = :table COLLATE NOCASE "
+    "ORDER BY 1"
+)
+
 _FILE_NAME = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 
 
@@ -300,6 +306,11 @@ class SQLiteDialect(Dialect):
         finally:
             with suppress(sqlite3.Error, ValueError):  # there is no connection any more
                 await _outside_of_transactions(driver, "PRAGMA foreign_keys = OFF", ending="ROLLBACK")
+
+    @property
+    def tables_referring(self) -> Executable:
+        """See `Dialect.tables_referring`. SQLite refuses for any key, and does not say for which."""
+        return _REFERRING
 
     def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
         """See `Dialect.transaction`. Outside of one, what waits for a lock writes when that is free."""
