@@ -5,8 +5,10 @@ import contextlib
 import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -21,10 +23,12 @@ from workflows_mcp import (
     CheckpointStatus,
     LeaseLostError,
     SQLAlchemyCheckpointStore,
+    StoreConfigurationError,
     StoreUnavailableError,
 )
 from workflows_mcp.persistence import writer as writer_module
 from workflows_mcp.persistence.deltas import MOST_LINKS, Deltas, Step
+from workflows_mcp.persistence.dialects.sqlite import SQLiteDialect
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.store import _draft
 from workflows_mcp.testing import assert_same
@@ -465,13 +469,16 @@ async def test_a_delta_of_a_run_that_was_taken_over_is_refused(open_store: OpenS
 # --- engines of somebody else's
 
 
-def sqlite_engine(path: str, *, keys: bool, begins: bool, **options: Any) -> AsyncEngine:
+def sqlite_engine(
+    path: str, *, keys: bool = False, begins: bool = False, begins_early: bool = False, **options: Any
+) -> AsyncEngine:
     """An engine as somebody makes it.
 
     Args:
         path: The file.
         keys: Whether its connections hold to foreign keys.
         begins: Whether it begins its transactions by itself, as SQLAlchemy's documentation shows.
+        begins_early: Whether each connection is in a transaction when it is handed out.
         options: Others.
     """
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", **options)
@@ -484,16 +491,22 @@ def sqlite_engine(path: str, *, keys: bool, begins: bool, **options: Any) -> Asy
 
     if begins:
         event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    if begins_early:
+        event.listen(engine.sync_engine, "checkout", lambda driver, *_: driver.execute("BEGIN"))
     return engine
 
 
 ENGINES: dict[str, dict[str, Any]] = {
-    "as it comes": {"keys": False, "begins": False},
-    "with foreign keys": {"keys": True, "begins": False},
-    "in AUTOCOMMIT": {"keys": False, "begins": False, "isolation_level": "AUTOCOMMIT"},
-    "that begins": {"keys": False, "begins": True},
-    "of one connection": {"keys": False, "begins": False, "pool_size": 1, "max_overflow": 0},
+    "as it comes": {},
+    "with foreign keys": {"keys": True},
+    "in AUTOCOMMIT": {"isolation_level": "AUTOCOMMIT"},
+    "that begins": {"begins": True},
+    "that has begun": {"begins_early": True},
+    "that has begun, with foreign keys": {"begins_early": True, "keys": True},
+    "of one connection": {"pool_size": 1, "max_overflow": 0},
 }
+if sys.version_info >= (3, 12):
+    ENGINES["always in a transaction"] = {"connect_args": {"autocommit": False}}
 
 
 async def use(store: SQLAlchemyCheckpointStore, url: str) -> None:
@@ -521,10 +534,53 @@ async def test_promises_hold_on_an_engine_of_somebody_elses(database_url: str, k
         await use(store, database_url)
         await store.close()
         async with engine.connect() as connection:
-            assert (await connection.exec_driver_sql("PRAGMA foreign_keys")).scalar_one() == ENGINES[kind]["keys"]
+            assert (await connection.exec_driver_sql("PRAGMA foreign_keys")).scalar_one() == ENGINES[kind].get(
+                "keys", False
+            )
             assert not (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all()
     finally:
         await engine.dispose()
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("kind", ["as it comes", "that has begun"])
+async def test_an_engine_gets_its_way_back_from_a_call_that_is_cancelled(database_url: str, kind: str) -> None:
+    """Also when foreign keys have just been turned on."""
+    engine = sqlite_engine(database_url, **ENGINES[kind])
+    dialect = SQLiteDialect(Path(database_url))
+    async with engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        execute = driver.execute
+
+        async def execute_and_be_cancelled(sql: str) -> None:
+            await execute(sql)
+            if sql.endswith("ON"):
+                raise asyncio.CancelledError
+
+        driver.execute = execute_and_be_cancelled
+        with pytest.raises(asyncio.CancelledError):
+            await dialect.keeping_bases(connection).__aenter__()
+        del driver.execute
+        assert list(await driver.execute_fetchall("PRAGMA foreign_keys")) == [(0,)]
+    await engine.dispose()
+
+
+@ON_SQLITE
+async def test_nothing_is_written_where_foreign_keys_cannot_be_turned_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a SQLite that was built without them; what to do is said."""
+    engine = sqlite_engine(database_url)
+    execute = aiosqlite.Connection.execute
+    monkeypatch.setattr(
+        aiosqlite.Connection, "execute", lambda self, sql, *values: execute(self, sql.replace("= ON", "= OFF"), *values)
+    )
+    store = SQLAlchemyCheckpointStore(engine)
+    with pytest.raises(StoreConfigurationError, match="PRAGMA foreign_keys = ON when it connects"):
+        await save(store, 0)
+    assert await store.list_checkpoints() == []
+    await store.close()
+    await engine.dispose()
 
 
 @ON_POSTGRESQL

@@ -10,7 +10,14 @@ from tests.conftest import OpenStore
 from tests.migrations import raw
 from tests.persistence.chained import bases_of, broken_of, needs, run_of, save_run
 from tests.persistence.examined import examined, problems
-from workflows_mcp import CheckpointDecodeError, CheckpointState, export_checkpoints, import_checkpoints
+from workflows_mcp import (
+    CheckpointDecodeError,
+    CheckpointState,
+    CheckpointStoreError,
+    StoreUnavailableError,
+    export_checkpoints,
+    import_checkpoints,
+)
 from workflows_mcp.persistence.store import SQLAlchemyCheckpointStore
 
 LINK = "run-003"
@@ -108,3 +115,29 @@ async def test_another_state_in_its_place_lets_them_go(
     assert (await bases_of(database_url)).get("run-004") is None
     found = await examined(database_url)
     assert "of 10 checkpoints that are stored as deltas, 1 lack" in found["deltas"].found
+
+
+async def test_what_a_table_of_somebody_elses_refers_to_is_left(open_store: OpenStore, database_url: str) -> None:
+    """The error names the table; retention deletes all else, and stores whole what stays, as ever."""
+    states = run_of(12)
+    store = open_store()
+    await save_run(store, states)
+    await raw.execute(
+        database_url,
+        "CREATE TABLE notes (checkpoint_id varchar(512) REFERENCES checkpoints (checkpoint_id))",
+        "INSERT INTO notes VALUES ('run-003'), ('run-008')",
+    )
+    told = "rows of its table 'notes' refer to it"
+    for name in ("run-003", "run-008"):
+        with pytest.raises(CheckpointStoreError, match=told) as caught:
+            await store.delete_checkpoint(name)
+        assert not isinstance(caught.value, StoreUnavailableError), "trying again is no use"
+    assert await store.delete_checkpoint("run-010")
+    with pytest.raises(CheckpointStoreError, match=f"but 2 checkpoints were left: .*{told}"):
+        await store.trim_per_workflow(2)
+    assert await broken_of(open_store(), [states[number] for number in (3, 8, 9, 11)]) == {}
+    with pytest.raises(CheckpointStoreError, match=told):
+        await store.delete_run("run")
+    await raw.execute(database_url, "DELETE FROM notes")
+    assert await store.delete_run("run") >= 2
+    assert await store.list_checkpoints() == []

@@ -95,6 +95,11 @@ class Chains:
         found = select(_C.checkpoint_id, _C.full_bytes).where(is_of_one, not_(is_one))
         return found.limit(bindparam("limit", type_=BigInteger))
 
+    def dependents(self, checkpoint_ids: Collection[str], most: int) -> Query:
+        """The ids and sizes, so many at the most, of what is a delta of one of some checkpoints, and none of them."""
+        wanted = self._dialect.any_value([one for one in checkpoint_ids if not is_odd(one)])
+        return Query(self._dependents, {"checkpoint_ids": wanted, "limit": most})
+
     @cached_property
     def _listed(self) -> Executable:
         """What there is of the bases of a checkpoint but their payloads, the nearest first."""
@@ -246,8 +251,7 @@ class Chains:
             CheckpointKeyError: One of them cannot be opened with the keys of this process.
             CheckpointDecodeError: One of them lacks another one, and is not let go; `link` is that one's id.
         """
-        wanted = self._dialect.any_value([one for one in bases if not is_odd(one)])
-        query = Query(self._dependents, {"checkpoint_ids": wanted, "limit": _WHOLE_ROWS})
+        query = self.dependents(bases, _WHOLE_ROWS)
         plains = Plains(_PLAIN_BYTES)
         while found := await fetch(query):
             ids = [checkpoint_id for checkpoint_id, _ in first_within(found, _WHOLE_BYTES)]

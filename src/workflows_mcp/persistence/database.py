@@ -22,7 +22,7 @@ from workflows_mcp.persistence.chains import Chains, Fetch
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.connections import Check, Connections, Work
 from workflows_mcp.persistence.deltas import Deltas, Plains
-from workflows_mcp.persistence.dialects import BrokenBaseError, Failure, Password, Row, dialect_for
+from workflows_mcp.persistence.dialects import BrokenBaseError, Failure, Password, Row, RowsHeldError, dialect_for
 from workflows_mcp.persistence.failures import Failures
 from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.guard import Guard
@@ -31,7 +31,7 @@ from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.retry import Retry
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.slow import SlowLog, Timed
-from workflows_mcp.persistence.statements import Query
+from workflows_mcp.persistence.statements import TABLE, Query
 from workflows_mcp.persistence.threads import Threads
 from workflows_mcp.persistence.turns import Turns
 from workflows_mcp.persistence.waiting import Draft
@@ -274,6 +274,7 @@ class Database(Inherited):
             RowsLockedError: See there. PostgreSQL waits for whoever is about to delete such a delta.
             BrokenBaseError: Somebody has locked such a delta, and it does not wait, or makes others all the time.
             CheckpointDecodeError: Such a delta cannot be stored whole; see `make_whole`.
+            RowsHeldError: A foreign key of somebody else's leads to one of them.
             CheckpointStoreError: The error, in the project's terms.
         """
         deadline = self.deadline() if waits else None
@@ -290,7 +291,19 @@ class Database(Inherited):
             else:
                 await asyncio.sleep(min(pause, left))
                 pause = min(pause * 2, _LONGEST_PAUSE)
-        return await self.change(query, keys=keys, waits=waits, deadline=deadline)
+        try:
+            return await self.change(query, keys=keys, waits=waits, deadline=deadline)
+        except BrokenBaseError as error:
+            refusal = error
+        raise await self._held(checkpoint_ids, deadline) or refusal
+
+    async def _held(self, checkpoint_ids: Collection[str], deadline: float | None) -> RowsHeldError | None:
+        """Whose key it is that keeps what nothing is a delta of; None: something is, or nobody's."""
+        referring = self.dialect.tables_referring
+        if referring is None or await self.fetch_long(self.chains.dependents(checkpoint_ids, 1), deadline=deadline):
+            return None
+        tables = await self.fetch_long(Query(referring, {"table": TABLE.name}), deadline=deadline)
+        return RowsHeldError.by(self.description, [name for (name,) in tables]) if tables else None
 
     async def make_whole(
         self, checkpoint_ids: Collection[str], *, lets_go: bool, deadline: float | None = None

@@ -117,7 +117,11 @@ class Linked(tuple[Any, ...]):
 
 def is_large(row: Sequence[Any]) -> bool:
     """Whether a row takes so long to unpack that the event loop should not wait for it."""
-    return isinstance(row, Linked) and sum(len(link[-1]) for link in (*row.links, row)) >= _LARGE_BYTES
+    if not isinstance(row, Linked):
+        return False
+    payloads = (link[-1] for link in (*row.links, row))
+    # SQLite holds any type in any column.
+    return sum(len(payload) for payload in payloads if isinstance(payload, bytes)) >= _LARGE_BYTES
 
 
 class Plains:

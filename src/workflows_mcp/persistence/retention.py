@@ -13,7 +13,7 @@ from workflows_mcp.engine.state_json import IMPORTING
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 from workflows_mcp.persistence import retention_statements as statements
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.dialects import BrokenBaseError, RowsLockedError
+from workflows_mcp.persistence.dialects import BrokenBaseError, RowsHeldError, RowsLockedError
 from workflows_mcp.persistence.retention_statements import Doomed
 from workflows_mcp.persistence.rows import first_within, position_in
 
@@ -133,7 +133,7 @@ class Retention:
             return await self._database.remove(query, ids, keys=(), waits=False)
         except (BrokenBaseError, RowsLockedError):
             pass
-        except CheckpointDecodeError as error:
+        except (CheckpointDecodeError, RowsHeldError) as error:
             if not half:
                 kept.add(ids[0], error)
         if not half:
@@ -143,21 +143,24 @@ class Retention:
 
 
 class _Kept:
-    """What is not deleted, since something that stays needs it, and cannot be stored without it."""
+    """What is not deleted, since something that stays needs it, and cannot be stored without it.
+
+    Or since it is another table that needs it.
+    """
 
     def __init__(self) -> None:
-        self._sealed: list[CheckpointKeyError] = []
+        self._refused: list[CheckpointKeyError | RowsHeldError] = []
         self._damaged: list[tuple[object, CheckpointDecodeError]] = []
 
-    def add(self, checkpoint_id: object, error: CheckpointDecodeError) -> None:
+    def add(self, checkpoint_id: object, error: CheckpointDecodeError | RowsHeldError) -> None:
         """Note one."""
-        if isinstance(error, CheckpointKeyError):
-            self._sealed.append(error)
+        if isinstance(error, CheckpointKeyError | RowsHeldError):
+            self._refused.append(error)
         else:
             self._damaged.append((checkpoint_id, error))
 
     def tell(self) -> None:
-        """Log it if something is damaged, which goes with what needs it; raise an error if a key is missing."""
+        """Log what is damaged, which goes with what needs it; raise an error for a missing key, and another table's."""
         if self._damaged:
             checkpoint_id, error = self._damaged[0]
             _log.warning(
@@ -169,8 +172,9 @@ class _Kept:
                 error.reason,
                 IMPORTING,
             )
-        if self._sealed:
-            raise CheckpointKeyError(f"all else was deleted, but {_were(len(self._sealed))} left: {self._sealed[0]}")
+        if self._refused:
+            first = self._refused[0]
+            raise type(first)(f"all else was deleted, but {_were(len(self._refused))} left: {first}")
 
 
 def _were(count: int) -> str:

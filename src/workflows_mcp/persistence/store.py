@@ -47,7 +47,6 @@ from workflows_mcp.errors import (
     CheckpointKeyError,
     CheckpointStoreError,
     StoreConfigurationError,
-    StoreUnavailableError,
 )
 from workflows_mcp.persistence import lease_statements, statements
 from workflows_mcp.persistence.census import read_census, read_pulse
@@ -180,7 +179,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         except asyncio.CancelledError:
             self._let_go(checkpoint_id, owner)
             raise
-        except (CheckpointDecodeError, StoreUnavailableError):
+        except Exception:
             _, ended_at, owner_before = before[0] if before else (None, None, None)
             undo = lease_statements.undo_claim(checkpoint_id, owner, ended_at=ended_at, before=owner_before)
             with suppress(CheckpointStoreError):  # the reason is what the caller must hear of

@@ -27,6 +27,7 @@ from workflows_mcp.persistence.dialects import (
     BrokenBaseError,
     Row,
     RowsDroppedError,
+    RowsHeldError,
     RowsLockedError,
     RowsThereError,
     Then,
@@ -480,6 +481,7 @@ def _may_be_one_rows_fault(error: Exception) -> bool:
         BrokenBaseError,
         CheckpointStoreError,
         RowsDroppedError,
+        RowsHeldError,  # by a trigger of somebody else's
         RowsThereError,  # by an index of somebody else's making
         StoreFullError,
     }
