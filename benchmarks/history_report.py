@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.history_results import HistoryOf, HistoryResults, goals
+from benchmarks.history_results import HistoryOf, HistoryResults, Way, goals
 
 __all__ = ["check_marks", "markdown", "with_history"]
 
 _BEGIN, _END = "<!-- history -->", "<!-- /history -->"
 
 _NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+_REWRITES = {"sqlite": "VACUUM", "postgresql": "VACUUM FULL"}
 
 
 def markdown(results: HistoryResults) -> str:
@@ -49,21 +50,21 @@ def _lines(results: HistoryResults) -> Iterator[str]:
         [
             (
                 _NAMES[found.database],
-                way.title,
-                _size(way.stored_bytes),
-                _number(way.stored_bytes / results.plain_bytes),
-                f"{_number(way.save_ms)} ms",
-                f"{_number(way.seconds)} s",
+                title,
+                _size(size),
+                _number(size / results.plain_bytes),
+                *(("", "") if is_copy else (f"{_number(way.save_ms)} ms", f"{_number(way.seconds)} s")),
             )
             for found in results.databases
             for way in found.ways
+            for title, size, is_copy in _sizes(found, way)
         ],
     )
     yield "\nThe goals:\n"
     yield from _table(
-        ("database", "goal", "at most", "measured", "met"),
+        ("database", "what", "goal", "measured", "met"),
         [
-            (goal.database, goal.text, f"{goal.at_most:g}", _number(goal.measured), "yes" if goal.is_met else "**no**")
+            (goal.database, goal.text, str(goal.bound), _number(goal.measured), "yes" if goal.is_met else "**no**")
             for goal in goals(results)
         ],
     )
@@ -77,12 +78,18 @@ def _details(found: HistoryOf) -> Iterator[str]:
     name, (live, anew) = _NAMES[found.database], found.equal
     yield (
         f"\n{name}: {live:,} checkpoints loaded equal by the store that saved them, {anew:,} by one opened anew. "
-        "Medians of calls in turns:\n"
+        "Medians of calls in turns; the ratio is that of the ratios within each turn:\n"
     )
     yield from _table(
-        ("", "deltas", "self-contained", "ratio"),
+        ("", "deltas", "self-contained", "ratio", "of the slowest state"),
         [
-            (one.what, f"{_number(one.deltas_ms)} ms", f"{_number(one.alone_ms)} ms", f"{_number(one.ratio)} ×")
+            (
+                one.what,
+                f"{_number(one.deltas_ms)} ms",
+                f"{_number(one.alone_ms)} ms",
+                f"{_number(one.ratio)} ×",
+                "" if one.worst is None else f"{_number(one.worst)} ×",
+            )
             for one in found.compared
         ],
     )
@@ -100,6 +107,13 @@ def _details(found: HistoryOf) -> Iterator[str]:
             for one in found.retained
         ],
     )
+
+
+def _sizes(found: HistoryOf, way: Way) -> Iterator[tuple[str, int, bool]]:
+    """Titles and sizes of what is left by saving, and of a copy of it that was packed, if somebody looked at that."""
+    yield way.title, way.stored_bytes, False
+    if way.rewritten_bytes is not None:
+        yield f"— a copy of that after `{_REWRITES[found.database]}`", way.rewritten_bytes, True
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
