@@ -17,6 +17,8 @@ from benchmarks import prose
 from benchmarks.contenders import OURS, ContenderSpec
 from benchmarks.databases import PostgreSQLDatabases, SQLiteDatabases
 from benchmarks.history import CONTENDERS, HistoryPlan, NotEqualError, heads_of, make_runs, measure
+from benchmarks.history_command import _check_marks, _keep
+from benchmarks.history_figures import with_figures
 from benchmarks.history_report import markdown, with_history
 from benchmarks.history_results import (
     Bound,
@@ -273,3 +275,28 @@ def test_the_tables_in_the_document_are_those_of_the_results() -> None:
     found = read_history(RESULTS)
     assert with_history(text, found) == text
     assert not found.is_quick
+
+
+def test_the_figures_in_the_readme_are_those_of_the_results() -> None:
+    """The same command makes them."""
+    text = (ROOT / "README.md").read_text()
+    assert with_figures(text, read_history(RESULTS)) == text
+
+
+def test_figures_are_kept_where_there_is_a_place_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That there is none is found out before anything is measured."""
+    monkeypatch.setattr("benchmarks.history_command.draw_history", lambda *_: None)
+    readme, document = tmp_path / "README.md", tmp_path / "docs" / "performance.md"
+    document.parent.mkdir()
+    readme.write_text("nothing")
+    _check_marks(tmp_path / "docs" / "performance")
+    document.write_text("<!-- history --><!-- /history -->")
+    with pytest.raises(ValueError, match="no <!-- history figures -->"):
+        _check_marks(tmp_path / "docs" / "performance")
+    readme.write_text("a<!-- history figures -->NN<!-- /history figures -->z")
+    _check_marks(tmp_path / "docs" / "performance")
+    _keep(results(), tmp_path / "docs" / "performance")
+    assert "\n1.50 MB on SQLite (1.50 times that state). Compressed" in readme.read_text()
+    assert "| a save of 20 KB | 1.20 × |" in readme.read_text()
+    assert "NN" not in readme.read_text()
+    assert "The goals:" in document.read_text()
