@@ -209,22 +209,28 @@ async def test_required_takes_no_plain_link_and_off_opens_sealed_ones(open_store
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
-async def test_deleting_makes_nothing_believed_that_was_refused(open_store: OpenStore, database_url: str) -> None:
+async def test_what_was_refused_is_not_believed_when_it_goes(open_store: OpenStore, database_url: str) -> None:
     """Somebody without the key puts a plain state in a base's place, and leaves its digest: that is no HMAC of it."""
     states = run_of(4)
     required = open_store(encryption_keys=KEY.entry, encryption="required", delta_cache_mb=1)
     await save_run(required, states)
     plain = encode_state(states[0])
     forged = plain.replace(b'"run-000"', b'"run-00X"')  # no delta takes it over, so that all checksums fit
-    await raw.execute(
-        database_url,
+    forging = (
         f"UPDATE checkpoints SET encoding = 'json', payload = x'{payload_of((JSON, forged)).hex()}' "
-        "WHERE checkpoint_id = 'run-000'",
+        "WHERE checkpoint_id = 'run-000'"
     )
+    await raw.execute(database_url, forging)
     reopened = open_store(encryption_keys=KEY.entry, encryption="required")
+    with pytest.raises(CheckpointDecodeError, match=r"3 checkpoints need it.* it holds another state than the one"):
+        await reopened.delete_checkpoint("run-000")
     with pytest.raises(CheckpointKeyError, match=r"'run-001' .*'run-000' is not sealed"):
         await reopened.load_checkpoint("run-001")
-    assert await reopened.delete_checkpoint("run-000")
+    await reopened.save_checkpoint(states[0])
+    await require_all(reopened, states)
+    await raw.execute(database_url, forging)
+    reopened = open_store(encryption_keys=KEY.entry, encryption="required")  # the last one has the true state in memory
+    await reopened.save_checkpoint(run_of(1, text_bytes=9_000)[0])
     for name in ("run-001", "run-003"):
         with pytest.raises(CheckpointDecodeError, match="the checkpoint that it is a delta of is missing"):
             await reopened.load_checkpoint(name)

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from workflows_mcp.engine.checkpoint_store import OnDeleted
 from workflows_mcp.engine.filters import Position, WorkflowScope
-from workflows_mcp.errors import CheckpointKeyError
+from workflows_mcp.engine.state_json import IMPORTING
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 from workflows_mcp.persistence import retention_statements as statements
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.deltas import MOST_LINKS
@@ -18,6 +20,8 @@ from workflows_mcp.persistence.rows import first_within, position_in
 from workflows_mcp.persistence.statements import Query
 
 __all__ = ["Retention"]
+
+_log = logging.getLogger(__name__)
 
 _DELETE_BYTES = 4 * 2**20
 """About the most payload that goes with one deletion; one row alone may have more."""
@@ -90,7 +94,8 @@ class Retention:
             if rounds > MOST_LINKS:
                 break  # no store has written what is left
         async for query, ids, *_ in self._of_run(run_id, "all", pace):
-            total += await database.remove(query, ids, keys=ids)
+            # What is damaged is of this run, and goes as well.
+            total += await database.remove(query, ids, keys=ids, lets_go=True)
         return total
 
     async def _of_run(
@@ -106,12 +111,7 @@ class Retention:
             is_rest = len(rows) == len(found) < pace.rows
             last, ids = position_in(rows[-1]), [checkpoint_id for _, checkpoint_id, *_ in rows]
             with pace.measure():
-                yield (
-                    statements.remove_newest_of_run(run_id, which, last),
-                    ids,
-                    last,
-                    is_rest and len(rows) == len(found),
-                )
+                yield statements.remove_newest_of_run(run_id, which, last), ids, last, is_rest
             await asyncio.sleep(self._database.dialect.seconds_between_deletions)
 
     async def _workflows(self, scope: WorkflowScope) -> AsyncIterator[str]:
@@ -160,9 +160,9 @@ class Retention:
             return await self._database.remove(query, ids, keys=(), waits=False)
         except (BrokenBaseError, RowsLockedError):
             pass
-        except CheckpointKeyError as error:
+        except CheckpointDecodeError as error:
             if not half:
-                kept.add(error)
+                kept.add(ids[0], error)
         if not half:
             return 0
         newer = await self._remove_rows(doomed, rows[:half], kept)
@@ -170,22 +170,38 @@ class Retention:
 
 
 class _Kept:
-    """What is not deleted, since something that stays needs it, and cannot be opened with the keys of this process."""
+    """What is not deleted, since something that stays needs it, and cannot be stored without it."""
 
     def __init__(self) -> None:
-        self._count = 0
-        self._first: CheckpointKeyError | None = None
+        self._sealed: list[CheckpointKeyError] = []
+        self._damaged: list[tuple[object, CheckpointDecodeError]] = []
 
-    def add(self, error: CheckpointKeyError) -> None:
+    def add(self, checkpoint_id: object, error: CheckpointDecodeError) -> None:
         """Note one."""
-        self._count += 1
-        self._first = self._first or error
+        if isinstance(error, CheckpointKeyError):
+            self._sealed.append(error)
+        else:
+            self._damaged.append((checkpoint_id, error))
 
     def tell(self) -> None:
-        """Raise an error if there were any."""
-        if self._first is not None:
-            many = "1 checkpoint was" if self._count == 1 else f"{self._count:,} checkpoints were"
-            raise CheckpointKeyError(f"all else was deleted, but {many} left: {self._first}")
+        """Log it if something is damaged, which goes with what needs it; raise an error if a key is missing."""
+        if self._damaged:
+            checkpoint_id, error = self._damaged[0]
+            _log.warning(
+                "%s left that retention would delete, since others need them that could never be read again: %s, "
+                "because %r %s. Put that one back (%s), or delete those that need it",
+                _were(len(self._damaged)),
+                f"{checkpoint_id!r} is the first",
+                error.link,
+                error.reason,
+                IMPORTING,
+            )
+        if self._sealed:
+            raise CheckpointKeyError(f"all else was deleted, but {_were(len(self._sealed))} left: {self._sealed[0]}")
+
+
+def _were(count: int) -> str:
+    return "1 checkpoint was" if count == 1 else f"{count:,} checkpoints were"
 
 
 class _Pace:

@@ -113,7 +113,8 @@ class SchemaManager:
 
         Raises:
             SchemaTooNewError: The database is at a revision that this version does not know.
-            StoreConfigurationError: There is a `checkpoints` table of another origin, or no such revision.
+            StoreConfigurationError: There is a `checkpoints` table of another origin, or no such revision; or a
+                SQLite file's table, which is made anew, has columns of somebody else's.
         """
         _check_known(revision, ("head", *REVISIONS))
         self._dialect.create_database()
@@ -136,6 +137,8 @@ class SchemaManager:
         Raises:
             CheckpointStoreError: The table holds checkpoints and `drop_data` is False, or a payload is
                 damaged or sealed.
+            StoreConfigurationError: There is no such revision below; or a SQLite file's table, which is made anew, has
+                columns of somebody else's.
             SchemaTooNewError: The database is at a revision that this version does not know.
         """
         _check_known(revision, ("base", *REVISIONS))
