@@ -30,6 +30,7 @@ from workflows_mcp import (
 )
 from workflows_mcp.engine.filters import CheckpointFilter
 from workflows_mcp.persistence import lease_statements, retention_statements, statements
+from workflows_mcp.persistence.retention_statements import OfRun
 from workflows_mcp.persistence.store import _chunks
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import assert_same, make_state
@@ -418,15 +419,19 @@ async def test_abandoned_runs_are_read_off_an_index(filled: SQLAlchemyCheckpoint
     assert len(await filled.list_abandoned(50)) == 50
 
 
-@pytest.mark.parametrize("heads_only", [True, False])
-async def test_a_run_is_deleted_off_an_index(filled: SQLAlchemyCheckpointStore, heads_only: bool) -> None:  # noqa: FBT001 - a parameter
-    """The search for what goes next, and its deletion."""
+@pytest.mark.parametrize("which", ["heads", "all", "leaves"])
+async def test_a_run_is_deleted_off_an_index(filled: SQLAlchemyCheckpointStore, which: OfRun) -> None:
+    """The search for what goes next, and its deletion; what is a delta of it is looked for by an index, too."""
+    end = retention_statements.end_newest_of_run("r1", (5.0, "c5"))
     async with filled._database.engine.connect() as connection:
         for statement in (
-            retention_statements.newest_of_run("r1", heads_only=heads_only, limit=500),
-            retention_statements.remove_newest_of_run("r1", (5.0, "c5"), heads_only=heads_only),
+            retention_statements.newest_of_run("r1", which, limit=500),
+            retention_statements.remove_newest_of_run("r1", which, (5.0, "c5")),
+            end,
         ):
-            assert_plan(await explain(connection, statement), "run_id")
+            assert_plan(plan := await explain(connection, statement), "run_id")
+            if which == "leaves" and statement is not end:
+                assert "ix_checkpoints_base_checkpoint_id" in plan, plan
 
 
 async def test_claims_and_their_like_find_their_row_by_its_key(filled: SQLAlchemyCheckpointStore) -> None:
