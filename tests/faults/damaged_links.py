@@ -122,10 +122,10 @@ async def _look(path: Path, link: str, needing: set[str], way: str, verdict: Ver
 
 
 async def _delete_it(path: Path, link: str, links: Links, needing: set[str], verdict: Verdict) -> None:
-    """What is damaged can be deleted, as the error says, and what does not need it is as before."""
+    """What is damaged can be deleted with all that need it, and what does not need it is as before."""
     async with SQLAlchemyCheckpointStore(str(path)) as store:
         try:
-            for checkpoint_id in sorted(needing):
+            for checkpoint_id in sorted(needing, key=_IDS.index, reverse=True):  # none is needed any more by then
                 await store.delete_checkpoint(checkpoint_id)
             number = len(_IDS)
             await store.save_checkpoint(state_of(f"chain/{number}", number))
