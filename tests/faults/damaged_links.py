@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.faults.links import Links, links_of
 from tests.faults.load import state_of
 from tests.faults.row import Verdict
+from tests.persistence.chained import needs
 from workflows_mcp import (
     CheckpointDecodeError,
     CheckpointMetadata,
@@ -81,7 +82,7 @@ async def links_are_damaged(template: Path, folder: Path, chance: random.Random,
             copy = Path(shutil.copyfile(run, folder / "damaged.db"))
             with contextlib.closing(sqlite3.connect(copy)) as file, file:
                 is_lost = damage(file, link)
-            needing = links.need_one_of([link]) - (set() if is_lost else {link})
+            needing = needs(links.bases, link) - (set() if is_lost else {link})
             await _look(copy, link, needing, way, verdict)
             await _delete_it(copy, link, links, needing, verdict)
             for left in folder.glob("damaged.db*"):
