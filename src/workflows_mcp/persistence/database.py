@@ -246,7 +246,13 @@ class Database(Inherited):
         return await self._turns.change(query, keys=keys, waits=waits, deadline=deadline)
 
     async def remove(
-        self, query: Query, checkpoint_ids: Collection[str], *, keys: Collection[str], waits: bool = True
+        self,
+        query: Query,
+        checkpoint_ids: Collection[str],
+        *,
+        keys: Collection[str],
+        waits: bool = True,
+        lets_go: bool = False,
     ) -> int:
         """Run a statement that deletes checkpoints; what is a delta of them, and stays, is stored whole before.
 
@@ -256,6 +262,7 @@ class Database(Inherited):
             keys: See `Writer.run`.
             waits: See there. Then whoever has locked such a delta is waited for, too, and all of it has one deadline;
                 otherwise each statement has one of its own.
+            lets_go: See `make_whole`; for what goes itself, a moment later.
 
         Returns:
             How many it deleted.
@@ -263,6 +270,7 @@ class Database(Inherited):
         Raises:
             RowsLockedError: See there. PostgreSQL waits for whoever is about to delete such a delta.
             BrokenBaseError: Somebody has locked such a delta, and it does not wait, or makes others all the time.
+            CheckpointDecodeError: Such a delta cannot be stored whole; see `make_whole`.
             CheckpointStoreError: The error, in the project's terms.
         """
         deadline = self._deadline() if waits else None
@@ -270,7 +278,7 @@ class Database(Inherited):
         while partings < _MOST_PARTINGS:
             with contextlib.suppress(BrokenBaseError):
                 return await self.change(query, keys=keys, waits=waits, deadline=deadline)
-            if await self.make_whole(checkpoint_ids, deadline=deadline):
+            if await self.make_whole(checkpoint_ids, lets_go=lets_go, deadline=deadline):
                 partings += 1
             elif deadline is None:
                 break
@@ -281,11 +289,14 @@ class Database(Inherited):
                 pause = min(pause * 2, _LONGEST_PAUSE)
         return await self.change(query, keys=keys, waits=waits, deadline=deadline)
 
-    async def make_whole(self, checkpoint_ids: Collection[str], *, deadline: float | None = None) -> bool:
+    async def make_whole(
+        self, checkpoint_ids: Collection[str], *, lets_go: bool, deadline: float | None = None
+    ) -> bool:
         """Store whole what is a delta of some checkpoints, and is none of them; see `Chains.make_whole`.
 
         Args:
             checkpoint_ids: Their ids.
+            lets_go: See there.
             deadline: In the event loop's time; None: each statement has a deadline of its own.
         """
 
@@ -293,7 +304,7 @@ class Database(Inherited):
             return await self.fetch_changed(lambda _: query, keys=changed, deadline=deadline)
 
         fetch = functools.partial(self.fetch_long, deadline=deadline)
-        return await self.chains.make_whole(checkpoint_ids, fetch, rewrite, self.threads)
+        return await self.chains.make_whole(checkpoint_ids, fetch, rewrite, self.threads, lets_go=lets_go)
 
     async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
         """See `Turns.put`."""
@@ -436,7 +447,9 @@ class Database(Inherited):
                 raise self._failures.too_late()
             return await self._turns.change_now(query, deadline)
 
-        return await self.chains.make_whole(checkpoint_ids, self._fetching(deadline), rewrite, self._packing)
+        return await self.chains.make_whole(
+            checkpoint_ids, self._fetching(deadline), rewrite, self._packing, lets_go=True
+        )
 
     def _deadline(self) -> float:
         """That of a call which begins now, in the event loop's time."""

@@ -228,7 +228,7 @@ class Storing:
                 there = await self._look(checkpoints)
                 continue
             except BrokenBaseError:
-                await self._database.make_whole([one.checkpoint_id for one in chosen])
+                await self._database.make_whole([one.checkpoint_id for one in chosen], lets_go=True)
                 continue
             self._meets_others = bool(there)
             if may_be_deltas:

@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from workflows_mcp.engine.state_json import damaged
+from workflows_mcp.engine.state_json import IMPORTING, damaged
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 from workflows_mcp.persistence.codec import ZSTD_DELTA, Body, body_of, unpack
 from workflows_mcp.persistence.deltas import Fault, Linked
@@ -165,7 +165,7 @@ def _not_unpacked(row: Sequence[Any], failure: CheckpointDecodeError, link: str)
     """The error for a row that cannot be unpacked without another one, with which something is the matter."""
     told = f"checkpoint {row[0]!r} is stored as a delta, and cannot be unpacked without another one: {failure}"
     error = type(failure)(told)
-    error.link = shown_text(link)
+    error.link, error.reason = shown_text(link), failure.reason
     return error
 
 
@@ -173,9 +173,10 @@ def _alone(row: Sequence[Any], fault: Fault) -> CheckpointDecodeError:
     """The error for a row that lacks one that it needs."""
     error = CheckpointDecodeError(
         f"checkpoint {row[0]!r} is stored as a delta, and cannot be unpacked without {fault.link!r}, which "
-        f"{fault.why}; restore a backup, or delete it"
+        f"{fault.why}; restore {fault.link!r} from a backup ({IMPORTING}), or delete it together with those that need "
+        "it"
     )
-    error.link = shown_text(fault.link)
+    error.link, error.reason = shown_text(fault.link), fault.why
     return error
 
 
