@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.conftest import OpenStore
-from tests.persistence.test_chains import ON_POSTGRESQL, ON_SQLITE, bases, save, waves
+from tests.persistence.chained import all_bases, wave
+from tests.persistence.test_chains import ON_POSTGRESQL, ON_SQLITE, save, waves
 from tests.persistence.test_leases import holding
 from tests.persistence.test_writer import until, weigh, writer_of
-from tests.persistence.waves import wave
 from workflows_mcp import SQLAlchemyCheckpointStore, StoreUnavailableError
 from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.persistence import store as store_module
@@ -58,7 +58,7 @@ async def test_nothing_waits_for_a_thread_of_the_applications(open_store: OpenSt
         assert is_large(row)
         await store.save_checkpoint(changed)
         assert_same(await other.load_checkpoint("r 0"), changed)
-    stored = await bases(database_url)
+    stored = await all_bases(database_url)
     assert [stored[f"r {number}"] for number in (0, 1)] == [None, None]
 
 
@@ -211,7 +211,7 @@ async def test_a_delta_that_somebody_is_changing_is_waited_for(
         assert_same(await store.load_checkpoint("r 0"), changed)
     else:
         assert await store.load_checkpoint("r 0") is None
-    assert (await bases(database_url))["r 1"] is None
+    assert (await all_bases(database_url))["r 1"] is None
 
 
 @ON_POSTGRESQL
@@ -227,7 +227,7 @@ async def test_who_deletes_a_base_waits_for_whoever_changes_its_delta_until_the_
         with pytest.raises(StoreUnavailableError):
             await store.delete_checkpoint("r 0")
         assert 0.2 < asyncio.get_running_loop().time() - began < 1.5
-    assert (await bases(database_url))["r 1"] == "r 0"
+    assert (await all_bases(database_url))["r 1"] == "r 0"
     assert_same(await store.load_checkpoint("r 0"), waves(0))
 
 
