@@ -252,8 +252,9 @@ def write_chain_out(connection: sa.Connection, checkpoint_id: str) -> int:
             raise damaged(checkpoint_id, "its bases lead back to themselves")
         base = read_row(connection, row.base_checkpoint_id)
         if base is None or base.state_digest is None or base.state_digest != row.base_digest:
-            named = "which it does not name" if row.base_checkpoint_id is None else repr(row.base_checkpoint_id)
-            raise damaged(row.checkpoint_id, f"what it is a delta of, {named}, is not there as it was")
+            if row.base_checkpoint_id is None:
+                raise damaged(row.checkpoint_id, "it does not say what it is a delta of")
+            raise damaged(row.checkpoint_id, f"its base {row.base_checkpoint_id!r} is not there as it was")
         row = base
     if not chain or row is None:
         return 0
@@ -320,5 +321,6 @@ def damaged(checkpoint_id: str, why: str) -> CheckpointDecodeError:
     """The error for a row that cannot become one of revision 0002."""
     return CheckpointDecodeError(
         f"the payload of checkpoint {checkpoint_id!r} is damaged ({why}), so that it and the deltas on it cannot be "
-        "written out. Nothing was changed; delete these checkpoints, then try again"
+        "written out. Nothing was changed; put back what is damaged (workflows-mcp checkpoints import FILE "
+        "--on-conflict replace), or delete these checkpoints, the newest first, then try again"
     )

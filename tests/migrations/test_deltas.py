@@ -316,7 +316,7 @@ DAMAGED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "checksum": ("d", {"payload": b"\0\0\0\0frame"}, r"'d' is damaged \(its checksum"),
     "size": ("b", {"full_bytes": 7}, r"'b' is damaged \(it does not unpack"),
     "no frame": ("d", {"payload": zlib.crc32(b"odd").to_bytes(4, "big") + b"odd"}, r"'d' .*\(it does not unpack"),
-    "no base": ("d", {"base_checkpoint_id": None}, r"'d' is damaged \(its base None is not there"),
+    "no base": ("d", {"base_checkpoint_id": None}, r"'d' is damaged \(it does not say what"),
     "another encoding": ("c", {"encoding": "guide-json"}, r"'c' is damaged \(it is a base"),
     "no delta": ("d", {"encoding": "json"}, r"'d' is damaged \(it has a base"),
 }
@@ -342,7 +342,7 @@ async def test_a_damaged_link_stops_the_way_down_by_its_name(chains: Chains) -> 
         whole = await fields_of(chains.url, name)
         await chains.set(name, **columns)
         before = await raw.contents(chains.url)
-        with pytest.raises(CheckpointDecodeError, match=f"{told}.*Nothing was changed; delete"):
+        with pytest.raises(CheckpointDecodeError, match=f"{told}.*Nothing was changed; .* or delete"):
             await manager.downgrade("0002")
         assert await raw.contents(chains.url) == before
         await chains.set(str(columns.get("checkpoint_id", name)), **whole)

@@ -257,7 +257,7 @@ def _look_at_payloads(
         advice = [_ADVICE[trouble] for trouble, _ in kinds]
         if links and _Trouble.DAMAGED in troubled:
             first = _named(links.most_common(1)[0][0])
-            advice.insert(0, f"begin with {first}, which mends those that need it: {IMPORTING}")
+            advice.insert(0, f"begin with {first}, which mends those that need it")
         report.problem("payloads", f"of {what}, {told}", "; ".join(advice))
     else:
         report.ok("payloads", f"{what} can be read" + ("" if deep else "; --deep reads them all"))
