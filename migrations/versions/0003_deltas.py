@@ -267,7 +267,8 @@ def write_chain_out(connection: sa.Connection, checkpoint_id: str) -> int:
             raise damaged(checkpoint_id, "its bases lead back to themselves")
         base = read_row(connection, row.base_checkpoint_id)
         if base is None or base.state_digest is None or base.state_digest != row.base_digest:
-            raise damaged(row.checkpoint_id, f"its base {row.base_checkpoint_id!r} is not there as it was")
+            named = "which it does not name" if row.base_checkpoint_id is None else repr(row.base_checkpoint_id)
+            raise damaged(row.checkpoint_id, f"what it is a delta of, {named}, is not there as it was")
         row = base
     if not chain or row is None:
         return 0

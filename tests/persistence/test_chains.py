@@ -80,8 +80,8 @@ def queries(store: SQLAlchemyCheckpointStore) -> list[int]:
     fetch = store._database._fetch
     counts: list[int] = []
 
-    async def counted(query: Any) -> Sequence[Sequence[Any]]:
-        rows = await fetch(query)
+    async def counted(query: Any, **options: Any) -> Sequence[Sequence[Any]]:
+        rows = await fetch(query, **options)
         counts.append(len(rows))
         return rows
 
@@ -114,9 +114,9 @@ async def test_a_row_whose_base_changes_while_it_is_loaded_is_loaded_right(open_
     await save(store, *range(4))
     fetch, have_changed = reader._database._fetch, False
 
-    async def fetch_and_change(query: Any) -> Sequence[Sequence[Any]]:
+    async def fetch_and_change(query: Any, **options: Any) -> Sequence[Sequence[Any]]:
         nonlocal have_changed
-        rows = await fetch(query)
+        rows = await fetch(query, **options)
         if not have_changed:
             have_changed = True
             await changes[change]()

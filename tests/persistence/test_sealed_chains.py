@@ -11,6 +11,7 @@ from tests.migrations import raw
 from tests.persistence.chained import SECRET, bases_of, broken_of, needs, run_of, said, save_run
 from workflows_mcp import CheckpointDecodeError, CheckpointKeyError, CheckpointState, CheckpointStore
 from workflows_mcp.engine.state_json import encode_state
+from workflows_mcp.persistence.codec import JSON, payload_of
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.testing import assert_same
 
@@ -193,3 +194,26 @@ async def test_required_takes_no_plain_link_and_off_opens_sealed_ones(open_store
     assert encodings["run-007"] == "zstd-delta"
     assert_same(await required.load_checkpoint("run-005"), states[5])
     await require_all(off, [one for one in more if one.checkpoint_id != "run-002"])
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_deleting_makes_nothing_believed_that_was_refused(open_store: OpenStore, database_url: str) -> None:
+    """Somebody without the key puts a plain state in a base's place, and leaves its digest: that is no HMAC of it."""
+    states = run_of(4)
+    required = open_store(encryption_keys=KEY.entry, encryption="required", delta_cache_mb=1)
+    await save_run(required, states)
+    plain = encode_state(states[0])
+    forged = plain.replace(b'"run-000"', b'"run-00X"')  # no delta takes it over, so that all checksums fit
+    await raw.execute(
+        database_url,
+        f"UPDATE checkpoints SET encoding = 'json', payload = x'{payload_of((JSON, forged)).hex()}' "
+        "WHERE checkpoint_id = 'run-000'",
+    )
+    reopened = open_store(encryption_keys=KEY.entry, encryption="required")
+    with pytest.raises(CheckpointKeyError, match=r"'run-001' .*'run-000' is not sealed"):
+        await reopened.load_checkpoint("run-001")
+    with pytest.raises(CheckpointDecodeError, match="'run-000' was not deleted: 3 checkpoints need it"):
+        await reopened.delete_checkpoint("run-000")
+    for name in ("run-001", "run-003"):
+        with pytest.raises(CheckpointKeyError, match="'run-000' is not sealed"):
+            await reopened.load_checkpoint(name)

@@ -1,6 +1,7 @@
 """Deletes many checkpoints in steps that hold nobody up: what retention takes, and whole runs."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,8 @@ from typing import Any
 
 from workflows_mcp.engine.checkpoint_store import OnDeleted
 from workflows_mcp.engine.filters import Position, WorkflowScope
-from workflows_mcp.errors import CheckpointKeyError
+from workflows_mcp.engine.state_json import IMPORTING
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 from workflows_mcp.persistence import retention_statements as statements
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.dialects import BrokenBaseError, RowsLockedError
@@ -16,6 +18,8 @@ from workflows_mcp.persistence.retention_statements import Doomed
 from workflows_mcp.persistence.rows import first_within, position_in
 
 __all__ = ["Retention"]
+
+_log = logging.getLogger(__name__)
 
 _DELETE_BYTES = 4 * 2**20
 """About the most payload that goes with one deletion; one row alone may have more."""
@@ -75,7 +79,10 @@ class Retention:
                 last, ids = position_in(rows[-1]), [checkpoint_id for _, checkpoint_id, *_ in rows]
                 with pace.measure():
                     total += await database.remove(
-                        statements.remove_newest_of_run(run_id, last, heads_only=heads_only), ids, keys=ids
+                        statements.remove_newest_of_run(run_id, last, heads_only=heads_only),
+                        ids,
+                        keys=ids,
+                        lets_go=True,  # what is damaged is of this run, and goes as well
                     )
                 await asyncio.sleep(database.dialect.seconds_between_deletions)
         return total
@@ -126,9 +133,9 @@ class Retention:
             return await self._database.remove(query, ids, keys=(), waits=False)
         except (BrokenBaseError, RowsLockedError):
             pass
-        except CheckpointKeyError as error:
+        except CheckpointDecodeError as error:
             if not half:
-                kept.add(error)
+                kept.add(ids[0], error)
         if not half:
             return 0
         newer = await self._remove_rows(doomed, rows[:half], kept)
@@ -136,22 +143,38 @@ class Retention:
 
 
 class _Kept:
-    """What is not deleted, since something that stays needs it, and cannot be opened with the keys of this process."""
+    """What is not deleted, since something that stays needs it, and cannot be stored without it."""
 
     def __init__(self) -> None:
-        self._count = 0
-        self._first: CheckpointKeyError | None = None
+        self._sealed: list[CheckpointKeyError] = []
+        self._damaged: list[tuple[object, CheckpointDecodeError]] = []
 
-    def add(self, error: CheckpointKeyError) -> None:
+    def add(self, checkpoint_id: object, error: CheckpointDecodeError) -> None:
         """Note one."""
-        self._count += 1
-        self._first = self._first or error
+        if isinstance(error, CheckpointKeyError):
+            self._sealed.append(error)
+        else:
+            self._damaged.append((checkpoint_id, error))
 
     def tell(self) -> None:
-        """Raise an error if there were any."""
-        if self._first is not None:
-            many = "1 checkpoint was" if self._count == 1 else f"{self._count:,} checkpoints were"
-            raise CheckpointKeyError(f"all else was deleted, but {many} left: {self._first}")
+        """Log it if something is damaged, which goes with what needs it; raise an error if a key is missing."""
+        if self._damaged:
+            checkpoint_id, error = self._damaged[0]
+            _log.warning(
+                "%s left that retention would delete, since others need them that could never be read again: %s, "
+                "because %r %s. Put that one back (%s), or delete those that need it",
+                _were(len(self._damaged)),
+                f"{checkpoint_id!r} is the first",
+                error.link,
+                error.reason,
+                IMPORTING,
+            )
+        if self._sealed:
+            raise CheckpointKeyError(f"all else was deleted, but {_were(len(self._sealed))} left: {self._sealed[0]}")
+
+
+def _were(count: int) -> str:
+    return "1 checkpoint was" if count == 1 else f"{count:,} checkpoints were"
 
 
 class _Pace:

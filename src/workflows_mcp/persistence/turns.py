@@ -52,13 +52,21 @@ class Turns:
         self._slow = slow
         self._guard = guard
 
-    async def change(self, query: Query, *, keys: Collection[str] | None = None, waits: bool = True) -> int:
+    async def change(
+        self,
+        query: Query,
+        *,
+        keys: Collection[str] | None = None,
+        waits: bool = True,
+        deadline: float | None = None,
+    ) -> int:
         """Run one statement that writes, in its turn among the saves; returns how many rows it changed.
 
         Args:
             query: The statement.
             keys: See `Writer.run`.
             waits: See there.
+            deadline: See there.
 
         Raises:
             RowsLockedError: See there.
@@ -71,7 +79,7 @@ class Turns:
 
         with self._slow.timed("change", sql) as call:
             call.rows = changed = await self._in_turn(
-                lambda held: held.change(sql, values), on_connection, keys, call, waits=waits
+                lambda held: held.change(sql, values), on_connection, keys, call, deadline, waits=waits
             )
         return changed
 
