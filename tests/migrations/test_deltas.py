@@ -400,6 +400,20 @@ async def test_what_is_a_delta_of_a_base_outlives_its_being_saved_with_another_c
             assert await store.load_checkpoint(checkpoint_id) == state
 
 
+async def test_a_program_of_revision_0002_that_goes_on_after_the_upgrade_saves_nothing(chains: Chains) -> None:
+    """It does not name the columns that are new; what it would give a base another content by fails as a whole."""
+    made = OF_0002.replace("checkpoint_id", "'{id}'", 1)
+    saves = (
+        f"INSERT INTO checkpoints ({OF_0002}) SELECT {made} FROM checkpoints WHERE checkpoint_id = 'b' "
+        "ON CONFLICT (checkpoint_id) DO UPDATE SET payload = excluded.payload"
+    )
+    before = await raw.contents(chains.url)
+    for checkpoint_id in ("c", "new"):
+        with pytest.raises((sqlite3.IntegrityError, asyncpg.CheckViolationError), match="0002_must_be_stopped"):
+            await raw.execute(chains.url, saves.format(id=checkpoint_id))
+    assert await raw.contents(chains.url) == before
+
+
 @pytest.mark.parametrize("database", ["sqlite"])
 async def test_connections_of_ours_have_foreign_keys_on(database_url: str) -> None:
     """In SQLite each one has to ask for it: the pool's, and those without a deadline. Those held save, as above."""
@@ -470,9 +484,9 @@ async def test_an_id_that_is_there_is_told_from_a_broken_rule(chains: Chains) ->
     """Whichever of the two keys that have it speaks first."""
     statement = (
         "INSERT INTO checkpoints (checkpoint_id, workflow_name, created_at, status, is_paused, superseded, "
-        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, encoding, payload) "
-        "SELECT checkpoint_id, workflow_name, created_at, status, is_paused, superseded, current_wave_index, pinned, "
-        "schema_version, full_bytes, stored_bytes, state_digest, encoding, payload FROM checkpoints"
+        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, base_digest, encoding, "
+        "payload) SELECT checkpoint_id, workflow_name, created_at, status, is_paused, superseded, current_wave_index, "
+        "pinned, schema_version, full_bytes, stored_bytes, state_digest, NULL, encoding, payload FROM checkpoints"
     )
     dialect = dialect_for(chains.url)
     engine = dialect.create_engine(Settings())
@@ -491,8 +505,8 @@ async def test_who_saves_a_new_id_beside_another_with_the_same_content_tries_aga
     dialect = dialect_for(database_url)
     statement = (
         "INSERT INTO checkpoints (checkpoint_id, workflow_name, created_at, status, is_paused, superseded, "
-        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, encoding, payload) "
-        "VALUES ($1, 'w', 1, 'running', false, false, 0, false, 1, 1, 1, 'same', 'json', '') "
+        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, base_digest, encoding, "
+        "payload) VALUES ($1, 'w', 1, 'running', false, false, 0, false, 1, 1, 1, 'same', NULL, 'json', '') "
         "ON CONFLICT (checkpoint_id) DO UPDATE SET state_digest = excluded.state_digest"
     )
     connections = [await asyncpg.connect(database_url) for _ in range(6)]

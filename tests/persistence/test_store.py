@@ -368,9 +368,10 @@ async def filled(store: SQLAlchemyCheckpointStore, database_url: str) -> SQLAlch
     await raw.execute(
         database_url,
         "INSERT INTO checkpoints (checkpoint_id, run_id, workflow_name, created_at, status, is_paused, superseded, "
-        f"current_wave_index, pinned, schema_version, full_bytes, stored_bytes, encoding, payload) {numbers} "
-        "SELECT 'c' || n, 'r' || (n / 10), 'w' || (n % 400), n, CASE n % 100 WHEN 0 THEN 'failed' ELSE 'running' END, "
-        f"CASE n % 200 WHEN 1 THEN {true} ELSE {false} END, {false}, 0, {false}, 1, 1, 1, 'json', {blob} FROM numbers",
+        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, base_digest, encoding, payload) "
+        f"{numbers} SELECT 'c' || n, 'r' || (n / 10), 'w' || (n % 400), n, "
+        f"CASE n % 100 WHEN 0 THEN 'failed' ELSE 'running' END, CASE n % 200 WHEN 1 THEN {true} ELSE {false} END, "
+        f"{false}, 0, {false}, 1, 1, 1, NULL, 'json', {blob} FROM numbers",
         "ANALYZE",
     )
     return store

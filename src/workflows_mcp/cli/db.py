@@ -20,7 +20,9 @@ __all__ = ["check_command", "current_command", "downgrade_command", "upgrade_com
 
 
 async def upgrade_command(revision: str = "head", /, *, options: Options = DEFAULT_OPTIONS) -> int:
-    """Bring the schema up to date. Creates a SQLite file that is missing; keeps what is stored.
+    """Bring the schema up to date. Stop all processes of an older version first, also those that only delete.
+
+    Creates a SQLite file that is missing; keeps what is stored.
 
     Args:
         revision: The revision to go to.
@@ -44,7 +46,9 @@ def downgrade_command(
     drop_data: Annotated[bool, Parameter(negative=())] = False,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
-    """Bring the schema down to an earlier revision. Asks first where its table has no place for what is stored.
+    """Bring the schema down to an earlier revision. Stop all processes first.
+
+    Asks first where its table has no place for what is stored.
 
     Args:
         revision: An earlier revision, or `base`: no schema at all.

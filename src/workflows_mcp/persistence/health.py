@@ -326,7 +326,8 @@ def _look_at_settings(settings: Settings, report: Report) -> None:
         ),
         f"WORKFLOWS_LEASE_SECONDS is {settings.lease_seconds:g}: a process that stands still for so long loses its "
         "runs": settings.lease_seconds < _SHORT_LEASE_SECONDS,
-        "WORKFLOWS_AUTO_UPGRADE is on: any command may change the schema, and older versions then refuse it": (
+        "WORKFLOWS_AUTO_UPGRADE is on: any command may change the schema, and older versions then refuse it; processes "
+        "of theirs that still run, retention too, may lose states unless they were stopped before": (
             settings.auto_upgrade
         ),
     }
