@@ -460,6 +460,23 @@ async def test_a_delta_of_a_run_that_was_taken_over_is_refused(open_store: OpenS
     await require_whole_history(store, database_url, [waves(2)], deltas=0)
 
 
+@ON_SQLITE
+@FENCED
+async def test_a_trigger_runs_once_for_each_save(
+    open_store: OpenStore, database_url: str, lease: dict[str, Any]
+) -> None:
+    """Also where a row is replaced, which is one statement then."""
+    await raw.execute(
+        database_url,
+        "CREATE TABLE seen (id)",
+        "CREATE TRIGGER see BEFORE INSERT ON checkpoints BEGIN INSERT INTO seen VALUES (NEW.checkpoint_id); END",
+    )
+    store = open_store()
+    for state in (waves(0), waves(1), wave(0, size=6000)):
+        await store.save_checkpoint(state, **lease)
+    assert await raw.fetch(database_url, "SELECT id FROM seen") == [("r 0",), ("r 1",), ("r 0",)]
+
+
 # --- engines of somebody else's
 
 
