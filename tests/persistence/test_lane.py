@@ -167,7 +167,7 @@ async def test_what_is_parted_in_the_lane_ends_with_its_save(
         await save(store, 0, size=6000)
     monkeypatch.undo()
     await save(store, 0, run_id="other")
-    assert (await bases(database_url))["r 1"] == "r 0"
+    assert (await all_bases(database_url))["r 1"] == "r 0"
 
 
 # --- locks of somebody else's

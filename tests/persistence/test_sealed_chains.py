@@ -10,6 +10,7 @@ from tests.conftest import OpenStore
 from tests.faults.test_secrets import raw_bytes_of
 from tests.migrations import raw
 from tests.persistence.chained import SECRET, bases_of, broken_of, needs, run_of, said, save_run
+from tests.persistence.test_writer import locked
 from workflows_mcp import (
     CheckpointDecodeError,
     CheckpointKeyError,
@@ -19,11 +20,12 @@ from workflows_mcp import (
     copy_checkpoints,
 )
 from workflows_mcp.engine.state_json import encode_state
-from workflows_mcp.persistence import retention, retention_statements
+from workflows_mcp.persistence import rekeying, retention, retention_statements
 from workflows_mcp.persistence.chains import Chains
 from workflows_mcp.persistence.codec import JSON, payload_of
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.persistence.retention_statements import remove_newest_of_run
+from workflows_mcp.persistence.rewriting import _GIVEN, Rewriting
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.testing import assert_same
 
@@ -271,3 +273,35 @@ async def test_a_run_goes_as_a_whole_without_any_key(
 def stopping(make: Callable[..., Query]) -> Callable[..., Query]:
     """The same, for heads alone."""
     return lambda run_id, which, last: make(run_id, which, last) if which == "heads" else 1 // 0  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_rekeying_leaves_what_is_locked_and_changes_all_else(
+    open_store: OpenStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is the base or a delta, and in whichever way; what was left is found again."""
+    states = run_of(4)
+    await save_run(open_store(encryption_keys=OLD.entry), states)
+    bases = await bases_of(database_url)
+    assert bases["run-002"] == "run-001"
+    store = open_store(encryption_keys=BOTH)
+    monkeypatch.setattr(rekeying, "_MOST_WALKS", 1)
+    for lock, changed, left in (
+        ("run-002' FOR UPDATE", 2, 2),
+        ("run-001' FOR KEY SHARE", 1, 1),
+        ("' FOR UPDATE", 1, 0),
+    ):
+        async with locked(database_url, f"SELECT 1 FROM checkpoints WHERE checkpoint_id = '{lock}"):
+            done = await store.rekey()
+        assert (done.changed, done.left, done.failed) == (changed, left, 0), lock
+    await require_all(open_store(encryption_keys=KEY.entry), states)
+    assert await bases_of(database_url) == bases
+
+
+def test_the_statements_that_change_rows_are_few(open_store: OpenStore) -> None:
+    """Each is kept compiled. However many changes there are, they take no more than twice the room."""
+    rewriting = Rewriting(open_store()._database.dialect, 50)
+    counts = (1, 2, 11, *range(51, 401, 23))
+    queries = {count: rewriting.query([dict.fromkeys(_GIVEN)] * count) for count in counts}
+    assert len({query.statement for query in queries.values()}) == 6
+    assert all(len(queries[count].values) < 2 * count * len(_GIVEN) for count in counts[3:])

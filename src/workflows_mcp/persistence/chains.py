@@ -51,6 +51,9 @@ class Chains:
         dialect: The database's.
         codec: Makes states of rows. Its `loading` is how bases are loaded.
         deltas: The states that are in memory.
+
+    Attributes:
+        rewriting: Changes how rows are stored; its statements stay compiled.
     """
 
     def __init__(self, dialect: Dialect, codec: RowCodec, deltas: Deltas) -> None:
@@ -58,7 +61,7 @@ class Chains:
         self._codec = codec
         self._any_codec = codec.taking_plain()
         self._deltas = deltas
-        self._rewriting = Rewriting(dialect, _WHOLE_ROWS)
+        self.rewriting = Rewriting(dialect, _WHOLE_ROWS)
 
     # Built when they are needed: most stores never meet a delta that is not in memory.
 
@@ -260,7 +263,7 @@ class Chains:
             deltas = (row for row in every if row[0] in ids and base_of(row) is not None)
             rows = self.link(deltas, every, plains, at_any_rate=True).values()
             changes = await threads.run(functools.partial(self._changes, rows, lets_go=lets_go))
-            changed = await rewrite(self._rewriting.query(changes), ids) if changes else ()
+            changed = await rewrite(self.rewriting.query(changes), ids) if changes else ()
             if not changed:
                 return False
             if len(changed) == len(found):

@@ -327,10 +327,15 @@ class Database(Inherited):
         return await self._turns.put(statement, rows, keys=keys)
 
     async def fetch_changed(
-        self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None, deadline: float | None = None
+        self,
+        make: Callable[[bool], Query],
+        *,
+        keys: Collection[str] | None = None,
+        waits: bool = True,
+        deadline: float | None = None,
     ) -> Sequence[Sequence[Any]]:
         """See `Turns.fetch_changed`."""
-        return await self._turns.fetch_changed(make, keys=keys, deadline=deadline)
+        return await self._turns.fetch_changed(make, keys=keys, waits=waits, deadline=deadline)
 
     async def in_time(self, calls: Coroutine[Any, Any, T]) -> T:
         """Make several calls, each of which has the whole deadline, within one; those left over are cancelled.
