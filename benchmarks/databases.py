@@ -67,6 +67,10 @@ class Databases(ABC):
     def stored_bytes(self, url: str) -> int:
         """Bytes that tables and indexes take up in a database that nobody uses, without logs and system tables."""
 
+    @abstractmethod
+    def rewrite(self, url: str) -> None:
+        """Make the table of checkpoints anew in a database that nobody uses, without room that is free or dead."""
+
 
 class SQLiteDatabases(Databases):
     """Files in a folder."""
@@ -97,6 +101,11 @@ class SQLiteDatabases(Databases):
         with contextlib.closing(sqlite3.connect(url)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return Path(url).stat().st_size
+
+    def rewrite(self, url: str) -> None:
+        """See `Databases.rewrite`."""
+        with contextlib.closing(sqlite3.connect(url)) as connection:
+            connection.execute("VACUUM")
 
     def _files(self, url: str) -> list[Path]:
         return [path for end in ("", "-wal", "-shm", "-journal") if (path := Path(url + end)).exists()]
@@ -148,6 +157,10 @@ class PostgreSQLDatabases(Databases):
     def stored_bytes(self, url: str) -> int:
         """See `Databases.stored_bytes`."""
         return int(self._ask(_TABLE_BYTES, _name_of(url)))
+
+    def rewrite(self, url: str) -> None:
+        """See `Databases.rewrite`."""
+        self._ask("VACUUM FULL checkpoints", _name_of(url))
 
     def drop_all(self) -> None:
         """Delete what is left."""

@@ -11,17 +11,18 @@ from itertools import islice
 from benchmarks.contenders import OURS, ContenderSpec
 from benchmarks.contenders.ours_history import Following
 from benchmarks.databases import Databases
-from benchmarks.history_results import Compared, HistoryOf, Retained, Way
+from benchmarks.history_results import Bound, Compared, HistoryOf, Retained, Way
 from benchmarks.history_work import (
     NotEqualError,
     Pair,
     check_contents,
     check_states,
-    compare_cold,
-    compare_newest,
     compare_random,
     compare_saves,
+    join_turns,
     key_of,
+    load_cold,
+    load_warm,
     opened,
     save_states,
 )
@@ -30,7 +31,7 @@ from benchmarks.progress import Progress
 from benchmarks.prose import prose
 from workflows_mcp.engine.definition import MAX_BLOCKS
 
-__all__ = ["CONTENDERS", "HistoryPlan", "NotEqualError", "Runs", "make_runs", "measure"]
+__all__ = ["CONTENDERS", "HistoryPlan", "NotEqualError", "Runs", "heads_of", "make_runs", "measure"]
 
 _LANGGRAPH = ("langgraph.checkpoint.sqlite", "langgraph.checkpoint.postgres", "psycopg", "psycopg_pool")
 _ALONE = "self-contained"
@@ -60,8 +61,13 @@ CONTENDERS = (
 )
 """Of each database ours come first, with deltas and without; the others stand beside them."""
 
-_GOALS_OF_SAVES = {20_000: 1.2, 100_000: None, 500_000: 1.0, 2_000_000: 1.0}
+_LESS = Bound(1, is_excluded=True)
+
+_GOALS_OF_SAVES = {20_000: Bound(1.2), 100_000: None, 500_000: _LESS, 2_000_000: _LESS}
 """Bytes of plain JSON of the states whose saves are compared, and how many times as long as alone they may take."""
+
+_LAST_WAVES = 64
+"""The newest state of a run that goes on is one of so many: how long its chain is depends on which."""
 
 _BYTES_A_WAVE = 2600
 
@@ -77,15 +83,17 @@ class HistoryPlan:
         megabytes: Plain JSON of its last state, in 10**6 bytes.
         sizes: Of the states whose saves are compared.
         calls: How many calls of each kind are compared; four times as many saves of small states.
-        openings: How often stores are opened anew for a load.
+        heads: How many states are loaded while they are the newest of the run.
+        openings: How often stores are opened anew to load each of these.
         kept: How many checkpoints retention leaves.
     """
 
     waves: int = 1000
     megabytes: float = 2.6
     sizes: tuple[int, ...] = tuple(_GOALS_OF_SAVES)
-    calls: int = 60
-    openings: int = 15
+    calls: int = 120
+    heads: int = 16
+    openings: int = 2
     kept: int = 10
 
     @classmethod
@@ -95,7 +103,7 @@ class HistoryPlan:
         Raises:
             ValueError: There is no such run.
         """
-        usual = cls(60, 0.156, (20_000, 100_000), 16, 3) if quick else cls()
+        usual = cls(60, 0.156, (20_000, 100_000), 16, 3, 1) if quick else cls()
         waves = usual.waves if waves is None else waves
         megabytes = usual.megabytes * waves / usual.waves if megabytes is None else megabytes
         if not 2 <= waves <= MAX_BLOCKS:
@@ -151,8 +159,9 @@ def measure(
     urls = [databases.create(f"history-{spec.name}") for spec in pair]
     ways, live, newest = asyncio.run(_save_ours(pair, urls, plan, run, progress))
     ways = [replace(way, stored_bytes=databases.stored_bytes(url)) for way, url in zip(ways, urls, strict=True)]
+    ways[0] = replace(ways[0], rewritten_bytes=_rewritten_bytes(databases, urls[0]))
     progress.begin(f"{database}: loading by stores that were opened anew")
-    anew, compared = asyncio.run(_load_ours(pair, urls, plan, run, progress))
+    anew, random = asyncio.run(_load_ours(pair, urls, plan, run, progress))
     for spec in specs[2:]:
         ways.append(_keep(databases, spec, run, progress))
     saves = []
@@ -164,37 +173,62 @@ def measure(
     retained = [_retain(databases, spec, url, plan, run) for spec, url in zip(pair, urls, strict=True)]
     for url in urls:
         databases.drop(url)
-    return HistoryOf(database, databases.settings, ways, (live, anew), [*saves, *compared, newest], retained)
+    return HistoryOf(database, databases.settings, ways, (live, anew), [*saves, random, *newest], retained)
 
 
 async def _save_ours(
     pair: Pair, urls: Sequence[str], plan: HistoryPlan, run: LongRun, progress: Progress
-) -> tuple[list[Way], int, Compared]:
+) -> tuple[list[Way], int, list[Compared]]:
+    """Save the run, and load its newest states while it goes on: when it is over, a store forgets what it knows."""
+    warm, cold = [], []
     async with opened(pair[0], urls[0]) as deltas, opened(pair[1], urls[1]) as alone:
-        states = run.states(), run.states()
-        durations = []
-        for spec, contender, mine in zip(pair, (deltas, alone), states, strict=True):
-            progress.begin(_saving(spec, run))
-            durations.append(await save_states(contender, islice(mine, run.waves - 1), progress))
-        newest = await compare_newest(deltas, alone, run.state(run.waves - 1), plan.calls)
-        # Before the last save: a store has no use any more for what it knows of a run that is over.
+        stores, states = (deltas, alone), (run.states(), run.states())
+        durations: tuple[list[float], list[float]] = [], []
+
+        async def save(waves: int) -> None:
+            for store, mine, so_far in zip(stores, states, durations, strict=True):
+                so_far.extend(await save_states(store, islice(mine, waves), progress))
+
+        progress.begin(f"{pair[0].database}: {pair[0].name} and {pair[1].name} save {run.waves:,} waves")
+        for head in heads_of(plan, run.waves):
+            await save(head - len(durations[0]))
+            state = run.state(head)
+            warm.append(await load_warm(deltas, alone, state, max(1, plan.calls // plan.heads)))
+            cold.append(await load_cold(pair, urls, state, run.state(min(2, head)), plan.openings))
         progress.begin(f"{pair[0].database}: loading all {run.waves:,} by the process that saved them")
         equal = await check_states(deltas, islice(run.states(), run.waves - 1), progress)
-        for contender, mine, so_far in zip((deltas, alone), states, durations, strict=True):
-            so_far.extend(await save_states(contender, mine, progress))
+        await save(1)
         equal += await check_states(deltas, [run.state(run.waves)], progress)
+    newest = [
+        join_turns("a load of the newest, by a store just opened", cold, Bound(2.5)),
+        join_turns("a load of the newest, in the saving process", warm, Bound(1.5)),
+    ]
     return [_way(spec, taken) for spec, taken in zip(pair, durations, strict=True)], equal, newest
+
+
+def heads_of(plan: HistoryPlan, waves: int) -> list[int]:
+    """After which waves the newest state is loaded: evenly spread over the last ones, but for the very last."""
+    last = waves - 1
+    span = min(_LAST_WAVES, last) - 1
+    steps = max(plan.heads - 1, 1)
+    return sorted({last - round(step * span / steps) for step in range(plan.heads)})
 
 
 async def _load_ours(
     pair: Pair, urls: Sequence[str], plan: HistoryPlan, run: LongRun, progress: Progress
-) -> tuple[int, list[Compared]]:
-    compared = [
-        await compare_random(pair, urls, run, plan.calls),
-        await compare_cold(pair, urls, run, plan.openings),
-    ]
+) -> tuple[int, Compared]:
+    random = await compare_random(pair, urls, run, plan.calls)
     async with opened(pair[0], urls[0]) as anew:
-        return await check_states(anew, run.states(), progress), compared
+        return await check_states(anew, run.states(), progress), random
+
+
+def _rewritten_bytes(databases: Databases, url: str) -> int:
+    """What a copy takes up when it is packed: what is measured afterwards has the database as saving left it."""
+    copy = databases.copy(url, "history-rewritten")
+    databases.rewrite(copy)
+    size = databases.stored_bytes(copy)
+    databases.drop(copy)
+    return size
 
 
 def _keep(databases: Databases, spec: ContenderSpec, run: LongRun, progress: Progress) -> Way:
@@ -203,7 +237,7 @@ def _keep(databases: Databases, spec: ContenderSpec, run: LongRun, progress: Pro
 
     async def keep() -> Way:
         async with opened(spec, url) as contender:
-            progress.begin(_saving(spec, run))
+            progress.begin(f"{spec.database}: {spec.name} saves {run.waves:,} waves")
             way = _way(spec, await save_states(contender, run.states(), progress))
             await check_contents(contender, [run.state(wave) for wave in {1, (run.waves + 1) // 2, run.waves}])
             return way
@@ -213,18 +247,14 @@ def _keep(databases: Databases, spec: ContenderSpec, run: LongRun, progress: Pro
     return way
 
 
-def _saving(spec: ContenderSpec, run: LongRun) -> str:
-    return f"{spec.database}: {spec.name} saves {run.waves:,} waves"
-
-
 def _way(spec: ContenderSpec, durations: Sequence[float]) -> Way:
     """With no bytes yet: a database's are counted when it is closed."""
     return Way(spec.name, spec.title, 0, statistics.median(durations), sum(durations) / 1000)
 
 
-def _saves_of(databases: Databases, pair: Pair, run: LongRun, calls: int, at_most: float | None) -> Compared:
+def _saves_of(databases: Databases, pair: Pair, run: LongRun, calls: int, bound: Bound | None) -> Compared:
     urls = [databases.create(f"history-saves-{spec.name}") for spec in pair]
-    compared = asyncio.run(compare_saves(pair, urls, run, calls, at_most))
+    compared = asyncio.run(compare_saves(pair, urls, run, calls, bound))
     for url in urls:
         databases.drop(url)
     return compared

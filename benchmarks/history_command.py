@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks.contenders import MissingPackageError, check_installed
 from benchmarks.databases import UnsafeServerError, open_databases
 from benchmarks.history_chart import draw_history
+from benchmarks.history_figures import check_figures, with_figures
 from benchmarks.history_report import check_marks, markdown, with_history
 from benchmarks.history_results import HistoryResults, write_history
 from benchmarks.machine import describe_machine, describe_versions
@@ -41,7 +42,8 @@ def history(
         megabytes: Plain JSON of its last state, in 10**6 bytes; by default 2.6 for 1,000 waves.
         postgresql: Whether to measure on PostgreSQL, too.
         folder: Where databases are put; by default the system's temporary folder. The filesystem counts.
-        save: A folder for history.json and two charts; the document of its name, beside it, gets the tables.
+        save: A folder for history.json and two charts; the document of its name, beside it, gets the tables, and the
+            README.md above both the most important figures.
     """
     from benchmarks.history import CONTENDERS, HistoryPlan, NotEqualError, make_runs, measure
 
@@ -89,17 +91,26 @@ def _document_of(folder: Path) -> Path:
     return folder.resolve().with_suffix(".md")
 
 
+def _readme_of(folder: Path) -> Path:
+    """Of the folder in which the document's is; a folder that has no document beside it leaves that alone."""
+    return _document_of(folder).parents[1] / "README.md"
+
+
 def _check_marks(folder: Path) -> None:
     """Find out before anything is measured, rather than after, that it cannot be kept."""
-    document = _document_of(folder)
+    document, readme = _document_of(folder), _readme_of(folder)
     if document.is_file():
         check_marks(document.read_text())
+        if readme.is_file():
+            check_figures(readme.read_text())
 
 
 def _keep(results: HistoryResults, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_history(results, folder / "history.json")
     draw_history(results, folder)
-    document = _document_of(folder)
+    document, readme = _document_of(folder), _readme_of(folder)
     if document.is_file():
         document.write_text(with_history(document.read_text(), results))
+        if readme.is_file():
+            readme.write_text(with_figures(readme.read_text(), results))

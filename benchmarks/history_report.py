@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.history_results import HistoryOf, HistoryResults, goals
+from benchmarks.history_results import HistoryOf, HistoryResults, Way, goals
 
-__all__ = ["check_marks", "markdown", "with_history"]
+__all__ = ["NAMES", "check_marks", "markdown", "number", "size_of", "table", "with_history", "with_marks"]
 
-_BEGIN, _END = "<!-- history -->", "<!-- /history -->"
+_MARK = "history"
+"""What the marks around the tables say."""
 
-_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+"""As people write them."""
+
+_REWRITES = {"sqlite": "VACUUM", "postgresql": "VACUUM FULL"}
 
 
 def markdown(results: HistoryResults) -> str:
@@ -22,48 +26,57 @@ def with_history(document: str, results: HistoryResults) -> str:
     Raises:
         ValueError: It has no marks.
     """
-    before, after = check_marks(document)
-    return f"{before}{_BEGIN}\n{markdown(results)}{_END}{after}"
+    return with_marks(document, _MARK, markdown(results))
 
 
-def check_marks(document: str) -> tuple[str, str]:
+def with_marks(document: str, mark: str, text: str) -> str:
+    """A document that has a text between its marks.
+
+    Raises:
+        ValueError: It has no marks.
+    """
+    before, after = check_marks(document, mark)
+    return f"{before}<!-- {mark} -->\n{text}<!-- /{mark} -->{after}"
+
+
+def check_marks(document: str, mark: str = _MARK) -> tuple[str, str]:
     """What stands before and after the marks of a document.
 
     Raises:
         ValueError: It has none.
     """
-    before, _, rest = document.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    before, _, rest = document.partition(f"<!-- {mark} -->")
+    _, end, after = rest.partition(f"<!-- /{mark} -->")
     if not end:
-        raise ValueError(f"the document has no {_BEGIN} and {_END}")
+        raise ValueError(f"the document has no <!-- {mark} --> and <!-- /{mark} -->")
     return before, after
 
 
 def _lines(results: HistoryResults) -> Iterator[str]:
-    last, whole = _size(results.plain_bytes), _size(results.all_plain_bytes)
+    last, whole = size_of(results.plain_bytes), size_of(results.all_plain_bytes)
     if results.is_quick:
         yield "A quick run: it shows that everything works; its figures mean little.\n"
     yield f"A run of {results.waves:,} waves, whose last state is {last} of plain JSON, and all of them {whole}:\n"
-    yield from _table(
+    yield from table(
         ("", "kept by", "database", "× the last state", "a save, median", "all saves"),
         [
             (
-                _NAMES[found.database],
-                way.title,
-                _size(way.stored_bytes),
-                _number(way.stored_bytes / results.plain_bytes),
-                f"{_number(way.save_ms)} ms",
-                f"{_number(way.seconds)} s",
+                NAMES[found.database],
+                title,
+                size_of(size),
+                number(size / results.plain_bytes),
+                *(("", "") if is_copy else (f"{number(way.save_ms)} ms", f"{number(way.seconds)} s")),
             )
             for found in results.databases
             for way in found.ways
+            for title, size, is_copy in _sizes(found, way)
         ],
     )
     yield "\nThe goals:\n"
-    yield from _table(
-        ("database", "goal", "at most", "measured", "met"),
+    yield from table(
+        ("database", "what", "goal", "measured", "met"),
         [
-            (goal.database, goal.text, f"{goal.at_most:g}", _number(goal.measured), "yes" if goal.is_met else "**no**")
+            (goal.database, goal.text, str(goal.bound), number(goal.measured), "yes" if goal.is_met else "**no**")
             for goal in goals(results)
         ],
     )
@@ -74,44 +87,59 @@ def _lines(results: HistoryResults) -> Iterator[str]:
 
 
 def _details(found: HistoryOf) -> Iterator[str]:
-    name, (live, anew) = _NAMES[found.database], found.equal
+    name, (live, anew) = NAMES[found.database], found.equal
     yield (
         f"\n{name}: {live:,} checkpoints loaded equal by the store that saved them, {anew:,} by one opened anew. "
-        "Medians of calls in turns:\n"
+        "Medians of calls in turns; the ratio is that of the ratios within each turn:\n"
     )
-    yield from _table(
-        ("", "deltas", "self-contained", "ratio"),
+    yield from table(
+        ("", "deltas", "self-contained", "ratio", "of the slowest state"),
         [
-            (one.what, f"{_number(one.deltas_ms)} ms", f"{_number(one.alone_ms)} ms", f"{_number(one.ratio)} ×")
+            (
+                one.what,
+                f"{number(one.deltas_ms)} ms",
+                f"{number(one.alone_ms)} ms",
+                f"{number(one.ratio)} ×",
+                "" if one.worst is None else f"{number(one.worst)} ×",
+            )
             for one in found.compared
         ],
     )
     yield f"\n{name}, retention:\n"
-    yield from _table(
+    yield from table(
         ("", "deleted", "kept, and equal", "took", "before", "after", "after vacuum"),
         [
             (
                 one.name,
                 f"{one.deleted:,}",
                 str(one.kept),
-                f"{_number(one.seconds)} s",
-                *map(_size, (one.before, one.after, one.vacuumed)),
+                f"{number(one.seconds)} s",
+                *map(size_of, (one.before, one.after, one.vacuumed)),
             )
             for one in found.retained
         ],
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _sizes(found: HistoryOf, way: Way) -> Iterator[tuple[str, int, bool]]:
+    """Titles and sizes of what is left by saving, and of a copy of it that was packed, if somebody looked at that."""
+    yield way.title, way.stored_bytes, False
+    if way.rewritten_bytes is not None:
+        yield f"— a copy of that after `{_REWRITES[found.database]}`", way.rewritten_bytes, True
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Its lines."""
     for cells in (head, ["---"] * len(head), *rows):
         yield f"| {' | '.join(cells)} |"
 
 
-def _size(count: int) -> str:
-    return f"{_number(count / 1e6)} MB"
+def size_of(count: int) -> str:
+    """Bytes, for people."""
+    return f"{number(count / 1e6)} MB"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """A number with about three digits that mean something."""
     if value >= 100:
         return f"{value:,.0f}"

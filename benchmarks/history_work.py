@@ -4,14 +4,15 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import orjson
 
 from benchmarks.contenders import ContenderSpec, load_contender
 from benchmarks.contenders.base import Contender, content_of
-from benchmarks.history_results import Compared
+from benchmarks.history_results import Bound, Compared
 from benchmarks.long_run import LongRun
 from benchmarks.progress import Progress
 from benchmarks.states import Key
@@ -22,11 +23,12 @@ __all__ = [
     "Pair",
     "check_contents",
     "check_states",
-    "compare_cold",
-    "compare_newest",
     "compare_random",
     "compare_saves",
+    "join_turns",
     "key_of",
+    "load_cold",
+    "load_warm",
     "opened",
     "save_states",
 ]
@@ -43,6 +45,9 @@ _T = TypeVar("_T")
 
 Pair = tuple[ContenderSpec, ContenderSpec]
 """Ours with deltas, and ours without."""
+
+Turns: TypeAlias = list[tuple[float, float]]
+"""How long each call took, in milliseconds: with deltas, and without."""
 
 
 @asynccontextmanager
@@ -89,7 +94,7 @@ async def check_states(contender: Contender, states: Iterable[CheckpointState], 
     return count
 
 
-async def compare_saves(pair: Pair, urls: Sequence[str], run: LongRun, calls: int, at_most: float | None) -> Compared:
+async def compare_saves(pair: Pair, urls: Sequence[str], run: LongRun, calls: int, bound: Bound | None) -> Compared:
     """Save the ends of runs, turn by turn; each run's first state is not counted: there is nothing before it.
 
     Args:
@@ -97,10 +102,10 @@ async def compare_saves(pair: Pair, urls: Sequence[str], run: LongRun, calls: in
         urls: Their databases.
         run: Its states are saved, for as many runs as it takes.
         calls: How many saves of each store are measured.
-        at_most: The goal.
+        bound: The goal.
     """
     end = min(calls, max(2, run.waves // _END_OF_A_RUN))
-    durations: list[tuple[float, float]] = []
+    durations: Turns = []
     async with opened(pair[0], urls[0]) as deltas, opened(pair[1], urls[1]) as alone:
         while len(durations) < calls:
             states = run.states(run.waves - end, run=len(durations) + 1)
@@ -108,14 +113,12 @@ async def compare_saves(pair: Pair, urls: Sequence[str], run: LongRun, calls: in
             for store in (deltas, alone):
                 await store.save(first)
             durations += [await _in_turns(deltas.save, alone.save, state, turn) for turn, state in enumerate(states)]
-    return _compared(f"a save of {run.plain_bytes / 1000:,.0f} KB", durations, at_most)
+    return _compared(f"a save of {run.plain_bytes / 1000:,.0f} KB", durations, bound)
 
 
-async def compare_newest(deltas: Contender, alone: Contender, newest: CheckpointState, calls: int) -> Compared:
-    """Load the newest state of a run that goes on, by the stores that have saved it."""
-    key = key_of(newest)
-    durations = [await _in_turns(deltas.load, alone.load, key, turn) for turn in range(calls)]
-    return _compared("a load of the newest, in the saving process", durations, 1.5)
+async def load_warm(deltas: Contender, alone: Contender, head: CheckpointState, calls: int) -> Turns:
+    """Load the newest state of a run by the stores that have saved it."""
+    return [await _in_turns(deltas.load, alone.load, key_of(head), turn) for turn in range(calls)]
 
 
 async def compare_random(pair: Pair, urls: Sequence[str], run: LongRun, calls: int) -> Compared:
@@ -123,19 +126,26 @@ async def compare_random(pair: Pair, urls: Sequence[str], run: LongRun, calls: i
     keys = [key_of(run.state(wave)) for wave in Random(1).choices(range(1, run.waves + 1), k=calls)]
     async with opened(pair[0], urls[0]) as deltas, opened(pair[1], urls[1]) as alone:
         durations = [await _in_turns(deltas.load, alone.load, key, turn) for turn, key in enumerate(keys)]
-    return _compared("a load of any checkpoint", durations, 3)
+    return _compared("a load of any checkpoint", durations, Bound(3))
 
 
-async def compare_cold(pair: Pair, urls: Sequence[str], run: LongRun, turns: int) -> Compared:
-    """Load the last state by stores that were opened for it, and have loaded but the second one before."""
-    second, last = key_of(run.state(2)), key_of(run.state(run.waves))
+async def load_cold(
+    pair: Pair, urls: Sequence[str], head: CheckpointState, second: CheckpointState, openings: int
+) -> Turns:
+    """Load the newest state of a run by stores that were opened for it, and have loaded but its second one before."""
     durations = []
-    for turn in range(turns):
+    for turn in range(openings):
         async with opened(pair[0], urls[0]) as deltas, opened(pair[1], urls[1]) as alone:
             for store in (deltas, alone):
-                await store.load(second)
-            durations.append(await _in_turns(deltas.load, alone.load, last, turn))
-    return _compared("a load of the newest, by a store just opened", durations, 2.5)
+                await store.load(key_of(second))
+            durations.append(await _in_turns(deltas.load, alone.load, key_of(head), turn))
+    return durations
+
+
+def join_turns(what: str, of_states: Sequence[Turns], bound: Bound) -> Compared:
+    """What loading each of some states took, as one: all of its turns count the same."""
+    every = _compared(what, [turn for turns in of_states for turn in turns], bound)
+    return replace(every, worst=max(_ratio(turns) for turns in of_states))
 
 
 def key_of(state: CheckpointState) -> Key:
@@ -159,6 +169,10 @@ async def _timed(call: Callable[[_T], Awaitable[object]], item: _T) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _compared(what: str, durations: Sequence[tuple[float, float]], at_most: float | None) -> Compared:
+def _compared(what: str, durations: Turns, bound: Bound | None) -> Compared:
     deltas, alone = (statistics.median(side) for side in zip(*durations, strict=True))
-    return Compared(what, deltas, alone, at_most)
+    return Compared(what, deltas, alone, _ratio(durations), bound)
+
+
+def _ratio(durations: Turns) -> float:
+    return statistics.median(deltas / alone for deltas, alone in durations)

@@ -42,6 +42,10 @@ SEALED = "aes-256-gcm:"
 UNIQUE = "uq_checkpoints_checkpoint_id_state_digest"
 FOREIGN_KEY = "fk_checkpoints_base_checkpoint_id_base_digest_checkpoints"
 BASES = "ix_checkpoints_base_checkpoint_id"
+OLD_PROGRAMS = "ck_checkpoints_programs_of_revision_0002_must_be_stopped"
+OF_0002 = "saved by revision 0002"
+"""What a column says by default that all saves fill, but for those of programs that do not know it. None may say it: a
+program that has looked at the schema before it changed would give a base another content, whatever needs that."""
 
 logger = logging.getLogger("workflows_mcp.migrations")
 
@@ -65,6 +69,8 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         for column in new_columns():
             op.add_column("checkpoints", column)
+        op.alter_column("checkpoints", "base_digest", server_default=OF_0002)  # for rows to come
+        op.create_check_constraint(op.f(OLD_PROGRAMS), "checkpoints", f"base_digest <> '{OF_0002}'")
         op.create_unique_constraint(UNIQUE, "checkpoints", ["checkpoint_id", "state_digest"])
         op.create_foreign_key(
             FOREIGN_KEY,
@@ -76,6 +82,7 @@ def upgrade() -> None:
     else:
         *first, encoding, payload = old_columns()
         constraints = (
+            sa.CheckConstraint(f"base_digest <> '{OF_0002}'", name=op.f(OLD_PROGRAMS)),
             sa.UniqueConstraint("checkpoint_id", "state_digest", name=UNIQUE),
             sa.ForeignKeyConstraint(
                 ["base_checkpoint_id", "base_digest"],
@@ -83,7 +90,7 @@ def upgrade() -> None:
                 name=FOREIGN_KEY,
             ),
         )
-        columns = [*first, *new_columns(), encoding, payload]
+        columns = [*first, *new_columns(OF_0002), encoding, payload]
         make_anew(old_columns(), columns, constraints, "checkpoints_of_0002")
     is_delta = sa.text("base_checkpoint_id IS NOT NULL")
     op.create_index(BASES, "checkpoints", ["base_checkpoint_id"], sqlite_where=is_delta, postgresql_where=is_delta)
@@ -133,9 +140,17 @@ def old_columns() -> list[sa.Column[Any]]:
     ]
 
 
-def new_columns() -> list[sa.Column[Any]]:
-    """What this revision adds. On PostgreSQL all of them sort as the key does that they are compared with."""
-    return [sa.Column(name, key_text, nullable=True) for name in ("state_digest", "base_checkpoint_id", "base_digest")]
+def new_columns(default: str | None = None) -> list[sa.Column[Any]]:
+    """What this revision adds. On PostgreSQL all of them sort as the key does that they are compared with.
+
+    Args:
+        default: What the last one is where a statement does not name it.
+    """
+    *first, last = ("state_digest", "base_checkpoint_id", "base_digest")
+    return [
+        *(sa.Column(name, key_text, nullable=True) for name in first),
+        sa.Column(last, key_text, nullable=True, server_default=default),
+    ]
 
 
 def make_anew(
@@ -252,8 +267,9 @@ def write_chain_out(connection: sa.Connection, checkpoint_id: str) -> int:
             raise damaged(checkpoint_id, "its bases lead back to themselves")
         base = read_row(connection, row.base_checkpoint_id)
         if base is None or base.state_digest is None or base.state_digest != row.base_digest:
-            named = "which it does not name" if row.base_checkpoint_id is None else repr(row.base_checkpoint_id)
-            raise damaged(row.checkpoint_id, f"what it is a delta of, {named}, is not there as it was")
+            if row.base_checkpoint_id is None:
+                raise damaged(row.checkpoint_id, "it does not say what it is a delta of")
+            raise damaged(row.checkpoint_id, f"its base {row.base_checkpoint_id!r} is not there as it was")
         row = base
     if not chain or row is None:
         return 0
@@ -320,5 +336,6 @@ def damaged(checkpoint_id: str, why: str) -> CheckpointDecodeError:
     """The error for a row that cannot become one of revision 0002."""
     return CheckpointDecodeError(
         f"the payload of checkpoint {checkpoint_id!r} is damaged ({why}), so that it and the deltas on it cannot be "
-        "written out. Nothing was changed; delete these checkpoints, then try again"
+        "written out. Nothing was changed; put back what is damaged (workflows-mcp checkpoints import FILE "
+        "--on-conflict replace), or delete these checkpoints, the newest first, then try again"
     )

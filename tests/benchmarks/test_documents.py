@@ -12,6 +12,7 @@ def test_the_targets_in_the_document_are_those_of_the_results() -> None:
     """`python3 run.py bench render docs/performance/results.json` makes them so."""
     text = DOCUMENT.read_text()
     assert with_targets(text, read_results(RESULTS)) == text
+    assert f"They are of {read_results(RESULTS).date[:10]}," in text
     assert "| sqlite | save_1kb:" in text
 
 

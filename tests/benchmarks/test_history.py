@@ -16,9 +16,12 @@ from rich.console import Console
 from benchmarks import prose
 from benchmarks.contenders import OURS, ContenderSpec
 from benchmarks.databases import PostgreSQLDatabases, SQLiteDatabases
-from benchmarks.history import CONTENDERS, HistoryPlan, NotEqualError, make_runs, measure
+from benchmarks.history import CONTENDERS, HistoryPlan, NotEqualError, heads_of, make_runs, measure
+from benchmarks.history_command import _check_marks, _keep
+from benchmarks.history_figures import with_figures
 from benchmarks.history_report import markdown, with_history
 from benchmarks.history_results import (
+    Bound,
     Compared,
     HistoryOf,
     HistoryResults,
@@ -28,7 +31,7 @@ from benchmarks.history_results import (
     read_history,
     write_history,
 )
-from benchmarks.history_work import check_contents, check_states, opened, save_states
+from benchmarks.history_work import check_contents, check_states, join_turns, opened, save_states
 from benchmarks.long_run import LongRun
 from benchmarks.progress import Progress
 from benchmarks.states import plain_size
@@ -40,7 +43,7 @@ if TYPE_CHECKING or sys.version_info < (3, 14):
 else:
     from compression import zstd
 
-PLAN = HistoryPlan(waves=12, megabytes=0.03, sizes=(20_000,), calls=2, openings=1, kept=3)
+PLAN = HistoryPlan(waves=12, megabytes=0.03, sizes=(20_000,), calls=2, heads=2, openings=1, kept=3)
 RESULTS = ROOT / "docs" / "performance" / "history.json"
 
 
@@ -146,7 +149,9 @@ def test_a_small_run_does_all_the_work(tmp_path: Path) -> None:
     assert all(way.stored_bytes > 10_000 and way.save_ms > 0 and way.seconds > 0 for way in found.ways)
     assert found.equal == (12, 12)
     assert len(found.compared) == 4
-    assert all(one.deltas_ms > 0 and one.alone_ms > 0 for one in found.compared)
+    assert all(one.deltas_ms > 0 and one.alone_ms > 0 and one.ratio > 0 for one in found.compared)
+    assert [one.worst is not None for one in found.compared] == [False, False, True, True]
+    assert 10_000 < (found.ways[0].rewritten_bytes or 0) <= found.ways[0].stored_bytes
     assert [(one.name, one.deleted, one.kept) for one in found.retained] == [(OURS, 9, 3), ("self-contained", 9, 3)]
     assert list(tmp_path.iterdir()) == []
 
@@ -157,6 +162,7 @@ def test_a_small_run_on_a_server_leaves_nothing_either(postgres_server: str) -> 
     found = measure(databases, specs_of("postgresql")[:2], plan, make_runs(plan), told())
     assert found.equal == (4, 4)
     assert all(10_000 < way.stored_bytes < 1_000_000 for way in found.ways)
+    assert 10_000 < (found.ways[0].rewritten_bytes or 0) <= found.ways[0].stored_bytes
     assert databases._made == []
 
 
@@ -185,7 +191,24 @@ async def test_what_is_loaded_as_another_is_found_out(run: LongRun, sqlite_path:
             await check_contents(ours, [dataclasses.replace(state, completed_blocks=[])])
 
 
-def results(stored: float = 1.5, ratio: float = 1.2) -> HistoryResults:
+def test_a_ratio_is_that_of_the_turns_and_not_that_of_the_medians() -> None:
+    """What else the machine does in a turn slows down both sides of it; the slowest state is told of beside it."""
+    calm, busy = [(1.0, 2.0), (1.0, 2.0)], [(50.0, 100.0), (9.0, 3.0), (50.0, 100.0)]
+    found = join_turns("a load", [calm, busy, [(4.0, 2.0)]], Bound(1))
+    assert (found.ratio, found.worst) == (0.5, 2.0)
+    assert (found.deltas_ms, found.alone_ms) == (6.5, 2.5)
+
+
+@pytest.mark.parametrize(("waves", "count", "last"), [(1000, 16, 936), (60, 16, 1), (2, 1, 1)])
+def test_the_newest_are_spread_over_the_last_waves_of_a_run_that_goes_on(waves: int, count: int, last: int) -> None:
+    """All residues among them, since the lengths of chains follow from these; and never the end of the run."""
+    heads = heads_of(HistoryPlan(), waves)
+    assert (len(heads), heads[0], heads[-1]) == (count, last, waves - 1)
+    assert heads == sorted(heads)
+    assert waves < 1000 or {head % 8 for head in heads} == set(range(8))
+
+
+def results(stored: float = 1.5, ratio: float = 1.2, left: int = 1_600_000) -> HistoryResults:
     """Those of a run whose figures are such multiples."""
     ways = [Way(OURS, "this", round(stored * 1_000_000), 1.5, 2.0), Way("guide", "that", 500_000_000, 20.0, 30.0)]
     found = HistoryOf(
@@ -193,8 +216,12 @@ def results(stored: float = 1.5, ratio: float = 1.2) -> HistoryResults:
         {},
         ways,
         (1000, 1000),
-        [Compared("a save of 20 KB", ratio, 1.0, 1.2), Compared("a save of 100 KB", 9.0, 1.0)],
-        [Retained(OURS, 990, 10, 0.5, 2_000_000, 2_000_000, 1_000_000)],
+        [
+            Compared("a save of 20 KB", 3.0, 2.0, ratio, Bound(1.2)),
+            Compared("a save of 100 KB", 9.0, 1.0, 9.0),
+            Compared("a save of 500 KB", 3.0, 2.0, ratio - 0.21, Bound(1, is_excluded=True), 3.0),
+        ],
+        [Retained(OURS, 990, 10, 0.5, 2_000_000, 2_000_000, left)],
     )
     return HistoryResults(
         command="a command",
@@ -211,10 +238,21 @@ def results(stored: float = 1.5, ratio: float = 1.2) -> HistoryResults:
 
 def test_a_goal_is_met_up_to_its_bound_and_missed_beyond() -> None:
     """And stands in the report either way."""
-    assert [goal.is_met for goal in goals(results())] == [True, True, True]
-    assert [goal.is_met for goal in goals(results(1.51, 1.21))] == [False, False, True]
-    assert "| a save of 20 KB, × self-contained | 1.2 | 1.21 | **no** |" in markdown(results(1.51, 1.21))
+    assert [goal.is_met for goal in goals(results())] == [True, True, True, True]
+    assert [goal.is_met for goal in goals(results(1.51, 1.21, 1_600_001))] == [False, False, False, False]
+    assert "| a save of 20 KB, × self-contained | ≤ 1.2 | 1.21 | **no** |" in markdown(results(1.51, 1.21))
+    assert "| a save of 500 KB, × self-contained | < 1 | 1.00 | **no** |" in markdown(results(1.51, 1.21))
     assert "| SQLite | that | 500 MB | 500 | 20.0 ms | 30.0 s |" in markdown(results())
+    assert "| a save of 500 KB | 3.00 ms | 2.00 ms | 0.99 × | 3.00 × |" in markdown(results())
+
+
+def test_what_packing_gives_back_is_shown_beside_what_saving_left() -> None:
+    """And the goal is about what saving left."""
+    found = results(1.51)
+    packed = dataclasses.replace(found.databases[0].ways[0], rewritten_bytes=1_200_000)
+    shown = dataclasses.replace(found, databases=[dataclasses.replace(found.databases[0], ways=[packed])])
+    assert "| SQLite | — a copy of that after `VACUUM` | 1.20 MB | 1.20 |  |  |" in markdown(shown)
+    assert not next(iter(goals(shown))).is_met
 
 
 def test_results_come_back_from_their_file(tmp_path: Path) -> None:
@@ -237,3 +275,28 @@ def test_the_tables_in_the_document_are_those_of_the_results() -> None:
     found = read_history(RESULTS)
     assert with_history(text, found) == text
     assert not found.is_quick
+
+
+def test_the_figures_in_the_readme_are_those_of_the_results() -> None:
+    """The same command makes them."""
+    text = (ROOT / "README.md").read_text()
+    assert with_figures(text, read_history(RESULTS)) == text
+
+
+def test_figures_are_kept_where_there_is_a_place_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That there is none is found out before anything is measured."""
+    monkeypatch.setattr("benchmarks.history_command.draw_history", lambda *_: None)
+    readme, document = tmp_path / "README.md", tmp_path / "docs" / "performance.md"
+    document.parent.mkdir()
+    readme.write_text("nothing")
+    _check_marks(tmp_path / "docs" / "performance")
+    document.write_text("<!-- history --><!-- /history -->")
+    with pytest.raises(ValueError, match="no <!-- history figures -->"):
+        _check_marks(tmp_path / "docs" / "performance")
+    readme.write_text("a<!-- history figures -->NN<!-- /history figures -->z")
+    _check_marks(tmp_path / "docs" / "performance")
+    _keep(results(), tmp_path / "docs" / "performance")
+    assert "\n1.50 MB on SQLite (1.50 times that state). Compressed" in readme.read_text()
+    assert "| a save of 20 KB | 1.20 × |" in readme.read_text()
+    assert "NN" not in readme.read_text()
+    assert "The goals:" in document.read_text()

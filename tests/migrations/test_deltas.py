@@ -316,7 +316,7 @@ DAMAGED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "checksum": ("d", {"payload": b"\0\0\0\0frame"}, r"'d' is damaged \(its checksum"),
     "size": ("b", {"full_bytes": 7}, r"'b' is damaged \(it does not unpack"),
     "no frame": ("d", {"payload": zlib.crc32(b"odd").to_bytes(4, "big") + b"odd"}, r"'d' .*\(it does not unpack"),
-    "no base": ("d", {"base_checkpoint_id": None}, r"'d' is damaged \(its base None is not there"),
+    "no base": ("d", {"base_checkpoint_id": None}, r"'d' is damaged \(it does not say what"),
     "another encoding": ("c", {"encoding": "guide-json"}, r"'c' is damaged \(it is a base"),
     "no delta": ("d", {"encoding": "json"}, r"'d' is damaged \(it has a base"),
 }
@@ -342,7 +342,7 @@ async def test_a_damaged_link_stops_the_way_down_by_its_name(chains: Chains) -> 
         whole = await fields_of(chains.url, name)
         await chains.set(name, **columns)
         before = await raw.contents(chains.url)
-        with pytest.raises(CheckpointDecodeError, match=f"{told}.*Nothing was changed; delete"):
+        with pytest.raises(CheckpointDecodeError, match=f"{told}.*Nothing was changed; .* or delete"):
             await manager.downgrade("0002")
         assert await raw.contents(chains.url) == before
         await chains.set(str(columns.get("checkpoint_id", name)), **whole)
@@ -398,6 +398,20 @@ async def test_what_is_a_delta_of_a_base_outlives_its_being_saved_with_another_c
         await store.save_checkpoint(other)
         for checkpoint_id, state in {**chains.states, "c": other}.items():
             assert await store.load_checkpoint(checkpoint_id) == state
+
+
+async def test_a_program_of_revision_0002_that_goes_on_after_the_upgrade_saves_nothing(chains: Chains) -> None:
+    """It does not name the columns that are new; what it would give a base another content by fails as a whole."""
+    made = OF_0002.replace("checkpoint_id", "'{id}'", 1)
+    saves = (
+        f"INSERT INTO checkpoints ({OF_0002}) SELECT {made} FROM checkpoints WHERE checkpoint_id = 'b' "
+        "ON CONFLICT (checkpoint_id) DO UPDATE SET payload = excluded.payload"
+    )
+    before = await raw.contents(chains.url)
+    for checkpoint_id in ("c", "new"):
+        with pytest.raises((sqlite3.IntegrityError, asyncpg.CheckViolationError), match="0002_must_be_stopped"):
+            await raw.execute(chains.url, saves.format(id=checkpoint_id))
+    assert await raw.contents(chains.url) == before
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
@@ -470,9 +484,9 @@ async def test_an_id_that_is_there_is_told_from_a_broken_rule(chains: Chains) ->
     """Whichever of the two keys that have it speaks first."""
     statement = (
         "INSERT INTO checkpoints (checkpoint_id, workflow_name, created_at, status, is_paused, superseded, "
-        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, encoding, payload) "
-        "SELECT checkpoint_id, workflow_name, created_at, status, is_paused, superseded, current_wave_index, pinned, "
-        "schema_version, full_bytes, stored_bytes, state_digest, encoding, payload FROM checkpoints"
+        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, base_digest, encoding, "
+        "payload) SELECT checkpoint_id, workflow_name, created_at, status, is_paused, superseded, current_wave_index, "
+        "pinned, schema_version, full_bytes, stored_bytes, state_digest, NULL, encoding, payload FROM checkpoints"
     )
     dialect = dialect_for(chains.url)
     engine = dialect.create_engine(Settings())
@@ -491,8 +505,8 @@ async def test_who_saves_a_new_id_beside_another_with_the_same_content_tries_aga
     dialect = dialect_for(database_url)
     statement = (
         "INSERT INTO checkpoints (checkpoint_id, workflow_name, created_at, status, is_paused, superseded, "
-        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, encoding, payload) "
-        "VALUES ($1, 'w', 1, 'running', false, false, 0, false, 1, 1, 1, 'same', 'json', '') "
+        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, base_digest, encoding, "
+        "payload) VALUES ($1, 'w', 1, 'running', false, false, 0, false, 1, 1, 1, 'same', NULL, 'json', '') "
         "ON CONFLICT (checkpoint_id) DO UPDATE SET state_digest = excluded.state_digest"
     )
     connections = [await asyncpg.connect(database_url) for _ in range(6)]

@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.conftest import OpenStore
 from tests.migrations import raw
+from tests.persistence.chained import all_bases, save_run, wave
 from tests.persistence.test_leases import holding, until_blocked
 from tests.persistence.test_writer import ids_in, record, until, weigh, writer_of
-from tests.persistence.waves import wave
 from workflows_mcp import (
     CheckpointState,
     CheckpointStatus,
@@ -43,13 +43,7 @@ ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"])
 
 async def save(store: SQLAlchemyCheckpointStore, *numbers: int, **fields: Any) -> None:
     """Save states of a run, one after the other."""
-    for number in numbers:
-        await store.save_checkpoint(wave(number, **fields) if fields else waves(number))
-
-
-async def bases(url: str) -> dict[str, str | None]:
-    """What each checkpoint is a delta of."""
-    return dict(await raw.fetch(url, "SELECT checkpoint_id, base_checkpoint_id FROM checkpoints"))
+    await save_run(store, [wave(number, **fields) if fields else waves(number) for number in numbers])
 
 
 async def require_whole_history(
@@ -69,7 +63,7 @@ async def require_whole_history(
     assert set(iterated) == {state.checkpoint_id for state in states}
     for state in states:
         assert_same(iterated[state.checkpoint_id], state)
-    found = await bases(url)
+    found = await all_bases(url)
     for name in found:
         links, base = 0, found[name]
         while base is not None:
@@ -159,7 +153,7 @@ async def test_a_claim_is_gone_on_from_with_deltas(open_store: OpenStore, databa
     other = open_store()
     await other.claim_checkpoint("r 9", "me")
     await save(other, *range(10, 14))
-    found = await bases(database_url)
+    found = await all_bases(database_url)
     assert [found[f"r {number}"] for number in range(10, 14)] == ["r 9", "r 10", "r 11", "r 12"]
     await require_whole_history(open_store(), database_url, [waves(number) for number in range(14)], deltas=13)
 
@@ -173,7 +167,7 @@ async def test_deltas_outlive_their_base(open_store: OpenStore, database_url: st
     await save(store, *range(20))
     for name in ("r 0", "r 8", "r 11"):
         assert await store.delete_checkpoint(name)
-    found = await bases(database_url)
+    found = await all_bases(database_url)
     assert {name for name, base in found.items() if base is None} == {"r 1", "r 9", "r 12", "r 16"}
     left = [waves(number) for number in range(20) if number not in {0, 8, 11}]
     await require_whole_history(store, database_url, left, deltas=13)
@@ -195,7 +189,7 @@ async def test_a_save_whose_base_somebody_has_deleted_is_whole(
     await other.delete_checkpoint("r 0")
     for number in (8, 9):
         await store.save_checkpoint(waves(number), follows=f"r {number - 1}" if lease else None, **lease)
-    found = await bases(database_url)
+    found = await all_bases(database_url)
     assert (found["r 8"], found["r 9"]) == (None, "r 8")
     await require_whole_history(other, database_url, [waves(number) for number in range(1, 10)])
     assert len(await store.list_checkpoints(heads_only=True)) == (1 if lease else 9)
@@ -208,12 +202,12 @@ async def test_a_base_of_many_is_replaced_and_they_stay_what_they_were(
     store, other = open_store(), open_store()
     await save(store, 0)
     await asyncio.gather(*(save(store, number) for number in range(1, 11)))
-    assert list((await bases(database_url)).values()).count("r 0") == 10
+    assert list((await all_bases(database_url)).values()).count("r 0") == 10
     await save(other, 0)
-    assert list((await bases(database_url)).values()).count("r 0") == 10
+    assert list((await all_bases(database_url)).values()).count("r 0") == 10
     changed = wave(0, size=6000)
     await other.save_checkpoint(changed)
-    assert set((await bases(database_url)).values()) == {None}
+    assert set((await all_bases(database_url)).values()) == {None}
     states = [changed, *(waves(number) for number in range(1, 11))]
     await require_whole_history(other, database_url, states, deltas=0)
 
@@ -274,7 +268,7 @@ async def test_two_that_are_saved_at_once_do_not_become_each_others_bases(
             draft = functools.partial(_draft, state, None, None, RowCodec(), step)
             tasks.append(asyncio.create_task(store._database.save(draft)))
         await until(lambda: writer_of(store).queued[0] >= len(tasks))
-    assert list((await bases(database_url)).values()).count(None) >= 2
+    assert list((await all_bases(database_url)).values()).count(None) >= 2
     for state in (waves(1), waves(2)):
         assert_same(await store.load_checkpoint(state.checkpoint_id), state)
 
@@ -286,7 +280,7 @@ async def test_a_base_never_becomes_a_delta_of_its_own_delta(open_store: OpenSto
     await other.claim_checkpoint("r 2", "me")
     await save(other, 1)
     await save(store, 0, 1)
-    assert await bases(database_url) == {"r 0": None, "r 1": None, "r 2": "r 1"}
+    assert await all_bases(database_url) == {"r 0": None, "r 1": None, "r 2": "r 1"}
     changed = wave(1, size=6000)
     await other.save_checkpoint(changed)
     await save(store, 2)
@@ -342,7 +336,7 @@ async def test_many_deltas_of_one_base_share_a_commit(open_store: OpenStore, dat
         for number in (1, 2):
             tasks += [asyncio.create_task(store.save_checkpoint(wave(number, one))) for one in runs]
     assert max(map(len, batches)) >= 6
-    assert list((await bases(database_url)).values()).count(None) == 4
+    assert list((await all_bases(database_url)).values()).count(None) == 4
 
 
 async def test_a_cancelled_save_is_nobodys_base_and_in_nobodys_way(open_store: OpenStore, database_url: str) -> None:
@@ -355,7 +349,7 @@ async def test_a_cancelled_save_is_nobodys_base_and_in_nobodys_way(open_store: O
         gone.cancel()
         await asyncio.wait({gone})
     await save(store, 2)
-    found = await bases(database_url)
+    found = await all_bases(database_url)
     assert found["r 2"] == "r 0"
     await require_whole_history(store, database_url, [waves(number) for number in (0, 1, 2) if f"r {number}" in found])
 
@@ -380,7 +374,7 @@ async def test_what_waits_is_bounded_by_what_it_keeps_in_memory(
     await asyncio.gather(*saves)
     await until(lambda: not writer_of(store).queued[0])
     assert weigh(store) == 0
-    assert list((await bases(database_url)).values()).count(None) == 1
+    assert list((await all_bases(database_url)).values()).count(None) == 1
 
 
 # --- locks of somebody else's, and leases
@@ -393,9 +387,9 @@ async def test_a_base_that_somebody_has_locked_holds_no_save_up(open_store: Open
     await save(store, 0)
     async with holding(database_url, "r 0"):
         await asyncio.gather(save(store, 1), store.save_checkpoint(wave(0, "other")))
-    assert (await bases(database_url))["r 1"] is None
+    assert (await all_bases(database_url))["r 1"] is None
     await save(store, 2)
-    assert (await bases(database_url))["r 2"] == "r 1"
+    assert (await all_bases(database_url))["r 2"] == "r 1"
 
 
 @ON_POSTGRESQL
@@ -619,7 +613,7 @@ async def test_promises_hold_on_a_postgresql_engine_of_somebody_elses(
 
 _PROGRAM = """
 import asyncio, itertools, sys
-from tests.persistence.waves import wave
+from tests.persistence.chained import wave
 from workflows_mcp import SQLAlchemyCheckpointStore
 
 async def main():

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.persistence.waves import wave
+from tests.persistence.chained import wave
 from workflows_mcp import CheckpointDecodeError, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.state_json import encode_state

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.conftest import OpenStore
-from tests.persistence.test_chains import ON_POSTGRESQL, ON_SQLITE, bases, save, waves
+from tests.persistence.chained import all_bases, wave
+from tests.persistence.test_chains import ON_POSTGRESQL, ON_SQLITE, save, waves
 from tests.persistence.test_leases import holding
 from tests.persistence.test_writer import until, weigh, writer_of
-from tests.persistence.waves import wave
 from workflows_mcp import SQLAlchemyCheckpointStore, StoreUnavailableError
 from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.persistence import store as store_module
@@ -23,7 +23,6 @@ from workflows_mcp.persistence.deltas import Linked, is_large
 from workflows_mcp.persistence.dialects import Row, RowsLockedError
 from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.waiting import LARGE, ROW_BYTES
-from workflows_mcp.settings import load_settings
 from workflows_mcp.testing import assert_same
 
 LARGE_SIZE = 120_000
@@ -59,7 +58,7 @@ async def test_nothing_waits_for_a_thread_of_the_applications(open_store: OpenSt
         assert is_large(row)
         await store.save_checkpoint(changed)
         assert_same(await other.load_checkpoint("r 0"), changed)
-    stored = await bases(database_url)
+    stored = await all_bases(database_url)
     assert [stored[f"r {number}"] for number in (0, 1)] == [None, None]
 
 
@@ -105,13 +104,11 @@ async def test_what_cannot_be_made_whole_fails_alone(
 # --- deadlines
 
 
-def slow_reads(store: SQLAlchemyCheckpointStore, monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[None]:
-    """Have each read of a store take so long from now on; returns what grows with each that begins."""
-    begun: list[None] = []
+def slow_reads(store: SQLAlchemyCheckpointStore, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have each read of a store take so much longer from now on."""
 
     def slow(call: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
         async def slowly(*given: Any, **options: Any) -> Any:
-            begun.append(None)
             await asyncio.sleep(seconds)
             return await call(*given, **options)
 
@@ -119,43 +116,58 @@ def slow_reads(store: SQLAlchemyCheckpointStore, monkeypatch: pytest.MonkeyPatch
 
     for way, name in ((store._database._reading, "call"), (store._database._connections, "work")):
         monkeypatch.setattr(way, name, slow(getattr(way, name)))
-    return begun
+
+
+LOADS: dict[str, Callable[[SQLAlchemyCheckpointStore], Awaitable[Any]]] = {
+    "one": lambda store: store.load_checkpoint("r 1"),
+    "as it is stored": lambda store: store.load_stored(["r 1"]),
+}
 
 
 @ON_SQLITE
-@pytest.mark.parametrize("engine", ["ours", "somebody else's"])
+@pytest.mark.parametrize(("load", "engine"), [("one", "ours"), ("one", "somebody else's"), ("as it is stored", "ours")])
 async def test_a_load_has_one_deadline(
-    open_store: OpenStore, database_url: str, monkeypatch: pytest.MonkeyPatch, engine: str
+    open_store: OpenStore, database_url: str, monkeypatch: pytest.MonkeyPatch, load: str, engine: str
 ) -> None:
-    """However many queries it takes."""
+    """However many queries it takes; those that have less than the database knows of are cut short by us."""
     await save(open_store(), 0, 1)
     theirs = create_async_engine(f"sqlite+aiosqlite:///{database_url}")
     try:
-        async with SQLAlchemyCheckpointStore(
-            database_url if engine == "ours" else theirs, settings=load_settings(deadline_seconds=0.25)
-        ) as store:
+        async with SQLAlchemyCheckpointStore(database_url if engine == "ours" else theirs) as store:
             assert await store.load_checkpoint("nothing") is None
-            begun = slow_reads(store, monkeypatch, 0.15)
-            with pytest.raises(StoreUnavailableError, match=r"within 0\.25 s"):
-                await store.load_checkpoint("r 1")
-            assert len(begun) == 2
+            slow_reads(store, monkeypatch, 0.06)
+            retry = store._database._retry
+            until_given, deadlines, are_cut_short = retry.until, list[float](), list[bool]()
+
+            def noted(deadline: float, attempt: Any, **options: Any) -> Coroutine[Any, Any, Any]:
+                deadlines.append(deadline)
+                are_cut_short.append(not options.get("ends_by_itself"))
+                return until_given(deadline, attempt, **options)
+
+            monkeypatch.setattr(retry, "until", noted)
+            assert await LOADS[load](store)
+            assert len(deadlines) == 2
+            assert deadlines[1] - deadlines[0] < 0.06
+            assert are_cut_short[1]
     finally:
         await theirs.dispose()
 
 
 @ON_SQLITE
 async def test_what_is_parted_in_the_lane_ends_with_its_save(
-    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+    open_store: OpenStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others wait for the lane."""
-    store = open_store(deadline_seconds=0.25)
+    store = open_store()
     await save(store, 0, 1)
     await store.load_checkpoint("r 0")
-    begun = slow_reads(store, monkeypatch, 0.15)
+    slow_reads(store, monkeypatch, 0.15)
+    monkeypatch.setattr(writer_of(store), "_deadline_seconds", 0.2)
     with pytest.raises(StoreUnavailableError):
         await save(store, 0, size=6000)
+    monkeypatch.undo()
     await save(store, 0, run_id="other")
-    assert len(begun) == 2  # what needs it, and those rows; not whether there is more
+    assert (await all_bases(database_url))["r 1"] == "r 0"
 
 
 # --- locks of somebody else's
@@ -196,20 +208,23 @@ async def test_a_delta_that_somebody_is_changing_is_waited_for(
         assert_same(await store.load_checkpoint("r 0"), changed)
     else:
         assert await store.load_checkpoint("r 0") is None
-    assert (await bases(database_url))["r 1"] is None
+    assert (await all_bases(database_url))["r 1"] is None
 
 
 @ON_POSTGRESQL
-async def test_who_deletes_a_base_hears_of_a_lock_on_its_delta_at_the_deadline(
-    open_store: OpenStore, database_url: str
+async def test_who_deletes_a_base_waits_for_whoever_changes_its_delta_until_the_deadline(
+    open_store: OpenStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is changed."""
-    store = open_store(deadline_seconds=0.3)
+    store = open_store()
     await save(store, 0, 1)
+    monkeypatch.setattr(store._database, "deadline", lambda: asyncio.get_running_loop().time() + 0.3)
     async with updating(database_url, "r 1"):
-        with pytest.raises(StoreUnavailableError, match="holds a lock"):
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(StoreUnavailableError):
             await store.delete_checkpoint("r 0")
-    assert (await bases(database_url))["r 1"] == "r 0"
+        assert 0.2 < asyncio.get_running_loop().time() - began < 1.5
+    assert (await all_bases(database_url))["r 1"] == "r 0"
     assert_same(await store.load_checkpoint("r 0"), waves(0))
 
 

@@ -329,7 +329,7 @@ class CheckpointStore(MovingCheckpoints, ABC):
         """Delete all checkpoints of a run, pinned and leased ones, too; returns how many.
 
         Heads go first, so that nobody recovers what is half gone, and whoever still works on the run learns of it by
-        the next save, which follows a checkpoint that is gone (`LeaseLostError`).
+        the next save, which follows a checkpoint that is gone, or history (`LeaseLostError`).
 
         Raises:
             ValueError: The id is not fit to be one.

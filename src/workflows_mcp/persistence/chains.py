@@ -51,6 +51,9 @@ class Chains:
         dialect: The database's.
         codec: Makes states of rows. Its `loading` is how bases are loaded.
         deltas: The states that are in memory.
+
+    Attributes:
+        rewriting: Changes how rows are stored; its statements stay compiled.
     """
 
     def __init__(self, dialect: Dialect, codec: RowCodec, deltas: Deltas) -> None:
@@ -58,7 +61,7 @@ class Chains:
         self._codec = codec
         self._any_codec = codec.taking_plain()
         self._deltas = deltas
-        self._rewriting = Rewriting(dialect, _WHOLE_ROWS)
+        self.rewriting = Rewriting(dialect, _WHOLE_ROWS)
 
     # Built when they are needed: most stores never meet a delta that is not in memory.
 
@@ -251,17 +254,20 @@ class Chains:
             CheckpointKeyError: One of them cannot be opened with the keys of this process.
             CheckpointDecodeError: One of them lacks another one, and is not let go; `link` is that one's id.
         """
-        query = self.dependents(bases, _WHOLE_ROWS)
+        query = self.dependents(bases, _WHOLE_ROWS + 1)
         plains = Plains(_PLAIN_BYTES)
         while found := await fetch(query):
-            ids = [checkpoint_id for checkpoint_id, _ in first_within(found, _WHOLE_BYTES)]
+            ids = [checkpoint_id for checkpoint_id, _ in first_within(found[:_WHOLE_ROWS], _WHOLE_BYTES)]
             # All of one moment: what is missing then is missing, and was not just made whole or sealed anew.
             every = await fetch(Query(self._rows, {"checkpoint_ids": self._dialect.any_value(ids)}))
             deltas = (row for row in every if row[0] in ids and base_of(row) is not None)
             rows = self.link(deltas, every, plains, at_any_rate=True).values()
             changes = await threads.run(functools.partial(self._changes, rows, lets_go=lets_go))
-            if not changes or not await rewrite(self._rewriting.query(changes), ids):
+            changed = await rewrite(self.rewriting.query(changes), ids) if changes else ()
+            if not changed:
                 return False
+            if len(changed) == len(found):
+                break  # those were all; of what has come since, the foreign key tells
         return True
 
     def _changes(self, rows: Iterable[Sequence[Any]], *, lets_go: bool) -> list[dict[str, Any]]:

@@ -50,6 +50,9 @@ _MOST_PARTINGS = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.4
 """Seconds between two looks at deltas that somebody has locked; twice as long every time."""
 
+_LAST_TRY = 0.05
+"""How many seconds before the deadline the last one begins."""
+
 T = TypeVar("T")
 
 
@@ -194,12 +197,12 @@ class Database(Inherited):
             checkpoint_ids: Their ids.
             plains: Keeps what is unpacked of their bases, for others that have these in common.
         """
-        fetch = functools.partial(self.fetch_long, deadline=self._deadline())
+        fetch = functools.partial(self.fetch_long, deadline=self.deadline())
         return await self._complete(await fetch(self._payloads_of(checkpoint_ids)), fetch, plains)
 
     async def complete(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Rows that were loaded by a statement of somebody's own, together with what it takes to unpack them."""
-        fetch = self._fetching(self._deadline())
+        fetch = self._fetching(self.deadline())
         return await self._read(lambda: self._complete(rows, fetch))
 
     async def fetch(self, query: Query) -> Sequence[Sequence[Any]]:
@@ -274,7 +277,7 @@ class Database(Inherited):
             RowsHeldError: A foreign key of somebody else's leads to one of them.
             CheckpointStoreError: The error, in the project's terms.
         """
-        deadline = self._deadline() if waits else None
+        deadline = self.deadline() if waits else None
         partings, pause = 0, _FIRST_PAUSE
         while partings < _MOST_PARTINGS:
             with contextlib.suppress(BrokenBaseError):
@@ -283,10 +286,10 @@ class Database(Inherited):
                 partings += 1
             elif deadline is None:
                 break
-            elif asyncio.get_running_loop().time() + pause >= deadline:
+            elif (left := deadline - asyncio.get_running_loop().time() - _LAST_TRY) <= 0:
                 raise self._failures.locked()
             else:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(min(pause, left))
                 pause = min(pause * 2, _LONGEST_PAUSE)
         try:
             return await self.change(query, keys=keys, waits=waits, deadline=deadline)
@@ -324,10 +327,15 @@ class Database(Inherited):
         return await self._turns.put(statement, rows, keys=keys)
 
     async def fetch_changed(
-        self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None, deadline: float | None = None
+        self,
+        make: Callable[[bool], Query],
+        *,
+        keys: Collection[str] | None = None,
+        waits: bool = True,
+        deadline: float | None = None,
     ) -> Sequence[Sequence[Any]]:
         """See `Turns.fetch_changed`."""
-        return await self._turns.fetch_changed(make, keys=keys, deadline=deadline)
+        return await self._turns.fetch_changed(make, keys=keys, waits=waits, deadline=deadline)
 
     async def in_time(self, calls: Coroutine[Any, Any, T]) -> T:
         """Make several calls, each of which has the whole deadline, within one; those left over are cancelled.
@@ -352,7 +360,7 @@ class Database(Inherited):
             CheckpointStoreError: The error, in the project's terms.
         """
         self.guard.refuse_misuse()
-        until = self._deadline() if deadline is None else deadline
+        until = self.deadline() if deadline is None else deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
         call = self.calls.start(self._retry.until(until, lambda: self._connections.work(work)))
         left = max(until - asyncio.get_running_loop().time(), 0)
@@ -438,7 +446,7 @@ class Database(Inherited):
 
     async def _fetch_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """What loading some checkpoints needs, over the connection that is held for reading."""
-        deadline = self._deadline()
+        deadline = self.deadline()
         rows = await self._fetch(self._payloads_of(checkpoint_ids))
         # States of one run, asked for together, have most of their bases in common.
         plains = Plains(_PLAIN_BYTES) if len(rows) > 1 else None
@@ -464,7 +472,7 @@ class Database(Inherited):
             checkpoint_ids, self._fetching(deadline), rewrite, self._packing, lets_go=True
         )
 
-    def _deadline(self) -> float:
+    def deadline(self) -> float:
         """That of a call which begins now, in the event loop's time."""
         return asyncio.get_running_loop().time() + self.settings.deadline_seconds
 

@@ -257,7 +257,7 @@ def _look_at_payloads(
         advice = [_ADVICE[trouble] for trouble, _ in kinds]
         if links and _Trouble.DAMAGED in troubled:
             first = _named(links.most_common(1)[0][0])
-            advice.insert(0, f"begin with {first}, which mends those that need it: {IMPORTING}")
+            advice.insert(0, f"begin with {first}, which mends those that need it")
         report.problem("payloads", f"of {what}, {told}", "; ".join(advice))
     else:
         report.ok("payloads", f"{what} can be read" + ("" if deep else "; --deep reads them all"))
@@ -326,7 +326,8 @@ def _look_at_settings(settings: Settings, report: Report) -> None:
         ),
         f"WORKFLOWS_LEASE_SECONDS is {settings.lease_seconds:g}: a process that stands still for so long loses its "
         "runs": settings.lease_seconds < _SHORT_LEASE_SECONDS,
-        "WORKFLOWS_AUTO_UPGRADE is on: any command may change the schema, and older versions then refuse it": (
+        "WORKFLOWS_AUTO_UPGRADE is on: any command may change the schema, and older versions then refuse it; processes "
+        "of theirs that still run, retention too, may lose states unless they were stopped before": (
             settings.auto_upgrade
         ),
     }

@@ -138,7 +138,7 @@ def key_missing(checkpoint_id: object, encoding: object, keys: KeyRing | None) -
     name = key_of(encoding)
     if name is None:
         return damaged(shown_text(checkpoint_id), "its encoding is unknown to this version of workflows-mcp")
-    where = "WORKFLOWS_ENCRYPTION_KEYS" if keys is None else keys.source
+    where = "WORKFLOWS_ENCRYPTION_KEYS, _KEY_FILE or _KEY_COMMAND" if keys is None else keys.source
     if keys is not None and keys.has_another(name):
         return CheckpointKeyError(
             f"checkpoint {checkpoint_id!r} is sealed with another key of the id {name.key_id!r} than the one in "

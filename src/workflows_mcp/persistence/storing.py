@@ -1,6 +1,5 @@
 """Reading checkpoints with their places, and writing them so, in bulk."""
 
-import asyncio
 import functools
 import math
 import operator
@@ -124,7 +123,9 @@ class Storing:
         query = statements.listing(wanted, limit=limit, before=before, columns=columns)
         return await self._database.fetch_long(query)
 
-    async def _completed(self, rows: Sequence[Sequence[Any]], plains: Plains | None = None) -> Sequence["_Placed"]:
+    async def _completed(
+        self, rows: Sequence[Sequence[Any]], plains: Plains, *, deadline: float | None = None
+    ) -> Sequence["_Placed"]:
         """Rows, each delta with what it takes to unpack it; those that were deleted meanwhile are left out."""
         places: dict[Any, Sequence[Any]] = {}
 
@@ -134,9 +135,10 @@ class Storing:
             return [row for row, _ in rows]
 
         async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-            return parted(await self._rows_of(checkpoint_ids))
+            return parted(await self._rows_of(checkpoint_ids, deadline=deadline))
 
-        completed = await self._database.chains.complete(parted(rows), read, self._database.fetch_long, plains)
+        fetch = functools.partial(self._database.fetch_long, deadline=deadline)
+        completed = await self._database.chains.complete(parted(rows), read, fetch, plains)
         return [_Placed(row, *places[row[0]]) for row in completed]
 
     def _stored(
@@ -183,16 +185,25 @@ class Storing:
     ) -> dict[str, StoredCheckpoint]:
         """See `CheckpointStore.load_stored`."""
         known_by_id = {one.checkpoint_id: one for one in known}
-        rows = await self._completed(await self._rows_of(checkpoint_ids), Plains())
+        rows = await self._complete_rows_of(checkpoint_ids)
         found = (self._stored(placed, on_unreadable, known_by_id.get(placed.row[0])) for placed in rows)
         return {one.checkpoint_id: one for one in found if one is not None}
 
-    async def _rows_of(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+    async def _complete_rows_of(self, checkpoint_ids: Collection[str]) -> Sequence["_Placed"]:
+        """The rows with some ids, each delta with what it takes to unpack it; all within one deadline."""
+        deadline = self._database.deadline()
+        return await self._completed(
+            await self._rows_of(checkpoint_ids, deadline=deadline), Plains(), deadline=deadline
+        )
+
+    async def _rows_of(
+        self, checkpoint_ids: Collection[str], *, deadline: float | None = None
+    ) -> Sequence[Sequence[Any]]:
         wanted = [one for one in checkpoint_ids if not is_odd(one)]
         if not wanted:
             return ()
         by_id = {"checkpoint_ids": self._database.dialect.any_value(wanted)}
-        return await self._database.fetch_long(Query(self._reading, by_id))
+        return await self._database.fetch_long(Query(self._reading, by_id), deadline=deadline)
 
     async def count(self, wanted: CheckpointFilter) -> int | None:
         """See `CheckpointStore.count_stored`."""
@@ -247,7 +258,7 @@ class Storing:
             return
         is_large = sum(len(one.plain) for one in checkpoints) >= _LARGE
         make = functools.partial(self._rows, checkpoints, arrivals)
-        rows = await asyncio.to_thread(make) if is_large else make()
+        rows = await self._database.threads.run(make) if is_large else make()
         written = await self._database.put(statement, rows, keys=[one.checkpoint_id for one in checkpoints])
         if written != len(rows):
             raise CheckpointStoreError(
@@ -279,7 +290,7 @@ class Storing:
     async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, "_There"]:
         """What bears the ids of some."""
         known = {one.checkpoint_id: one for one in checkpoints}
-        rows = await self._completed(await self._rows_of(list(known)), Plains())
+        rows = await self._complete_rows_of(list(known))
         return {
             placed.row[0]: _There(self._stored(placed, _ignore, known[placed.row[0]]), _beginning(placed.row[-1]))
             for placed in rows

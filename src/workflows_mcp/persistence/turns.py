@@ -113,7 +113,12 @@ class Turns:
         return written
 
     async def fetch_changed(
-        self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None, deadline: float | None = None
+        self,
+        make: Callable[[bool], Query],
+        *,
+        keys: Collection[str] | None = None,
+        waits: bool = True,
+        deadline: float | None = None,
     ) -> Sequence[Sequence[Any]]:
         """Run one statement that writes, in its turn among the saves; returns the rows that it returns.
 
@@ -121,9 +126,11 @@ class Turns:
             make: Makes the statement when its turn has come. It is told whether an earlier one may have been carried
                 out though nobody knows, since the connection was lost.
             keys: See `Writer.run`.
-            deadline: See `Writer.run`.
+            waits: See there.
+            deadline: See there.
 
         Raises:
+            RowsLockedError: See there.
             CheckpointStoreError: The error, in the project's terms.
         """
         first: HeldConnection | AsyncConnection | None = None
@@ -142,7 +149,7 @@ class Turns:
             return (await connection.exec_driver_sql(call.sql, tuple(values))).all()
 
         with self._slow.timed("change") as call:
-            rows = await self._in_turn(on_held, on_connection, keys, call, deadline)
+            rows = await self._in_turn(on_held, on_connection, keys, call, deadline, waits=waits)
             call.rows = len(rows)
         return rows
 
