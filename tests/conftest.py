@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from tests.memory import folder_in_memory
 from tests.turns import turn
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.settings import Settings
@@ -29,25 +30,7 @@ DATABASES = ("sqlite", "postgresql")
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-_ROOM_BYTES = 2 * 2**30
-"""Several times what all databases of the tests take up at a time."""
-
-
-def _memory() -> str | None:
-    """A folder in memory, if there is room for databases: no disk can be tested here, and they come and go.
-
-    On a disk that others use too, making and dropping one took ten times as long.
-    """
-    folder = "/dev/shm"
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return None
-    has_room = found.f_bavail * found.f_frsize > _ROOM_BYTES
-    return folder if has_room and not found.f_flag & os.ST_NOEXEC else None  # some tests write programs
-
-
-MEMORY = _memory()
+MEMORY = folder_in_memory()
 if MEMORY is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)  # where pytest has its folders
 
@@ -59,23 +42,25 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    """A test that is marked `alone` runs while the other processes of this run wait: a busy machine would fail it.
+
+    It is the first of all hooks around a test, so that the time of waiting is not taken from the test's own.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    folders: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined] # as the fixture has it
+    with turn(folders.getbasetemp().parent, is_alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test obeys the settings of the shell that started it."""
     for name in list(os.environ):
         if name.startswith(("WORKFLOWS_", "WORKFLOW_SECRET_", "CHECKPOINT_", "STORAGE_TYPE", "SQLITE_PATH", "PG")):
             monkeypatch.delenv(name)
-
-
-@pytest.fixture(autouse=True)
-def taken_turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A test that is marked `alone` runs while the other processes of this run wait: a busy machine would fail it."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
-        return
-    is_alone = request.node.get_closest_marker("alone") is not None
-    with turn(tmp_path_factory.getbasetemp().parent, is_alone=is_alone):
-        yield
 
 
 @pytest.fixture(scope="session")

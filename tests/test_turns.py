@@ -80,6 +80,13 @@ def test_what_was_forked_meanwhile_holds_nobody_up(tmp_path: Path) -> None:
     assert told == "alone\n"
 
 
+def test_a_turn_is_waited_for_outside_of_the_time_that_a_test_has(pytestconfig: pytest.Config) -> None:
+    """Else whoever waits for long tests would fail for it. The last one that is listed is called first."""
+    around = pytestconfig.hook.pytest_runtest_protocol.get_hookimpls()
+    names = [one.plugin_name.rpartition("/")[2] for one in around]
+    assert names.index("conftest.py") > names.index("timeout")
+
+
 def test_one_of_several_processes_has_taken_a_turn(tmp_path_factory: pytest.TempPathFactory) -> None:
     """As one of many: nobody can be alone now. A process that is the only one waits for nobody."""
     folder = tmp_path_factory.getbasetemp().parent

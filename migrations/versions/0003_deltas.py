@@ -5,7 +5,7 @@ Revises: 0002
 
 The way up decodes nothing: no payload of an older version is a delta. On PostgreSQL it adds columns, which takes no
 longer for a large table; they stand behind the payload there, where rows are read by their columns' names anyway. A
-SQLite file is made anew, since what stands behind a payload is found by reading all of it.
+SQLite file's table is made anew, since what stands behind a payload is found by reading all of it.
 
 The way down makes every delta self-contained.
 """
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointStoreError, StoreConfigurationError
 
 if TYPE_CHECKING or sys.version_info < (3, 14):
     from backports import zstd
@@ -42,6 +42,10 @@ SEALED = "aes-256-gcm:"
 UNIQUE = "uq_checkpoints_checkpoint_id_state_digest"
 FOREIGN_KEY = "fk_checkpoints_base_checkpoint_id_base_digest_checkpoints"
 BASES = "ix_checkpoints_base_checkpoint_id"
+OLD_PROGRAMS = "ck_checkpoints_programs_of_revision_0002_must_be_stopped"
+OF_0002 = "saved by revision 0002"
+"""What a column says by default that all saves fill, but for those of programs that do not know it. None may say it: a
+program that has looked at the schema before it changed would give a base another content, whatever needs that."""
 
 logger = logging.getLogger("workflows_mcp.migrations")
 
@@ -65,6 +69,8 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         for column in new_columns():
             op.add_column("checkpoints", column)
+        op.alter_column("checkpoints", "base_digest", server_default=OF_0002)  # for rows to come
+        op.create_check_constraint(op.f(OLD_PROGRAMS), "checkpoints", f"base_digest <> '{OF_0002}'")
         op.create_unique_constraint(UNIQUE, "checkpoints", ["checkpoint_id", "state_digest"])
         op.create_foreign_key(
             FOREIGN_KEY,
@@ -76,6 +82,7 @@ def upgrade() -> None:
     else:
         *first, encoding, payload = old_columns()
         constraints = (
+            sa.CheckConstraint(f"base_digest <> '{OF_0002}'", name=op.f(OLD_PROGRAMS)),
             sa.UniqueConstraint("checkpoint_id", "state_digest", name=UNIQUE),
             sa.ForeignKeyConstraint(
                 ["base_checkpoint_id", "base_digest"],
@@ -83,23 +90,30 @@ def upgrade() -> None:
                 name=FOREIGN_KEY,
             ),
         )
-        make_anew([*first, *new_columns(), encoding, payload], constraints, "checkpoints_of_0002")
+        columns = [*first, *new_columns(OF_0002), encoding, payload]
+        make_anew(old_columns(), columns, constraints, "checkpoints_of_0002")
     is_delta = sa.text("base_checkpoint_id IS NOT NULL")
     op.create_index(BASES, "checkpoints", ["base_checkpoint_id"], sqlite_where=is_delta, postgresql_where=is_delta)
 
 
 def downgrade() -> None:
     """Make every delta self-contained, and take the columns away."""
-    refuse_sealed(op.get_bind())
-    write_deltas_out(op.get_bind())
+    connection = op.get_bind()
+    is_postgresql = connection.dialect.name == "postgresql"
+    if is_postgresql:
+        # Before anything is read: no delta may come that is not seen here, since it would lose its base. A SQLite file
+        # is locked already.
+        op.execute("LOCK TABLE checkpoints IN ACCESS EXCLUSIVE MODE")
+    refuse_sealed(connection)
+    write_deltas_out(connection)
     op.drop_index(BASES, "checkpoints")
-    if op.get_bind().dialect.name == "postgresql":
+    if is_postgresql:
         op.drop_constraint(FOREIGN_KEY, "checkpoints", type_="foreignkey")
         op.drop_constraint(UNIQUE, "checkpoints", type_="unique")
         for column in new_columns():
             op.drop_column("checkpoints", column.name)
     else:
-        make_anew(old_columns(), (), "checkpoints_of_0003")
+        make_anew([*old_columns(), *new_columns()], old_columns(), (), "checkpoints_of_0003")
 
 
 def old_columns() -> list[sa.Column[Any]]:
@@ -126,31 +140,80 @@ def old_columns() -> list[sa.Column[Any]]:
     ]
 
 
-def new_columns() -> list[sa.Column[Any]]:
-    """What this revision adds. On PostgreSQL all of them sort as the key does that they are compared with."""
-    return [sa.Column(name, key_text, nullable=True) for name in ("state_digest", "base_checkpoint_id", "base_digest")]
+def new_columns(default: str | None = None) -> list[sa.Column[Any]]:
+    """What this revision adds. On PostgreSQL all of them sort as the key does that they are compared with.
+
+    Args:
+        default: What the last one is where a statement does not name it.
+    """
+    *first, last = ("state_digest", "base_checkpoint_id", "base_digest")
+    return [
+        *(sa.Column(name, key_text, nullable=True) for name in first),
+        sa.Column(last, key_text, nullable=True, server_default=default),
+    ]
 
 
-def make_anew(columns: list[sa.Column[Any]], constraints: tuple[sa.Constraint, ...], aside: str) -> None:
-    """Make the table of a SQLite file anew with other columns, and its rows, indexes and triggers as they are."""
+def make_anew(
+    before: list[sa.Column[Any]], after: list[sa.Column[Any]], constraints: tuple[sa.Constraint, ...], aside: str
+) -> None:
+    """Make the table of a SQLite file anew with other columns, and its rows, indexes and triggers as they are.
+
+    Args:
+        before: Its columns.
+        after: What it will have; those that are new are NULL.
+        constraints: What it will have besides its primary key.
+        aside: What the old table is called meanwhile.
+    """
     connection = op.get_bind()
+    refuse_others_columns(connection, [column.name for column in before])
     # Somebody's own as well, as where a column is added in place; but what a column had that goes has gone already.
-    kept = connection.scalars(
+    beside = connection.execute(
         sa.text(
-            "SELECT sql FROM sqlite_schema WHERE lower(tbl_name) = 'checkpoints' AND type IN ('index', 'trigger') "
-            "AND sql IS NOT NULL ORDER BY rowid"
+            "SELECT type, name, sql FROM sqlite_schema WHERE lower(tbl_name) = 'checkpoints' "
+            "AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY rowid"
         )
     ).all()
-    common = [column.name for column in old_columns()]
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    for kind, name, _ in beside:
+        connection.exec_driver_sql(f"DROP {kind} {quote(name)}")
     op.rename_table("checkpoints", aside)
     op.create_table(
-        "checkpoints", *columns, sa.PrimaryKeyConstraint("checkpoint_id", name="pk_checkpoints"), *constraints
+        "checkpoints", *after, sa.PrimaryKeyConstraint("checkpoint_id", name="pk_checkpoints"), *constraints
     )
-    old = sa.table(aside, *map(sa.column, common))
-    connection.execute(sa.table("checkpoints", *map(sa.column, common)).insert().from_select(common, sa.select(old)))
+    move_rows(connection, aside, [column.name for column in after])
     op.drop_table(aside)
-    for statement in kept:
+    for *_, statement in beside:
         connection.exec_driver_sql(statement)
+
+
+def refuse_others_columns(connection: sa.Connection, ours: list[str]) -> None:
+    """Raise an error if the table of a SQLite file has columns of somebody else's."""
+    # With those that are computed.
+    found = connection.scalars(sa.text("SELECT name FROM pragma_table_xinfo('checkpoints')")).all()
+    others = [name for name in found if name not in ours]
+    if others:
+        raise StoreConfigurationError(
+            f"the checkpoints table has columns that are not ours: {', '.join(map(repr, others))}. SQLite's table is "
+            "made anew, and they would be lost. Nothing was changed; copy what they hold into a table of yours, by "
+            "checkpoint_id, take them away (ALTER TABLE checkpoints DROP COLUMN …, what needs them first), and try "
+            "again"
+        )
+
+
+def move_rows(connection: sa.Connection, source: str, columns: list[str]) -> None:
+    """Move all rows into the checkpoints table of a SQLite file.
+
+    What has been moved makes room for what comes next: neither the file nor its -wal grows beside it.
+    """
+    of_0002 = [column.name for column in old_columns()]
+    old = sa.table(source, sa.column("rowid"), *map(sa.column, of_0002))
+    values = [old.c[name] if name in of_0002 else sa.null() for name in columns]
+    new = sa.table("checkpoints", *map(sa.column, columns))
+    some = sa.select(old.c.rowid).order_by(old.c.rowid).limit(BATCH).subquery()
+    while (last := connection.scalar(sa.select(sa.func.max(some.c.rowid)))) is not None:
+        is_next = old.c.rowid <= last
+        connection.execute(new.insert().from_select(columns, sa.select(*values).where(is_next)))
+        connection.execute(sa.delete(old).where(is_next))
 
 
 def refuse_sealed(connection: sa.Connection) -> None:
@@ -204,6 +267,8 @@ def write_chain_out(connection: sa.Connection, checkpoint_id: str) -> int:
             raise damaged(checkpoint_id, "its bases lead back to themselves")
         base = read_row(connection, row.base_checkpoint_id)
         if base is None or base.state_digest is None or base.state_digest != row.base_digest:
+            if row.base_checkpoint_id is None:
+                raise damaged(row.checkpoint_id, "it does not say what it is a delta of")
             raise damaged(row.checkpoint_id, f"its base {row.base_checkpoint_id!r} is not there as it was")
         row = base
     if not chain or row is None:
@@ -271,5 +336,6 @@ def damaged(checkpoint_id: str, why: str) -> CheckpointDecodeError:
     """The error for a row that cannot become one of revision 0002."""
     return CheckpointDecodeError(
         f"the payload of checkpoint {checkpoint_id!r} is damaged ({why}), so that it and the deltas on it cannot be "
-        "written out. Nothing was changed; delete these checkpoints, then try again"
+        "written out. Nothing was changed; put back what is damaged (workflows-mcp checkpoints import FILE "
+        "--on-conflict replace), or delete these checkpoints, the newest first, then try again"
     )

@@ -79,13 +79,16 @@ class CheckpointTooLargeError(CheckpointStoreError):
 class CheckpointDecodeError(CheckpointStoreError):
     """A stored payload is damaged, or was written by a newer version.
 
-    Other checkpoints are unaffected, but for those that are stored as deltas of it.
+    Other runs are unaffected. Of its own, states are that are stored as deltas of it or of one another: of the first
+    state of a run they may be all.
 
     Attributes:
         link: The id of the checkpoint that it is about where that is another one, which is needed to unpack this one.
+        reason: What is the matter with the one that it is about, in a few words; empty where there is no more to say.
     """
 
     link: str | None = None
+    reason: str = ""
 
 
 class CheckpointKeyError(CheckpointDecodeError):
@@ -181,7 +184,9 @@ class BlockTypeDisabledError(WorkflowDefinitionError):
 
 def copy_error(error: CheckpointStoreError) -> CheckpointStoreError:
     """The same error for another caller: one that is raised in several places gathers all their tracebacks."""
-    return type(error)(*error.args)
+    copied = type(error)(*error.args)
+    vars(copied).update(vars(error))
+    return copied
 
 
 def place_of(error: BaseException) -> str:

@@ -138,7 +138,8 @@ class Settings(BaseSettings):
         database_password_command: A command that prints PostgreSQL's password, run for new connections to a database
             whose URL names none.
         database_password_file: A file that holds it, read for each of them.
-        auto_upgrade: Whether the command line brings an existing, older database to head by itself.
+        auto_upgrade: Whether the command line brings an existing, older database to head by itself, also while
+            processes of an older version use it: only where these are always stopped before.
         template_paths: Folders with workflows that can be run by name, with commas between them in the environment;
             a later one overrides an earlier one.
         disabled_blocks: Block types with which no workflow runs, or goes on, here; with commas between them in the

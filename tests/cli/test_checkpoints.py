@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,33 +54,70 @@ def test_show_prints_metadata_and_the_state(cli: CLI, waiting: WorkflowResult) -
     assert data.json()["bases"] == []
 
 
+async def _save_a_run(folder: Path) -> None:
+    """Four states, of which three are deltas."""
+    async with SQLAlchemyCheckpointStore(str(folder / "runs.db")) as store:
+        for number in range(4):
+            context = {"text": [f"line {line}" for line in range(2000 + number)]}
+            state = make_state(f"s{number}", run_id="r", created_at=float(number), context=context)
+            await store.save_checkpoint(state)
+
+
 def test_how_a_state_is_stored_is_shown(cli: CLI, tmp_path: Path) -> None:
     """In a listing by both sizes; one that is a delta, with what it takes to load it; all of them by statistics."""
-
-    async def save_a_run() -> None:
-        async with SQLAlchemyCheckpointStore(str(tmp_path / "runs.db")) as store:
-            for number in range(4):
-                context = {"text": [f"line {line}" for line in range(2000 + number)]}
-                state = make_state(f"s{number}", run_id="r", created_at=float(number), context=context)
-                await store.save_checkpoint(state)
-
     base = ("--database-url", "runs.db")
     cli("db", "upgrade", *base)
-    asyncio.run(save_a_run())
+    asyncio.run(_save_a_run(tmp_path))
     rows = cli("checkpoints", "list", "--run", "r", *base).out.splitlines()
     assert re.search(r" \d+ B +2\d\.\d KiB .* s3$", rows[1])
     assert re.search(r" \d\.\d KiB +2\d\.\d KiB .* s0$", rows[4])
     shown = cli("checkpoints", "show", "s2", *base).out
     assert re.search(r"^stored +as a delta of s1; loading it reads 3 checkpoints, \d\.\d KiB$", shown, re.MULTILINE)
-    assert cli("checkpoints", "show", "s2", "--json", *base).json()["bases"] == ["s1", "s0"]
+    assert re.search(r"^needed +to load 1 other$", shown, re.MULTILINE)
+    data = cli("checkpoints", "show", "s2", "--meta", "--json", *base).json()
+    assert (data["bases"], data["needed_by"], "state" in data) == (["s1", "s0"], 1, False)
     counted = cli("stats", *base).out
     assert re.search(r"^stored .* KiB; as plain JSON .* KiB, .* × as much: .* KiB saved$", counted, re.MULTILINE)
     assert re.search(r"^deltas +3: ", counted, re.MULTILINE)
+    without = cli("stats", *base, env={"WORKFLOWS_DELTA_CACHE_MB": "0"}).out
+    assert re.search(r"^deltas +3: .*; WORKFLOWS_DELTA_CACHE_MB is 0, and", without, re.MULTILINE)
     assert cli("stats", "--json", *base).json()["deltas"] == 3
     sizes = re.search(
         r"^age .* stored +full .*\n.* \d+ B +2\d\.\d KiB +s3$", cli("runs", "show", "r", *base).out, re.MULTILINE
     )
     assert sizes is not None
+
+
+def test_one_that_is_damaged_is_told_once_for_all_that_need_it(cli: CLI, tmp_path: Path) -> None:
+    """By an export; what is known of it is shown; and it goes together with those, in whatever order they are typed."""
+    base = ("--database-url", "runs.db")
+    cli("db", "upgrade", *base)
+    asyncio.run(_save_a_run(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as file, file:
+        file.execute("UPDATE checkpoints SET payload = x'00' WHERE checkpoint_id = 's1'")
+    export = cli("checkpoints", "export", "x", *base)
+    assert export.err.count("left out") == 2
+    assert "left out: 2 checkpoints that need 's1', which is damaged: its checksum does not match; put " in export.err
+    assert re.search(r"^needed +to load 2 others$", cli("checkpoints", "show", "s1", "--meta", *base).out, re.MULTILINE)
+    refused = cli("checkpoints", "delete", "s1", "s2", "--force", *base)
+    assert "'s2' was not deleted: checkpoint 's3' needs it" in refused.error()
+    deleted = cli("checkpoints", "delete", "s1", "s3", "s2", "--force", "--json", *base).json()["checkpoints"]
+    assert [one["checkpoint_id"] for one in deleted] == ["s3", "s2", "s1"]
+    assert cli("checkpoints", "delete", *base).code == 2
+
+
+def test_going_down_asks_before_deltas_are_written_out(cli: CLI, tmp_path: Path) -> None:
+    """It says how many, and how large that is."""
+    base = ("--database-url", "runs.db")
+    cli("db", "upgrade", *base)
+    asyncio.run(_save_a_run(tmp_path))
+    refused = cli("db", "downgrade", "0002", *base)
+    assert refused.code == 2
+    assert re.search(
+        r"3 checkpoints in .* are stored as deltas, .* \d\d\.\d KiB as plain JSON, .*--yes", refused.error()
+    )
+    assert "is at revision 0002" in cli("db", "downgrade", "0002", "--yes", *base).out
+    assert cli("db", "downgrade", "0002", *base).code == 0
 
 
 def test_what_is_stored_cannot_move_the_cursor_of_a_terminal(cli: CLI, waiting: WorkflowResult, tmp_path: Path) -> None:

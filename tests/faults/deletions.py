@@ -75,6 +75,11 @@ class _Told:
         return Acknowledged(self.folder / "acknowledged")
 
     @property
+    def doomed(self) -> Path:
+        """What was to be deleted, written down before: whoever did it may have been killed before it was told."""
+        return self.folder / "doomed"
+
+    @property
     def deleted(self) -> Path:
         """What was deleted."""
         return self.folder / "deleted"
@@ -120,7 +125,7 @@ async def check(place: Place, effort: Effort) -> Verdict:
         found = await audit(store, told.acknowledged, trimmed={_TRIMMED: _KEPT})
         left = [one.checkpoint_id for one in await store.list_checkpoints()]
     verdict = Verdict({"killed": kills})
-    _judge(found, told, left, verdict)
+    _judge(found, told, left, expired, verdict)
     verdict.figures |= {"expired": expired, "trimmed": trimmed, "longest chain": found.links.longest}
     verdict.require(not any(codes), f"processes ended with exit codes {codes}")
     verdict.require(kills, "nobody was killed")
@@ -128,22 +133,29 @@ async def check(place: Place, effort: Effort) -> Verdict:
     return verdict
 
 
-def _judge(found: Audit, told: _Told, left: list[str], verdict: Verdict) -> None:
+def _judge(found: Audit, told: _Told, left: list[str], expired: int, verdict: Verdict) -> None:
     """Compare what is there with what was told."""
-    deleted = set(told.deleted.read_text().split()) if told.deleted.exists() else set()
-    errors = told.errors.read_text().splitlines() if told.errors.exists() else []
+    doomed, deleted, errors = (_lines(file) for file in (told.doomed, told.deleted, told.errors))
     again = sum(number >= _FIRST_AGAIN for _, number in told.acknowledged)
     elsewhere = sum(one.startswith(_SHARED) for one in found.links.bases)
-    # Those that may be deleted are nobody's loss: whoever did it may have been killed before it was told.
-    found.lost = [one for one in found.lost if not one.startswith((f"{OLD}:", "deleted:"))]
+    # What somebody was about to delete is nobody's loss, nor is what has expired, of which only the number is told.
+    forgiven = (f"{OLD}:", *(f"{one} " for one in doomed))
+    found.lost = [one for one in found.lost if not one.startswith(forgiven)]
     found.tell(verdict)
+    old = sum(one.startswith(f"{OLD}:") for one in told.acknowledged.newest)
+    lost = old - expired - sum(one.startswith(f"{OLD}:") for one in left)
+    verdict.require(lost <= 0, f"{lost} of {old} that may expire are gone, and have not")
     verdict.figures |= {"of runs gone on with elsewhere": elsewhere, "deleted": len(deleted), "saved again": again}
     verdict.broken += [f"an error surfaced: {error}" for error in errors[:5]]
-    verdict.broken += [f"{one} was deleted, and is there" for one in deleted.intersection(left)][:5]
+    verdict.broken += [f"{one} was deleted, and is there" for one in set(deleted).intersection(left)][:5]
     for run in _SHARED:
         heads = [one for one in left if one.rpartition(":")[2].startswith(f"{run}/")]
         verdict.require(heads, f"nothing of {run} is left")
     verdict.require(elsewhere and deleted and again, "nothing was deleted, saved again, or gone on with elsewhere")
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
 
 
 async def _tidy_up(store: SQLAlchemyCheckpointStore, told: _Told) -> tuple[int, int]:
@@ -238,7 +250,10 @@ async def _delete(store: SQLAlchemyCheckpointStore, told: _Told, chance: random.
     """Delete what others are deltas of."""
     while not told.stop.exists():
         one = await _some(store, told, "deleted", chance, superseded=True)
-        if one is not None and await _try(told, store.delete_checkpoint(one.checkpoint_id)):
+        if one is None:
+            continue
+        append(told.doomed, one.checkpoint_id)
+        if await _try(told, store.delete_checkpoint(one.checkpoint_id)):
             append(told.deleted, one.checkpoint_id)
 
 

@@ -1,6 +1,6 @@
 """How the deltas of a database hang together, by its table alone."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,12 +49,6 @@ class Links:
         while (base := self.bases.get(needed[-1])) is not None and base not in needed:
             needed.append(base)
         return needed
-
-    def need_one_of(self, checkpoint_ids: Collection[str]) -> set[str]:
-        """What cannot be loaded without some, these included."""
-        return {one for one in self.bases if not set(checkpoint_ids).isdisjoint(self.needed_by(one))} | {
-            *checkpoint_ids
-        }
 
 
 async def links_of(store: SQLAlchemyCheckpointStore) -> Links:

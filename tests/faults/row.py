@@ -107,8 +107,7 @@ class Row:
         check: Does it, and looks.
         databases: On which it is run, one after the other.
         needs: What it needs of the system.
-        seconds: How long it may take on a busy machine before it counts as hung; quick ones have a fifth,
-            so that it is told before pytest's own time is over.
+        seconds: How long it may take on a busy machine before it counts as hung; quick ones have a fifth.
         is_alone: Whether it times what it does so closely that no other test may run beside it.
     """
 
@@ -119,6 +118,10 @@ class Row:
     needs: tuple[Need, ...] = ()
     seconds: float = 480.0
     is_alone: bool = False
+
+    def seconds_for(self, effort: Effort) -> float:
+        """How long it may take with some effort."""
+        return self.seconds / effort.of(1, 5)
 
     @property
     def missing(self) -> list[Need]:

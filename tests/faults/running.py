@@ -107,7 +107,7 @@ def _run(row: Row, place: Place, effort: Effort, stacks: Path, seconds_to_end: f
     process.start()
     theirs.close()
     try:
-        verdict = _receive(ours, row.seconds / effort.of(1, 5))
+        verdict = _receive(ours, row.seconds_for(effort))
         if verdict is not None and "hung" not in verdict.figures:
             process.join(seconds_to_end)
             how = f"with exit code {process.exitcode}" if process.exitcode is not None else "not at all"

@@ -87,7 +87,7 @@ class Stores:
 
     def _watch(self, store: SQLAlchemyCheckpointStore) -> None:
         """Count from now on what a store saves as deltas, and how many of these it makes whole."""
-        codec, rewriting = store._codec, store._database.chains._rewriting
+        codec, rewriting = store._codec, store._database.chains.rewriting
         filled, query = codec.filled, rewriting.query
 
         def fill_and_count(columns: Mapping[str, Any], plain: bytes, step: Step | None = None) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -26,6 +28,7 @@ from workflows_mcp import (
     CheckpointState,
     CheckpointStoreError,
     SQLAlchemyCheckpointStore,
+    StoreConfigurationError,
     upgrade_schema,
 )
 from workflows_mcp.engine.state_json import encode_state
@@ -36,6 +39,17 @@ from workflows_mcp.testing import make_state
 
 LINKS = {"c": None, "a": "c", "e": "a", "b": "c", "d": "b"}
 """Checkpoints and their bases: chains that share their beginnings, in no order of the ids."""
+
+OF_0002 = (
+    "checkpoint_id, run_id, workflow_name, created_at, status, is_paused, pause_prompt, parent_checkpoint_id, "
+    "superseded, current_wave_index, pinned, schema_version, lease_owner, lease_expires_at, full_bytes, "
+    "stored_bytes, encoding, payload"
+)
+"""The columns of revision 0002."""
+
+NULLABLE = {"run_id", "pause_prompt", "parent_checkpoint_id", "lease_owner", "lease_expires_at"}
+NUMBERED = {"checkpoint_id": "'c' || v", "payload": "randomblob(6000)"}
+"""Columns of rows that are numbered by `v`; what is in none of both is 1."""
 
 TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom. "
 
@@ -110,12 +124,7 @@ async def chains(database_url: str) -> Chains:
 
 async def rows_of(url: str) -> Sequence[tuple[Any, ...]]:
     """The rows with the columns of revision 0002, in the order of their ids."""
-    columns = (
-        "checkpoint_id, run_id, workflow_name, created_at, status, is_paused, pause_prompt, parent_checkpoint_id, "
-        "superseded, current_wave_index, pinned, schema_version, lease_owner, lease_expires_at, full_bytes, "
-        "stored_bytes, encoding, payload"
-    )
-    return await raw.fetch(url, f"SELECT {columns} FROM checkpoints ORDER BY checkpoint_id")
+    return await raw.fetch(url, f"SELECT {OF_0002} FROM checkpoints ORDER BY checkpoint_id")
 
 
 async def fields_of(url: str, name: str) -> dict[str, object]:
@@ -213,6 +222,80 @@ async def test_a_downgrade_that_is_killed_leaves_the_chains_whole(chains: Chains
     assert dump(chains.url) == schema_before
 
 
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_file_that_is_made_anew_takes_its_size_once_more_and_no_longer(empty_url: str) -> None:
+    """In its -wal, up and down: what was moved makes room for what comes next."""
+    manager = SchemaManager(empty_url)
+    await manager.upgrade("0002")
+    filler = ", ".join(["NULL" if name in NULLABLE else NUMBERED.get(name, "1") for name in OF_0002.split(", ")])
+    await raw.execute(
+        empty_url,
+        "WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 900) "
+        f"INSERT INTO checkpoints ({OF_0002}) SELECT {filler} FROM n",
+        "CREATE INDEX theirs ON checkpoints (workflow_name, status)",
+        "CREATE TRIGGER odd BEFORE DELETE ON checkpoints BEGIN SELECT RAISE(ABORT, 'not yours'); END",
+    )
+    before = await rows_of(empty_url)
+    size = Path(empty_url).stat().st_size
+    for go in (manager.upgrade, partial(manager.downgrade, "0002")):
+        with closing(sqlite3.connect(empty_url)) as beside:  # so that the last one to leave is not the migration
+            beside.execute("SELECT count(*) FROM checkpoints").fetchone()
+            await go()
+            wal = Path(f"{empty_url}-wal").stat().st_size
+        assert Path(empty_url).stat().st_size < 1.3 * size
+        assert wal < 1.5 * size
+    assert await rows_of(empty_url) == before
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_column_of_somebody_elses_stops_a_file_from_being_made_anew(empty_url: str) -> None:
+    """By its name, up and down, whatever needs it; PostgreSQL's table is altered in place, and keeps it."""
+    manager = SchemaManager(empty_url)
+    for revision, move in (("0002", manager.upgrade), ("head", partial(manager.downgrade, "0002"))):
+        await manager.upgrade(revision)
+        await raw.execute(
+            empty_url,
+            "ALTER TABLE checkpoints ADD COLUMN mine TEXT",
+            "ALTER TABLE checkpoints ADD COLUMN twice TEXT AS (mine || mine)",
+            "CREATE INDEX theirs ON checkpoints (mine)",
+        )
+        before = dump(empty_url)
+        with pytest.raises(StoreConfigurationError, match=r"not ours: 'mine', 'twice'\..*Nothing was changed; copy"):
+            await move()
+        assert dump(empty_url) == before
+        await raw.execute(
+            empty_url,
+            "DROP INDEX theirs",
+            "ALTER TABLE checkpoints DROP COLUMN twice",
+            "ALTER TABLE checkpoints DROP COLUMN mine",
+        )
+        await move()
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_a_delta_that_is_committed_while_the_way_down_begins_is_written_out_with_the_others(
+    chains: Chains,
+) -> None:
+    """The table is locked before anything is looked for: nobody saves beside it."""
+    connection = await asyncpg.connect(chains.url)
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                'INSERT INTO checkpoints SELECT (jsonb_populate_record(c, \'{"checkpoint_id": "late"}\')).* '
+                "FROM checkpoints c WHERE checkpoint_id = 'd'"
+            )
+            going_down = asyncio.create_task(SchemaManager(chains.url).downgrade("0002"))
+            waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'checkpoints'::regclass AND NOT granted)"
+            async with asyncio.timeout(20):
+                while not await connection.fetchval(waits):  # noqa: ASYNC110 - a lock of the server
+                    await asyncio.sleep(0.01)
+        await going_down
+    finally:
+        await connection.close()
+    rows = {row[0]: (row[-2], zstd.decompress(row[-1][4:])) for row in await rows_of(chains.url)}
+    assert rows["late"] == rows["d"] == ("zstd", chains.plain("d"))
+
+
 # --- what stops the way down
 
 
@@ -233,7 +316,7 @@ DAMAGED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "checksum": ("d", {"payload": b"\0\0\0\0frame"}, r"'d' is damaged \(its checksum"),
     "size": ("b", {"full_bytes": 7}, r"'b' is damaged \(it does not unpack"),
     "no frame": ("d", {"payload": zlib.crc32(b"odd").to_bytes(4, "big") + b"odd"}, r"'d' .*\(it does not unpack"),
-    "no base": ("d", {"base_checkpoint_id": None}, r"'d' is damaged \(its base None is not there"),
+    "no base": ("d", {"base_checkpoint_id": None}, r"'d' is damaged \(it does not say what"),
     "another encoding": ("c", {"encoding": "guide-json"}, r"'c' is damaged \(it is a base"),
     "no delta": ("d", {"encoding": "json"}, r"'d' is damaged \(it has a base"),
 }
@@ -259,7 +342,7 @@ async def test_a_damaged_link_stops_the_way_down_by_its_name(chains: Chains) -> 
         whole = await fields_of(chains.url, name)
         await chains.set(name, **columns)
         before = await raw.contents(chains.url)
-        with pytest.raises(CheckpointDecodeError, match=f"{told}.*Nothing was changed; delete"):
+        with pytest.raises(CheckpointDecodeError, match=f"{told}.*Nothing was changed; .* or delete"):
             await manager.downgrade("0002")
         assert await raw.contents(chains.url) == before
         await chains.set(str(columns.get("checkpoint_id", name)), **whole)
@@ -315,6 +398,20 @@ async def test_what_is_a_delta_of_a_base_outlives_its_being_saved_with_another_c
         await store.save_checkpoint(other)
         for checkpoint_id, state in {**chains.states, "c": other}.items():
             assert await store.load_checkpoint(checkpoint_id) == state
+
+
+async def test_a_program_of_revision_0002_that_goes_on_after_the_upgrade_saves_nothing(chains: Chains) -> None:
+    """It does not name the columns that are new; what it would give a base another content by fails as a whole."""
+    made = OF_0002.replace("checkpoint_id", "'{id}'", 1)
+    saves = (
+        f"INSERT INTO checkpoints ({OF_0002}) SELECT {made} FROM checkpoints WHERE checkpoint_id = 'b' "
+        "ON CONFLICT (checkpoint_id) DO UPDATE SET payload = excluded.payload"
+    )
+    before = await raw.contents(chains.url)
+    for checkpoint_id in ("c", "new"):
+        with pytest.raises((sqlite3.IntegrityError, asyncpg.CheckViolationError), match="0002_must_be_stopped"):
+            await raw.execute(chains.url, saves.format(id=checkpoint_id))
+    assert await raw.contents(chains.url) == before
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
@@ -387,9 +484,9 @@ async def test_an_id_that_is_there_is_told_from_a_broken_rule(chains: Chains) ->
     """Whichever of the two keys that have it speaks first."""
     statement = (
         "INSERT INTO checkpoints (checkpoint_id, workflow_name, created_at, status, is_paused, superseded, "
-        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, encoding, payload) "
-        "SELECT checkpoint_id, workflow_name, created_at, status, is_paused, superseded, current_wave_index, pinned, "
-        "schema_version, full_bytes, stored_bytes, state_digest, encoding, payload FROM checkpoints"
+        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, base_digest, encoding, "
+        "payload) SELECT checkpoint_id, workflow_name, created_at, status, is_paused, superseded, current_wave_index, "
+        "pinned, schema_version, full_bytes, stored_bytes, state_digest, NULL, encoding, payload FROM checkpoints"
     )
     dialect = dialect_for(chains.url)
     engine = dialect.create_engine(Settings())
@@ -408,8 +505,8 @@ async def test_who_saves_a_new_id_beside_another_with_the_same_content_tries_aga
     dialect = dialect_for(database_url)
     statement = (
         "INSERT INTO checkpoints (checkpoint_id, workflow_name, created_at, status, is_paused, superseded, "
-        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, encoding, payload) "
-        "VALUES ($1, 'w', 1, 'running', false, false, 0, false, 1, 1, 1, 'same', 'json', '') "
+        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, state_digest, base_digest, encoding, "
+        "payload) VALUES ($1, 'w', 1, 'running', false, false, 0, false, 1, 1, 1, 'same', NULL, 'json', '') "
         "ON CONFLICT (checkpoint_id) DO UPDATE SET state_digest = excluded.state_digest"
     )
     connections = [await asyncpg.connect(database_url) for _ in range(6)]

@@ -5,26 +5,30 @@ import contextlib
 import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.conftest import OpenStore
 from tests.migrations import raw
+from tests.persistence.chained import all_bases, save_run, wave
 from tests.persistence.test_leases import holding, until_blocked
 from tests.persistence.test_writer import ids_in, record, until, weigh, writer_of
-from tests.persistence.waves import wave
 from workflows_mcp import (
     CheckpointState,
     CheckpointStatus,
     LeaseLostError,
     SQLAlchemyCheckpointStore,
+    StoreConfigurationError,
     StoreUnavailableError,
 )
 from workflows_mcp.persistence import writer as writer_module
 from workflows_mcp.persistence.deltas import MOST_LINKS, Deltas, Step
+from workflows_mcp.persistence.dialects.sqlite import SQLiteDialect
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.store import _draft
 from workflows_mcp.testing import assert_same
@@ -39,13 +43,7 @@ ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"])
 
 async def save(store: SQLAlchemyCheckpointStore, *numbers: int, **fields: Any) -> None:
     """Save states of a run, one after the other."""
-    for number in numbers:
-        await store.save_checkpoint(wave(number, **fields) if fields else waves(number))
-
-
-async def bases(url: str) -> dict[str, str | None]:
-    """What each checkpoint is a delta of."""
-    return dict(await raw.fetch(url, "SELECT checkpoint_id, base_checkpoint_id FROM checkpoints"))
+    await save_run(store, [wave(number, **fields) if fields else waves(number) for number in numbers])
 
 
 async def require_whole_history(
@@ -65,7 +63,7 @@ async def require_whole_history(
     assert set(iterated) == {state.checkpoint_id for state in states}
     for state in states:
         assert_same(iterated[state.checkpoint_id], state)
-    found = await bases(url)
+    found = await all_bases(url)
     for name in found:
         links, base = 0, found[name]
         while base is not None:
@@ -80,8 +78,8 @@ def queries(store: SQLAlchemyCheckpointStore) -> list[int]:
     fetch = store._database._fetch
     counts: list[int] = []
 
-    async def counted(query: Any) -> Sequence[Sequence[Any]]:
-        rows = await fetch(query)
+    async def counted(query: Any, **options: Any) -> Sequence[Sequence[Any]]:
+        rows = await fetch(query, **options)
         counts.append(len(rows))
         return rows
 
@@ -114,9 +112,9 @@ async def test_a_row_whose_base_changes_while_it_is_loaded_is_loaded_right(open_
     await save(store, *range(4))
     fetch, have_changed = reader._database._fetch, False
 
-    async def fetch_and_change(query: Any) -> Sequence[Sequence[Any]]:
+    async def fetch_and_change(query: Any, **options: Any) -> Sequence[Sequence[Any]]:
         nonlocal have_changed
-        rows = await fetch(query)
+        rows = await fetch(query, **options)
         if not have_changed:
             have_changed = True
             await changes[change]()
@@ -155,7 +153,7 @@ async def test_a_claim_is_gone_on_from_with_deltas(open_store: OpenStore, databa
     other = open_store()
     await other.claim_checkpoint("r 9", "me")
     await save(other, *range(10, 14))
-    found = await bases(database_url)
+    found = await all_bases(database_url)
     assert [found[f"r {number}"] for number in range(10, 14)] == ["r 9", "r 10", "r 11", "r 12"]
     await require_whole_history(open_store(), database_url, [waves(number) for number in range(14)], deltas=13)
 
@@ -169,7 +167,7 @@ async def test_deltas_outlive_their_base(open_store: OpenStore, database_url: st
     await save(store, *range(20))
     for name in ("r 0", "r 8", "r 11"):
         assert await store.delete_checkpoint(name)
-    found = await bases(database_url)
+    found = await all_bases(database_url)
     assert {name for name, base in found.items() if base is None} == {"r 1", "r 9", "r 12", "r 16"}
     left = [waves(number) for number in range(20) if number not in {0, 8, 11}]
     await require_whole_history(store, database_url, left, deltas=13)
@@ -191,7 +189,7 @@ async def test_a_save_whose_base_somebody_has_deleted_is_whole(
     await other.delete_checkpoint("r 0")
     for number in (8, 9):
         await store.save_checkpoint(waves(number), follows=f"r {number - 1}" if lease else None, **lease)
-    found = await bases(database_url)
+    found = await all_bases(database_url)
     assert (found["r 8"], found["r 9"]) == (None, "r 8")
     await require_whole_history(other, database_url, [waves(number) for number in range(1, 10)])
     assert len(await store.list_checkpoints(heads_only=True)) == (1 if lease else 9)
@@ -204,12 +202,12 @@ async def test_a_base_of_many_is_replaced_and_they_stay_what_they_were(
     store, other = open_store(), open_store()
     await save(store, 0)
     await asyncio.gather(*(save(store, number) for number in range(1, 11)))
-    assert list((await bases(database_url)).values()).count("r 0") == 10
+    assert list((await all_bases(database_url)).values()).count("r 0") == 10
     await save(other, 0)
-    assert list((await bases(database_url)).values()).count("r 0") == 10
+    assert list((await all_bases(database_url)).values()).count("r 0") == 10
     changed = wave(0, size=6000)
     await other.save_checkpoint(changed)
-    assert set((await bases(database_url)).values()) == {None}
+    assert set((await all_bases(database_url)).values()) == {None}
     states = [changed, *(waves(number) for number in range(1, 11))]
     await require_whole_history(other, database_url, states, deltas=0)
 
@@ -270,7 +268,7 @@ async def test_two_that_are_saved_at_once_do_not_become_each_others_bases(
             draft = functools.partial(_draft, state, None, None, RowCodec(), step)
             tasks.append(asyncio.create_task(store._database.save(draft)))
         await until(lambda: writer_of(store).queued[0] >= len(tasks))
-    assert list((await bases(database_url)).values()).count(None) >= 2
+    assert list((await all_bases(database_url)).values()).count(None) >= 2
     for state in (waves(1), waves(2)):
         assert_same(await store.load_checkpoint(state.checkpoint_id), state)
 
@@ -282,7 +280,7 @@ async def test_a_base_never_becomes_a_delta_of_its_own_delta(open_store: OpenSto
     await other.claim_checkpoint("r 2", "me")
     await save(other, 1)
     await save(store, 0, 1)
-    assert await bases(database_url) == {"r 0": None, "r 1": None, "r 2": "r 1"}
+    assert await all_bases(database_url) == {"r 0": None, "r 1": None, "r 2": "r 1"}
     changed = wave(1, size=6000)
     await other.save_checkpoint(changed)
     await save(store, 2)
@@ -338,7 +336,7 @@ async def test_many_deltas_of_one_base_share_a_commit(open_store: OpenStore, dat
         for number in (1, 2):
             tasks += [asyncio.create_task(store.save_checkpoint(wave(number, one))) for one in runs]
     assert max(map(len, batches)) >= 6
-    assert list((await bases(database_url)).values()).count(None) == 4
+    assert list((await all_bases(database_url)).values()).count(None) == 4
 
 
 async def test_a_cancelled_save_is_nobodys_base_and_in_nobodys_way(open_store: OpenStore, database_url: str) -> None:
@@ -351,7 +349,7 @@ async def test_a_cancelled_save_is_nobodys_base_and_in_nobodys_way(open_store: O
         gone.cancel()
         await asyncio.wait({gone})
     await save(store, 2)
-    found = await bases(database_url)
+    found = await all_bases(database_url)
     assert found["r 2"] == "r 0"
     await require_whole_history(store, database_url, [waves(number) for number in (0, 1, 2) if f"r {number}" in found])
 
@@ -376,7 +374,7 @@ async def test_what_waits_is_bounded_by_what_it_keeps_in_memory(
     await asyncio.gather(*saves)
     await until(lambda: not writer_of(store).queued[0])
     assert weigh(store) == 0
-    assert list((await bases(database_url)).values()).count(None) == 1
+    assert list((await all_bases(database_url)).values()).count(None) == 1
 
 
 # --- locks of somebody else's, and leases
@@ -389,9 +387,9 @@ async def test_a_base_that_somebody_has_locked_holds_no_save_up(open_store: Open
     await save(store, 0)
     async with holding(database_url, "r 0"):
         await asyncio.gather(save(store, 1), store.save_checkpoint(wave(0, "other")))
-    assert (await bases(database_url))["r 1"] is None
+    assert (await all_bases(database_url))["r 1"] is None
     await save(store, 2)
-    assert (await bases(database_url))["r 2"] == "r 1"
+    assert (await all_bases(database_url))["r 2"] == "r 1"
 
 
 @ON_POSTGRESQL
@@ -462,16 +460,36 @@ async def test_a_delta_of_a_run_that_was_taken_over_is_refused(open_store: OpenS
     await require_whole_history(store, database_url, [waves(2)], deltas=0)
 
 
+@ON_SQLITE
+@FENCED
+async def test_a_trigger_runs_once_for_each_save(
+    open_store: OpenStore, database_url: str, lease: dict[str, Any]
+) -> None:
+    """Also where a row is replaced, which is one statement then."""
+    await raw.execute(
+        database_url,
+        "CREATE TABLE seen (id)",
+        "CREATE TRIGGER see BEFORE INSERT ON checkpoints BEGIN INSERT INTO seen VALUES (NEW.checkpoint_id); END",
+    )
+    store = open_store()
+    for state in (waves(0), waves(1), wave(0, size=6000)):
+        await store.save_checkpoint(state, **lease)
+    assert await raw.fetch(database_url, "SELECT id FROM seen") == [("r 0",), ("r 1",), ("r 0",)]
+
+
 # --- engines of somebody else's
 
 
-def sqlite_engine(path: str, *, keys: bool, begins: bool, **options: Any) -> AsyncEngine:
+def sqlite_engine(
+    path: str, *, keys: bool = False, begins: bool = False, begins_early: bool = False, **options: Any
+) -> AsyncEngine:
     """An engine as somebody makes it.
 
     Args:
         path: The file.
         keys: Whether its connections hold to foreign keys.
         begins: Whether it begins its transactions by itself, as SQLAlchemy's documentation shows.
+        begins_early: Whether each connection is in a transaction when it is handed out.
         options: Others.
     """
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", **options)
@@ -484,16 +502,22 @@ def sqlite_engine(path: str, *, keys: bool, begins: bool, **options: Any) -> Asy
 
     if begins:
         event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    if begins_early:
+        event.listen(engine.sync_engine, "checkout", lambda driver, *_: driver.execute("BEGIN"))
     return engine
 
 
 ENGINES: dict[str, dict[str, Any]] = {
-    "as it comes": {"keys": False, "begins": False},
-    "with foreign keys": {"keys": True, "begins": False},
-    "in AUTOCOMMIT": {"keys": False, "begins": False, "isolation_level": "AUTOCOMMIT"},
-    "that begins": {"keys": False, "begins": True},
-    "of one connection": {"keys": False, "begins": False, "pool_size": 1, "max_overflow": 0},
+    "as it comes": {},
+    "with foreign keys": {"keys": True},
+    "in AUTOCOMMIT": {"isolation_level": "AUTOCOMMIT"},
+    "that begins": {"begins": True},
+    "that has begun": {"begins_early": True},
+    "that has begun, with foreign keys": {"begins_early": True, "keys": True},
+    "of one connection": {"pool_size": 1, "max_overflow": 0},
 }
+if sys.version_info >= (3, 12):
+    ENGINES["always in a transaction"] = {"connect_args": {"autocommit": False}}
 
 
 async def use(store: SQLAlchemyCheckpointStore, url: str) -> None:
@@ -521,10 +545,53 @@ async def test_promises_hold_on_an_engine_of_somebody_elses(database_url: str, k
         await use(store, database_url)
         await store.close()
         async with engine.connect() as connection:
-            assert (await connection.exec_driver_sql("PRAGMA foreign_keys")).scalar_one() == ENGINES[kind]["keys"]
+            assert (await connection.exec_driver_sql("PRAGMA foreign_keys")).scalar_one() == ENGINES[kind].get(
+                "keys", False
+            )
             assert not (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all()
     finally:
         await engine.dispose()
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("kind", ["as it comes", "that has begun"])
+async def test_an_engine_gets_its_way_back_from_a_call_that_is_cancelled(database_url: str, kind: str) -> None:
+    """Also when foreign keys have just been turned on."""
+    engine = sqlite_engine(database_url, **ENGINES[kind])
+    dialect = SQLiteDialect(Path(database_url))
+    async with engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        execute = driver.execute
+
+        async def execute_and_be_cancelled(sql: str) -> None:
+            await execute(sql)
+            if sql.endswith("ON"):
+                raise asyncio.CancelledError
+
+        driver.execute = execute_and_be_cancelled
+        with pytest.raises(asyncio.CancelledError):
+            await dialect.keeping_bases(connection).__aenter__()
+        del driver.execute
+        assert list(await driver.execute_fetchall("PRAGMA foreign_keys")) == [(0,)]
+    await engine.dispose()
+
+
+@ON_SQLITE
+async def test_nothing_is_written_where_foreign_keys_cannot_be_turned_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a SQLite that was built without them; what to do is said."""
+    engine = sqlite_engine(database_url)
+    execute = aiosqlite.Connection.execute
+    monkeypatch.setattr(
+        aiosqlite.Connection, "execute", lambda self, sql, *values: execute(self, sql.replace("= ON", "= OFF"), *values)
+    )
+    store = SQLAlchemyCheckpointStore(engine)
+    with pytest.raises(StoreConfigurationError, match="PRAGMA foreign_keys = ON when it connects"):
+        await save(store, 0)
+    assert await store.list_checkpoints() == []
+    await store.close()
+    await engine.dispose()
 
 
 @ON_POSTGRESQL
@@ -546,7 +613,7 @@ async def test_promises_hold_on_a_postgresql_engine_of_somebody_elses(
 
 _PROGRAM = """
 import asyncio, itertools, sys
-from tests.persistence.waves import wave
+from tests.persistence.chained import wave
 from workflows_mcp import SQLAlchemyCheckpointStore
 
 async def main():

@@ -4,6 +4,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -281,3 +282,53 @@ async def test_a_good_copy_of_a_broken_link_mends_all_that_needs_it(open_store: 
     assert await import_checkpoints(reopened, file, on_conflict="replace") == 12
     for state in states:
         assert_same(await open_store().load_checkpoint(state.checkpoint_id), state)
+
+
+@pytest.mark.parametrize("link", ["run-002", "run-003"])
+async def test_a_payload_that_is_no_bytes_is_damage_and_leaves_nothing_claimed(
+    open_store: OpenStore, database_url: str, link: str
+) -> None:
+    """A number, in a delta or in what that needs."""
+    states = run_of(4)
+    await save_run(open_store(), states)
+    await raw.execute(database_url, f"UPDATE checkpoints SET payload = 5 WHERE checkpoint_id = '{link}'")
+    store = open_store()
+    told = f"'{link}' is damaged: it is not bytes, but int"
+    with pytest.raises(CheckpointDecodeError, match=told):
+        await store.load_checkpoint("run-003")
+    with pytest.raises(CheckpointDecodeError, match=told):
+        await store.claim_checkpoint("run-003", "me", 60)
+    assert await raw.fetch(database_url, "SELECT 1 FROM checkpoints WHERE lease_owner IS NOT NULL") == []
+    for state in reversed(states):
+        assert await store.delete_checkpoint(state.checkpoint_id)
+
+
+async def test_whatever_goes_wrong_after_a_claim_takes_it_back(
+    open_store: OpenStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what nobody has thought of."""
+    store = open_store()
+    await save_run(store, run_of(1))
+    monkeypatch.setattr(store._codec, "contents", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        await store.claim_checkpoint("run-000", "me", 60)
+    assert await raw.fetch(database_url, "SELECT 1 FROM checkpoints WHERE lease_owner IS NOT NULL") == []
+
+
+@pytest.mark.parametrize("encoding", ["zstd-delta-2", "aes-256-gcm:k:0123456789abcdef:zstd-delta-2"])
+async def test_what_a_newer_version_has_encoded_keeps_its_base(
+    open_store: OpenStore, database_url: str, encoding: str
+) -> None:
+    """As one does whose key is missing, also where the base is saved again: it may be whole, and is not cut off."""
+    states = run_of(3)
+    await save_run(open_store(), states)
+    await raw.execute(database_url, f"UPDATE checkpoints SET encoding = '{encoding}' WHERE checkpoint_id = 'run-001'")
+    store, before = open_store(), await bases_of(database_url)
+    with pytest.raises(CheckpointDecodeError, match=r"'run-001' is damaged: its encoding .*is unknown"):
+        await store.delete_checkpoint("run-000")
+    for changed in (replace(states[0], runtime_inputs={"n": 1}), replace(states[1], runtime_inputs={"n": 1})):
+        with pytest.raises(CheckpointDecodeError, match="unknown"):
+            await store.save_checkpoint(changed)
+    assert await bases_of(database_url) == before
+    assert await store.trim_per_workflow(1) == 0
+    assert await store.delete_run("run") == 3

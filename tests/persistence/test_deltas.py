@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.persistence.waves import wave
+from tests.persistence.chained import wave
 from workflows_mcp import CheckpointDecodeError, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.contract import columns_of
 from workflows_mcp.engine.state_json import encode_state
@@ -232,7 +232,7 @@ def test_the_cache_never_holds_more_than_it_may() -> None:
     for number in range(600):
         run_id = chance.choice(sorted(sizes))
         row = table.save(wave(number, run_id, sizes[run_id], status=_status(chance.random())))
-        assert kept(table.deltas) == table.deltas._bytes <= most
+        assert kept(table.deltas) == table.deltas.kept_bytes <= most
         assert {one for run in table.deltas._runs.values() for one in run.bases} == set(table.deltas._by_id.values())
         deltas += row["base_checkpoint_id"] is not None
     assert 50 < deltas < 550
@@ -259,7 +259,7 @@ def test_a_state_that_does_not_fit_forgets_its_run_alone() -> None:
     table.save(wave(0, "b"))
     table.save(wave(1, "b", 30_000))
     assert list(table.deltas._runs) == ["a"]
-    assert table.deltas._bytes == kept(table.deltas)
+    assert table.deltas.kept_bytes == kept(table.deltas)
 
 
 def test_without_a_cache_nothing_is_a_delta() -> None:
@@ -274,7 +274,7 @@ def test_a_run_that_is_over_is_forgotten(table: Table, status: CheckpointStatus)
     """Its last state is a delta like any other."""
     table.save(wave(0))
     assert table.save(wave(1, status=status))["base_checkpoint_id"] == "r 0"
-    assert (table.deltas._runs, table.deltas._by_id, table.deltas._bytes) == ({}, {}, 0)
+    assert (table.deltas._runs, table.deltas._by_id, table.deltas.kept_bytes) == ({}, {}, 0)
 
 
 def test_a_save_that_nobody_was_told_of_is_nobodys_base(table: Table) -> None:

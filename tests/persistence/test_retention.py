@@ -43,14 +43,17 @@ async def fill(store: CheckpointStore) -> None:
     await store.save_checkpoint(make_state("waits", created_at=1.0, paused_block_id="b"))
 
 
-async def test_each_round_expires_and_trims(store: SQLAlchemyCheckpointStore) -> None:
-    """Also what is saved between two rounds."""
+async def test_each_round_expires_and_trims(store: SQLAlchemyCheckpointStore, caplog: pytest.LogCaptureFixture) -> None:
+    """Also what is saved between two rounds. Nobody has asked for it, and so it is logged."""
+    caplog.set_level(logging.INFO, "workflows_mcp")
     await fill(store)
     config = CheckpointConfig(ttl_seconds=60, max_per_workflow=2, cleanup_interval_seconds=SOON)
     async with RetentionTask(store, config):
         await until_left(store, {"new 3", "new 2", "waits"})
         await store.save_checkpoint(make_state("newer", created_at=time.time() + 10))
         await until_left(store, {"newer", "new 3", "waits"})
+    told = [one.getMessage() for one in caplog.records if one.name.endswith("engine.retention")]
+    assert told[0] == "retention deleted 6 checkpoints: 4 by their age, 2 by their number"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 
 import pytest
 
@@ -9,9 +10,23 @@ from tests.conftest import OpenStore
 from tests.faults.test_secrets import raw_bytes_of
 from tests.migrations import raw
 from tests.persistence.chained import SECRET, bases_of, broken_of, needs, run_of, said, save_run
-from workflows_mcp import CheckpointDecodeError, CheckpointKeyError, CheckpointState, CheckpointStore
+from tests.persistence.test_writer import locked
+from workflows_mcp import (
+    CheckpointDecodeError,
+    CheckpointKeyError,
+    CheckpointState,
+    CheckpointStore,
+    InMemoryCheckpointStore,
+    copy_checkpoints,
+)
 from workflows_mcp.engine.state_json import encode_state
+from workflows_mcp.persistence import rekeying, retention, retention_statements
+from workflows_mcp.persistence.chains import Chains
+from workflows_mcp.persistence.codec import JSON, payload_of
 from workflows_mcp.persistence.keys import new_key
+from workflows_mcp.persistence.retention_statements import remove_newest_of_run
+from workflows_mcp.persistence.rewriting import _GIVEN, Rewriting
+from workflows_mcp.persistence.statements import Query
 from workflows_mcp.testing import assert_same
 
 KEY, OLD = new_key("k2"), new_key("k1")
@@ -193,3 +208,100 @@ async def test_required_takes_no_plain_link_and_off_opens_sealed_ones(open_store
     assert encodings["run-007"] == "zstd-delta"
     assert_same(await required.load_checkpoint("run-005"), states[5])
     await require_all(off, [one for one in more if one.checkpoint_id != "run-002"])
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_what_was_refused_is_not_believed_when_it_goes(open_store: OpenStore, database_url: str) -> None:
+    """Somebody without the key puts a plain state in a base's place, and leaves its digest: that is no HMAC of it."""
+    states = run_of(4)
+    required = open_store(encryption_keys=KEY.entry, encryption="required", delta_cache_mb=1)
+    await save_run(required, states)
+    plain = encode_state(states[0])
+    forged = plain.replace(b'"run-000"', b'"run-00X"')  # no delta takes it over, so that all checksums fit
+    forging = (
+        f"UPDATE checkpoints SET encoding = 'json', payload = x'{payload_of((JSON, forged)).hex()}' "
+        "WHERE checkpoint_id = 'run-000'"
+    )
+    await raw.execute(database_url, forging)
+    reopened = open_store(encryption_keys=KEY.entry, encryption="required")
+    with pytest.raises(CheckpointDecodeError, match=r"3 checkpoints need it.* it holds another state than the one"):
+        await reopened.delete_checkpoint("run-000")
+    with pytest.raises(CheckpointKeyError, match=r"'run-001' .*'run-000' is not sealed"):
+        await reopened.load_checkpoint("run-001")
+    await reopened.save_checkpoint(states[0])
+    await require_all(reopened, states)
+    await raw.execute(database_url, forging)
+    reopened = open_store(encryption_keys=KEY.entry, encryption="required")  # the last one has the true state in memory
+    await reopened.save_checkpoint(run_of(1, text_bytes=9_000)[0])
+    for name in ("run-001", "run-003"):
+        with pytest.raises(CheckpointDecodeError, match="the checkpoint that it is a delta of is missing"):
+            await reopened.load_checkpoint(name)
+
+
+async def test_a_run_goes_as_a_whole_without_any_key(
+    open_store: OpenStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that was imported and gone on with: then others are deltas of its heads, and nothing is stored whole."""
+    states = run_of(12)
+    memory = InMemoryCheckpointStore()
+    for number, state in enumerate(states):
+        await memory.save_checkpoint(state, follows=states[number - 1].checkpoint_id if number else None)
+    monkeypatch.setattr(retention, "_DELETE_BYTES", 1)  # batches of a row each
+    monkeypatch.setattr(Chains, "make_whole", None)
+    for settings, goes_on in (({}, True), ({"encryption_keys": KEY.entry}, True), ({}, False)):
+        store = open_store(encryption_keys=KEY.entry)
+        await copy_checkpoints(memory, store)
+        if goes_on:
+            await store.claim_checkpoint("run-011", "me")
+            for number, state in enumerate(run_of(14)[12:], start=12):
+                await store.save_checkpoint(state, follows=f"run-{number - 1:03}", owner="me", lease_seconds=60)
+        assert len(await bases_of(database_url)) == (13 if goes_on else 11)
+        deleting = open_store(**settings)
+        monkeypatch.setattr(type(deleting._database.dialect), "seconds_between_deletions", 0.0)
+        if goes_on:
+            assert await deleting.delete_run("run") == 14
+    # Whoever stops it half way leaves nothing that somebody would take up.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retention_statements, "remove_newest_of_run", stopping(remove_newest_of_run))
+        with pytest.raises(ZeroDivisionError):
+            await deleting.delete_run("run")
+    await require_all(store, states)
+    assert await store.list_checkpoints(heads_only=True) == []
+    assert await deleting.delete_run("run") == 12
+
+
+def stopping(make: Callable[..., Query]) -> Callable[..., Query]:
+    """The same, for heads alone."""
+    return lambda run_id, which, last: make(run_id, which, last) if which == "heads" else 1 // 0  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_rekeying_leaves_what_is_locked_and_changes_all_else(
+    open_store: OpenStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is the base or a delta, and in whichever way; what was left is found again."""
+    states = run_of(4)
+    await save_run(open_store(encryption_keys=OLD.entry), states)
+    bases = await bases_of(database_url)
+    assert bases["run-002"] == "run-001"
+    store = open_store(encryption_keys=BOTH)
+    monkeypatch.setattr(rekeying, "_MOST_WALKS", 1)
+    for lock, changed, left in (
+        ("run-002' FOR UPDATE", 2, 2),
+        ("run-001' FOR KEY SHARE", 1, 1),
+        ("' FOR UPDATE", 1, 0),
+    ):
+        async with locked(database_url, f"SELECT 1 FROM checkpoints WHERE checkpoint_id = '{lock}"):
+            done = await store.rekey()
+        assert (done.changed, done.left, done.failed) == (changed, left, 0), lock
+    await require_all(open_store(encryption_keys=KEY.entry), states)
+    assert await bases_of(database_url) == bases
+
+
+def test_the_statements_that_change_rows_are_few(open_store: OpenStore) -> None:
+    """Each is kept compiled. However many changes there are, they take no more than twice the room."""
+    rewriting = Rewriting(open_store()._database.dialect, 50)
+    counts = (1, 2, 11, *range(51, 401, 23))
+    queries = {count: rewriting.query([dict.fromkeys(_GIVEN)] * count) for count in counts}
+    assert len({query.statement for query in queries.values()}) == 6
+    assert all(len(queries[count].values) < 2 * count * len(_GIVEN) for count in counts[3:])

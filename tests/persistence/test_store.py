@@ -30,6 +30,7 @@ from workflows_mcp import (
 )
 from workflows_mcp.engine.filters import CheckpointFilter
 from workflows_mcp.persistence import lease_statements, retention_statements, statements
+from workflows_mcp.persistence.retention_statements import OfRun
 from workflows_mcp.persistence.store import _chunks
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import assert_same, make_state
@@ -367,9 +368,10 @@ async def filled(store: SQLAlchemyCheckpointStore, database_url: str) -> SQLAlch
     await raw.execute(
         database_url,
         "INSERT INTO checkpoints (checkpoint_id, run_id, workflow_name, created_at, status, is_paused, superseded, "
-        f"current_wave_index, pinned, schema_version, full_bytes, stored_bytes, encoding, payload) {numbers} "
-        "SELECT 'c' || n, 'r' || (n / 10), 'w' || (n % 400), n, CASE n % 100 WHEN 0 THEN 'failed' ELSE 'running' END, "
-        f"CASE n % 200 WHEN 1 THEN {true} ELSE {false} END, {false}, 0, {false}, 1, 1, 1, 'json', {blob} FROM numbers",
+        "current_wave_index, pinned, schema_version, full_bytes, stored_bytes, base_digest, encoding, payload) "
+        f"{numbers} SELECT 'c' || n, 'r' || (n / 10), 'w' || (n % 400), n, "
+        f"CASE n % 100 WHEN 0 THEN 'failed' ELSE 'running' END, CASE n % 200 WHEN 1 THEN {true} ELSE {false} END, "
+        f"{false}, 0, {false}, 1, 1, 1, NULL, 'json', {blob} FROM numbers",
         "ANALYZE",
     )
     return store
@@ -418,15 +420,19 @@ async def test_abandoned_runs_are_read_off_an_index(filled: SQLAlchemyCheckpoint
     assert len(await filled.list_abandoned(50)) == 50
 
 
-@pytest.mark.parametrize("heads_only", [True, False])
-async def test_a_run_is_deleted_off_an_index(filled: SQLAlchemyCheckpointStore, heads_only: bool) -> None:  # noqa: FBT001 - a parameter
-    """The search for what goes next, and its deletion."""
+@pytest.mark.parametrize("which", ["heads", "all", "leaves"])
+async def test_a_run_is_deleted_off_an_index(filled: SQLAlchemyCheckpointStore, which: OfRun) -> None:
+    """The search for what goes next, and its deletion; what is a delta of it is looked for by an index, too."""
+    end = retention_statements.end_newest_of_run("r1", (5.0, "c5"))
     async with filled._database.engine.connect() as connection:
         for statement in (
-            retention_statements.newest_of_run("r1", heads_only=heads_only, limit=500),
-            retention_statements.remove_newest_of_run("r1", (5.0, "c5"), heads_only=heads_only),
+            retention_statements.newest_of_run("r1", which, limit=500),
+            retention_statements.remove_newest_of_run("r1", which, (5.0, "c5")),
+            end,
         ):
-            assert_plan(await explain(connection, statement), "run_id")
+            assert_plan(plan := await explain(connection, statement), "run_id")
+            if which == "leaves" and statement is not end:
+                assert "ix_checkpoints_base_checkpoint_id" in plan, plan
 
 
 async def test_claims_and_their_like_find_their_row_by_its_key(filled: SQLAlchemyCheckpointStore) -> None:

@@ -71,33 +71,45 @@ async def list_command(
 
 
 async def show_command(
-    checkpoint_id: Annotated[str, Parameter(name="CHECKPOINT")], /, *, options: Options = DEFAULT_OPTIONS
+    checkpoint_id: Annotated[str, Parameter(name="CHECKPOINT")],
+    /,
+    *,
+    meta: Annotated[bool, Parameter(negative=())] = False,
+    options: Options = DEFAULT_OPTIONS,
 ) -> int:
     """Show a checkpoint: what is known of it, and the state itself.
 
     Args:
         checkpoint_id: The checkpoint.
+        meta: Only what is known of it, also of one that is damaged; the state is not shown.
         options: What every command takes.
 
     Returns:
         0.
     """
     from workflows_mcp.engine.stored import listing_of
+    from workflows_mcp.engine.stored_checkpoints import find_metadata
 
     check_id("the checkpoint's id", checkpoint_id)
+    state = None
     async with open_store(options) as store:
-        state = await store.load_checkpoint(checkpoint_id)
-        metadata = None if state is None else await listing_of(store, state)
+        if meta:
+            metadata = await find_metadata(store, checkpoint_id)
+        else:
+            state = await store.load_checkpoint(checkpoint_id)
+            metadata = None if state is None else await listing_of(store, state)
         bases = await store.list_bases(checkpoint_id) if metadata is not None and metadata.is_delta else []
-    if state is None or metadata is None:
+        needing = await store.count_needing(checkpoint_id) if metadata is not None else 0
+    if metadata is None:
         listing = command_line("checkpoints", "list", options=options)
         raise CommandError(f"there is no checkpoint {checkpoint_id!r}; those that there are: {listing}")
     try:
-        about, value = dataclasses.asdict(metadata), dataclasses.asdict(state)
+        about, value = dataclasses.asdict(metadata), None if state is None else dataclasses.asdict(state)
         if options.json:
-            print_json({"metadata": about, "bases": [one.checkpoint_id for one in bases], "state": value})
+            known = {"metadata": about, "bases": [one.checkpoint_id for one in bases], "needed_by": needing}
+            print_json(known if meta else {**known, "state": value})
             return 0
-        text = json.dumps(value, ensure_ascii=False, indent=2)
+        text = None if meta else json.dumps(value, ensure_ascii=False, indent=2)
     except RecursionError:
         raise CommandError(f"the state of checkpoint {checkpoint_id!r} is nested too deeply to be shown") from None
     out = Page(sys.stdout)
@@ -106,8 +118,11 @@ async def show_command(
     for name, known in about.items():
         out.line(f"{name:<{width}}  {'-' if known is None else one_line(str(known))}")
     out.line(f"{'stored':<{width}}  {one_line(_how_stored(metadata, bases))}")
-    out.heading("state")
-    out.line(text)
+    if needing:
+        out.line(f"{'needed':<{width}}  to load {needing:,} other{'s' if needing > 1 else ''}")
+    if text is not None:
+        out.heading("state")
+        out.line(text)
     return 0
 
 

@@ -11,6 +11,7 @@ from workflows_mcp.cli.database import open_schema
 from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import print_json
+from workflows_mcp.persistence.sizes import brief_bytes
 
 if TYPE_CHECKING:
     from workflows_mcp.persistence.schema import SchemaManager
@@ -19,7 +20,9 @@ __all__ = ["check_command", "current_command", "downgrade_command", "upgrade_com
 
 
 async def upgrade_command(revision: str = "head", /, *, options: Options = DEFAULT_OPTIONS) -> int:
-    """Bring the schema up to date. Creates a SQLite file that is missing; keeps what is stored.
+    """Bring the schema up to date. Stop all processes of an older version first, also those that only delete.
+
+    Creates a SQLite file that is missing; keeps what is stored.
 
     Args:
         revision: The revision to go to.
@@ -43,7 +46,9 @@ def downgrade_command(
     drop_data: Annotated[bool, Parameter(negative=())] = False,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
-    """Bring the schema down to an earlier revision. Asks first where its table has no place for what is stored of runs.
+    """Bring the schema down to an earlier revision. Stop all processes first.
+
+    Asks first where its table has no place for what is stored.
 
     Args:
         revision: An earlier revision, or `base`: no schema at all.
@@ -55,17 +60,29 @@ def downgrade_command(
         0.
     """
     schema = open_schema(options.settings())
-    cut_off = asyncio.run(schema.count_cut_off(revision))
+    cut_off, (deltas, plain_bytes) = asyncio.run(_look(schema, revision))
+    warnings = []
     if cut_off:
-        confirm(
+        warnings.append(
             f"{cut_off:,} checkpoints in {schema.description} belong to runs, for whose ids and statuses the table of "
             f"revision {revision} has no place: these runs can never be continued, and their ids no longer keep them "
-            "from running twice.",
-            yes=yes,
-            options=options,
+            "from running twice."
         )
+    if deltas:
+        warnings.append(
+            f"{deltas:,} checkpoints in {schema.description} are stored as deltas, which revision {revision} does not "
+            f"know: each is written out as a whole state, {brief_bytes(plain_bytes)} as plain JSON, and about a third "
+            "of that as they are stored then. Going up again does not make them deltas; workflows-mcp checkpoints copy "
+            "into a new database does."
+        )
+    if warnings:
+        confirm(" ".join(warnings), yes=yes, options=options)
     asyncio.run(_downgrade(schema, revision, options, drop_data=drop_data))
     return 0
+
+
+async def _look(schema: "SchemaManager", revision: str) -> tuple[int, tuple[int, int]]:
+    return await schema.count_cut_off(revision), await schema.measure_deltas(revision)
 
 
 async def _downgrade(schema: "SchemaManager", revision: str, options: Options, *, drop_data: bool) -> None:

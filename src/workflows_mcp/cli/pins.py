@@ -1,4 +1,4 @@
-"""`checkpoints pin`, `unpin` and `delete`: one checkpoint, by its id."""
+"""`checkpoints pin`, `unpin` and `delete`: checkpoints by their ids."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -7,9 +7,9 @@ from cyclopts import Parameter
 
 from workflows_mcp.cli.checkpoints import when
 from workflows_mcp.cli.database import open_store
-from workflows_mcp.cli.failures import CommandError, one_line
+from workflows_mcp.cli.failures import CommandError, UsageError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
-from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.page import Page, print_json, say
 from workflows_mcp.persistence.sizes import shown_bytes
 
 if TYPE_CHECKING:
@@ -60,17 +60,17 @@ async def _pin(checkpoint_id: str, options: Options, *, pinned: bool) -> int:
 
 
 async def delete_command(
-    checkpoint_id: _CheckpointId,
-    /,
-    *,
+    *checkpoint_ids: _CheckpointId,
     force: Annotated[bool, Parameter(negative=())] = False,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
-    """Delete a checkpoint for good. One that a run still needs, or that is pinned, goes by `--force` alone.
+    """Delete checkpoints for good. One that a run still needs, or that is pinned, goes by `--force` alone.
+
+    Of several, none is deleted if one is not there, or is not to be deleted.
 
     Args:
-        checkpoint_id: The checkpoint; a run as a whole is deleted by `runs delete`.
-        force: Delete it although it is pinned, waits for an answer, is held by a process, or is what a run that can
+        checkpoint_ids: The checkpoints; a run as a whole is deleted by `runs delete`.
+        force: Delete them although one is pinned, waits for an answer, is held by a process, or is what a run that can
             be recovered goes on from.
         options: What every command takes.
 
@@ -79,19 +79,62 @@ async def delete_command(
     """
     from workflows_mcp.engine.stored_checkpoints import find_metadata, run_of
 
-    check_id("the checkpoint's id", checkpoint_id)
+    if not checkpoint_ids:
+        raise UsageError("name the checkpoints that are to be deleted")
+    for checkpoint_id in checkpoint_ids:
+        check_id("the checkpoint's id", checkpoint_id)
+    deleted: list[CheckpointMetadata] = []
     async with open_store(options) as store:
-        found = await find_metadata(store, checkpoint_id)
-        if found is not None and not force:
-            await _require_spare(store, found)
-        if found is None or not await store.delete_checkpoint(checkpoint_id):
-            raise _no_such_checkpoint(checkpoint_id, options)
+        doomed: list[CheckpointMetadata] = []
+        for checkpoint_id in dict.fromkeys(checkpoint_ids):
+            found = await find_metadata(store, checkpoint_id)
+            if found is None:
+                raise _no_such_checkpoint(checkpoint_id, options)
+            if not force:
+                await _require_spare(store, found)
+            doomed.append(found)
+        await _delete(store, doomed, deleted, options)
     if options.json:
-        print_json({"checkpoint_id": checkpoint_id, "deleted": True, "stored_bytes": found.stored_bytes})
+        told = [
+            {"checkpoint_id": one.checkpoint_id, "deleted": True, "stored_bytes": one.stored_bytes} for one in deleted
+        ]
+        print_json(told[0] if len(checkpoint_ids) == 1 else {"checkpoints": told})
     else:
-        size = shown_bytes(found.stored_bytes)
-        Page(sys.stdout).line(one_line(f"deleted: checkpoint {checkpoint_id} ({size}) of {run_of(found)}"))
+        out = Page(sys.stdout)
+        for one in deleted:
+            size = shown_bytes(one.stored_bytes)
+            out.line(one_line(f"deleted: checkpoint {one.checkpoint_id} ({size}) of {run_of(one)}"))
     return 0
+
+
+async def _delete(
+    store: "CheckpointStore",
+    doomed: "list[CheckpointMetadata]",
+    deleted: "list[CheckpointMetadata]",
+    options: Options,
+) -> None:
+    """Delete some, the newest first: what is a delta of another one goes before it.
+
+    One that is refused since others need it is tried again once some of these are gone.
+    """
+    from workflows_mcp.errors import CheckpointDecodeError
+
+    doomed.sort(key=lambda one: one.created_at, reverse=True)
+    while doomed:
+        refusals: list[tuple[CheckpointMetadata, CheckpointDecodeError]] = []
+        for one in doomed:
+            try:
+                if not await store.delete_checkpoint(one.checkpoint_id):
+                    raise _no_such_checkpoint(one.checkpoint_id, options)
+            except CheckpointDecodeError as error:
+                refusals.append((one, error))
+            else:
+                deleted.append(one)
+        if len(refusals) == len(doomed):
+            for one in deleted:
+                say(one_line(f"deleted before: checkpoint {one.checkpoint_id}"))
+            raise refusals[0][1]
+        doomed = [one for one, _ in refusals]
 
 
 async def _require_spare(store: "CheckpointStore", found: "CheckpointMetadata") -> None:

@@ -14,7 +14,7 @@ from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.durations import parse_duration, shown_duration
 from workflows_mcp.cli.failures import InterruptedRunError, UsageError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id
-from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.page import Page, print_json, say
 from workflows_mcp.cli.progress import progress
 from workflows_mcp.persistence.sizes import shown_bytes
 
@@ -90,6 +90,7 @@ def _rules(
 
 async def _delete(store: "CheckpointStore", rules: "RetentionRules", options: Options) -> int:
     from workflows_mcp.engine.retention import retain
+    from workflows_mcp.errors import CheckpointStoreError
 
     done = 0
     with progress("checkpoints", "deleted") as told:
@@ -103,6 +104,9 @@ async def _delete(store: "CheckpointStore", rules: "RetentionRules", options: Op
             deleted = await retain(store, rules, on_deleted=on_deleted)
         except asyncio.CancelledError:
             raise InterruptedRunError(f"{done:,} checkpoints were deleted by then") from None
+        except CheckpointStoreError:
+            say(f"{done:,} checkpoints were deleted")
+            raise
     if options.json:
         total = deleted.by_age + deleted.by_count
         print_json({"deleted": total, "by_age": deleted.by_age, "by_count": deleted.by_count})

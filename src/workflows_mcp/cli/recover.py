@@ -1,6 +1,7 @@
 """`recover`: runs whose process is gone."""
 
 import asyncio
+import logging
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,6 +106,9 @@ async def _recover_all(store: "CheckpointStore", options: Options) -> int:
 
 async def _watch(store: "CheckpointStore", options: Options, metrics_port: int | None) -> int:
     settings = options.settings()
+    if settings.log_level is None:
+        # What goes unasked is told, and nothing else that is no warning.
+        logging.getLogger("workflows_mcp.engine.retention").setLevel(logging.INFO)
     port = settings.metrics_port if metrics_port is None else metrics_port
     every = min(_LOOK_EVERY_SECONDS, settings.lease_seconds)
     async with watch_run(Page(sys.stderr), many=True) as watcher:

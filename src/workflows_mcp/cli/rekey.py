@@ -74,7 +74,7 @@ def _tell(done: "Rekeyed", options: Options, *, decrypt: bool) -> None:
         )
     elif not done.failed and not decrypt:
         page.line(
-            "No other key is needed for this database any more, only for its backups; see: "
+            "This database needs no other key than the newest; its backups need those that they were made with; see: "
             f"{command_line('keys', 'list', options=options)}"
         )
     if done.changed:

@@ -87,7 +87,7 @@ def _show(
     if not census.checkpoints:
         page.line("There are no checkpoints here.")
         return
-    for name, text in _facts(store, census):
+    for name, text in _facts(store, census, makes_deltas=options.settings().delta_cache_mb > 0):
         page.line(f"{name:<12}  {text}")
     if census.pulse.abandoned:
         page.line(f"Go on with what was abandoned: {command_line('recover', options=options)}")
@@ -113,11 +113,18 @@ def _show(
         page.line(f"and {count:,} of {len(left):,} other workflows; --all shows them")
 
 
+def _deltas(count: int, *, makes_deltas: bool) -> str:
+    is_off = "" if makes_deltas else "; WORKFLOWS_DELTA_CACHE_MB is 0, and makes no more of them"
+    if not count:
+        return f"0: all are stored whole{is_off}"
+    return f"{count:,}: each is stored as what differs from an earlier checkpoint{is_off}"
+
+
 def _counted(statuses: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {status}" for status, count in statuses.items() if count)
 
 
-def _facts(store: "CheckpointStore", census: "CheckpointCensus") -> list[tuple[str, str]]:
+def _facts(store: "CheckpointStore", census: "CheckpointCensus", *, makes_deltas: bool) -> list[tuple[str, str]]:
     pulse = census.pulse
     waiting = f"{pulse.waiting:,}"
     if pulse.oldest_waiting is not None:
@@ -135,7 +142,7 @@ def _facts(store: "CheckpointStore", census: "CheckpointCensus") -> list[tuple[s
         ("saved", f"{census.last_hour:,} in the last hour, {census.last_day:,} in the last day"),
         ("created", f"{when(census.oldest or 0.0)} to {when(census.newest or 0.0)}"),
         ("stored", _stored(census)),
-        ("deltas", f"{census.deltas:,}: each is stored as what differs from an earlier checkpoint"),
+        ("deltas", _deltas(census.deltas, makes_deltas=makes_deltas)),
         ("database", size),
     ]
 

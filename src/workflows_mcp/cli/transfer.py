@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -90,11 +91,24 @@ class _LeftOut:
 
     def __init__(self) -> None:
         self.listed: list[dict[str, str]] = []
+        self._needing: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, checkpoint_id: str, error: "CheckpointStoreError") -> None:
-        say(one_line(f"left out: {error}"))
+        link = getattr(error, "link", None)
+        if link is None:
+            say(one_line(f"left out: {error}"))
+        else:  # one that is damaged may be needed by hundreds
+            self._needing[link, getattr(error, "reason", "")] += 1
         if len(self.listed) < _MOST_LISTED:
             self.listed.append({"checkpoint_id": checkpoint_id, "error": one_line(str(error))})
+
+    def tell(self) -> None:
+        """Tell of those that only lack another one, at the end."""
+        from workflows_mcp.engine.state_json import IMPORTING
+
+        for (link, reason), count in self._needing.items():
+            them = "1 checkpoint that needs" if count == 1 else f"{count:,} checkpoints that need"
+            say(one_line(f"left out: {them} {link!r}, which {reason}; put that one back: {IMPORTING}"))
 
 
 async def export_command(
@@ -128,6 +142,7 @@ async def export_command(
     async with open_store(options) as store:
         with _interrupted("no part of the file is left"), progress("checkpoints") as told:
             done = await export(store, target, wanted, overwrite=overwrite, on_unreadable=left_out, on_progress=told)
+    left_out.tell()
     code = EXIT_ERROR if done.damaged else 0
     if options.json:
         print_json({**dataclasses.asdict(done), "file": file, "left_out": left_out.listed})
@@ -223,6 +238,7 @@ async def copy_command(
     ):
         with _interrupted("what was copied is kept; the same command goes on"), progress("checkpoints") as told:
             done = await copy(source, target, wanted, on_conflict=on_conflict, on_unreadable=left_out, on_progress=told)
+    left_out.tell()
     count = done.kept + done.skipped + done.differing_count
     code = EXIT_ERROR if done.damaged or done.differing_count else 0
     if options.json:

@@ -317,6 +317,11 @@ class CheckpointStore(MovingCheckpoints, ABC):
         """Delete a checkpoint; True when it existed.
 
         A store that repeats the deletion because the connection was lost may find that it had been done: False.
+
+        Raises:
+            CheckpointDecodeError: Others are stored as deltas of it, and could never be read again without it, since
+                one that they need is damaged or missing (`link`). Put that one back, or delete the others first.
+            CheckpointKeyError: Such a delta cannot be opened with the keys of this process.
         """
 
     @abstractmethod
@@ -324,7 +329,7 @@ class CheckpointStore(MovingCheckpoints, ABC):
         """Delete all checkpoints of a run, pinned and leased ones, too; returns how many.
 
         Heads go first, so that nobody recovers what is half gone, and whoever still works on the run learns of it by
-        the next save, which follows a checkpoint that is gone (`LeaseLostError`).
+        the next save, which follows a checkpoint that is gone, or history (`LeaseLostError`).
 
         Raises:
             ValueError: The id is not fit to be one.
@@ -397,6 +402,18 @@ class CheckpointStore(MovingCheckpoints, ABC):
         """
         check_name("checkpoint_id", checkpoint_id)
         return []
+
+    async def count_needing(self, checkpoint_id: str) -> int:
+        """How many checkpoints cannot be loaded without this one, since they are stored as deltas; reads no payload.
+
+        Returns:
+            All whose `list_bases` has it. 0 also where there is no such checkpoint.
+
+        Raises:
+            ValueError: That can be no id.
+        """
+        check_name("checkpoint_id", checkpoint_id)
+        return 0
 
     @abstractmethod
     async def get_stats(self) -> CheckpointStats:

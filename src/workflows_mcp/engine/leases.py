@@ -72,12 +72,17 @@ def not_saved(checkpoint_id: str, fence: Fence) -> LeaseLostError:
     if fence.follows is None:
         return LeaseLostError(
             f"checkpoint {checkpoint_id!r} was not saved: it is there already, and not this owner's. Somebody else has "
-            "begun, or taken over, this run: stop working on it"
+            "begun, or taken over, this run: stop working on it (or it is no state of this run: give each state an "
+            "id of its own)"
         )
-    whose = "" if fence.owner is None else ", or is not leased to this owner any more"
+    whose = unless = ""
+    if fence.owner is not None:
+        whose = ", or is not leased to this owner any more"
+        unless = f" (or a checkpoint {checkpoint_id!r} is there already that somebody else saved: give each state an "
+        unless += "id of its own)"
     return LeaseLostError(
         f"checkpoint {checkpoint_id!r} was not saved: {fence.follows!r}, which it follows, is gone, is followed by "
-        f"another one{whose}. Somebody else has taken over, cancelled or deleted this run: stop working on it"
+        f"another one{whose}. Somebody else has taken over, cancelled or deleted this run: stop working on it{unless}"
     )
 
 

@@ -95,7 +95,8 @@ class MovingCheckpoints:
         leases end when they are written.
 
         Args:
-            checkpoints: What to write; each id once.
+            checkpoints: What to write; each id once. None at all ends an import or a copy: what a store keeps of the
+                batches before, to store the next one the smaller for it, it need not keep any more.
             on_conflict: What to do about a checkpoint that is there with another state: `fail`, `skip` it, or
                 `replace` its state and its pin; its lease is left alone, as in any save.
 

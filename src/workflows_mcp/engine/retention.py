@@ -79,8 +79,8 @@ class RetentionTask:
     Each round deletes what is older than `ttl_seconds` and then what is superfluous by `max_per_workflow`, or by the
     `policies` of some workflows; None: it leaves that out. The first one begins after a random part of
     `cleanup_interval_seconds`, so that servers that were started together do not all delete at once; that they do is
-    harmless. A round that fails is logged, and the next one comes in its time. With `auto_cleanup=False` there are no
-    rounds::
+    harmless. A round that has deleted something is logged, and so is one that fails; the next one comes in its time.
+    With `auto_cleanup=False` there are no rounds::
 
         async with RetentionTask(store, config):
             ...
@@ -130,10 +130,18 @@ class RetentionTask:
         await asyncio.sleep(random.uniform(0, interval))  # noqa: S311 - nothing secret about it
         while True:
             try:
-                deleted = await self.run_once()
-                _log.debug("retention deleted %d checkpoints", deleted)
+                deleted = await retain(self._store, self._config.retention_rules)
+                _tell(deleted)
             except CheckpointStoreError as error:
                 _log.warning("retention failed, and is tried again in %g s: %s", interval, error)
             except Exception as error:  # noqa: BLE001 - a store of somebody else's; its text may show anything
                 _log.warning("retention failed, and is tried again in %g s: %s", interval, type(error).__name__)
             await asyncio.sleep(interval)
+
+
+def _tell(deleted: Deleted) -> None:
+    """Log what a round deleted that nobody has asked for, so that whoever misses it can find where it went."""
+    total = deleted.by_age + deleted.by_count
+    level = logging.INFO if total else logging.DEBUG
+    many = "1 checkpoint" if total == 1 else f"{total:,} checkpoints"
+    _log.log(level, "retention deleted %s: %s by their age, %s by their number", many, deleted.by_age, deleted.by_count)

@@ -20,6 +20,7 @@ from workflows_mcp.engine.observing import note_bytes
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTooLargeError
 
 __all__ = [
+    "IMPORTING",
     "MAX_DEPTH",
     "MAX_STATE_BYTES",
     "copy_json",
@@ -29,6 +30,9 @@ __all__ = [
     "sealed_with",
     "why_not_json",
 ]
+
+IMPORTING = "workflows-mcp checkpoints import FILE --on-conflict replace"
+"""Puts checkpoints back that are damaged, out of a file that they were exported to."""
 
 MAX_DEPTH = 100
 """How many lists and dicts may stand inside one another in a field of a state."""
@@ -265,10 +269,13 @@ def build_state(fields: dict[str, Any], checkpoint_id: str) -> CheckpointState:
 
 def damaged(checkpoint_id: str, why: str) -> CheckpointDecodeError:
     """The error for a payload that cannot be read."""
-    return CheckpointDecodeError(
+    error = CheckpointDecodeError(
         f"the payload of checkpoint {checkpoint_id!r} is damaged: {why}. Other checkpoints are unaffected, unless they "
-        "need it; restore this one from a backup or an earlier checkpoint of its run, or delete it"
+        f"need it; restore {checkpoint_id!r} from a backup ({IMPORTING}), go on from an earlier checkpoint of its run, "
+        "or delete it together with those that need it"
     )
+    error.reason = f"is damaged: {why}"
+    return error
 
 
 def _parsed(data: bytes | bytearray) -> Any:  # noqa: ANN401 - any JSON

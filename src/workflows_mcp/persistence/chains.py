@@ -3,20 +3,21 @@
 See `deltas.py` for what is a delta of what.
 """
 
-import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import BigInteger, Executable, bindparam, literal, not_, select
+from sqlalchemy import BigInteger, Executable, Text, bindparam, func, literal, not_, select
 
-from workflows_mcp.errors import CheckpointKeyError
+from workflows_mcp.errors import CheckpointDecodeError
 from workflows_mcp.persistence.deltas import Base, Deltas, Fault, Linked, Plains
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.rewriting import Rewriting
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.rows import base_of, first_within, is_odd
 from workflows_mcp.persistence.statements import METADATA_FIELDS, TABLE, VERIFIED, Loading, Query
+from workflows_mcp.persistence.threads import Threads
 
 __all__ = ["Chains", "Fetch", "Rewrite"]
 
@@ -50,6 +51,9 @@ class Chains:
         dialect: The database's.
         codec: Makes states of rows. Its `loading` is how bases are loaded.
         deltas: The states that are in memory.
+
+    Attributes:
+        rewriting: Changes how rows are stored; its statements stay compiled.
     """
 
     def __init__(self, dialect: Dialect, codec: RowCodec, deltas: Deltas) -> None:
@@ -57,7 +61,7 @@ class Chains:
         self._codec = codec
         self._any_codec = codec.taking_plain()
         self._deltas = deltas
-        self._rewriting = Rewriting(dialect, _WHOLE_ROWS)
+        self.rewriting = Rewriting(dialect, _WHOLE_ROWS)
 
     # Built when they are needed: most stores never meet a delta that is not in memory.
 
@@ -94,6 +98,11 @@ class Chains:
         found = select(_C.checkpoint_id, _C.full_bytes).where(is_of_one, not_(is_one))
         return found.limit(bindparam("limit", type_=BigInteger))
 
+    def dependents(self, checkpoint_ids: Collection[str], most: int) -> Query:
+        """The ids and sizes, so many at the most, of what is a delta of one of some checkpoints, and none of them."""
+        wanted = self._dialect.any_value([one for one in checkpoint_ids if not is_odd(one)])
+        return Query(self._dependents, {"checkpoint_ids": wanted, "limit": most})
+
     @cached_property
     def _listed(self) -> Executable:
         """What there is of the bases of a checkpoint but their payloads, the nearest first."""
@@ -122,6 +131,21 @@ class Chains:
     def deltas_of(self, checkpoint_ids: Collection[str]) -> Query:
         """The rows of what is a delta of one of some checkpoints, and is none of them itself."""
         return Query(self._deltas_of, {"checkpoint_ids": self._dialect.any_value(checkpoint_ids)})
+
+    @cached_property
+    def _needing(self) -> Executable:
+        """How many checkpoints cannot be unpacked without one, and the first of their ids."""
+        wanted = bindparam("checkpoint_id", type_=Text)
+        chain = select(_C.checkpoint_id).where(_C.base_checkpoint_id == wanted).cte("chain", recursive=True)
+        delta = TABLE.alias("delta")
+        # A union without repetitions: it ends in a circle, too, which nobody but a hand can make.
+        chain = chain.union(select(delta.c.checkpoint_id).where(delta.c.base_checkpoint_id == chain.c.checkpoint_id))
+        found = select(func.count(), func.min(chain.c.checkpoint_id))
+        return found.where(chain.c.checkpoint_id != wanted)
+
+    def needing(self, checkpoint_id: str) -> Query:
+        """How many checkpoints cannot be unpacked without one, and the first of their ids."""
+        return Query(self._needing, {"checkpoint_id": checkpoint_id})
 
     async def complete(
         self,
@@ -205,48 +229,63 @@ class Chains:
             base_id, digest = base_of(link), link[-3]
         return Linked(row, known=known, links=links[::-1], plains=plains)
 
-    async def make_whole(self, bases: Collection[str], fetch: Fetch, rewrite: Rewrite) -> bool:
+    async def make_whole(
+        self,
+        bases: Collection[str],
+        fetch: Fetch,
+        rewrite: Rewrite,
+        threads: Threads,
+        *,
+        lets_go: bool = False,
+    ) -> bool:
         """Store whole what is a delta of some checkpoints, and is none of them, so that these may go.
 
         Args:
             bases: Their ids.
             fetch: Reads.
             rewrite: Writes.
+            threads: Unpack and pack.
+            lets_go: Whether those go, too, that cannot be unpacked without a checkpoint that is damaged or missing.
 
         Returns:
             Whether nothing is left to do; if not, somebody has locked what is.
 
         Raises:
             CheckpointKeyError: One of them cannot be opened with the keys of this process.
+            CheckpointDecodeError: One of them lacks another one, and is not let go; `link` is that one's id.
         """
-        wanted = self._dialect.any_value([one for one in bases if not is_odd(one)])
-        query = Query(self._dependents, {"checkpoint_ids": wanted, "limit": _WHOLE_ROWS})
+        query = self.dependents(bases, _WHOLE_ROWS + 1)
         plains = Plains(_PLAIN_BYTES)
         while found := await fetch(query):
-            ids = [checkpoint_id for checkpoint_id, _ in first_within(found, _WHOLE_BYTES)]
+            ids = [checkpoint_id for checkpoint_id, _ in first_within(found[:_WHOLE_ROWS], _WHOLE_BYTES)]
             # All of one moment: what is missing then is missing, and was not just made whole or sealed anew.
             every = await fetch(Query(self._rows, {"checkpoint_ids": self._dialect.any_value(ids)}))
             deltas = (row for row in every if row[0] in ids and base_of(row) is not None)
             rows = self.link(deltas, every, plains, at_any_rate=True).values()
-            changes = await asyncio.to_thread(self._changes, rows)
-            if not changes or not await rewrite(self._rewriting.query(changes), ids):
+            changes = await threads.run(functools.partial(self._changes, rows, lets_go=lets_go))
+            changed = await rewrite(self.rewriting.query(changes), ids) if changes else ()
+            if not changed:
                 return False
+            if len(changed) == len(found):
+                break  # those were all; of what has come since, the foreign key tells
         return True
 
-    def _changes(self, rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+    def _changes(self, rows: Iterable[Sequence[Any]], *, lets_go: bool) -> list[dict[str, Any]]:
         changes = []
         for row in rows:
             old = {"checkpoint_id": row[0], "old_encoding": row[-2], "old_payload": row[-1]}
             try:
-                changes.append({**old, **self._any_codec.made_whole(row)})
-            except CheckpointKeyError as error:
+                changes.append({**old, **self._any_codec.made_whole(row, lets_go=lets_go)})
+            except CheckpointDecodeError as error:
                 failure = error
             else:
                 continue
-            raise CheckpointKeyError(
+            told = type(failure)(
                 f"checkpoint {row[0]!r} is stored as a delta of one that was to be deleted or replaced, and cannot be "
                 f"stored whole before: {failure}"
             )
+            told.link, told.reason = failure.link, failure.reason
+            raise told
         return changes
 
 

@@ -120,7 +120,7 @@ def pack_delta(plain: bytes, base: bytes | bytearray) -> bytes | None:
         zstd.CompressionParameter.compression_level: _DELTA_LEVEL,
         zstd.CompressionParameter.window_log: window,
         zstd.CompressionParameter.checksum_flag: 1,
-        # Without, what lies further back than the level looks is not found; for little, it takes twice as long.
+        # Without, what lies further back than the level's tables reach is not found; for little, it is twice the work.
         zstd.CompressionParameter.enable_long_distance_matching: int(size >= _LONG_DISTANCE_BYTES),
     }
     compressor = zstd.ZstdCompressor(options=options, zstd_dict=zstd.ZstdDict(base, is_raw=True).as_prefix)

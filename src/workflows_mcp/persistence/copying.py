@@ -101,6 +101,7 @@ class _Copying:
         while (batch := await self._to_write.get()) is not None:
             await self._to_verify.put((batch, await self._target.write_stored(batch, on_conflict=self._on_conflict)))
         await self._to_verify.put(None)
+        await self._target.write_stored(())  # nothing goes on from the last batch
 
     async def verify(self, total: int | None) -> None:
         """Read back what was written, and compare."""

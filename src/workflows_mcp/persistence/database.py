@@ -18,11 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from workflows_mcp.engine.observing import StoreActivity
 from workflows_mcp.persistence.audience import Audience
 from workflows_mcp.persistence.calls import LEAST_SECONDS_TO_CLOSE, Calls, wait_or_cancel
-from workflows_mcp.persistence.chains import Chains
+from workflows_mcp.persistence.chains import Chains, Fetch
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.connections import Check, Connections, Work
 from workflows_mcp.persistence.deltas import Deltas, Plains
-from workflows_mcp.persistence.dialects import BrokenBaseError, Failure, Password, Row, dialect_for
+from workflows_mcp.persistence.dialects import BrokenBaseError, Failure, Password, Row, RowsHeldError, dialect_for
 from workflows_mcp.persistence.failures import Failures
 from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.guard import Guard
@@ -31,7 +31,8 @@ from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.retry import Retry
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.slow import SlowLog, Timed
-from workflows_mcp.persistence.statements import Query
+from workflows_mcp.persistence.statements import TABLE, Query
+from workflows_mcp.persistence.threads import Threads
 from workflows_mcp.persistence.turns import Turns
 from workflows_mcp.persistence.waiting import Draft
 from workflows_mcp.persistence.writer import GRACE_SECONDS, Writer
@@ -45,6 +46,12 @@ _PLAIN_BYTES = 16 * 2**20
 
 _MOST_PARTINGS = 5
 """How often deltas are looked for anew that others make, at the same time, of what is to be deleted."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.4
+"""Seconds between two looks at deltas that somebody has locked; twice as long every time."""
+
+_LAST_TRY = 0.05
+"""How many seconds before the deadline the last one begins."""
 
 T = TypeVar("T")
 
@@ -67,6 +74,7 @@ class Database(Inherited):
         guard: Refuses misuse.
         calls: What is under way, and waited for by `close`.
         audience: Is told of commits, repeated attempts and slow calls.
+        threads: Unpack what is large.
 
     Args:
         url_or_engine: Where the database is. An engine stays its creator's to configure and to dispose.
@@ -97,6 +105,8 @@ class Database(Inherited):
         self.guard = Guard(self.description)
         self.calls = Calls()
         self.audience = Audience()
+        self.threads = Threads("workflows-mcp-unpack")
+        self._packing = Threads("workflows-mcp-pack")  # apart: no load holds up the lane
         self.compiler = Compiler(self.engine.dialect, self.dialect.schema)
         self._failures = Failures(self.dialect, self.settings.deadline_seconds)
         self._saving_sql = self.compiler.saving(self.dialect, is_ours=self._connections.are_ours)
@@ -131,6 +141,7 @@ class Database(Inherited):
             locked=self._failures.locked,
             refused=self._failures.refused,
             part=self._part_now,
+            threads=self._packing,
             slow=self._slow,
             statement=self._saving_sql["one"].sql,
         )
@@ -180,23 +191,19 @@ class Database(Inherited):
         return await self._read(lambda: self._reader.load(checkpoint_id))
 
     async def load_many(self, checkpoint_ids: Collection[str], plains: Plains | None = None) -> Sequence[Sequence[Any]]:
-        """The same of several checkpoints, in no order, over a connection of the pool.
+        """The same of several checkpoints, in no order, over a connection of the pool; all within one deadline.
 
         Args:
             checkpoint_ids: Their ids.
             plains: Keeps what is unpacked of their bases, for others that have these in common.
         """
-
-        async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-            return await self.fetch_long(self._payloads_of(checkpoint_ids))
-
-        return await self.chains.complete(await read(checkpoint_ids), read, self.fetch_long, plains)
+        fetch = functools.partial(self.fetch_long, deadline=self.deadline())
+        return await self._complete(await fetch(self._payloads_of(checkpoint_ids)), fetch, plains)
 
     async def complete(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Rows that were loaded by a statement of somebody's own, together with what it takes to unpack them."""
-        if self._connections.are_ours:
-            return await self._read(lambda: self.chains.complete(rows, self._read_payloads, self._fetch))
-        return await self.chains.complete(rows, self._read_payloads, self.fetch_long)
+        fetch = self._fetching(self.deadline())
+        return await self._read(lambda: self._complete(rows, fetch))
 
     async def fetch(self, query: Query) -> Sequence[Sequence[Any]]:
         """All rows of a query that is over in a moment, over the connection that is held for such.
@@ -219,23 +226,36 @@ class Database(Inherited):
             if self.guard.is_closed and not self._reads:
                 self._no_reads.set()
 
-    async def fetch_long(self, query: Query) -> Sequence[ResultRow[Any]]:
+    async def fetch_long(self, query: Query, *, deadline: float | None = None) -> Sequence[ResultRow[Any]]:
         """All rows of a query that may take a while, over a connection of the pool; see `run`."""
 
         async def work(connection: AsyncConnection) -> Sequence[ResultRow[Any]]:
             return (await connection.execute(query.statement, query.values)).all()
 
         with self._slow.timed("read", self.compiler.sql(query)) as call:
-            rows = await self.run(work)
+            rows = await self.run(work, deadline=deadline)
             call.rows = len(rows)
         return rows
 
-    async def change(self, query: Query, *, keys: Collection[str] | None = None, waits: bool = True) -> int:
+    async def change(
+        self,
+        query: Query,
+        *,
+        keys: Collection[str] | None = None,
+        waits: bool = True,
+        deadline: float | None = None,
+    ) -> int:
         """See `Turns.change`."""
-        return await self._turns.change(query, keys=keys, waits=waits)
+        return await self._turns.change(query, keys=keys, waits=waits, deadline=deadline)
 
     async def remove(
-        self, query: Query, checkpoint_ids: Collection[str], *, keys: Collection[str], waits: bool = True
+        self,
+        query: Query,
+        checkpoint_ids: Collection[str],
+        *,
+        keys: Collection[str],
+        waits: bool = True,
+        lets_go: bool = False,
     ) -> int:
         """Run a statement that deletes checkpoints; what is a delta of them, and stays, is stored whole before.
 
@@ -243,40 +263,79 @@ class Database(Inherited):
             query: The statement.
             checkpoint_ids: Those that it deletes.
             keys: See `Writer.run`.
-            waits: See there.
+            waits: See there. Then whoever has locked such a delta is waited for, too, and all of it has one deadline;
+                otherwise each statement has one of its own.
+            lets_go: See `make_whole`; for what goes itself, a moment later.
 
         Returns:
             How many it deleted.
 
         Raises:
             RowsLockedError: See there. PostgreSQL waits for whoever is about to delete such a delta.
-            BrokenBaseError: Somebody has locked such a delta, or makes others all the time.
+            BrokenBaseError: Somebody has locked such a delta, and it does not wait, or makes others all the time.
+            CheckpointDecodeError: Such a delta cannot be stored whole; see `make_whole`.
+            RowsHeldError: A foreign key of somebody else's leads to one of them.
             CheckpointStoreError: The error, in the project's terms.
         """
-        for _ in range(_MOST_PARTINGS):
+        deadline = self.deadline() if waits else None
+        partings, pause = 0, _FIRST_PAUSE
+        while partings < _MOST_PARTINGS:
             with contextlib.suppress(BrokenBaseError):
-                return await self.change(query, keys=keys, waits=waits)
-            if not await self.make_whole(checkpoint_ids):
+                return await self.change(query, keys=keys, waits=waits, deadline=deadline)
+            if await self.make_whole(checkpoint_ids, lets_go=lets_go, deadline=deadline):
+                partings += 1
+            elif deadline is None:
                 break
-        return await self.change(query, keys=keys, waits=waits)
+            elif (left := deadline - asyncio.get_running_loop().time() - _LAST_TRY) <= 0:
+                raise self._failures.locked()
+            else:
+                await asyncio.sleep(min(pause, left))
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        try:
+            return await self.change(query, keys=keys, waits=waits, deadline=deadline)
+        except BrokenBaseError as error:
+            refusal = error
+        raise await self._held(checkpoint_ids, deadline) or refusal
 
-    async def make_whole(self, checkpoint_ids: Collection[str]) -> bool:
-        """Store whole what is a delta of some checkpoints, and is none of them; see `Chains.make_whole`."""
+    async def _held(self, checkpoint_ids: Collection[str], deadline: float | None) -> RowsHeldError | None:
+        """Whose key it is that keeps what nothing is a delta of; None: something is, or nobody's."""
+        referring = self.dialect.tables_referring
+        if referring is None or await self.fetch_long(self.chains.dependents(checkpoint_ids, 1), deadline=deadline):
+            return None
+        tables = await self.fetch_long(Query(referring, {"table": TABLE.name}), deadline=deadline)
+        return RowsHeldError.by(self.description, [name for (name,) in tables]) if tables else None
+
+    async def make_whole(
+        self, checkpoint_ids: Collection[str], *, lets_go: bool, deadline: float | None = None
+    ) -> bool:
+        """Store whole what is a delta of some checkpoints, and is none of them; see `Chains.make_whole`.
+
+        Args:
+            checkpoint_ids: Their ids.
+            lets_go: See there.
+            deadline: In the event loop's time; None: each statement has a deadline of its own.
+        """
 
         async def rewrite(query: Query, changed: Collection[str]) -> Sequence[Sequence[Any]]:
-            return await self.fetch_changed(lambda _: query, keys=changed)
+            return await self.fetch_changed(lambda _: query, keys=changed, deadline=deadline)
 
-        return await self.chains.make_whole(checkpoint_ids, self.fetch_long, rewrite)
+        fetch = functools.partial(self.fetch_long, deadline=deadline)
+        return await self.chains.make_whole(checkpoint_ids, fetch, rewrite, self.threads, lets_go=lets_go)
 
     async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
         """See `Turns.put`."""
         return await self._turns.put(statement, rows, keys=keys)
 
     async def fetch_changed(
-        self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None, deadline: float | None = None
+        self,
+        make: Callable[[bool], Query],
+        *,
+        keys: Collection[str] | None = None,
+        waits: bool = True,
+        deadline: float | None = None,
     ) -> Sequence[Sequence[Any]]:
         """See `Turns.fetch_changed`."""
-        return await self._turns.fetch_changed(make, keys=keys, deadline=deadline)
+        return await self._turns.fetch_changed(make, keys=keys, waits=waits, deadline=deadline)
 
     async def in_time(self, calls: Coroutine[Any, Any, T]) -> T:
         """Make several calls, each of which has the whole deadline, within one; those left over are cancelled.
@@ -290,8 +349,8 @@ class Database(Inherited):
                 return await calls
         raise self._failures.too_late()
 
-    async def run(self, work: Work[T]) -> T:
-        """Do some work on a connection within the deadline.
+    async def run(self, work: Work[T], *, deadline: float | None = None) -> T:
+        """Do some work on a connection within the deadline, or by an earlier one in the event loop's time.
 
         A single statement is a transaction of its own. What failed because the database was locked, restarting or
         unreachable is tried again, whole and on a fresh connection, until the deadline; so the work must be
@@ -301,11 +360,11 @@ class Database(Inherited):
             CheckpointStoreError: The error, in the project's terms.
         """
         self.guard.refuse_misuse()
-        deadline = self.settings.deadline_seconds
-        until = asyncio.get_running_loop().time() + deadline
+        until = self.deadline() if deadline is None else deadline
         # A task of its own: a driver that takes long to let go of a connection cannot hold up the caller.
         call = self.calls.start(self._retry.until(until, lambda: self._connections.work(work)))
-        done, _ = await asyncio.wait({call}, timeout=deadline + GRACE_SECONDS)
+        left = max(until - asyncio.get_running_loop().time(), 0)
+        done, _ = await asyncio.wait({call}, timeout=left + GRACE_SECONDS)
         if not done:
             call.cancel()
             raise self._failures.too_late()
@@ -357,6 +416,7 @@ class Database(Inherited):
                     await self._no_reads.wait()
         await self.calls.end(end - loop.time())
         self._reader.close()
+        self.threads.close()
         if self._connections.are_ours:
             # The pool last of what opens connections: what is given back to it later would stay open.
             # The writer alone and last: on SQLite whoever is last puts the -wal file into the database.
@@ -386,42 +446,63 @@ class Database(Inherited):
 
     async def _fetch_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """What loading some checkpoints needs, over the connection that is held for reading."""
-        rows = await self._read_payloads(checkpoint_ids)
+        deadline = self.deadline()
+        rows = await self._fetch(self._payloads_of(checkpoint_ids))
         # States of one run, asked for together, have most of their bases in common.
         plains = Plains(_PLAIN_BYTES) if len(rows) > 1 else None
-        return await self.chains.complete(rows, self._read_payloads, self._fetch, plains)
+        return await self._complete(rows, functools.partial(self._fetch, deadline=deadline), plains)
 
-    async def _read_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-        """Their rows alone."""
-        fetch = self._fetch if self._connections.are_ours else self.fetch_long
-        return await fetch(self._payloads_of(checkpoint_ids))
+    async def _complete(
+        self, rows: Sequence[Sequence[Any]], fetch: Fetch, plains: Plains | None = None
+    ) -> Sequence[Sequence[Any]]:
+        async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+            return await fetch(self._payloads_of(checkpoint_ids))
 
-    async def _part_now(self, checkpoint_ids: Collection[str], deadline: float) -> None:
-        """See `Writer`."""
+        return await self.chains.complete(rows, read, fetch, plains)
+
+    async def _part_now(self, checkpoint_ids: Collection[str], deadline: float) -> bool:
+        """See `Writer`. Nothing of it begins after the deadline: others wait for the lane."""
 
         async def rewrite(query: Query, _: Collection[str]) -> Sequence[Sequence[Any]]:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise self._failures.too_late()
             return await self._turns.change_now(query, deadline)
 
-        fetch = self._fetch if self._connections.are_ours else self.fetch_long
-        await self.chains.make_whole(checkpoint_ids, fetch, rewrite)
+        return await self.chains.make_whole(
+            checkpoint_ids, self._fetching(deadline), rewrite, self._packing, lets_go=True
+        )
+
+    def deadline(self) -> float:
+        """That of a call which begins now, in the event loop's time."""
+        return asyncio.get_running_loop().time() + self.settings.deadline_seconds
+
+    def _fetching(self, deadline: float) -> Fetch:
+        """A way to fetch what is needed within a call that has begun before."""
+        return functools.partial(self._fetch if self._connections.are_ours else self.fetch_long, deadline=deadline)
 
     def _payloads_of(self, checkpoint_ids: Collection[str]) -> Query:
         if len(checkpoint_ids) == 1:
             return self._loading.one(*checkpoint_ids)  # PostgreSQL plans it once, and `= ANY` at every call
         return Query(self._payloads, {"checkpoint_ids": self.dialect.any_value(checkpoint_ids)})
 
-    async def _fetch(self, query: Query) -> Sequence[Sequence[Any]]:
-        """All rows of a query, over the connection that is held for reading."""
+    async def _fetch(self, query: Query, *, deadline: float | None = None) -> Sequence[Sequence[Any]]:
+        """All rows of a query, over the connection that is held for reading.
+
+        Args:
+            query: The query.
+            deadline: In the event loop's time; None: it has a whole one, and needs no timer then.
+        """
         sql, values = self.compiler.query(query)
         loop = asyncio.get_running_loop()
         started = loop.time()
-        deadline = started + self.settings.deadline_seconds
+        until = started + self.settings.deadline_seconds if deadline is None else deadline
 
         def attempt() -> Awaitable[Sequence[Sequence[Any]]]:
             return self._reading.call(lambda held: held.fetch(sql, values))
 
-        # A query over an open connection ends by itself.
-        rows = await self._retry.until(deadline, attempt, ends_by_itself=self._reading.held is not None)
+        # A query over an open connection ends by itself, when it has taken as long as a call may.
+        ends_by_itself = deadline is None and self._reading.held is not None
+        rows = await self._retry.until(until, attempt, ends_by_itself=ends_by_itself)
         if loop.time() - started >= self._slow.seconds:
             self._slow.look_at(Timed("read", started, sql, len(rows)))
         return rows

@@ -117,7 +117,11 @@ class Linked(tuple[Any, ...]):
 
 def is_large(row: Sequence[Any]) -> bool:
     """Whether a row takes so long to unpack that the event loop should not wait for it."""
-    return isinstance(row, Linked) and sum(len(link[-1]) for link in (*row.links, row)) >= _LARGE_BYTES
+    if not isinstance(row, Linked):
+        return False
+    payloads = (link[-1] for link in (*row.links, row))
+    # SQLite holds any type in any column.
+    return sum(len(payload) for payload in payloads if isinstance(payload, bytes)) >= _LARGE_BYTES
 
 
 class Plains:
@@ -183,14 +187,16 @@ class Step:
     Attributes:
         run_id: Whose state it is; None: no run's.
         base: What it is a delta of; None: it is stored whole.
+        is_last: Whether its run is over with it.
+        made: What was made of it, if others may be deltas of that.
     """
 
     def __init__(self, state: CheckpointState, run: _Run | None) -> None:
         self.run_id = state.run_id
-        self._is_over = state.status in _IS_OVER
+        self.is_last = state.status in _IS_OVER
         self._run = run
         self._number = 0 if run is None else run.number + 1
-        self._made: Base | None = None
+        self.made: Base | None = None
         self.base: Base | None = None
         # Whoever answers a question days later, perhaps elsewhere, loads a paused one as fast as can be.
         if run is not None and state.status is not CheckpointStatus.PAUSED:
@@ -220,19 +226,19 @@ class Step:
         else:
             links, read_bytes = base.links + 1, base.read_bytes
         made = (columns["checkpoint_id"], digest, plain, links, read_bytes + columns["stored_bytes"])
-        self._made = None if digest is None else Base(*made)
+        self.made = None if digest is None else Base(*made)
 
     def after(self, newest: _Run | None) -> _Run | None:
-        """The run's newest states when this one is durable, which are nobody's business once it is over.
+        """The run's newest states when this one is durable.
 
         Args:
             newest: What they are by now: another save may have overtaken this one.
         """
-        if self._made is None or self._is_over:
+        if self.made is None:
             return None
         if newest is not None and newest.number > self._number > 0:
             return newest
-        made = self._made
+        made = self.made
         before = (made,) * _LEVELS if self._run is None else self._run.bases
         bases = (made if not self._number % _RADIX**level else before[level] for level in range(_LEVELS))
         return _Run(self._number, tuple(bases))
@@ -241,24 +247,35 @@ class Step:
 class Deltas:
     """The newest states of live runs, the least recently saved forgotten first. Used by one at a time.
 
+    Attributes:
+        kept_bytes: How much of plain JSON is kept.
+
     Args:
         most_bytes: How much of plain JSON is kept; 0: nothing is stored as a delta.
+        keeps_what_is_over: Whether runs go on after their last state, as those do that arrive with it first.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, *, keeps_what_is_over: bool = False) -> None:
         self._most_bytes = most_bytes
+        self._keeps_what_is_over = keeps_what_is_over
         self._runs: OrderedDict[str, _Run] = OrderedDict()
         self._by_id: dict[str, Base] = {}
-        self._bytes = 0
+        self.kept_bytes = 0
 
     def step(self, state: CheckpointState) -> Step:
         """Begin a save."""
         return Step(state, None if state.run_id is None else self._runs.get(state.run_id))
 
     def saved(self, step: Step) -> None:
-        """Note that a save is durable."""
+        """Note that a save is durable. The states of a run that is over are nobody's business any more."""
         if step.run_id is not None:
-            self._keep(step.run_id, step.after(self._runs.get(step.run_id)))
+            is_over = step.is_last and not self._keeps_what_is_over
+            self._keep(step.run_id, None if is_over else step.after(self._runs.get(step.run_id)))
+
+    def forget(self, state: CheckpointState) -> None:
+        """Forget a state's run."""
+        if state.run_id is not None:
+            self._forget(state.run_id)
 
     def loaded(self, row: Sequence[Any], run_id: str | None, plain: bytes | bytearray | None) -> None:
         """Note a state that its run goes on from.
@@ -287,14 +304,14 @@ class Deltas:
         if run is None or run.size > self._most_bytes:
             return
         self._runs[run_id] = run
-        self._bytes += run.size
+        self.kept_bytes += run.size
         self._by_id.update((base.checkpoint_id, base) for base in run.bases)
-        while self._bytes > self._most_bytes:
+        while self.kept_bytes > self._most_bytes:
             self._forget(next(iter(self._runs)))
 
     def _forget(self, run_id: str) -> None:
         run = self._runs.pop(run_id, None)
         if run is not None:
-            self._bytes -= run.size
+            self.kept_bytes -= run.size
             for base in run.bases:
                 self._by_id.pop(base.checkpoint_id, None)

@@ -10,10 +10,11 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, literal, not_, select, true
+from sqlalchemy import Connection, and_, func, literal, not_, or_, select, true
 
 from workflows_mcp.documents import document
 from workflows_mcp.engine.filters import CheckpointFilter, Position, position_of
+from workflows_mcp.engine.state_json import IMPORTING
 from workflows_mcp.errors import (
     CheckpointDecodeError,
     CheckpointKeyError,
@@ -60,7 +61,8 @@ class _Trouble(Enum):
 
 
 _ADVICE = {
-    _Trouble.DAMAGED: "what is wrong with one: workflows-mcp checkpoints show ID; restore a backup, or delete them",
+    _Trouble.DAMAGED: f"what is wrong with one: workflows-mcp checkpoints show ID; put it back ({IMPORTING}), "
+    "restore a backup, or delete it and what needs it",
     _Trouble.SEALED: (
         f"add the keys that they are sealed with: they are not known to be damaged ({document('encryption')})"
     ),
@@ -196,7 +198,8 @@ def _look_at_deltas(connection: Connection, report: Report) -> None:
     """Look for deltas without their bases, which a database with its foreign keys on never has."""
     base = statements.TABLE.alias("base")
     is_its_base = and_(base.c.checkpoint_id == _C.base_checkpoint_id, base.c.state_digest == _C.base_digest)
-    is_delta = _C.base_checkpoint_id.is_not(None)
+    # By their encoding, too: one that names no base any more can be unpacked by nothing.
+    is_delta = or_(_C.base_checkpoint_id.is_not(None), _C.encoding.endswith("-delta"))
     total = connection.scalar(select(func.count()).where(is_delta)) or 0
     alone = select(_C.checkpoint_id).where(is_delta, not_(select(literal(1)).where(is_its_base).exists()))
     ids: list[object] = list(connection.scalars(alone))
@@ -227,6 +230,7 @@ def _look_at_payloads(
     """Load checkpoints, one at a time, as any reader would."""
     end = float("inf") if seconds is None else time.monotonic() + seconds
     troubled: dict[_Trouble, list[object]] = {}
+    culprits: Counter[_Trouble] = Counter()
     links: Counter[str] = Counter()
     plains = Plains()
     read = 0
@@ -235,7 +239,10 @@ def _look_at_payloads(
         trouble = _trouble_with(connection, checkpoint_id, codec, chains, plains)
         if trouble is not None:
             kind, link = trouble
-            troubled.setdefault(kind, []).append(checkpoint_id)
+            ids = troubled.setdefault(kind, [])
+            # Those to blame first, and the newest of them: all else is mended with these.
+            ids.insert(culprits[kind], checkpoint_id) if link is None else ids.append(checkpoint_id)
+            culprits[kind] += link is None
             links.update([] if link is None else [link])
         if time.monotonic() >= end:
             break
@@ -247,7 +254,11 @@ def _look_at_payloads(
             needed = [f"{_named(link)} by {count:,}" for link, count in links.most_common(_MOST_NAMED)]
             told += f"; {links.total():,} of these are deltas, and need another one that is not to be read: "
             told += ", ".join(needed) + (f" and {len(links) - _MOST_NAMED:,} more" if len(links) > _MOST_NAMED else "")
-        report.problem("payloads", f"of {what}, {told}", "; ".join(_ADVICE[trouble] for trouble, _ in kinds))
+        advice = [_ADVICE[trouble] for trouble, _ in kinds]
+        if links and _Trouble.DAMAGED in troubled:
+            first = _named(links.most_common(1)[0][0])
+            advice.insert(0, f"begin with {first}, which mends those that need it")
+        report.problem("payloads", f"of {what}, {told}", "; ".join(advice))
     else:
         report.ok("payloads", f"{what} can be read" + ("" if deep else "; --deep reads them all"))
 
@@ -315,7 +326,8 @@ def _look_at_settings(settings: Settings, report: Report) -> None:
         ),
         f"WORKFLOWS_LEASE_SECONDS is {settings.lease_seconds:g}: a process that stands still for so long loses its "
         "runs": settings.lease_seconds < _SHORT_LEASE_SECONDS,
-        "WORKFLOWS_AUTO_UPGRADE is on: any command may change the schema, and older versions then refuse it": (
+        "WORKFLOWS_AUTO_UPGRADE is on: any command may change the schema, and older versions then refuse it; processes "
+        "of theirs that still run, retention too, may lose states unless they were stopped before": (
             settings.auto_upgrade
         ),
     }

@@ -153,6 +153,7 @@ async def import_checked(
             counts[verdict] += 1
         if on_progress is not None:
             on_progress("imported", sum(counts.values()), file.count)
+    await store.write_stored(())  # nothing goes on from the last batch
     if conflict is not None:
         done = sum(counts.values())
         raise CheckpointConflictError(f"{conflict}. Before it, {done:,} of {file.count:,} checkpoints were imported")

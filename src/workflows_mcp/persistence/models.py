@@ -3,7 +3,7 @@
 Its indexes stand in `indexes.py`.
 """
 
-from sqlalchemy import Boolean, Double, ForeignKeyConstraint, Integer, MetaData, Text, UniqueConstraint
+from sqlalchemy import Boolean, CheckConstraint, Double, ForeignKeyConstraint, Integer, MetaData, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from workflows_mcp.persistence.dialects.types import (
@@ -15,6 +15,8 @@ from workflows_mcp.persistence.dialects.types import (
 )
 
 __all__ = ["VERSION_TABLE", "Base", "CheckpointRecord"]
+
+_OF_0002 = "saved by revision 0002"
 
 
 class Base(DeclarativeBase):
@@ -36,10 +38,14 @@ class CheckpointRecord(Base):
 
     A payload may be a delta against that of another row, its base. The foreign key names the base's content too, so
     that a base which is saved again with another one is missed as much as one that is deleted.
+
+    Every save names all columns. A program of revision 0002 does not: what the last one then is by default, no row may
+    have, so that such a program can save nothing, where it would give a base another content.
     """
 
     __tablename__ = "checkpoints"
     __table_args__ = (
+        CheckConstraint(f"base_digest <> '{_OF_0002}'", "programs_of_revision_0002_must_be_stopped"),
         UniqueConstraint("checkpoint_id", "state_digest"),
         ForeignKeyConstraint(
             ["base_checkpoint_id", "base_digest"], ["checkpoints.checkpoint_id", "checkpoints.state_digest"]
@@ -64,7 +70,7 @@ class CheckpointRecord(Base):
     stored_bytes: Mapped[int] = mapped_column(Integer)
     state_digest: Mapped[str | None] = mapped_column(Digest)
     base_checkpoint_id: Mapped[str | None] = mapped_column(CheckpointId)
-    base_digest: Mapped[str | None] = mapped_column(Digest)
+    base_digest: Mapped[str | None] = mapped_column(Digest, server_default=_OF_0002)
     encoding: Mapped[str] = mapped_column(Text)
     payload: Mapped[bytes] = mapped_column(Payload)
 

@@ -1,10 +1,12 @@
 """Shared trips: loads that arrive while one is under way share the next."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from workflows_mcp.errors import CheckpointStoreError
+from workflows_mcp.persistence.deltas import Linked
 from workflows_mcp.persistence.dialects.watch import Watch, fail
 
 __all__ = ["Reader"]
@@ -103,6 +105,13 @@ class Reader:
         for load in batch:
             if not load.done.done():
                 load.done.set_result(found.get(load.key))
-        # In a SQLite file it may be anything; whoever decodes it tells.
-        size = sum(len(row[-1]) for row in rows if isinstance(row[-1], bytes))
+        size = _payload_bytes(rows)
         self._most = max(self._most // 2, 1) if size > _TRIP_BYTES else min(self._most * 2, _TRIP_LOADS)
+
+
+def _payload_bytes(rows: Sequence[Sequence[Any]]) -> int:
+    """How much payload rows have in memory, that of their bases included, which several may have in common."""
+    links = (link for row in rows if isinstance(row, Linked) for link in row.links)
+    payloads = {id(row): row[-1] for row in itertools.chain(rows, links)}
+    # In a SQLite file it may be anything; whoever decodes it tells.
+    return sum(len(payload) for payload in payloads.values() if isinstance(payload, bytes))

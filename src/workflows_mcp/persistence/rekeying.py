@@ -22,8 +22,7 @@ from workflows_mcp.engine.state_json import damaged
 from workflows_mcp.errors import CheckpointDecodeError, StoreConfigurationError
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.deltas import Plains
-from workflows_mcp.persistence.dialects import BrokenBaseError
-from workflows_mcp.persistence.rewriting import Rewriting
+from workflows_mcp.persistence.dialects import BrokenBaseError, RowsLockedError
 from workflows_mcp.persistence.row_codec import Opened, RowCodec
 from workflows_mcp.persistence.row_seal import key_of
 from workflows_mcp.persistence.rows import base_of, is_odd, position_in, shown_text
@@ -175,7 +174,6 @@ class _Walk:
         self._done = done
         self._decrypt = decrypt
         self._batch = batch
-        self._rewriting = Rewriting(database.dialect, batch)
         self._plains = Plains()
         self._wanted = None if decrypt or codec.keys is None else codec.keys.newest.name
 
@@ -220,14 +218,11 @@ class _Walk:
         deltas = await database.fetch_long(database.chains.deltas_of(opened)) if opened else ()
         failure: CheckpointDecodeError | None = None
         try:
-            changes = await asyncio.to_thread(self._changes, opened, deltas)
-            query = self._rewriting.query(changes) if changes else None
-            keys = [one["checkpoint_id"] for one in changes]
-            changed = {name for (name,) in await database.fetch_changed(lambda _: query, keys=keys)} if query else set()
+            changed = await self._rewrite(await asyncio.to_thread(self._changes, opened, deltas))
         except CheckpointDecodeError as error:  # what is a delta of one of them cannot be opened
             failure = error
-        except BrokenBaseError:  # somebody has just made a delta of one of them, or has locked one that was there
-            pass
+        except (BrokenBaseError, RowsLockedError):
+            pass  # somebody has just made a delta of one of them, or has locked one, or what is a delta of it
         else:
             done.changed += len(changed & opened.keys())
             done.left += len(opened.keys() - changed)
@@ -242,6 +237,26 @@ class _Walk:
             done.left += 1
         else:
             self._fail(ids[0], failure)
+
+    async def _rewrite(self, changes: Sequence[Mapping[str, Any]]) -> set[str]:
+        """Make changes; returns the ids of what was changed.
+
+        Raises:
+            BrokenBaseError: Something is a delta of one of them, and not among them, or somebody has locked it.
+            RowsLockedError: Somebody has locked one of them in a way that lets others change all but its digest.
+        """
+        if not changes:
+            return set()
+        query = await asyncio.to_thread(self._compiled, changes)
+        keys = [one["checkpoint_id"] for one in changes]
+        # What is locked may be so for long. The lane is not to try it again and again, nor the walk to end for it.
+        return {name for (name,) in await self._database.fetch_changed(lambda _: query, keys=keys, waits=False)}
+
+    def _compiled(self, changes: Sequence[Mapping[str, Any]]) -> Query:
+        """The statement for some changes, compiled: the first time, that takes longer than a save should wait."""
+        query = self._database.chains.rewriting.query(changes)
+        self._database.compiler.sql(query)
+        return query
 
     def _opened(
         self, rows: Sequence[Sequence[Any]]

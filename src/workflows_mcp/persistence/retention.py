@@ -1,21 +1,27 @@
 """Deletes many checkpoints in steps that hold nobody up: what retention takes, and whole runs."""
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from workflows_mcp.engine.checkpoint_store import OnDeleted
 from workflows_mcp.engine.filters import Position, WorkflowScope
-from workflows_mcp.errors import CheckpointKeyError
+from workflows_mcp.engine.state_json import IMPORTING
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 from workflows_mcp.persistence import retention_statements as statements
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.dialects import BrokenBaseError, RowsLockedError
-from workflows_mcp.persistence.retention_statements import Doomed
+from workflows_mcp.persistence.deltas import MOST_LINKS
+from workflows_mcp.persistence.dialects import BrokenBaseError, RowsHeldError, RowsLockedError
+from workflows_mcp.persistence.retention_statements import Doomed, OfRun
 from workflows_mcp.persistence.rows import first_within, position_in
+from workflows_mcp.persistence.statements import Query
 
 __all__ = ["Retention"]
+
+_log = logging.getLogger(__name__)
 
 _DELETE_BYTES = 4 * 2**20
 """About the most payload that goes with one deletion; one row alone may have more."""
@@ -64,21 +70,49 @@ class Retention:
         return total
 
     async def delete_run(self, run_id: str) -> int:
-        """Delete all of a run, its heads first; see `CheckpointStore.delete_run`."""
-        database = self._database
-        total, pace = 0, _Pace()
-        for heads_only in (True, False):
-            while rows := await database.fetch(
-                statements.newest_of_run(run_id, heads_only=heads_only, limit=pace.rows)
-            ):
-                rows = first_within(rows, _DELETE_BYTES)
-                last, ids = position_in(rows[-1]), [checkpoint_id for _, checkpoint_id, *_ in rows]
-                with pace.measure():
-                    total += await database.remove(
-                        statements.remove_newest_of_run(run_id, last, heads_only=heads_only), ids, keys=ids
-                    )
-                await asyncio.sleep(database.dialect.seconds_between_deletions)
+        """Delete all of a run, its heads first; see `CheckpointStore.delete_run`.
+
+        Nothing of it is stored whole on the way: that would be in vain, and takes the key of what is sealed. What is a
+        delta of others goes together with these, or before them.
+        """
+        database, pace, total = self._database, _Pace(), 0
+        async for query, ids, last, _ in self._of_run(run_id, "heads", pace):
+            try:
+                total += await database.change(query, keys=ids)
+            except BrokenBaseError:  # as in a run that was imported: the older are deltas of the newer
+                await database.change(statements.end_newest_of_run(run_id, last), keys=ids)
+        with contextlib.suppress(BrokenBaseError):
+            async for query, ids, *_ in self._of_run(run_id, "all", pace):
+                total += await database.change(query, keys=ids)
+        rounds = 0
+        async for query, ids, _, is_rest in self._of_run(run_id, "leaves", pace):
+            deleted = 0
+            with contextlib.suppress(BrokenBaseError):  # somebody has just made a delta of one
+                deleted = await database.change(query, keys=ids)
+            total += deleted
+            rounds += is_rest or not deleted
+            if rounds > MOST_LINKS:
+                break  # no store has written what is left
+        async for query, ids, *_ in self._of_run(run_id, "all", pace):
+            # What is damaged is of this run, and goes as well.
+            total += await database.remove(query, ids, keys=ids, lets_go=True)
         return total
+
+    async def _of_run(
+        self, run_id: str, which: OfRun, pace: "_Pace"
+    ) -> AsyncIterator[tuple[Query, list[str], Position, bool]]:
+        """Statements that delete some of a run, batch by batch, until there is none.
+
+        Yields:
+            A statement, the ids of what it deletes, the place of the last of these, and whether there are no more.
+        """
+        while found := await self._database.fetch(statements.newest_of_run(run_id, which, limit=pace.rows)):
+            rows = first_within(found, _DELETE_BYTES)
+            is_rest = len(rows) == len(found) < pace.rows
+            last, ids = position_in(rows[-1]), [checkpoint_id for _, checkpoint_id, *_ in rows]
+            with pace.measure():
+                yield statements.remove_newest_of_run(run_id, which, last), ids, last, is_rest
+            await asyncio.sleep(self._database.dialect.seconds_between_deletions)
 
     async def _workflows(self, scope: WorkflowScope) -> AsyncIterator[str]:
         """The names of the workflows that are looked at, a step in an index each."""
@@ -126,9 +160,9 @@ class Retention:
             return await self._database.remove(query, ids, keys=(), waits=False)
         except (BrokenBaseError, RowsLockedError):
             pass
-        except CheckpointKeyError as error:
+        except (CheckpointDecodeError, RowsHeldError) as error:
             if not half:
-                kept.add(error)
+                kept.add(ids[0], error)
         if not half:
             return 0
         newer = await self._remove_rows(doomed, rows[:half], kept)
@@ -136,22 +170,42 @@ class Retention:
 
 
 class _Kept:
-    """What is not deleted, since something that stays needs it, and cannot be opened with the keys of this process."""
+    """What is not deleted, since something that stays needs it, and cannot be stored without it.
+
+    Or since it is another table that needs it.
+    """
 
     def __init__(self) -> None:
-        self._count = 0
-        self._first: CheckpointKeyError | None = None
+        self._refused: list[CheckpointKeyError | RowsHeldError] = []
+        self._damaged: list[tuple[object, CheckpointDecodeError]] = []
 
-    def add(self, error: CheckpointKeyError) -> None:
+    def add(self, checkpoint_id: object, error: CheckpointDecodeError | RowsHeldError) -> None:
         """Note one."""
-        self._count += 1
-        self._first = self._first or error
+        if isinstance(error, CheckpointKeyError | RowsHeldError):
+            self._refused.append(error)
+        else:
+            self._damaged.append((checkpoint_id, error))
 
     def tell(self) -> None:
-        """Raise an error if there were any."""
-        if self._first is not None:
-            many = "1 checkpoint was" if self._count == 1 else f"{self._count:,} checkpoints were"
-            raise CheckpointKeyError(f"all else was deleted, but {many} left: {self._first}")
+        """Log what is damaged, which goes with what needs it; raise an error for a missing key, and another table's."""
+        if self._damaged:
+            checkpoint_id, error = self._damaged[0]
+            _log.warning(
+                "%s left that retention would delete, since others need them that could never be read again: %s, "
+                "because %r %s. Put that one back (%s), or delete those that need it",
+                _were(len(self._damaged)),
+                f"{checkpoint_id!r} is the first",
+                error.link,
+                error.reason,
+                IMPORTING,
+            )
+        if self._refused:
+            first = self._refused[0]
+            raise type(first)(f"all else was deleted, but {_were(len(self._refused))} left: {first}")
+
+
+def _were(count: int) -> str:
+    return "1 checkpoint was" if count == 1 else f"{count:,} checkpoints were"
 
 
 class _Pace:
@@ -166,7 +220,7 @@ class _Pace:
     def __init__(self) -> None:
         self.rows = 100
 
-    @contextmanager
+    @contextlib.contextmanager
     def measure(self) -> Iterator[None]:
         """Time a deletion, and adapt."""
         started = time.perf_counter()

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Double,
     Executable,
+    ScalarSelect,
     Text,
     and_,
     bindparam,
@@ -18,17 +19,21 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    update,
 )
 
 from workflows_mcp.engine.checkpoint import CheckpointStatus
 from workflows_mcp.engine.filters import Position
 from workflows_mcp.persistence.dialects import Dialect
+from workflows_mcp.persistence.dialects.fencing import to_history
 from workflows_mcp.persistence.dialects.types import stored, stored_value, time_now
 from workflows_mcp.persistence.models import CheckpointRecord
 from workflows_mcp.persistence.statements import LIMIT, TABLE, Query, its_place, place, place_values
 
 __all__ = [
     "Doomed",
+    "OfRun",
+    "end_newest_of_run",
     "expired",
     "newest",
     "newest_of_run",
@@ -40,6 +45,9 @@ __all__ = [
 ]
 
 C = CheckpointRecord
+
+OfRun = Literal["heads", "all", "leaves"]
+"""Which checkpoints of a run: those that none follows, all, or those that none is a delta of."""
 
 
 class Doomed(NamedTuple):
@@ -180,27 +188,46 @@ def removing(dialect: Dialect) -> Callable[[Doomed, Position, Position], Query]:
     return remove_range
 
 
-def newest_of_run(run_id: str, *, heads_only: bool, limit: int) -> Query:
-    """The places and sizes of the newest checkpoints of a run, or of its heads."""
-    return Query(_newest_of_run(heads_only), {"run_id": run_id, "limit": limit})
+def newest_of_run(run_id: str, which: OfRun, *, limit: int) -> Query:
+    """The places and sizes of the newest checkpoints of a run."""
+    return Query(_newest_of_run(which), {"run_id": run_id, "limit": limit})
 
 
 @cache
-def _newest_of_run(heads_only: bool) -> Executable:  # noqa: FBT001 - the statement's shape
-    statement = select(C.created_at, C.checkpoint_id, C.stored_bytes).where(_of_run(heads_only=heads_only))
+def _newest_of_run(which: OfRun) -> Executable:
+    statement = select(C.created_at, C.checkpoint_id, C.stored_bytes).where(_of_run(which))
     return statement.order_by(C.created_at.desc(), C.checkpoint_id.desc()).limit(LIMIT)
 
 
-def remove_newest_of_run(run_id: str, last: Position, *, heads_only: bool) -> Query:
-    """Delete a run's checkpoints, or its heads, from the newest, whatever that is by now, down to a place."""
-    return Query(_remove_newest_of_run(heads_only), {"run_id": run_id, **place_values("last", last)})
+def remove_newest_of_run(run_id: str, which: OfRun, last: Position) -> Query:
+    """Delete a run's checkpoints from the newest, whatever that is by now, down to a place."""
+    return Query(_remove_newest_of_run(which), {"run_id": run_id, **place_values("last", last)})
 
 
 @cache
-def _remove_newest_of_run(heads_only: bool) -> Executable:  # noqa: FBT001 - the statement's shape
-    return delete(C).where(_of_run(heads_only=heads_only), its_place >= place("last"))
+def _remove_newest_of_run(which: OfRun) -> Executable:
+    return delete(C).where(_of_run(which), its_place >= place("last"))
 
 
-def _of_run(*, heads_only: bool) -> ColumnElement[bool]:
+def end_newest_of_run(run_id: str, last: Position) -> Query:
+    """Make history of a run's heads from the newest, whatever that is by now, down to a place."""
+    return Query(_END_NEWEST_OF_RUN, {"run_id": run_id, **place_values("last", last)})
+
+
+def _of_run(which: OfRun) -> ColumnElement[bool]:
     is_of_run = C.run_id == bindparam("run_id")
-    return and_(is_of_run, C.superseded == false()) if heads_only else is_of_run
+    if which == "all":
+        return is_of_run
+    return and_(is_of_run, C.superseded == false() if which == "heads" else _is_needed().is_(None))
+
+
+def _is_needed() -> ScalarSelect[Any]:
+    """What is a delta of a checkpoint, if anything is.
+
+    No `NOT EXISTS`: PostgreSQL may join all that are deltas for one.
+    """
+    delta = TABLE.alias("delta")
+    return select(delta.c.checkpoint_id).where(delta.c.base_checkpoint_id == C.checkpoint_id).limit(1).scalar_subquery()
+
+
+_END_NEWEST_OF_RUN = update(TABLE).where(_of_run("heads"), its_place >= place("last")).values(to_history())

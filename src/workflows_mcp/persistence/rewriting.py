@@ -14,6 +14,9 @@ __all__ = ["Rewriting"]
 
 _FEW = 10  # changes for which there is a smaller statement
 
+_MOST_ROWS = 3_200
+"""For more than that, a driver has no room for what is filled up."""
+
 _CHANGED: dict[str, TypeEngine[Any]] = {
     "encoding": Text(),
     "payload": LargeBinary(),
@@ -55,11 +58,20 @@ class Rewriting:
             changes: Of each row its id, the encoding and the payload that were read (`old_encoding`, `old_payload`),
                 and what is changed as it is to be.
         """
-        # Filled up with rows that are nobody's: compiled, each statement takes a megabyte.
-        count = next((size for size in self._sizes if size >= len(changes)), len(changes))
+        count = self._count(len(changes))
         filled = [*changes, *[_NOBODYS] * (count - len(changes))]
         given = {f"{name}_{number}": one[name] for number, one in enumerate(filled) for name in _GIVEN}
         return Query(self._statement(count), given)
+
+    def _count(self, changes: int) -> int:
+        """How many rows the statement for so many changes has, which is filled up with such as are nobody's.
+
+        Compiled, each takes a megabyte or more, and is kept: there are few, however many changes there may be.
+        """
+        found = next((size for size in self._sizes if size >= changes), self._sizes[-1])
+        while found < changes:
+            found *= 2
+        return found if found <= _MOST_ROWS else changes
 
     def _changing(self, count: int) -> Executable:
         numbered = [

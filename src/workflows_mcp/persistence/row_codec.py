@@ -30,10 +30,10 @@ from workflows_mcp.persistence.codec import (
     pack_body,
     payload_of,
 )
-from workflows_mcp.persistence.deltas import Step, is_base
+from workflows_mcp.persistence.deltas import Linked, Step, is_base
 from workflows_mcp.persistence.keys import KeyName, KeyRing, load_keys
-from workflows_mcp.persistence.row_seal import CIPHER, Seal, changed, digest_key, key_of
-from workflows_mcp.persistence.rows import metadata_of
+from workflows_mcp.persistence.row_seal import CIPHER, Seal, changed, digest_key, is_known_encoding, key_of
+from workflows_mcp.persistence.rows import metadata_of, shown_text
 from workflows_mcp.persistence.statements import PLAIN, VERIFIED, Loading
 from workflows_mcp.persistence.unpacking import Stored, Unpacking, digest_of, is_sealed
 from workflows_mcp.settings import Settings
@@ -309,24 +309,32 @@ class RowCodec:
             changed |= {name: sealed[name] for name in ("payload", "stored_bytes")}
         return changed
 
-    def made_whole(self, row: Sequence[Any]) -> dict[str, Any]:
+    def made_whole(self, row: Sequence[Any], *, lets_go: bool) -> dict[str, Any]:
         """What changes in the row of a delta, so that it needs its base no more. What is sealed stays sealed.
 
-        One that is damaged stays so, and lets go of its base all the same. What was saved by a newer version stays what
-        it was: nothing is parsed.
+        One that is damaged itself stays so, and lets go of its base all the same. A sealed one is made of nothing but
+        what its seal names: it would be believed from then on. What was saved by a newer version stays what it was:
+        nothing is parsed, and what this version cannot unpack it does not take for damaged.
 
         Args:
             row: As `VERIFIED` has loaded it, and `Chains` completed.
+            lets_go: Whether one that only lacks another one does so, too, and can never be unpacked again.
 
         Raises:
             CheckpointKeyError: It, or one that it needs, cannot be opened with these keys.
+            CheckpointDecodeError: One that it needs is damaged or missing, and it does not let go; or it, or one that
+                it needs, is of an encoding that this version does not know.
         """
         stored = Stored._make(row)
         try:
-            plain = self.unpacking.plain(row, self.unpacking.body(row))
+            plain = self.unpacking.plain(row, self.unpacking.body(row), compares=is_sealed(stored.encoding))
         except CheckpointKeyError:
             raise
-        except CheckpointDecodeError:
+        except CheckpointDecodeError as error:
+            is_known = all(is_known_encoding(one[-2]) for one in (row, *(row.links if isinstance(row, Linked) else ())))
+            if not is_known or (error.link is not None and not lets_go):
+                error.link = error.link or shown_text(stored.checkpoint_id)
+                raise
             # Its seal covers the digest of the base. Alone, that refers to nothing.
             return {**_kept(stored), "base_checkpoint_id": None}
         prompt, name = stored.pause_prompt, key_of(stored.encoding)

@@ -26,12 +26,13 @@ from workflows_mcp.persistence.rows import shown_text
 if TYPE_CHECKING:
     from workflows_mcp.persistence.sealing import Sealer
 
-__all__ = ["CIPHER", "Seal", "SealPlace", "changed", "digest_key", "key_missing", "key_of"]
+__all__ = ["CIPHER", "Seal", "SealPlace", "changed", "digest_key", "is_known_encoding", "key_missing", "key_of"]
 
 CIPHER = "aes-256-gcm:"
 """How the encodings of sealed rows begin."""
 
-_SEALED = re.compile(rf"{CIPHER}({KEY_ID}):([0-9a-f]{{16}}):({JSON}|{ZSTD}|{GUIDE_JSON}|{ZSTD_DELTA})")
+_PLAIN = (JSON, ZSTD, GUIDE_JSON, ZSTD_DELTA)
+_SEALED = re.compile(rf"{CIPHER}({KEY_ID}):([0-9a-f]{{16}}):({'|'.join(_PLAIN)})")
 _PROMPT = "sealed:"
 
 
@@ -49,6 +50,11 @@ def key_of(encoding: object) -> KeyName | None:
     """The name of the key that a row with this encoding is sealed with; None: it is not sealed."""
     found = _SEALED.fullmatch(encoding) if isinstance(encoding, str) else None
     return None if found is None else KeyName(found[1], found[2])
+
+
+def is_known_encoding(encoding: object) -> bool:
+    """Whether a row with this encoding is one that this version can unpack, with its key; others may be newer."""
+    return encoding in _PLAIN or key_of(encoding) is not None
 
 
 class Seal:
@@ -132,7 +138,7 @@ def key_missing(checkpoint_id: object, encoding: object, keys: KeyRing | None) -
     name = key_of(encoding)
     if name is None:
         return damaged(shown_text(checkpoint_id), "its encoding is unknown to this version of workflows-mcp")
-    where = "WORKFLOWS_ENCRYPTION_KEYS" if keys is None else keys.source
+    where = "WORKFLOWS_ENCRYPTION_KEYS, _KEY_FILE or _KEY_COMMAND" if keys is None else keys.source
     if keys is not None and keys.has_another(name):
         return CheckpointKeyError(
             f"checkpoint {checkpoint_id!r} is sealed with another key of the id {name.key_id!r} than the one in "

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, column, func, inspect, select, table
+from sqlalchemy import BigInteger, Connection, Text, column, func, inspect, select, table
 
 from workflows_mcp.documents import document
 from workflows_mcp.errors import (
@@ -39,6 +39,8 @@ REVISIONS = ("0001", "0002", "0003")
 HEAD = REVISIONS[-1]
 
 _KNOWS_NO_RUNS = "0001"
+
+_KNOW_NO_DELTAS = ("0001", "0002")
 """The revision whose table has no place for a run's id and status."""
 
 _MATTERS = {
@@ -113,7 +115,8 @@ class SchemaManager:
 
         Raises:
             SchemaTooNewError: The database is at a revision that this version does not know.
-            StoreConfigurationError: There is a `checkpoints` table of another origin, or no such revision.
+            StoreConfigurationError: There is a `checkpoints` table of another origin, or no such revision; or a
+                SQLite file's table, which is made anew, has columns of somebody else's.
         """
         _check_known(revision, ("head", *REVISIONS))
         self._dialect.create_database()
@@ -136,6 +139,8 @@ class SchemaManager:
         Raises:
             CheckpointStoreError: The table holds checkpoints and `drop_data` is False, or a payload is
                 damaged or sealed.
+            StoreConfigurationError: There is no such revision below; or a SQLite file's table, which is made anew, has
+                columns of somebody else's.
             SchemaTooNewError: The database is at a revision that this version does not know.
         """
         _check_known(revision, ("base", *REVISIONS))
@@ -165,6 +170,27 @@ class SchemaManager:
             has_table = inspect(connection).has_table(rows.name, schema=self._dialect.schema)
             of_runs = select(func.count()).select_from(rows).where(rows.c.run_id.is_not(None))
             return (connection.scalar(of_runs) or 0) if has_table else 0
+
+        return await self._in_thread(work)
+
+    async def measure_deltas(self, revision: str) -> tuple[int, int]:
+        """How many deltas a downgrade would write out as whole states, and the bytes of these as plain JSON.
+
+        Args:
+            revision: Where the downgrade would lead to; on the way to `base`, nothing is left in the end.
+        """
+
+        def work(connection: Connection) -> tuple[int, int]:
+            current = self._read_revision(connection)
+            if revision not in _KNOW_NO_DELTAS or current in {None, *_KNOW_NO_DELTAS} or current not in REVISIONS:
+                return 0, 0
+            base, size = column("base_checkpoint_id", Text), column("full_bytes", BigInteger)
+            rows = table(CheckpointRecord.__tablename__, base, size, schema=self._dialect.schema)
+            if not inspect(connection).has_table(rows.name, schema=self._dialect.schema):
+                return 0, 0
+            of_deltas = select(func.count(), func.sum(rows.c.full_bytes)).where(rows.c.base_checkpoint_id.is_not(None))
+            count, plain_bytes = connection.execute(of_deltas).one()
+            return count, int(plain_bytes or 0)
 
         return await self._in_thread(work)
 

@@ -40,13 +40,13 @@ from workflows_mcp.engine.leases import (
     not_found,
 )
 from workflows_mcp.engine.observing import StoreActivity, StoreObserver
-from workflows_mcp.engine.state_json import damaged, encode_state
+from workflows_mcp.engine.state_json import IMPORTING, damaged, encode_state
 from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
 from workflows_mcp.errors import (
     CheckpointDecodeError,
+    CheckpointKeyError,
     CheckpointStoreError,
     StoreConfigurationError,
-    StoreUnavailableError,
 )
 from workflows_mcp.persistence import lease_statements, statements
 from workflows_mcp.persistence.census import read_census, read_pulse
@@ -179,7 +179,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         except asyncio.CancelledError:
             self._let_go(checkpoint_id, owner)
             raise
-        except (CheckpointDecodeError, StoreUnavailableError):
+        except Exception:
             _, ended_at, owner_before = before[0] if before else (None, None, None)
             undo = lease_statements.undo_claim(checkpoint_id, owner, ended_at=ended_at, before=owner_before)
             with suppress(CheckpointStoreError):  # the reason is what the caller must hear of
@@ -200,7 +200,9 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         raise not_found(row[0])
 
     async def _unpacked(self, row: Sequence[Any]) -> Contents:
-        return await asyncio.to_thread(self._codec.contents, row) if is_large(row) else self._codec.contents(row)
+        if not is_large(row):
+            return self._codec.contents(row)
+        return await self._database.threads.run(functools.partial(self._codec.contents, row))
 
     async def _require_saving_after(self, checkpoint_id: str) -> None:
         """Raise an error when nothing may be saved here.
@@ -251,7 +253,15 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         """
         statement = statements.remove(check_name("checkpoint_id", checkpoint_id))
         own = (checkpoint_id,)
-        return await self._database.in_time(self._database.remove(statement, own, keys=own)) > 0
+        try:
+            return await self._database.in_time(self._database.remove(statement, own, keys=own)) > 0
+        except CheckpointKeyError:
+            raise
+        except CheckpointDecodeError as error:
+            failure = error
+        rows: Sequence[Sequence[Any]] = await self._database.fetch_long(self._database.chains.needing(checkpoint_id))
+        [[count, first]] = rows
+        raise _still_needed(checkpoint_id, failure, count, shown_text(first))
 
     async def delete_run(self, run_id: str) -> int:
         """See `CheckpointStore.delete_run`. Goes in batches, each with a deadline of its own."""
@@ -331,6 +341,12 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         """See `CheckpointStore.list_bases`."""
         query = self._database.chains.listed(check_name("checkpoint_id", checkpoint_id))
         return await self._metadata(query, is_brief=True)
+
+    async def count_needing(self, checkpoint_id: str) -> int:
+        """See `CheckpointStore.count_needing`."""
+        query = self._database.chains.needing(check_name("checkpoint_id", checkpoint_id))
+        rows: Sequence[Sequence[Any]] = await self._database.fetch_long(query)
+        return int(rows[0][0])
 
     async def get_stats(self) -> CheckpointStats:
         """See `CheckpointStore.get_stats`. `database_bytes` counts the table and its indexes, or the whole file."""
@@ -497,6 +513,20 @@ def _row(columns: dict[str, Any], plain: bytes, fence: Fence | None, codec: RowC
     """The values of `statements.SAVED`, and what is asked for besides."""
     row: Row = _VALUES(codec.filled(columns, plain, step))
     return row if fence is None else fenced(row, fence)
+
+
+def _still_needed(checkpoint_id: str, failure: CheckpointDecodeError, count: int, first: str) -> CheckpointDecodeError:
+    """The error for deleting what others need that could not be read any more, whatever was put back."""
+    link = failure.link
+    they, them = (f"checkpoint {first!r} needs", "it") if count == 1 else (f"{count:,} checkpoints need", "them")
+    such_as = "" if count == 1 else f", such as {first!r}"
+    error = CheckpointDecodeError(
+        f"checkpoint {checkpoint_id!r} was not deleted: {they} it{such_as}, and could never be read again without it, "
+        f"since {link!r} {failure.reason}; put {link!r} back ({IMPORTING}), or delete {them} first, from the newest "
+        "on, or all of the run (workflows-mcp runs delete RUN_ID)"
+    )
+    error.link, error.reason = link, failure.reason
+    return error
 
 
 def _not_found(metadata: CheckpointMetadata) -> Sequence[Any]:

@@ -1,6 +1,5 @@
 """Reading checkpoints with their places, and writing them so, in bulk."""
 
-import asyncio
 import functools
 import math
 import operator
@@ -24,8 +23,9 @@ from workflows_mcp.engine.stored import (
 )
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError, CheckpointStoreError, StoreUnavailableError
 from workflows_mcp.persistence import statements
+from workflows_mcp.persistence.arrivals import Arrivals
 from workflows_mcp.persistence.database import Database
-from workflows_mcp.persistence.deltas import Deltas, Plains
+from workflows_mcp.persistence.deltas import Plains
 from workflows_mcp.persistence.dialects import BrokenBaseError, Dialect, Row, RowsThereError
 from workflows_mcp.persistence.dialects.types import time_now
 from workflows_mcp.persistence.row_codec import RowCodec
@@ -72,12 +72,11 @@ class Storing:
         self._codec = codec
         self._read = (*(column.name for column in VERIFIED.columns), *_PLACE)
         self._encode = encode
-        self._deltas = self._no_deltas()
+        self._arrivals = self._no_arrivals()
         self._meets_others = False
 
-    def _no_deltas(self) -> Deltas:
-        """Of a run that arrives from its newest state to its oldest, each is stored as a delta of newer ones."""
-        return Deltas(round(self._database.settings.delta_cache_mb * 2**20))
+    def _no_arrivals(self) -> Arrivals:
+        return Arrivals(round(self._database.settings.delta_cache_mb * 2**20))
 
     # Built when they are needed: most stores never import.
 
@@ -124,7 +123,9 @@ class Storing:
         query = statements.listing(wanted, limit=limit, before=before, columns=columns)
         return await self._database.fetch_long(query)
 
-    async def _completed(self, rows: Sequence[Sequence[Any]], plains: Plains | None = None) -> Sequence["_Placed"]:
+    async def _completed(
+        self, rows: Sequence[Sequence[Any]], plains: Plains, *, deadline: float | None = None
+    ) -> Sequence["_Placed"]:
         """Rows, each delta with what it takes to unpack it; those that were deleted meanwhile are left out."""
         places: dict[Any, Sequence[Any]] = {}
 
@@ -134,9 +135,10 @@ class Storing:
             return [row for row, _ in rows]
 
         async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-            return parted(await self._rows_of(checkpoint_ids))
+            return parted(await self._rows_of(checkpoint_ids, deadline=deadline))
 
-        completed = await self._database.chains.complete(parted(rows), read, self._database.fetch_long, plains)
+        fetch = functools.partial(self._database.fetch_long, deadline=deadline)
+        completed = await self._database.chains.complete(parted(rows), read, fetch, plains)
         return [_Placed(row, *places[row[0]]) for row in completed]
 
     def _stored(
@@ -183,16 +185,25 @@ class Storing:
     ) -> dict[str, StoredCheckpoint]:
         """See `CheckpointStore.load_stored`."""
         known_by_id = {one.checkpoint_id: one for one in known}
-        rows = await self._completed(await self._rows_of(checkpoint_ids), Plains())
+        rows = await self._complete_rows_of(checkpoint_ids)
         found = (self._stored(placed, on_unreadable, known_by_id.get(placed.row[0])) for placed in rows)
         return {one.checkpoint_id: one for one in found if one is not None}
 
-    async def _rows_of(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+    async def _complete_rows_of(self, checkpoint_ids: Collection[str]) -> Sequence["_Placed"]:
+        """The rows with some ids, each delta with what it takes to unpack it; all within one deadline."""
+        deadline = self._database.deadline()
+        return await self._completed(
+            await self._rows_of(checkpoint_ids, deadline=deadline), Plains(), deadline=deadline
+        )
+
+    async def _rows_of(
+        self, checkpoint_ids: Collection[str], *, deadline: float | None = None
+    ) -> Sequence[Sequence[Any]]:
         wanted = [one for one in checkpoint_ids if not is_odd(one)]
         if not wanted:
             return ()
         by_id = {"checkpoint_ids": self._database.dialect.any_value(wanted)}
-        return await self._database.fetch_long(Query(self._reading, by_id))
+        return await self._database.fetch_long(Query(self._reading, by_id), deadline=deadline)
 
     async def count(self, wanted: CheckpointFilter) -> int | None:
         """See `CheckpointStore.count_stored`."""
@@ -209,9 +220,12 @@ class Storing:
         looked at beforehand only where it was so the last time: most imports are into an empty table.
         """
         check_batch(checkpoints, on_conflict)
-        there = await self._look(checkpoints) if self._meets_others else {}
         # What is in them is durable, or they are forgotten: they are nobody else's meanwhile.
-        deltas, self._deltas = self._deltas, self._no_deltas()
+        arrivals, self._arrivals = self._arrivals, self._no_arrivals()
+        if not checkpoints:
+            return {}  # nothing goes on from the batch before
+        arrivals.begin(checkpoints)
+        there = await self._look(checkpoints) if self._meets_others else {}
         for attempt in range(_MOST_ATTEMPTS):
             verdicts = judge(checkpoints, {name: one.stored for name, one in there.items()}, on_conflict)
             chosen = [one for one in checkpoints if verdicts[one.checkpoint_id] in {Writing.WRITTEN, Writing.REPLACED}]
@@ -219,17 +233,17 @@ class Storing:
             may_be_deltas = not attempt and not replaces  # which take no row's place
             try:
                 await self._put(
-                    self._replacing if replaces else self._inserting, chosen, deltas if may_be_deltas else None
+                    self._replacing if replaces else self._inserting, chosen, arrivals if may_be_deltas else None
                 )
             except RowsThereError:
                 there = await self._look(checkpoints)
                 continue
             except BrokenBaseError:
-                await self._database.make_whole([one.checkpoint_id for one in chosen])
+                await self._database.make_whole([one.checkpoint_id for one in chosen], lets_go=True)
                 continue
             self._meets_others = bool(there)
             if may_be_deltas:
-                self._deltas = deltas
+                self._arrivals = arrivals
             present = [one for one in checkpoints if verdicts[one.checkpoint_id] is Writing.PRESENT]
             held = await self._supersede(present, there)
             return {**verdicts, **dict.fromkeys(held, Writing.HELD)}
@@ -237,12 +251,14 @@ class Storing:
             f"others save the same checkpoints in {self._database.description} all the time; try again"
         )
 
-    async def _put(self, statement: Executable, checkpoints: Sequence[StoredCheckpoint], deltas: Deltas | None) -> None:
+    async def _put(
+        self, statement: Executable, checkpoints: Sequence[StoredCheckpoint], arrivals: Arrivals | None
+    ) -> None:
         if not checkpoints:
             return
         is_large = sum(len(one.plain) for one in checkpoints) >= _LARGE
-        make = functools.partial(self._rows, checkpoints, deltas)
-        rows = await asyncio.to_thread(make) if is_large else make()
+        make = functools.partial(self._rows, checkpoints, arrivals)
+        rows = await self._database.threads.run(make) if is_large else make()
         written = await self._database.put(statement, rows, keys=[one.checkpoint_id for one in checkpoints])
         if written != len(rows):
             raise CheckpointStoreError(
@@ -250,19 +266,19 @@ class Storing:
                 "its checkpoints table have a trigger or a rule that drops rows?"
             )
 
-    def _rows(self, checkpoints: Sequence[StoredCheckpoint], deltas: Deltas | None) -> list[Row]:
-        return [self._row(one, deltas) for one in checkpoints]
+    def _rows(self, checkpoints: Sequence[StoredCheckpoint], arrivals: Arrivals | None) -> list[Row]:
+        return [self._row(one, arrivals) for one in checkpoints]
 
-    def _row(self, stored: StoredCheckpoint, deltas: Deltas | None) -> Row:
-        step = None if deltas is None else deltas.step(stored.state)
+    def _row(self, stored: StoredCheckpoint, arrivals: Arrivals | None) -> Row:
+        step = None if arrivals is None else arrivals.step(stored.state)
         columns = {
             **columns_of(stored.state),
             "status": str(stored.state.status),
             "is_paused": stored.is_waiting,
         }
         saved = dict(zip(statements.SAVED, self._encode(columns, stored.plain, step=step), strict=True))
-        if deltas is not None and step is not None:
-            deltas.saved(step)  # as a base for the rows behind it in the same statement, too
+        if arrivals is not None and step is not None:
+            arrivals.made(stored.state, step)
         place = {
             "pinned": stored.pinned,
             "superseded": stored.superseded,
@@ -274,7 +290,7 @@ class Storing:
     async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, "_There"]:
         """What bears the ids of some."""
         known = {one.checkpoint_id: one for one in checkpoints}
-        rows = await self._completed(await self._rows_of(list(known)), Plains())
+        rows = await self._complete_rows_of(list(known))
         return {
             placed.row[0]: _There(self._stored(placed, _ignore, known[placed.row[0]]), _beginning(placed.row[-1]))
             for placed in rows

@@ -52,13 +52,21 @@ class Turns:
         self._slow = slow
         self._guard = guard
 
-    async def change(self, query: Query, *, keys: Collection[str] | None = None, waits: bool = True) -> int:
+    async def change(
+        self,
+        query: Query,
+        *,
+        keys: Collection[str] | None = None,
+        waits: bool = True,
+        deadline: float | None = None,
+    ) -> int:
         """Run one statement that writes, in its turn among the saves; returns how many rows it changed.
 
         Args:
             query: The statement.
             keys: See `Writer.run`.
             waits: See there.
+            deadline: See there.
 
         Raises:
             RowsLockedError: See there.
@@ -71,7 +79,7 @@ class Turns:
 
         with self._slow.timed("change", sql) as call:
             call.rows = changed = await self._in_turn(
-                lambda held: held.change(sql, values), on_connection, keys, call, waits=waits
+                lambda held: held.change(sql, values), on_connection, keys, call, deadline, waits=waits
             )
         return changed
 
@@ -105,7 +113,12 @@ class Turns:
         return written
 
     async def fetch_changed(
-        self, make: Callable[[bool], Query], *, keys: Collection[str] | None = None, deadline: float | None = None
+        self,
+        make: Callable[[bool], Query],
+        *,
+        keys: Collection[str] | None = None,
+        waits: bool = True,
+        deadline: float | None = None,
     ) -> Sequence[Sequence[Any]]:
         """Run one statement that writes, in its turn among the saves; returns the rows that it returns.
 
@@ -113,9 +126,11 @@ class Turns:
             make: Makes the statement when its turn has come. It is told whether an earlier one may have been carried
                 out though nobody knows, since the connection was lost.
             keys: See `Writer.run`.
-            deadline: See `Writer.run`.
+            waits: See there.
+            deadline: See there.
 
         Raises:
+            RowsLockedError: See there.
             CheckpointStoreError: The error, in the project's terms.
         """
         first: HeldConnection | AsyncConnection | None = None
@@ -134,7 +149,7 @@ class Turns:
             return (await connection.exec_driver_sql(call.sql, tuple(values))).all()
 
         with self._slow.timed("change") as call:
-            rows = await self._in_turn(on_held, on_connection, keys, call, deadline)
+            rows = await self._in_turn(on_held, on_connection, keys, call, deadline, waits=waits)
             call.rows = len(rows)
         return rows
 

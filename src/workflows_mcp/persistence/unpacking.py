@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from workflows_mcp.engine.state_json import damaged
+from workflows_mcp.engine.state_json import IMPORTING, damaged
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 from workflows_mcp.persistence.codec import ZSTD_DELTA, Body, body_of, unpack
 from workflows_mcp.persistence.deltas import Fault, Linked
@@ -65,8 +65,15 @@ class Unpacking:
             raise _not_sealed(checkpoint_id)
         return body_of(encoding, payload, checkpoint_id)
 
-    def plain(self, row: Sequence[Any], body: Body) -> bytes | bytearray:
-        """The plain JSON of a row's body."""
+    def plain(self, row: Sequence[Any], body: Body, *, compares: bool = False) -> bytes | bytearray:
+        """The plain JSON of a row's body.
+
+        Args:
+            row: As `body` takes it, and `Chains` completed it.
+            body: What is in it.
+            compares: Whether its base is taken for no more than what it has the digest of. A seal covers the digest of
+                the base alone, and somebody may have put something plain in the place of what that is of.
+        """
         if body[0] != ZSTD_DELTA or not isinstance(row, Linked):
             return unpack(body, row[0])
         if row.own is not None:
@@ -75,23 +82,33 @@ class Unpacking:
             raise _alone(row, row.fault)
         plain, _, links = row.nearest()
         with contextlib.suppress(CheckpointDecodeError):
-            return self._unchecked(row, body, plain, links)
+            return self._unchecked(row, body, plain, links, compares=compares)
         if row.plains is not None:
             for link in row.links:
                 row.plains.forget(link)
         plain, base, links = row.nearest()
         for link in links:
             plain, base = self._link(row, link, plain, base), link
+        if compares:
+            self._require_base(row, plain)
         return self._link(row, row, plain, base)
 
     def _unchecked(
-        self, row: Linked, body: Body, plain: bytes | bytearray | None, links: Sequence[Sequence[Any]]
+        self,
+        row: Linked,
+        body: Body,
+        plain: bytes | bytearray | None,
+        links: Sequence[Sequence[Any]],
+        *,
+        compares: bool,
     ) -> bytes | bytearray:
         """The same, told by the row's own checksum alone to be right; what is wrong otherwise is not told."""
         for link in links:
             plain = unpack(self.body(link), link[0], plain, is_link=True)
             if row.plains is not None:
                 row.plains.keep(link, plain)
+        if compares:
+            self._require_base(row, plain)
         return unpack(body, row[0], plain)
 
     def _link(
@@ -109,8 +126,17 @@ class Unpacking:
         except CheckpointDecodeError as error:
             failure, broken = error, link
         if body is not None and base is not None and plain is not None and not self._is_of(base, plain):
-            failure, broken = damaged(base[0], "it holds another state than the one that was saved"), base
+            failure, broken = _another(base), base
         raise failure if broken is row else _not_unpacked(row, failure, broken[0])
+
+    def _require_base(self, row: Linked, plain: bytes | bytearray | None) -> None:
+        """Make sure that some plain JSON is that of a row's base, unless it is in memory, where it was found by it.
+
+        Raises:
+            CheckpointDecodeError: It is not.
+        """
+        if row.links and plain is not None and not self._is_of(row.links[-1], plain):
+            raise _not_unpacked(row, _another(row.links[-1]), row.links[-1][0])
 
     def _is_of(self, row: Sequence[Any], plain: bytes | bytearray) -> bool:
         """Whether a row's digest is that of some plain JSON, as far as that can be told with these keys."""
@@ -130,11 +156,16 @@ def digest_of(plain: bytes | bytearray, secret: bytes | None) -> str:
     return base64.urlsafe_b64encode(digest[:_DIGEST_BYTES]).decode()
 
 
+def _another(row: Sequence[Any]) -> CheckpointDecodeError:
+    """The error for a row whose digest is not that of what it holds."""
+    return damaged(shown_text(row[0]), "it holds another state than the one that was saved")
+
+
 def _not_unpacked(row: Sequence[Any], failure: CheckpointDecodeError, link: str) -> CheckpointDecodeError:
     """The error for a row that cannot be unpacked without another one, with which something is the matter."""
     told = f"checkpoint {row[0]!r} is stored as a delta, and cannot be unpacked without another one: {failure}"
     error = type(failure)(told)
-    error.link = shown_text(link)
+    error.link, error.reason = shown_text(link), failure.reason
     return error
 
 
@@ -142,9 +173,10 @@ def _alone(row: Sequence[Any], fault: Fault) -> CheckpointDecodeError:
     """The error for a row that lacks one that it needs."""
     error = CheckpointDecodeError(
         f"checkpoint {row[0]!r} is stored as a delta, and cannot be unpacked without {fault.link!r}, which "
-        f"{fault.why}; restore a backup, or delete it"
+        f"{fault.why}; restore {fault.link!r} from a backup ({IMPORTING}), or delete it together with those that need "
+        "it"
     )
-    error.link = shown_text(fault.link)
+    error.link, error.reason = shown_text(fault.link), fault.why
     return error
 
 

@@ -17,10 +17,8 @@ Large rows are finished in threads: neither the event loop nor the lane waits wh
 import asyncio
 import contextlib
 import functools
-import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from workflows_mcp.engine.leases import Fence
@@ -29,6 +27,7 @@ from workflows_mcp.persistence.dialects import (
     BrokenBaseError,
     Row,
     RowsDroppedError,
+    RowsHeldError,
     RowsLockedError,
     RowsThereError,
     Then,
@@ -36,14 +35,12 @@ from workflows_mcp.persistence.dialects import (
 from workflows_mcp.persistence.dialects.watch import Watch, fail
 from workflows_mcp.persistence.next_batch import take_batch
 from workflows_mcp.persistence.slow import SlowLog, Timed
+from workflows_mcp.persistence.threads import Threads
 from workflows_mcp.persistence.waiting import LARGE, Draft, Job, Write
 
 __all__ = ["GRACE_SECONDS", "Writer"]
 
 T = TypeVar("T")
-
-_MOST_THREADS = 4
-"""The most rows that are finished at a time; two of a megabyte each take no longer than their commit."""
 
 _MOST_BYTES = 32 * 2**20
 """What is accepted and not committed yet. Past it a save waits, before its state is encoded."""
@@ -81,7 +78,9 @@ class Writer:
         locked: The error for one that had met locks of somebody else's all the time.
         refused: The error for a row that was not written though its commit succeeded, by its id and the fence that
             may have kept it; None: no fence has.
-        part: Stores whole what is a delta of some checkpoints, by a deadline, within the lane's turn.
+        part: Stores whole what is a delta of some checkpoints, by a deadline, within the lane's turn. Says whether
+            nothing is left to do; if not, somebody has locked what is.
+        threads: Finish large rows. Closed with the writer.
         slow: Warns of saves that take long.
         statement: What saves are made with, for such a warning.
     """
@@ -95,7 +94,8 @@ class Writer:
         too_late: Callable[[], CheckpointStoreError],
         locked: Callable[[], CheckpointStoreError],
         refused: Callable[[str, Fence | None], CheckpointStoreError],
-        part: Callable[[Collection[str], float], Awaitable[None]],
+        part: Callable[[Collection[str], float], Awaitable[bool]],
+        threads: Threads,
         slow: SlowLog,
         statement: str,
     ) -> None:
@@ -106,6 +106,7 @@ class Writer:
         self._locked = locked
         self._refused = refused
         self._part = part
+        self._threads = threads
         self._slow = slow
         self._statement = statement
         self._queue: deque[Write | Job] = deque()
@@ -121,7 +122,6 @@ class Writer:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._has_changed = asyncio.Event()
-        self._threads: ThreadPoolExecutor | None = None
 
     @property
     def queued(self) -> tuple[int, int]:
@@ -201,8 +201,7 @@ class Writer:
             self._lane.cancel()
             await asyncio.wait({self._lane}, timeout=GRACE_SECONDS)
         self._watch.stop()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close(drops_the_rest=True)
 
     def _begin(self, draft: Draft, deadline: float) -> Write:
         """Finish a row, or have a thread do it; then it waits in its place, and those behind may pass it."""
@@ -211,9 +210,7 @@ class Writer:
         if write.size < LARGE:
             write.take(draft.finish())
         else:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS), "workflows-mcp-pack")
-            finishing = loop.run_in_executor(self._threads, draft.finish)
+            finishing = self._threads.begin(draft.finish)
             finishing.add_done_callback(functools.partial(self._take, write))
         return write
 
@@ -351,8 +348,13 @@ class Writer:
         is_early = asyncio.get_running_loop().time() < batch[0].deadline
         if not ids and len(batch) > 1 and is_early:
             await self._write_halves(batch, is_final=is_final)  # nobody knows which it is
-        elif not ids and is_early and await self._make_whole(batch[0]):
-            await self._write(batch, is_final=is_final)  # what is locked may be its base
+        elif not ids and is_early and batch[0].make_whole is not None:
+            try:
+                await self._make_whole(batch[0])
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                fail(batch[0].done, error)
+            else:
+                await self._write(batch, is_final=is_final)  # what is locked may be its base
         elif others := self._without(batch, ids):
             await self._write(others, is_final=is_final)
 
@@ -366,6 +368,9 @@ class Writer:
         if len(batch) == 1 and isinstance(failure, BrokenBaseError):
             try:
                 is_mended = await self._mend(batch[0])
+            except RowsLockedError:
+                self._leave_out(batch)
+                return
             except Exception as error:  # noqa: BLE001 - it is the caller's
                 failure, is_mended = error, False
             if is_mended:
@@ -375,15 +380,21 @@ class Writer:
             fail(item.done, failure)
 
     async def _mend(self, write: Write) -> bool:
-        """Have a row saved whole whose base is gone, or part from it what is a delta of it; False: that is no use."""
+        """Have a row saved whole whose base is gone, or part from it what is a delta of it; False: that is no use.
+
+        Raises:
+            RowsLockedError: Somebody has locked what is a delta of it, or the table.
+            CheckpointStoreError: What is a delta of it cannot be parted.
+        """
         if asyncio.get_running_loop().time() >= write.deadline:
             return False
         if await self._make_whole(write):
             return True
-        write.partings += 1
-        if write.partings > _MOST_PARTINGS:
+        if write.partings == _MOST_PARTINGS:
             return False
-        await self._part((write.key,), write.deadline)
+        if not await self._part((write.key,), write.deadline):
+            raise RowsLockedError
+        write.partings += 1
         return True
 
     async def _make_whole(self, write: Write) -> bool:
@@ -391,7 +402,10 @@ class Writer:
         if write.make_whole is None:
             return False
         make_whole, write.make_whole = write.make_whole, None
-        write.row, write.base = await asyncio.to_thread(make_whole), None
+        row = make_whole() if write.kept_bytes < LARGE else await self._threads.run(make_whole)
+        self._count(-write.kept_bytes)
+        write.take(row)
+        self._count(write.kept_bytes)
         return True
 
     async def _write_halves(self, batch: Sequence[Write], *, is_final: bool) -> None:
@@ -467,6 +481,7 @@ def _may_be_one_rows_fault(error: Exception) -> bool:
         BrokenBaseError,
         CheckpointStoreError,
         RowsDroppedError,
+        RowsHeldError,  # by a trigger of somebody else's
         RowsThereError,  # by an index of somebody else's making
         StoreFullError,
     }

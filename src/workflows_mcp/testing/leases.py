@@ -136,6 +136,14 @@ class LeaseContract:
                 await store.save_checkpoint(make_state("2"), follows=name, owner="me", lease_seconds=60)
         assert await store.load_checkpoint("2") is None
 
+    async def test_nobody_takes_the_id_of_what_somebody_else_saved(self, store: CheckpointStore) -> None:
+        """The error says that it may be no more than that."""
+        await store.save_checkpoint(make_state("2", run_id="other"))
+        await store.save_checkpoint(make_state("1", run_id="own"), owner="me", lease_seconds=60)
+        with pytest.raises(LeaseLostError, match="a checkpoint '2' is there already that somebody else saved"):
+            await store.save_checkpoint(make_state("2", run_id="own"), follows="1", owner="me", lease_seconds=60)
+        await store.save_checkpoint(make_state("3", run_id="own"), follows="1", owner="me", lease_seconds=60)
+
     async def test_a_lease_that_ran_out_and_was_not_taken_still_counts(self, store: CheckpointStore) -> None:
         """A process that was stopped for a while goes on, if nobody else did."""
         await store.save_checkpoint(make_state("1"), owner="me", lease_seconds=MOMENT)

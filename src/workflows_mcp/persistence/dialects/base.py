@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, Select, Table, true
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -32,6 +32,7 @@ __all__ = [
     "Replaced",
     "Row",
     "RowsDroppedError",
+    "RowsHeldError",
     "RowsLockedError",
     "RowsThereError",
     "are_fenced",
@@ -88,6 +89,23 @@ class BrokenBaseError(StoreUnavailableError):
     A delta was to be saved whose base is gone, or that would take the place of a row; or what is the base of others was
     to be deleted, or replaced by another state.
     """
+
+
+class RowsHeldError(CheckpointStoreError):
+    """Rows were not deleted, none of them, since a foreign key of somebody else's leads to one of them."""
+
+    @classmethod
+    def by(cls, description: str, tables: Sequence[str]) -> Self:
+        """The error.
+
+        Args:
+            description: Names the database.
+            tables: Whose foreign keys they may be.
+        """
+        names = " or ".join(repr(one) for one in tables)
+        return cls(
+            f"{description} keeps what was to be deleted: rows of its table {names} refer to it; delete those first"
+        )
 
 
 class RowsThereError(CheckpointStoreError):
@@ -448,6 +466,11 @@ class Dialect(ABC):
             connection: Not in a transaction yet.
         """
         return nullcontext()
+
+    @property
+    def tables_referring(self) -> Executable | None:
+        """The names of other tables with foreign keys to `table`; None: whoever is refused knows whose key it is."""
+        return None
 
     def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those who need one
         """A transaction in which a statement that writes is never carried out after its call was given up.

@@ -11,7 +11,13 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import BrokenBaseError, Failure, RowsDroppedError, RowsThereError
+from workflows_mcp.persistence.dialects.base import (
+    BrokenBaseError,
+    Failure,
+    RowsDroppedError,
+    RowsHeldError,
+    RowsThereError,
+)
 from workflows_mcp.persistence.dialects.postgresql_hosts import PoolerRefusedError
 from workflows_mcp.persistence.dialects.postgresql_login import LoginRefusedError
 from workflows_mcp.persistence.dialects.postgresql_tls import explain_tls
@@ -37,6 +43,8 @@ at the same moment, some meet this one, and find the row the next time."""
 
 _DELTAS_KEY = "fk_checkpoints_base_checkpoint_id_base_digest_checkpoints"
 """What keeps a delta's base. Any other foreign key is somebody else's, and what it keeps is not made whole."""
+
+_TABLE = "checkpoints"
 
 _REPEATS_AT_ONE_ID = 3
 
@@ -105,10 +113,8 @@ def explain(error: Exception, description: str, upgrade_command: str) -> Failure
             f"the checkpoints table of {description} was changed by another process; try again"
         )
         return Failure(changed, retriable=True, most_repeats=1)
-    if isinstance(cause, asyncpg.exceptions.ForeignKeyViolationError) and cause.constraint_name == _DELTAS_KEY:
-        return Failure(
-            BrokenBaseError(f"{description} holds rows that refer to what was to go; try again ({cause.sqlstate})")
-        )
+    if isinstance(cause, asyncpg.exceptions.ForeignKeyViolationError):
+        return _explain_key(cause, description)
     if isinstance(cause, asyncpg.exceptions.UniqueViolationError) and cause.constraint_name in _KEYS:
         there = RowsThereError(f"{description} holds such a row already ({cause.sqlstate})")
         return Failure(there, retriable=cause.constraint_name == _BASE_KEY, most_repeats=_REPEATS_AT_ONE_ID)
@@ -122,6 +128,15 @@ def explain(error: Exception, description: str, upgrade_command: str) -> Failure
     if found is None and isinstance(error, DBAPIError):
         return Failure(CheckpointStoreError(f"{description} refused a statement ({type(cause).__name__})"))
     return found
+
+
+def _explain_key(cause: asyncpg.exceptions.ForeignKeyViolationError, description: str) -> Failure:
+    told = f"{description} holds rows that refer to what was to go; try again ({cause.sqlstate})"
+    if cause.constraint_name == _DELTAS_KEY:
+        return Failure(BrokenBaseError(told))
+    if cause.table_name in {None, _TABLE}:  # our rows are to refer to somebody else's
+        return Failure(CheckpointStoreError(f"{description} refused a statement ({cause.sqlstate})"))
+    return Failure(RowsHeldError.by(description, (cause.table_name,)))
 
 
 def root_of(error: BaseException) -> BaseException:

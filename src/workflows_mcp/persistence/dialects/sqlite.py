@@ -100,6 +100,12 @@ _SECONDS_UNTIL_TOLD = 2.0
 
 _SYNCHRONOUS_FULL = 2
 
+_REFERRING = text(
+    "SELECT DISTINCT one.name FROM sqlite_schema AS one, pragma_foreign_key_list(one.name) AS key "
+    "WHERE one.type = 'table' AND one.name <> :table COLLATE NOCASE AND key.\"table\" = :table COLLATE NOCASE "
+    "ORDER BY 1"
+)
+
 _FILE_NAME = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 
 
@@ -284,16 +290,27 @@ class SQLiteDialect(Dialect):
         """See `Dialect.keeping_bases`. SQLite's default is that they do not; an engine gets its own way back."""
         driver = cast("aiosqlite.Connection", (await connection.get_raw_connection()).driver_connection)
         await _end_what_was_left_open(connection, driver)
-        [(holds,)] = await driver.execute_fetchall("PRAGMA foreign_keys")
-        if holds or driver.in_transaction:
+        if await _keys_hold(driver):
             yield
             return
-        await driver.execute("PRAGMA foreign_keys = ON")
         try:
+            # What the engine has done in a transaction would be committed with ours.
+            await _outside_of_transactions(driver, "PRAGMA foreign_keys = ON", ending="COMMIT")
+            if not await _keys_hold(driver):
+                raise StoreConfigurationError(
+                    f"foreign keys cannot be turned on for {self.description} over the engine that was passed in, and "
+                    "without them checkpoints would be lost; execute PRAGMA foreign_keys = ON when it connects, "
+                    "outside of a transaction"
+                )
             yield
         finally:
             with suppress(sqlite3.Error, ValueError):  # there is no connection any more
-                await driver.execute("PRAGMA foreign_keys = OFF")
+                await _outside_of_transactions(driver, "PRAGMA foreign_keys = OFF", ending="ROLLBACK")
+
+    @property
+    def tables_referring(self) -> Executable:
+        """See `Dialect.tables_referring`. SQLite refuses for any key, and does not say for which."""
+        return _REFERRING
 
     def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
         """See `Dialect.transaction`. Outside of one, what waits for a lock writes when that is free."""
@@ -426,3 +443,21 @@ async def _end_what_was_left_open(connection: AsyncConnection, driver: "aiosqlit
     """Roll back a transaction that an engine in AUTOCOMMIT did not begin: whoever had the connection before left it."""
     if driver.in_transaction and connection.sync_connection._is_autocommit_isolation():  # type: ignore[union-attr] # noqa: SLF001 - nothing public tells
         await driver.execute("ROLLBACK")
+
+
+async def _keys_hold(driver: "aiosqlite.Connection") -> bool:
+    """Whether a connection holds to foreign keys."""
+    return any(row[0] for row in await driver.execute_fetchall("PRAGMA foreign_keys"))
+
+
+async def _outside_of_transactions(driver: "aiosqlite.Connection", pragma: str, *, ending: str) -> None:
+    """Set what SQLite leaves as it is, and says nothing, while a transaction is open.
+
+    Some engines open one as soon as they connect, or hand out a connection: it is ended, and begun again.
+    """
+    is_open = driver.in_transaction
+    if is_open:
+        await driver.execute(ending)
+    await driver.execute(pragma)
+    if is_open:
+        await driver.execute("BEGIN")

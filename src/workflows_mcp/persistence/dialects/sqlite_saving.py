@@ -65,6 +65,9 @@ CACHED_STATEMENTS = 16
 bounds are the most memory that saving leaves behind; there is a statement for each number of rows."""
 
 
+_TRIGGERS = "SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'checkpoints' COLLATE NOCASE LIMIT 1"
+
+
 def save_one(table: Table, place: Place) -> Executable:
     """Insert or replace a row."""
     statement = sqlite.insert(table).values({**parameters(saved_columns(table, place)), **place})
@@ -214,7 +217,8 @@ class _Inserting:
     """Inserts any number of rows by a statement of one.
 
     A row alone is inserted first, and replaced only where its id is there. For a statement that may do either, SQLite
-    keeps a journal of its own, since a foreign key's columns may change: a fifth of the time that inserting takes.
+    keeps a journal of its own, since a foreign key's columns may change: a fifth of the time that inserting takes. Not
+    where the table has triggers when its first row is inserted here: one that runs before would run twice.
 
     Args:
         sql: Inserts a row: `INSERT … VALUES (…)`, perhaps with `ON CONFLICT …`.
@@ -224,6 +228,7 @@ class _Inserting:
         self._sql = sql
         new, replaces, _ = sql.partition(" DO UPDATE ")
         self._only_new = f"{new} DO NOTHING" if replaces else None
+        self._has_looked = False
         self._before, values, rest = sql.partition(" VALUES ")
         self._row, conflict, self._after = rest.partition(" ON CONFLICT ")
         if not values:
@@ -248,6 +253,10 @@ class _Inserting:
 
     def insert_one(self, connection: sqlite3.Connection, row: Row) -> int:
         """The same of one row."""
+        if not self._has_looked:
+            if self._only_new is not None and connection.execute(_TRIGGERS).fetchall():
+                self._only_new = None
+            self._has_looked = True
         if self._only_new is not None and (written := connection.execute(self._only_new, row).rowcount):
             return written
         return connection.execute(self._sql, row).rowcount
