@@ -108,6 +108,7 @@ _PRODUCT_COLUMNS = (
     "schema_version",
     "full_bytes",
     "stored_bytes",
+    "base_digest",
     "encoding",
     "payload",
 )
@@ -139,6 +140,7 @@ class PlainSQLiteProductTable(PlainSQLite):
             state.schema_version,
             len(data),
             len(data),
+            None,
             "json",
             data,
         )
