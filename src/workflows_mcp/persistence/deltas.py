@@ -30,8 +30,8 @@ MOST_LINKS = 30
 """How many bases loading a state takes at the most. Counted as above, a run of a thousand states needs 28."""
 
 _RADIX, _LEVELS = 8, 3
-"""Measured by `python3 run.py bench chains`: a fourth level takes up an eighth more, and saves 6 % of a load's
-time; two levels of radix 16 take up a quarter less, and a load takes half as long again."""
+"""Measured by `python3 run.py bench chains`: a fourth level takes up an eighth more, and saves 5 % of a load's
+time; two levels of radix 16 take up a quarter less, and a load takes two fifths longer."""
 
 _LARGE_BYTES = 64 * 2**10
 """How many bytes of payloads a thread unpacks."""
