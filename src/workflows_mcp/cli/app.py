@@ -6,6 +6,7 @@ from workflows_mcp.cli import (
     backups,
     checkpoints,
     db,
+    diff,
     erase,
     grants,
     keys,
@@ -63,6 +64,7 @@ def build_app() -> App:
     listing = App(name="checkpoints", help="Look at what is stored, move it, and delete what is old.")
     listing.command(checkpoints.list_command, name="list")
     listing.command(checkpoints.show_command, name="show")
+    listing.command(diff.diff_command, name="diff")
     listing.command(prune.prune_command, name="prune")
     listing.command(pins.pin_command, name="pin")
     listing.command(pins.unpin_command, name="unpin")

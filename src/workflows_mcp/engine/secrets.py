@@ -71,7 +71,7 @@ class Secrets:
         that consists of digits is found as a number, too.
 
         Args:
-            value: JSON data; what is nested deeper than a state may be is left as it is.
+            value: JSON data, nested as deeply as it may be.
 
         Returns:
             The very same object when there is no secret in it; else a new one, which shares what has none. Keys that
@@ -101,7 +101,7 @@ class Secrets:
         if isinstance(value, str):
             return self.scrub_text(value)
         if depth > MAX_DEPTH:
-            return value
+            return self._scrub_deep(value)
         if isinstance(value, list):
             items = [self._scrub(item, depth + 1) for item in value]
             return value if all(map(_is, items, value)) else items
@@ -121,6 +121,35 @@ class Secrets:
                 clean_key += "*"
             scrubbed[clean_key] = clean_item
         return value if is_same else scrubbed
+
+    def _scrub_deep(self, value: Any) -> Any:  # noqa: ANN401 - JSON data
+        """The same without recursion; what is nested in itself, which is no JSON, comes to an end, too."""
+        whole, is_same = [value], True
+        waiting: list[Any] = [whole]
+        copies: dict[int, Any] = {}
+        while waiting:
+            holder = waiting.pop()
+            for place, one in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+                if id(one) in copies:
+                    clean = copies[id(one)]
+                elif isinstance(one, dict | list):
+                    clean = copies[id(one)] = self._with_clean_keys(one) if isinstance(one, dict) else list(one)
+                    is_same = is_same and (isinstance(one, list) or all(map(_is, clean, one)))
+                    waiting.append(clean)
+                else:
+                    clean = self._scrub(one, 1)
+                    is_same = is_same and clean is one
+                holder[place] = clean
+        return value if is_same else whole[0]
+
+    def _with_clean_keys(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        clean: dict[Any, Any] = {}
+        for key, item in value.items():
+            name = self._scrub(key, 1)
+            while name in clean:
+                name += "*"
+            clean[name] = item
+        return clean
 
 
 def _is(one: object, other: object) -> bool:
