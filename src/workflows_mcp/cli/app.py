@@ -25,6 +25,7 @@ from workflows_mcp.cli.resume import resume
 from workflows_mcp.cli.run import run
 from workflows_mcp.cli.serve import serve
 from workflows_mcp.cli.stats import stats
+from workflows_mcp.cli.watch import watch
 
 __all__ = ["build_app"]
 
@@ -43,6 +44,7 @@ def build_app() -> App:
     app.command(run, name="run")
     app.command(resume, name="resume")
     app.command(recover, name="recover")
+    app.command(watch, name="watch")
     app.command(doctor, name="doctor")
     app.command(stats, name="stats")
 

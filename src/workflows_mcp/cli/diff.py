@@ -69,7 +69,7 @@ async def diff_command(
             _show(Page(sys.stdout), found, full=full)
     except RecursionError:
         raise CommandError(
-            "a value that differs is nested too deeply to be shown whole; without --full and --json it is shown in short"
+            "a value that differs is nested too deeply to be shown whole; without --full and --json it is cut"
         ) from None
     return 0
 

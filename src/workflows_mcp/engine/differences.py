@@ -49,7 +49,7 @@ class Change:
     @property
     def kind(self) -> ChangeKind:
         """What happened to it."""
-        return "added" if self.before is ABSENT else "removed" if self.after is ABSENT else "changed"
+        return _kind_of(self.before, self.after)
 
     @property
     def path(self) -> str:
@@ -112,9 +112,8 @@ def difference(before: Any, after: Any, *, most: int | None = None) -> Differenc
             found.append((place, old, new))
     ordered = sorted(((_steps_to(place), old, new) for place, old, new in found), key=_in_order)
     changes = tuple(itertools.starmap(Change, ordered[:most]))
-    counts: Counter[ChangeKind] = Counter(added=0, changed=0, removed=0)
-    counts.update("added" if old is ABSENT else "removed" if new is ABSENT else "changed" for _, old, new in found)
-    return Difference(changes, dict(counts))
+    counts = Counter(_kind_of(old, new) for _, old, new in found)
+    return Difference(changes, {kind: counts[kind] for kind in ("added", "changed", "removed")})
 
 
 def is_same(one: Any, other: Any) -> bool:  # noqa: ANN401 - JSON data
@@ -135,6 +134,10 @@ def is_same(one: Any, other: Any) -> bool:  # noqa: ANN401 - JSON data
         elif not _is_same_scalar(one, other):
             return False
     return True
+
+
+def _kind_of(before: object, after: object) -> ChangeKind:
+    return "added" if before is ABSENT else "removed" if after is ABSENT else "changed"
 
 
 def _is_same_scalar(one: object, other: object) -> bool:

@@ -1,6 +1,6 @@
 """Where in JSON data a value stands: as people read it, and as a JSON pointer (RFC 6901), which is exact."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["Step", "dotted", "follow", "pointer_of"]
@@ -49,16 +49,16 @@ def follow(value: Any, pointer: str) -> tuple[tuple[Step, ...], Any]:  # noqa: A
     steps: list[Step] = []
     for token in pointer.split("/")[1:]:
         key = token.replace("~1", "/").replace("~0", "~")
-        step = _index(key, value) if isinstance(value, list) else key
-        if not isinstance(value, list | dict) or (isinstance(value, dict) and step not in value):
-            raise LookupError(dotted([*steps, step]))
-        value = value[step]
-        steps.append(step)
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+            steps.append(key)
+        elif isinstance(value, list) and _is_index(key) and int(key) < len(value):
+            value = value[int(key)]
+            steps.append(int(key))
+        else:
+            raise LookupError(f"there is no {dotted([*steps, key])}")
     return tuple(steps), value
 
 
-def _index(key: str, items: Sequence[Any]) -> int:
-    is_index = key.isascii() and key.isdigit() and len(key) <= _LONGEST_INDEX and (key == "0" or key[0] != "0")
-    if not is_index or int(key) >= len(items):
-        raise LookupError(f"[{key[:_LONGEST_INDEX]}]")
-    return int(key)
+def _is_index(key: str) -> bool:
+    return key.isascii() and key.isdigit() and len(key) <= _LONGEST_INDEX and (key == "0" or key[0] != "0")
