@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
@@ -28,7 +28,7 @@ async def views_of_run(
     keep: bool = False,
     wait: bool = False,
     on_unavailable: Callable[[StoreUnavailableError], None] = lambda _: None,
-) -> AsyncIterator[RunDetails]:
+) -> AsyncGenerator[RunDetails, None]:
     """A run as it is now, and then anew whenever there is more to know, up to its end.
 
     Looking costs the store a listing of one, at most once in a tenth of a second and at least once a second; a state
