@@ -150,7 +150,7 @@ def test_a_pointer_leads_back_whatever_keys_hold() -> None:
         (None, "null", True),
     ],
 )
-def test_a_value_is_shown_whole_or_in_short(value: Any, text: str, is_whole: bool) -> None:
+def test_a_value_is_shown_whole_or_in_short(value: Any, text: str, is_whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """On one line, of a length that has an end."""
     shown = glimpse(value)
     assert (shown.text, shown.is_whole) == (text, is_whole)

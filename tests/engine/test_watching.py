@@ -87,7 +87,7 @@ async def test_to_look_at_a_run_in_which_nothing_happens_loads_nothing(store: Co
     async with aclosing(views(store)) as found:
         first = await anext(found)
         waiting = asyncio.ensure_future(anext(found))
-        await store.see_looks(4)
+        await store.see_looks(2)
         assert not waiting.done()
         await store.renew_lease("c", "me", 120)
         second = await waiting
