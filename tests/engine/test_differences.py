@@ -163,14 +163,14 @@ async def test_checkpoints_are_compared_without_secrets_and_ids_are_set_apart() 
     await store.save_checkpoint(make_state("a", context={"k": "the hunter22"}, **common))
     later = {**common, "created_at": 2.0}
     await store.save_checkpoint(make_state("b", context={"k": "the hunter23", "hunter22": {"n": "hunter22"}}, **later))
-    secrets = Secrets(lambda: {"A": "hunter22", "B": "hunter23"})
-    found = await compare_checkpoints(store, "b", None, secrets)
+    scrub = Secrets(lambda: {"A": "hunter22", "B": "hunter23"}).scrub_now
+    found = await compare_checkpoints(store, "b", None, scrub)
     assert found.before is not None
     assert (found.before["checkpoint_id"], found.is_of_one_run) == ("a", True)
     assert [(one.path, one.after) for one in found.difference.changes] == [("context.***", {"n": "***"})]
     assert {one.path for one in found.about.changes} == {"checkpoint_id", "created_at"}
-    first = await compare_checkpoints(store, "a", None, secrets)
+    first = await compare_checkpoints(store, "a", None, scrub)
     assert first.before is None
     assert first.difference.counts["changed"] == first.difference.counts["removed"] == 0
     with pytest.raises(CheckpointNotFoundError, match="'nope'"):
-        await compare_checkpoints(store, "a", "nope", secrets)
+        await compare_checkpoints(store, "a", "nope", scrub)

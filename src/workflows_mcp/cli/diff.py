@@ -58,7 +58,7 @@ async def diff_command(
     most = limit if limit is not None or options.json else _MOST_CHANGES
     async with open_store(options) as store:
         try:
-            found = await compare_checkpoints(store, checkpoint_id, other_id, Secrets(), most=most)
+            found = await compare_checkpoints(store, checkpoint_id, other_id, Secrets().scrub_now, most=most)
         except CheckpointNotFoundError as error:
             listing = command_line("checkpoints", "list", options=options)
             raise CommandError(f"{error}; those that there are: {listing}") from None

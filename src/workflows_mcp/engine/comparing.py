@@ -1,18 +1,20 @@
 """Two checkpoints compared, for whoever looks at them: without secrets."""
 
 import asyncio
-import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.differences import Difference, difference
-from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.stored import listing_of
-from workflows_mcp.errors import CheckpointNotFoundError, SecretError
+from workflows_mcp.errors import CheckpointNotFoundError
 
-__all__ = ["ABOUT", "Comparison", "compare_checkpoints", "fields_of", "load_compared", "one_before"]
+__all__ = ["ABOUT", "Comparison", "Scrub", "compare_checkpoints", "fields_of", "load_compared", "one_before"]
+
+Scrub = Callable[[Any], Any]
+"""Masks the secrets in JSON data: `Secrets.scrub_now`."""
 
 ABOUT = (
     "checkpoint_id",
@@ -54,7 +56,7 @@ class Comparison:
 
 
 async def compare_checkpoints(
-    store: CheckpointStore, checkpoint_id: str, other_id: str | None, secrets: Secrets, *, most: int | None = None
+    store: CheckpointStore, checkpoint_id: str, other_id: str | None, scrub: Scrub, *, most: int | None = None
 ) -> Comparison:
     """What differs between two checkpoints, from the first to the second.
 
@@ -63,7 +65,7 @@ async def compare_checkpoints(
         checkpoint_id: The first.
         other_id: The second, of any run. None: the first is what the one before it in its run is compared with; the
             begin of a run is compared with nothing.
-        secrets: What must not be shown, should it stand in there; what differs in nothing else counts as alike.
+        scrub: Masks secrets; what differs in nothing else counts as alike.
         most: The most changes to name; None: all.
 
     Raises:
@@ -77,9 +79,7 @@ async def compare_checkpoints(
         before = None if listed is None else await load_compared(store, listed.checkpoint_id)
     else:
         before, after = await load_compared(store, checkpoint_id), await load_compared(store, other_id)
-    with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
-        secrets.values()
-    return await asyncio.to_thread(_compare, before, after, secrets, most)
+    return await asyncio.to_thread(_compare, before, after, scrub, most)
 
 
 async def load_compared(store: CheckpointStore, checkpoint_id: str) -> CheckpointState:
@@ -104,15 +104,16 @@ async def one_before(store: CheckpointStore, state: CheckpointState) -> Checkpoi
     return found[0] if found else None
 
 
-def fields_of(state: CheckpointState, secrets: Secrets) -> dict[str, Any]:
+def fields_of(state: CheckpointState, scrub: Scrub) -> dict[str, Any]:
     """The fields of a state by name, in their order, as plain JSON data without secrets; not to be changed."""
-    plain = {one.name: secrets.scrub(getattr(state, one.name)) for one in fields(CheckpointState)}
-    return {**plain, "status": CheckpointStatus(state.status).value}
+    plain = {one.name: getattr(state, one.name) for one in fields(CheckpointState)}
+    scrubbed: dict[str, Any] = scrub({**plain, "status": state.status.value})
+    return scrubbed
 
 
-def _compare(before: CheckpointState | None, after: CheckpointState, secrets: Secrets, most: int | None) -> Comparison:
-    new = fields_of(after, secrets)
-    old = None if before is None else fields_of(before, secrets)
+def _compare(before: CheckpointState | None, after: CheckpointState, scrub: Scrub, most: int | None) -> Comparison:
+    new = fields_of(after, scrub)
+    old = None if before is None else fields_of(before, scrub)
     known = {} if old is None else old
     return Comparison(
         before=old,

@@ -1,6 +1,7 @@
 """Secrets: where they come from, and how they are kept out of everything that is saved or shown."""
 
 import base64
+import contextlib
 import json
 import re
 import shlex
@@ -78,6 +79,12 @@ class Secrets:
             became alike get further stars.
         """
         return self._scrub(value, 1) if self._forms else value
+
+    def scrub_now(self, value: Any) -> Any:  # noqa: ANN401 - JSON data
+        """`scrub`, with all secrets that there are now: what was saved before one was a secret may hold it."""
+        with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
+            self.values()
+        return self.scrub(value)
 
     def scrub_text(self, text: str) -> str:
         """The text with `***` for every remembered secret in it; see `scrub`."""
