@@ -31,3 +31,11 @@ document.addEventListener("click", async (event) => {
   }
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 });
+
+/* What was asked for takes the place of the link that asked: whoever uses the keyboard goes on from there. */
+document.addEventListener("htmx:after:swap", () => {
+  const next = document.querySelector("[data-focus]");
+  if (!next) return;
+  next.removeAttribute("data-focus");
+  next.focus({ preventScroll: true });
+});
