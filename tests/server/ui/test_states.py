@@ -80,6 +80,8 @@ async def differences_are_shown(visitor: Visitor) -> None:
     assert "workflows-mcp checkpoints diff c/2" in said
     [swap] = links(page.text, "Swap")
     assert "1 added 2 changed 1 removed" in text_of(await visitor.get(swap))
+    changed = text_of(await visitor.get(links(page.text, "context.many.key 3")[0]))
+    assert "number, 3 bytes 3.0 " in changed
     removed = await visitor.get(links(page.text, "context.deep")[0])
     assert "of checkpoint c/1" in text_of(removed)
     other = text_of(await visitor.get("/ui/diff?a=c%2F1&b=" + XSS.replace(" ", "%20")))

@@ -113,9 +113,11 @@ def tree_of(value: Any, steps: tuple[Step, ...] = (), *, first: int = 0) -> Node
         first: Which of its keys, items or characters to begin with.
     """
     node = _node(value, steps)
-    if node.kind == "text":
+    if isinstance(value, str):
         part = value[first : first + MOST_CHARACTERS]
         return replace(node, is_there=True, first=min(first, len(value)), part=part)
+    if not isinstance(value, dict | list):
+        return node
     return _built(value, steps, _fitting(value, steps, first), first)
 
 
