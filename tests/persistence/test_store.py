@@ -29,7 +29,7 @@ from workflows_mcp import (
     upgrade_schema,
 )
 from workflows_mcp.engine.filters import CheckpointFilter
-from workflows_mcp.persistence import lease_statements, retention_statements, statements
+from workflows_mcp.persistence import lease_statements, listing_statements, retention_statements, statements
 from workflows_mcp.persistence.retention_statements import OfRun
 from workflows_mcp.persistence.store import _chunks
 from workflows_mcp.settings import Settings
@@ -384,9 +384,9 @@ async def test_a_page_is_read_off_an_index(
 ) -> None:
     """In its order: no scan of the table, no sort."""
     wanted, index = QUERIES[query]
-    assert statements.is_indexed(wanted)
+    assert listing_statements.is_indexed(wanted)
     async with filled._database.engine.connect() as connection:
-        assert_plan(await explain(connection, statements.listing(wanted, limit=50, before=before)), index)
+        assert_plan(await explain(connection, listing_statements.listing(wanted, limit=50, before=before)), index)
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ async def test_a_page_is_read_off_an_index(
 )
 def test_a_listing_that_may_walk_far_does_not_hold_up_loads(wanted: CheckpointFilter) -> None:
     """Where an index offers more than what passes the filter, a page may take long, and goes over the pool."""
-    assert not statements.is_indexed(wanted)
+    assert not listing_statements.is_indexed(wanted)
 
 
 async def test_abandoned_runs_are_read_off_an_index(filled: SQLAlchemyCheckpointStore, database_url: str) -> None:
@@ -536,6 +536,6 @@ def assert_plan(plan: str, index: str) -> None:
 
 async def test_listings_and_stats_read_no_payload(filled: SQLAlchemyCheckpointStore) -> None:
     """Their statements do not name it."""
-    for query in (statements.listing(CheckpointFilter(), limit=None, before=None), statements.stats()):
+    for query in (listing_statements.listing(CheckpointFilter(), limit=None, before=None), statements.stats()):
         assert "payload" not in str(query.statement)
     assert (await filled.get_stats()).total_checkpoints == 20_000
