@@ -4,7 +4,8 @@ import math
 import re
 import time
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, tzinfo
+from functools import partial
 
 __all__ = ["parse_duration", "parse_moment", "shown_duration"]
 
@@ -38,13 +39,13 @@ def parse_duration(what: str, text: str) -> float:
     return seconds
 
 
-def parse_moment(what: str, text: str) -> float:
+def parse_moment(what: str, text: str, *, zone: tzinfo | None = None) -> float:
     """The Unix time, in seconds, of a moment that somebody has written.
 
     Args:
         what: Names it in messages.
-        text: A date, or a date and time, in the local zone unless it names one; Unix seconds; or how long ago it was,
-            such as `2h`.
+        text: A date, or a date and time; Unix seconds; or how long ago it was, such as `2h`.
+        zone: Where a date and time are meant that name no zone; None: here.
 
     Raises:
         ValueError: It is none; the message says what would be one.
@@ -52,7 +53,7 @@ def parse_moment(what: str, text: str) -> float:
     text = text.strip()
     if _DURATION.fullmatch(text) and not text[-1].isdigit():
         return time.time() - parse_duration(what, text)
-    for read in (float, _moment_of_a_date):
+    for read in (float, partial(_moment_of_a_date, zone=zone)):
         with suppress(ValueError, OverflowError, OSError):
             moment = read(text)
             if math.isfinite(moment):
@@ -63,8 +64,9 @@ def parse_moment(what: str, text: str) -> float:
     )
 
 
-def _moment_of_a_date(text: str) -> float:
-    return datetime.fromisoformat(text).astimezone().timestamp()
+def _moment_of_a_date(text: str, zone: tzinfo | None) -> float:
+    date = datetime.fromisoformat(text)
+    return (date if date.tzinfo is not None else date.replace(tzinfo=zone)).timestamp()
 
 
 def shown_duration(seconds: float) -> str:
