@@ -45,7 +45,7 @@ class BlockDetails:
         parent: The path of what it is within: of an item its block; of a block in a nested workflow the block or the
             item in whose place that runs. None: it is a block of the run's own workflow.
         workflow: The name of the workflow that runs in its place; None: none does, or which one is known only then.
-        asks: Whether it asks somebody, or did: the time that it takes is theirs.
+        asks: Whether it asks somebody, or did, or something in it: the time that it takes is theirs.
     """
 
     path: str
@@ -132,7 +132,7 @@ def _with_record(block: BlockDetails, record: BlockRecord) -> BlockDetails:
         attempts=record.attempts,
         items=None if record.items is None else dict(Counter(item.status for item in record.items.values())),
         workflow=block.workflow if record.child is None else record.child.name,
-        asks=record.prompt is not None,
+        asks=record.prompt is not None or record.holds_answer,
     )
 
 
