@@ -1,5 +1,7 @@
 """Words in drawings, which cannot be broken into lines."""
 
+from itertools import pairwise
+
 __all__ = ["shortened", "span"]
 
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -17,11 +19,8 @@ def span(seconds: float) -> str:
         return f"{seconds * 1000:.0f} ms" if 0 < seconds < 0.0995 else f"{seconds:.2g} s"
     if seconds < 59.95:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
-    whole = round(seconds)
-    for index, (size, unit) in enumerate(_UNITS):
-        if whole >= size:
-            count, rest = divmod(whole, int(size))
-            smaller_size, smaller = _UNITS[index + 1] if index + 1 < len(_UNITS) else (1.0, "")
-            more = round(rest / smaller_size) if smaller else 0
-            return f"{count} {unit}" + (f" {more} {smaller}" if more else "")
-    return "0 s"
+    for (size, unit), (smaller_size, smaller) in pairwise(_UNITS):
+        count, rest = divmod(round(seconds / smaller_size), round(size / smaller_size))
+        if count:
+            return f"{count:,} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return "1 min"
