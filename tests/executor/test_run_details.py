@@ -143,6 +143,30 @@ async def test_blocks_tell_how_they_hang_together(probe: Probe) -> None:
     assert all(one.completed_at == (one.started_at or 0) + (one.seconds or 0) for one in run.blocks)
 
 
+async def test_a_block_in_whose_place_somebody_was_asked_is_told_from_work(probe: Probe) -> None:
+    """Also when the workflow is gone that asked."""
+    executor = WorkflowExecutor(InMemoryCheckpointStore())
+    executor.load_workflow(text(block("q", ask="go on?"), name="asking"))
+    nested = {"id": "n", "type": "Workflow", "inputs": {"workflow": "asking"}}
+    result = await executor.execute_workflow(text(block("a"), nested), run_id="r")
+    assert {one.path: one.asks for one in (await executor.get_run("r")).blocks} == {"a": False, "n": False, "n/q": True}
+    await executor.resume_workflow(result.checkpoint_id or "", "yes")
+    assert {one.path: one.asks for one in (await executor.get_run("r")).blocks} == {"a": False, "n": True}
+    assert sorted(probe.started) == ["a", "q"]
+
+
+async def test_what_was_under_way_at_an_earlier_checkpoint_was_not_interrupted(probe: Probe) -> None:
+    """Nobody holds that checkpoint any more, since the run went on."""
+    store = InMemoryCheckpointStore()
+    executor = WorkflowExecutor(store)
+    executor.load_workflow(INNER)
+    nested = {"id": "n", "type": "Workflow", "inputs": {"workflow": "inner"}}
+    assert (await executor.execute_workflow(text(nested), run_id="r")).is_success
+    assert probe.started == ["x", "y"]
+    then = [await executor.get_run_at(one.checkpoint_id) for one in await store.list_checkpoints(run_id="r")]
+    assert {"n": "running", "n/x": "succeeded", "n/y": "not begun"} in map(statuses, then)
+
+
 async def test_an_earlier_checkpoint_tells_what_the_run_was_then(store: CheckpointStore, probe: Probe) -> None:
     """Nobody holds a checkpoint that is history: that its run was abandoned then, or may have begun more, is not so."""
     executor = WorkflowExecutor(store)

@@ -157,6 +157,7 @@ def test_a_nested_workflow_has_a_picture_of_its_own() -> None:
     ]
     blocks = [waiting("d", 0), BlockDetails("d[eu]", "running", 0, block_id="d", key="eu", parent="d"), *inner]
     assert [node.name for node in draw_graph(blocks).nodes] == ["d"]
+    assert draw_graph(blocks, "d").nodes == ()
     nested = draw_graph(blocks, "d[eu]")
     assert [node.label for node in nested.nodes] == ["x", "y"]
     assert len(nested.edges) == 1
@@ -244,6 +245,7 @@ def test_times_that_cannot_be_are_drawn_all_the_same() -> None:
         picture = draw_timeline(blocks, until=50)
         assert all(0 <= bar.x <= bar.x + bar.width <= picture.width for bar in picture.bars)
         assert len(picture.ticks) < 12
+        assert all(bar.seconds >= 0 for bar in picture.bars)
 
 
 def test_time_goes_forward_on_every_axis() -> None:
@@ -255,6 +257,7 @@ def test_time_goes_forward_on_every_axis() -> None:
         places = [axis.place(one) for one in since]
         assert places == sorted(places)
         assert (axis.place(since[0]), axis.place(since[-1] + 5)) == pytest.approx((10, 710))
+        assert (axis.place(since[0] - 9), axis.place(since[-1] + 99)) == pytest.approx((10, 710))
         assert all(later.x - tick.x >= 60 for tick, later in itertools.pairwise(axis.ticks))
         assert axis.ticks[0].x == pytest.approx(10, abs=0.1)
 
