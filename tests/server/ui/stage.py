@@ -210,4 +210,4 @@ async def make_stage(file: Path) -> None:
 if __name__ == "__main__":
     began = time.perf_counter()
     asyncio.run(set_stage(Path(sys.argv[1])))
-    print(f"{sys.argv[1]}, in {time.perf_counter() - began:.1f} s")  # noqa: T201
+    print(f"{sys.argv[1]}, in {time.perf_counter() - began:.1f} s")

@@ -1,7 +1,9 @@
-"""Chromium, and windows in it. All of a process's tests share one, and the event loop that it is driven from."""
+"""Chromium, windows, and servers. All of a process's tests share one event loop, which Chromium is driven from."""
 
+import fcntl
 import functools
-from collections.abc import AsyncIterator, Callable
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from tests.server.ui.browser.missing import chromium, missing
-from tests.server.ui.browser.windows import Window, open_window
+from tests.server.started import StartedServer, start_ui
+from tests.server.ui.browser.missing import missing
+from tests.server.ui.browser.windows import Window, open_browser, open_window
+from tests.server.ui.stage import STAGE_ENVIRONMENT, make_stage
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -29,14 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator["Browser"]:
-    """Chromium, without a window on any screen."""
-    from playwright.async_api import async_playwright
-
-    async with async_playwright() as playwright:
-        # Tests may be run by root, whom Chromium's own sandbox is not for; they look at nobody else's pages.
-        started = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+    """See `open_browser`."""
+    async with open_browser() as started:
         yield started
-        await started.close()
 
 
 OpenWindow = Callable[..., AbstractAsyncContextManager[Window]]
@@ -47,3 +46,51 @@ OpenWindow = Callable[..., AbstractAsyncContextManager[Window]]
 def windows(browser: "Browser") -> OpenWindow:
     """Opens windows; see `open_window`."""
     return functools.partial(open_window, browser)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of runs, to be copied; all processes of the tests share it."""
+    file = tmp_path_factory.getbasetemp().parent / "stage.db"
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            await make_stage(file)
+    return file
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def staged(stage: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StartedServer]:
+    """A server with all runs of the stage, for tests that only look."""
+    folder = tmp_path_factory.mktemp("staged")
+    database = shutil.copy(stage, folder / "runs.db")
+    server = await start_ui(folder, {**STAGE_ENVIRONMENT, "WORKFLOWS_DATABASE_URL": str(database)})
+    yield server
+    await end(server)
+
+
+Serve = Callable[..., Awaitable[StartedServer]]
+"""Starts `ui` with a database, further words, and further settings by name."""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Starts servers, which are ended with the test."""
+    started: list[StartedServer] = []
+
+    async def start(database: Path | str, *words: str, **settings: str) -> StartedServer:
+        environment = {"WORKFLOWS_DATABASE_URL": str(database), "WORKFLOWS_HTTP_GRACE_SECONDS": "1", **settings}
+        started.append(await start_ui(tmp_path, environment, *words))
+        return started[-1]
+
+    yield start
+    for server in started:
+        await end(server)
+
+
+async def end(server: StartedServer) -> None:
+    """Stop a server, which has had nothing to complain of."""
+    assert await server.stop() == 0, server.log.read_text()
+    log = server.log.read_text()
+    assert "Traceback" not in log, log
+    assert "ERROR" not in log, log

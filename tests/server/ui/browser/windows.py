@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tests.server.ui.browser.missing import chromium
+
 if TYPE_CHECKING:
     from playwright.async_api import Browser, ConsoleMessage, Dialog, Page, Request, Response, WebError
 
-__all__ = ["ATTACK", "PHONE", "WIDE", "Window", "open_window"]
+__all__ = ["ATTACK", "PHONE", "WIDE", "Window", "open_browser", "open_window"]
 
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
@@ -21,6 +23,15 @@ window.layoutShift = 0;
 new PerformanceObserver(list => {
   for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.layoutShift += entry.value;
 }).observe({type: 'layout-shift', buffered: true});
+"""
+
+_TOO_WIDE = """
+() => {
+  const width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= width) return [];
+  const wide = [...document.body.querySelectorAll('*')].filter(one => one.getBoundingClientRect().right > width);
+  return [`${document.documentElement.scrollWidth} > ${width}`, ...wide.map(one => one.cloneNode().outerHTML)];
+}
 """
 
 _STATUS = "Failed to load resource: the server responded with a status of "
@@ -60,6 +71,10 @@ class Window:
         shift = "new Promise(tell => requestAnimationFrame(() => requestAnimationFrame(() => tell(layoutShift))))"
         return float(await self.page.evaluate(shift))
 
+    async def too_wide(self) -> list[str]:
+        """What stands out of the screen, and would have people scroll sideways, but for what scrolls within its own."""
+        return list(await self.page.evaluate(_TOO_WIDE))
+
     def _on_console(self, message: "ConsoleMessage") -> None:
         # A refusal is told by its response, below.
         if message.type in {"error", "warning"} and not message.text.startswith(_STATUS):
@@ -83,6 +98,22 @@ class Window:
 
     def _on_attack(self, *what: object) -> None:
         self.wrong.append(f"content was run as a script: {what}")
+
+
+@asynccontextmanager
+async def open_browser(*arguments: str) -> AsyncIterator["Browser"]:
+    """Start Chromium, without a window on any screen.
+
+    Args:
+        arguments: More of its command line.
+    """
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        # Tests may be run by root, whom Chromium's own sandbox is not for; they look at nobody else's pages.
+        words = ["--no-sandbox", *arguments]
+        async with await playwright.chromium.launch(executable_path=chromium(), args=words) as browser:
+            yield browser
 
 
 @asynccontextmanager
