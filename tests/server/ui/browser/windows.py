@@ -1,5 +1,6 @@
 """A person's window on the pages: a context of the browser in which nothing goes wrong unnoticed."""
 
+import re
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -46,13 +47,11 @@ class Window:
 
     Args:
         page: What is looked at.
-        statuses: The statuses of 400 and above that are to be answered.
     """
 
-    def __init__(self, page: "Page", statuses: Collection[int]) -> None:
+    def __init__(self, page: "Page") -> None:
         self.page = page
         self.wrong: list[str] = []
-        self._statuses = statuses
 
     async def watch(self) -> None:
         """Begin to look at this page, and at all that it opens."""
@@ -89,7 +88,7 @@ class Window:
             self.wrong.append(f"a request to another host: {request.method} {request.url}")
 
     def _on_response(self, response: "Response") -> None:
-        if response.status >= 400 and response.status not in self._statuses:
+        if response.status >= 400:
             self.wrong.append(f"status {response.status}: {response.request.method} {response.url}")
 
     async def _on_dialog(self, dialog: "Dialog") -> None:
@@ -118,29 +117,32 @@ async def open_browser(*arguments: str) -> AsyncIterator["Browser"]:
 
 @asynccontextmanager
 async def open_window(
-    browser: "Browser", origin: str | None = None, *, statuses: Collection[int] = (), **options: Any
+    browser: "Browser", origin: str | None = None, *, expected: Collection[str] = (), **options: Any
 ) -> AsyncIterator[Window]:
     """Open a window for somebody who has not been here before; nothing may have gone wrong in it by its end.
 
     Args:
         browser: Where.
         origin: What paths are relative to.
-        statuses: The statuses of 400 and above that are to be answered.
+        expected: What has to go wrong, and may: regular expressions for the lines of `Window.wrong`.
         options: Of `Browser.new_context`: `color_scheme`, `viewport`, `java_script_enabled` and so on.
 
     Raises:
         AssertionError: Something went wrong in it: an error or a warning in the console, a breach of the
             Content-Security-Policy among them; an error in a script; a request to another host; a status of 400 and
-            above; a dialog; content that was run as a script.
+            above; a dialog; content that was run as a script. Or what was expected did not.
     """
     given = {"viewport": WIDE, "locale": "en-GB", "timezone_id": "UTC", "base_url": origin, **options}
     context = await browser.new_context(**given)
     context.set_default_timeout(10_000)
     try:
-        window = Window(await context.new_page(), statuses)
+        window = Window(await context.new_page())
         await window.watch()
         yield window
         await window.page.evaluate("0")  # what was told before this is heard by now
     finally:
         await context.close()
-    assert not window.wrong, "\n".join(window.wrong)
+    wrong = [one for one in window.wrong if not any(re.match(pattern, one) for pattern in expected)]
+    assert not wrong, "\n".join(wrong)
+    missed = [pattern for pattern in expected if not any(re.match(pattern, one) for one in window.wrong)]
+    assert not missed, f"nothing of this went wrong: {', '.join(missed)}"
