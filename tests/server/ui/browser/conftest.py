@@ -2,6 +2,7 @@
 
 import fcntl
 import functools
+import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -51,7 +52,8 @@ def windows(browser: "Browser") -> OpenWindow:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database of runs, to be copied; all processes of the tests share it."""
-    file = tmp_path_factory.getbasetemp().parent / "stage.db"
+    own = tmp_path_factory.getbasetemp()
+    file = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "stage.db"
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not file.exists():
@@ -69,6 +71,12 @@ async def staged(stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
     await end(server)
 
 
+@pytest.fixture
+def runs(stage: Path, tmp_path: Path) -> Path:
+    """A database of a test's own with all runs of the stage."""
+    return Path(shutil.copy(stage, tmp_path / "runs.db"))
+
+
 Serve = Callable[..., Awaitable[StartedServer]]
 """Starts `ui` with a database, further words, and further settings by name."""
 
@@ -79,7 +87,8 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     started: list[StartedServer] = []
 
     async def start(database: Path | str, *words: str, **settings: str) -> StartedServer:
-        environment = {"WORKFLOWS_DATABASE_URL": str(database), "WORKFLOWS_HTTP_GRACE_SECONDS": "1", **settings}
+        own = {"WORKFLOWS_DATABASE_URL": str(database), "WORKFLOWS_HTTP_GRACE_SECONDS": "1"}
+        environment = {**STAGE_ENVIRONMENT, **own, **settings}
         started.append(await start_ui(tmp_path, environment, *words))
         return started[-1]
 

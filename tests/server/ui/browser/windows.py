@@ -1,7 +1,7 @@
 """A person's window on the pages: a context of the browser in which nothing goes wrong unnoticed."""
 
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -64,6 +64,19 @@ class Window:
         await context.expose_function(ATTACK, self._on_attack)
         await context.add_init_script(_SHIFTS)
 
+    def had(self, pattern: str) -> None:
+        """See that something has gone wrong that had to, and forget it.
+
+        Args:
+            pattern: A regular expression for a line of `wrong`.
+
+        Raises:
+            AssertionError: It has not.
+        """
+        found = [one for one in self.wrong if re.match(pattern, one)]
+        assert found, f"nothing was like {pattern!r}: {self.wrong}"
+        self.wrong = [one for one in self.wrong if one not in found]
+
     async def layout_shift(self) -> float:
         """How far the page has jumped since it was opened, as browsers count it; 0: not at all."""
         # What is laid out by now has been counted two frames later.
@@ -117,20 +130,19 @@ async def open_browser(*arguments: str) -> AsyncIterator["Browser"]:
 
 @asynccontextmanager
 async def open_window(
-    browser: "Browser", origin: str | None = None, *, expected: Collection[str] = (), **options: Any
+    browser: "Browser", origin: str | None = None, **options: Any
 ) -> AsyncIterator[Window]:
     """Open a window for somebody who has not been here before; nothing may have gone wrong in it by its end.
 
     Args:
         browser: Where.
         origin: What paths are relative to.
-        expected: What has to go wrong, and may: regular expressions for the lines of `Window.wrong`.
         options: Of `Browser.new_context`: `color_scheme`, `viewport`, `java_script_enabled` and so on.
 
     Raises:
         AssertionError: Something went wrong in it: an error or a warning in the console, a breach of the
             Content-Security-Policy among them; an error in a script; a request to another host; a status of 400 and
-            above; a dialog; content that was run as a script. Or what was expected did not.
+            above; a dialog; content that was run as a script.
     """
     given = {"viewport": WIDE, "locale": "en-GB", "timezone_id": "UTC", "base_url": origin, **options}
     context = await browser.new_context(**given)
@@ -142,7 +154,4 @@ async def open_window(
         await window.page.evaluate("0")  # what was told before this is heard by now
     finally:
         await context.close()
-    wrong = [one for one in window.wrong if not any(re.match(pattern, one) for pattern in expected)]
-    assert not wrong, "\n".join(wrong)
-    missed = [pattern for pattern in expected if not any(re.match(pattern, one) for one in window.wrong)]
-    assert not missed, f"nothing of this went wrong: {', '.join(missed)}"
+    assert not window.wrong, "\n".join(window.wrong)
