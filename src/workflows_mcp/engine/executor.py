@@ -20,7 +20,7 @@ from workflows_mcp.engine.following import follow_run
 from workflows_mcp.engine.leases import check_lease
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.engine.result import ResultStatus, RunSummary, WorkflowResult
-from workflows_mcp.engine.run_details import RunDetails, run_details
+from workflows_mcp.engine.run_details import RunDetails, details_at, run_details
 from workflows_mcp.engine.running import Running, RunningRuns
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.stored_runs import StoredRuns
@@ -400,6 +400,21 @@ class WorkflowExecutor:
         running = self._running.get(run_id) if state.status is CheckpointStatus.RUNNING else None
         run = None if running is None else running.run
         return await run_details(head, state, self._secrets, None if run is None else run.progress)
+
+    async def get_run_at(self, checkpoint_id: str) -> RunDetails:
+        """All that is known of a run and its blocks as of one of its checkpoints, without secrets.
+
+        Of an earlier one: as the run was then, `superseded`. Of its newest, what the store knows.
+
+        Args:
+            checkpoint_id: The checkpoint.
+
+        Raises:
+            CheckpointNotFoundError: There is no such checkpoint.
+            CheckpointStoreError: The store failed, or the checkpoint is damaged.
+        """
+        check_name("checkpoint_id", checkpoint_id)
+        return await details_at(self.checkpoint_store, checkpoint_id, self._secrets)
 
     async def cancel(self, run_id: str) -> WorkflowResult:
         """End a run, wherever it runs or waits.

@@ -11,6 +11,7 @@ from workflows_mcp.engine.ages import shown_age
 from workflows_mcp.persistence.sizes import shown_bytes
 from workflows_mcp.server.folding import json_text
 from workflows_mcp.server.texts import one_line, when
+from workflows_mcp.server.ui.drawing.words import span
 
 __all__ = ["FILTERS", "SIGNS", "iso", "shown_json"]
 
@@ -21,6 +22,7 @@ SIGNS = {
     "failure": "✗",
     "failed": "✗",
     "paused": "?",
+    "done": "✓",
     "running": "●",
     "may have begun": "●",
     "abandoned": "!",
@@ -75,6 +77,8 @@ FILTERS = {
     "inline_json": _inline,
     "key": lambda text: hashlib.sha256(str(text).encode(errors="replace")).hexdigest()[:12],  # fit for an element's id
     "line": _line,
+    "size": lambda value: shown_bytes(value) if isinstance(value, int) else "unknown",
+    "span": span,
     "sign": lambda status: SIGNS.get(str(status), "·"),
     "when": when,
 }

@@ -31,3 +31,15 @@ document.addEventListener("click", async (event) => {
   }
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 });
+
+/* The slider of a run says where it is before the server has answered, and the address follows it. */
+document.addEventListener("input", (event) => {
+  const slide = event.target;
+  if (slide.id !== "slide") return;
+  document.getElementById("slide-told").textContent = slide.value;
+  slide.setAttribute("aria-valuetext", `${slide.value} of ${slide.dataset.count}`);
+});
+document.addEventListener("htmx:after:swap", () => {
+  const page = document.getElementById("run")?.dataset.page;
+  if (page && page !== location.pathname + location.search) history.replaceState(null, "", page);
+});
