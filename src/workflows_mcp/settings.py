@@ -170,6 +170,8 @@ class Settings(BaseSettings):
         http_max_body_mb: The largest body of a request, in MiB.
         http_stateless: Whether no session is kept for clients of older protocols.
         http_grace_seconds: How long runs may go on to their next checkpoint when the server is stopped.
+        http_ui: Whether `serve --http` has the pages for people, at `/ui`.
+        http_ui_read_only: Whether these only show, and take no answers.
         checkpoint_every: See `CheckpointConfig`, as for all below.
         max_checkpoint_size_mb: In the environment, `none` means no limit, here and below.
         max_per_workflow: How many checkpoints of a workflow retention keeps.
@@ -229,6 +231,8 @@ class Settings(BaseSettings):
     http_max_body_mb: float = Field(default=4.0, gt=0, le=1024, allow_inf_nan=False)
     http_stateless: bool = False
     http_grace_seconds: float = Field(default=20.0, ge=0, le=86400, allow_inf_nan=False)
+    http_ui: bool = True
+    http_ui_read_only: bool = False
     checkpoint_every: Literal["wave", "block"] = "wave"
     max_checkpoint_size_mb: _Limit[float] = Field(default=10.0, gt=0, allow_inf_nan=False)
     max_per_workflow: _Limit[int] = Field(default=50, ge=1)

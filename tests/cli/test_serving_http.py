@@ -86,7 +86,8 @@ def test_ctrl_c_ends_a_server_in_peace(cli: CLI) -> None:
 def test_of_runs_in_memory_it_is_said_that_they_end_with_the_server() -> None:
     """Nothing is kept anywhere."""
     with open_doorway("127.0.0.1", 0) as doorway:
-        told = _told(doorway, Tokens(()), Settings(database_url=SecretStr("memory://")), "a store in memory")
+        settings = Settings(database_url=SecretStr("memory://"))
+        told = _told(doorway, Tokens(()), settings, "a store in memory", agents=True, ui=None)
     assert "; runs are kept in memory, and gone with this process; " in told
 
 

@@ -24,6 +24,7 @@ from workflows_mcp.cli.resume import resume
 from workflows_mcp.cli.run import run
 from workflows_mcp.cli.serve import serve
 from workflows_mcp.cli.stats import stats
+from workflows_mcp.cli.ui import ui
 
 __all__ = ["build_app"]
 
@@ -39,6 +40,7 @@ def build_app() -> App:
     app = App(name="workflows-mcp", help=_HELP, help_format="markdown", suppress_keyboard_interrupt=False)
     app.command(demo, name="demo")
     app.command(serve, name="serve")
+    app.command(ui, name="ui")
     app.command(run, name="run")
     app.command(resume, name="resume")
     app.command(recover, name="recover")

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import webbrowser
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -13,6 +15,7 @@ from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import say
 from workflows_mcp.cli.serve_client import serve_client
 from workflows_mcp.cli.signals import stopped_by_signals
+from workflows_mcp.server.ui.paths import UI_PATH, UiOptions
 from workflows_mcp.wiring import is_in_memory
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from workflows_mcp.server.http.tokens import Tokens
     from workflows_mcp.settings import Settings
 
-__all__ = ["serve"]
+__all__ = ["serve", "serve_http"]
 
 
 async def serve(
@@ -33,9 +36,9 @@ async def serve(
 ) -> int:
     """Be an MCP server: over stdin and stdout, up to the end of stdin, for a client that starts it; or over HTTP.
 
-    Over HTTP it serves /mcp, /healthz, /readyz and /metrics up to Ctrl-C or SIGTERM. Then the port is free at once, and
-    runs have WORKFLOWS_HTTP_GRACE_SECONDS to come to their next checkpoint, from which any server goes on with them. A
-    second signal cuts that short.
+    Over HTTP it serves /mcp, /ui, /healthz, /readyz and /metrics up to Ctrl-C or SIGTERM. Then the port is free at
+    once, and runs have WORKFLOWS_HTTP_GRACE_SECONDS to come to their next checkpoint, from which any server goes on
+    with them. A second signal cuts that short.
 
     The bare `workflows-mcp` serves over stdin and stdout. Logs go to stderr.
 
@@ -58,10 +61,26 @@ async def serve(
     settings = options.settings()
     given = {"http_host": host, "http_port": port, "http_stateless": stateless or None}
     settings = settings.model_copy(update={name: one for name, one in given.items() if one is not None})
-    return await _serve_http(settings)
+    ui = UiOptions(settings.http_ui_read_only, tuple(options.words())) if settings.http_ui else None
+    return await serve_http(settings, ui=ui)
 
 
-async def _serve_http(settings: "Settings") -> int:
+async def serve_http(settings: "Settings", *, ui: "UiOptions | None", agents: bool = True, opens: bool = False) -> int:
+    """Serve over HTTP, up to Ctrl-C or SIGTERM.
+
+    Args:
+        settings: Say where, for whom, and from which database.
+        ui: How the pages for people are served; None: they are not.
+        agents: Whether MCP is spoken, too, and the database looked after; else only what is asked for is done.
+        opens: Whether a browser is opened on the pages.
+
+    Returns:
+        0, also when SIGTERM ends it.
+
+    Raises:
+        UsageError: Others could come in without showing a token.
+        CommandError: The port is taken.
+    """
     from workflows_mcp.server.http.doorway import PortTakenError, open_doorway
     from workflows_mcp.server.http.tokens import load_tokens
 
@@ -74,13 +93,27 @@ async def _serve_http(settings: "Settings") -> int:
                     f"others can reach {settings.http_host}, so callers must show a token: set WORKFLOWS_HTTP_TOKEN or "
                     "WORKFLOWS_HTTP_TOKEN_FILE; or listen on 127.0.0.1"
                 )
-            await _serve(settings, doorway, tokens)
+
+            def begin(database: str) -> None:
+                _begin(_told(doorway, tokens, settings, database, agents=agents, ui=ui))
+                if opens:
+                    webbrowser.open(f"{doorway.origin}{UI_PATH}")
+
+            await _serve(settings, doorway, tokens, ui, agents=agents, on_listening=begin)
     except PortTakenError as error:
         raise CommandError(str(error)) from None
     return 0
 
 
-async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> None:
+async def _serve(
+    settings: "Settings",
+    doorway: "Doorway",
+    tokens: "Tokens",
+    ui: "UiOptions | None",
+    *,
+    agents: bool,
+    on_listening: Callable[[str], None],
+) -> None:
     from workflows_mcp.cli.serve_end import RunsToEnd
     from workflows_mcp.server.app import build_server
     from workflows_mcp.server.http.serving import serve_http
@@ -90,17 +123,18 @@ async def _serve(settings: "Settings", doorway: "Doorway", tokens: "Tokens") -> 
     tally = ServerTally()
     with stopped_by_signals() as stop:
         try:
-            async with open_services(settings) as services:
+            async with open_services(settings, looks_after=agents) as services:
                 runs = RunsToEnd(services.executor, outlives=not is_in_memory(settings))
                 await serve_http(
-                    build_server(services, tokens=tokens, tally=tally),
+                    build_server(services, tokens=tokens, tally=tally) if agents else None,
                     services,
                     doorway,
                     tokens=tokens,
                     tally=tally,
                     stop=stop,
                     end_runs=runs.end,
-                    on_listening=lambda: _begin(_told(doorway, tokens, settings, services.store.description)),
+                    ui=ui,
+                    on_listening=lambda: on_listening(services.store.description),
                 )
             runs.tell()
         except asyncio.CancelledError:
@@ -113,7 +147,13 @@ def _begin(told: str) -> None:
     say(one_line(told))
 
 
-def _told(doorway: "Doorway", tokens: "Tokens", settings: "Settings", database: str) -> str:
+def _told(
+    doorway: "Doorway", tokens: "Tokens", settings: "Settings", database: str, *, agents: bool, ui: "UiOptions | None"
+) -> str:
     who = "with a token" if tokens else "for everybody on this machine"
     kept = "kept in memory, and gone with this process" if is_in_memory(settings) else f"kept in the {database}"
-    return f"serving MCP at {doorway.origin}/mcp, {who}; runs are {kept}; Ctrl-C or SIGTERM stops it"
+    what = [f"MCP at {doorway.origin}/mcp"] if agents else []
+    what += (
+        [] if ui is None else [f"pages for people{', read-only,' if ui.read_only else ''} at {doorway.origin}{UI_PATH}"]
+    )
+    return f"serving {' and '.join(what)}, {who}; runs are {kept}; Ctrl-C or SIGTERM stops it"

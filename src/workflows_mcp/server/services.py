@@ -58,10 +58,14 @@ class Services:
     Args:
         settings: What the environment says.
         at_the_end: Closes what is opened.
+        looks_after: Whether a new database gets its schema.
     """
 
-    def __init__(self, settings: "Settings", at_the_end: contextlib.AsyncExitStack) -> None:
+    def __init__(
+        self, settings: "Settings", at_the_end: contextlib.AsyncExitStack, *, looks_after: bool = True
+    ) -> None:
         self.settings = settings
+        self._looks_after = looks_after
         self.reader = Reader()
         self._at_the_end = at_the_end
         self._opened: _Opened | None = None
@@ -158,7 +162,7 @@ class Services:
     async def _prepare(self) -> None:
         async with self._in_turn:
             opened = await self._open()
-            if not is_in_memory(self.settings):
+            if self._looks_after and not is_in_memory(self.settings):
                 created = await prepare_database(self.settings)
                 if created is not None:
                     _log.info("created the %s", created)
@@ -201,7 +205,7 @@ def _make_store(settings: "Settings") -> "CheckpointStore":
 
 @asynccontextmanager
 async def open_services(
-    settings: "Settings", *, at_once: bool = True, grace_seconds: float = GRACE_SECONDS
+    settings: "Settings", *, at_once: bool = True, looks_after: bool = True, grace_seconds: float = GRACE_SECONDS
 ) -> AsyncIterator[Services]:
     """What a server works with. A database that cannot be reached is no reason not to start: tools say what is wrong.
 
@@ -211,18 +215,22 @@ async def open_services(
         settings: What the environment says.
         at_once: Whether store and executor are made before anything else; otherwise by the first call that needs
             them, or a moment later: loading them takes as long as a client waits for its first answer anyhow.
+        looks_after: Whether the server looks after the database unasked: a new one gets its schema, runs whose process
+            is gone are gone on with, old checkpoints are deleted as the settings say.
         grace_seconds: How long the blocks that are under way at the end may go on.
 
     Raises:
         StoreConfigurationError: A setting is wrong, which no waiting mends. If nothing is made at once, tools say so.
     """
     async with contextlib.AsyncExitStack() as at_the_end:
-        services = Services(settings, at_the_end)
+        services = Services(settings, at_the_end, looks_after=looks_after)
         if at_once:
             await services.open()
         seconds = 0.0 if at_once else _SECONDS_FOR_THE_FIRST_CALLS
         beginning = [
-            asyncio.create_task(_begin(services, at_the_end, seconds), name="begin the server's work"),
+            asyncio.create_task(
+                _begin(services, at_the_end, seconds, looks_after=looks_after), name="begin the server's work"
+            ),
             # A task of its own: a folder of another machine may take its time, which no run is to wait for.
             asyncio.create_task(_look_at_folders(settings.template_paths, seconds), name="look at the folders"),
         ]
@@ -235,8 +243,10 @@ async def open_services(
             await asyncio.wait(beginning)
 
 
-async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack, seconds: float) -> None:
-    """Let the executor work in the background, as soon as there is a database to work on."""
+async def _begin(
+    services: Services, at_the_end: contextlib.AsyncExitStack, seconds: float, *, looks_after: bool
+) -> None:
+    """Let the executor work in the background, if it is to, as soon as there is a database to work on."""
     await asyncio.sleep(seconds)
     told = ""
     while True:
@@ -248,7 +258,8 @@ async def _begin(services: Services, at_the_end: contextlib.AsyncExitStack, seco
                 told = str(error)
                 _log.warning("the database cannot be used, and is tried again: %s", told)
             await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
-    await at_the_end.enter_async_context(services.executor)
+    if looks_after:
+        await at_the_end.enter_async_context(services.executor)
 
 
 async def _look_at_folders(folders: "tuple[Path, ...]", seconds: float) -> None:

@@ -10,6 +10,7 @@ from workflows_mcp.server.http.guard import Guard, Route
 from workflows_mcp.server.http.metrics import answer_metrics
 from workflows_mcp.server.http.readiness import Readiness, answer_alive
 from workflows_mcp.server.http.tokens import Tokens
+from workflows_mcp.server.ui.paths import UI_PATH
 from workflows_mcp.settings import Settings
 from workflows_mcp.telemetry.serving import ServerTally
 
@@ -21,8 +22,9 @@ MCP_PATH = "/mcp"
 
 
 def build_app(
-    mcp: App,
     *,
+    mcp: App | None,
+    ui: App | None,
     settings: Settings,
     port: int,
     tokens: Tokens,
@@ -33,7 +35,8 @@ def build_app(
     """What is served.
 
     Args:
-        mcp: Speaks MCP.
+        mcp: Speaks MCP; None: nothing does.
+        ui: Serves the pages for people; None: there are none.
         settings: Say who may call.
         port: Where the server listens.
         tokens: What callers must show.
@@ -41,13 +44,17 @@ def build_app(
         tally: Where requests are counted.
         most_requests: How many may be at work at a time, whether or not their clients still wait.
     """
+    routes = [
+        Route("/healthz", answer_alive, is_open=True),
+        Route("/readyz", readiness.answer, is_open=True),
+        Route("/metrics", answer_metrics),
+    ]
+    if ui is not None:
+        routes.insert(0, Route(UI_PATH, ui, ("GET", "HEAD", "POST"), takes_bodies=True, has_pages=True))
+    if mcp is not None:
+        routes.insert(0, Route(MCP_PATH, mcp, ("GET", "POST", "DELETE"), takes_bodies=True))
     guard = Guard(
-        (
-            Route(MCP_PATH, mcp, ("GET", "POST", "DELETE"), takes_bodies=True),
-            Route("/healthz", answer_alive, is_open=True),
-            Route("/readyz", readiness.answer, is_open=True),
-            Route("/metrics", answer_metrics),
-        ),
+        tuple(routes),
         callers=Callers(port, frozenset(settings.http_allowed_hosts), frozenset(settings.http_allowed_origins)),
         tokens=tokens,
         max_body_bytes=max_body_bytes(settings),

@@ -7,7 +7,7 @@ own name, which the stranger lets point to this machine (DNS rebinding), nor as 
 import re
 from dataclasses import dataclass
 
-__all__ = ["Callers"]
+__all__ = ["Callers", "is_same_origin"]
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:@/\[\]\s]+)(?::[0-9]{1,5})?")
 
@@ -52,3 +52,12 @@ class Callers:
     def may_call_from(self, origin: str) -> bool:
         """Whether pages of an origin may call."""
         return origin.lower() in self.origins or origin in {f"http://{name}:{self.port}" for name in _THIS_MACHINE}
+
+
+def is_same_origin(origin: str, host: str | None) -> bool:
+    """Whether a page came from the host that it calls now, by a name that the server answers to.
+
+    Its scheme does not matter: whoever speaks TLS with browsers for this server hands their requests on without.
+    """
+    scheme, separator, called = origin.partition("://")
+    return bool(separator) and scheme in {"http", "https"} and host is not None and called.lower() == host.lower()

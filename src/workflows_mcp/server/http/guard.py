@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workflows_mcp.server.http.callers import Callers
+from workflows_mcp.server.http.callers import Callers, is_same_origin
 from workflows_mcp.server.http.exchange import App, Message, Receive, Refusal, Scope, Send, header_of, reply
 from workflows_mcp.server.http.tokens import Tokens
 
@@ -35,6 +35,8 @@ class Route:
         methods: Of HTTP.
         takes_bodies: Whether a request may have a body.
         is_open: Whether it needs no token, and answers to any name: a probe knows neither.
+        has_pages: Whether it is for people in a browser: what lies below it is its own, too, it asks for tokens by
+            itself, and serves no pages of another origin but its own.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Route:
     methods: tuple[str, ...] = ("GET", "HEAD")
     takes_bodies: bool = False
     is_open: bool = False
+    has_pages: bool = False
 
 
 class Guard:
@@ -72,14 +75,21 @@ class Guard:
 
     def name_of(self, scope: Scope) -> str:
         """The route that a request is for, one of few names: `other` for a path that is none."""
-        return scope["path"] if scope["path"] in self._routes else "other"
+        route = self._route_of(scope)
+        return "other" if route is None else route.name
+
+    def _route_of(self, scope: Scope) -> Route | None:
+        path: str = scope["path"]
+        if path in self._routes:
+            return self._routes[path]
+        return next((one for name, one in self._routes.items() if one.has_pages and path.startswith(f"{name}/")), None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
-        route = self._routes.get(scope["path"])
+        route = self._route_of(scope)
         origin = header_of(scope, b"origin")
         refusal = self._refuse_caller(scope, route)
-        if refusal is None and origin is not None:
+        if refusal is None and origin is not None and not (route is not None and route.has_pages):
             send = _telling(send, origin)
             if _is_preflight(scope) and route is not None:
                 await reply(send, 200, b"", headers=_allowed(scope, route))
@@ -101,17 +111,18 @@ class Guard:
 
     def _refuse_caller(self, scope: Scope, route: Route | None) -> Refusal | None:
         """Why a request is not for us, or from a page that may not make it."""
-        arrived_at = (scope.get("server") or (None,))[0]
-        if not (route is not None and route.is_open) and not self._callers.may_call(
-            header_of(scope, b"host"), arrived_at
-        ):
+        arrived_at, host = (scope.get("server") or (None,))[0], header_of(scope, b"host")
+        if not (route is not None and route.is_open) and not self._callers.may_call(host, arrived_at):
             return Refusal(
                 421,
                 "This server does not answer to the host name of the request. If it should, whoever runs it names it "
                 "in WORKFLOWS_HTTP_ALLOWED_HOSTS.",
             )
         origins = [value.decode("latin-1") for key, value in scope["headers"] if key == b"origin"]
-        if len(origins) > 1 or not all(self._callers.may_call_from(origin) for origin in origins):
+        if route is not None and route.has_pages:
+            if not all(is_same_origin(origin, host) for origin in origins):
+                return Refusal(403, "Pages of another origin may not call this one.")
+        elif len(origins) > 1 or not all(self._callers.may_call_from(origin) for origin in origins):
             return Refusal(
                 403,
                 "Pages of this origin may not call this server. If they should, whoever runs it names it in "
@@ -123,7 +134,7 @@ class Guard:
         """Why there is no answer to a request of somebody who may call."""
         if route is None:
             return Refusal(404, f"There is nothing here; there are {', '.join(self._routes)}.")
-        if self._tokens and not route.is_open:
+        if self._tokens and not route.is_open and not route.has_pages:
             shown = _BEARER.fullmatch(header_of(scope, b"authorization") or "")
             if shown is None:
                 text = "A token is required: send the header Authorization: Bearer TOKEN."

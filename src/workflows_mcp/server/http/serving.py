@@ -9,16 +9,20 @@ from typing import Any
 
 import uvicorn
 from mcp.server import MCPServer
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 
 from workflows_mcp.engine.executor import WorkflowExecutor
 from workflows_mcp.server.http.app import build_app, max_body_bytes
 from workflows_mcp.server.http.connections import Connection, connections_in
 from workflows_mcp.server.http.doorway import Doorway
+from workflows_mcp.server.http.exchange import App
 from workflows_mcp.server.http.readiness import Readiness
 from workflows_mcp.server.http.room import Room, at_a_time, most_connections
 from workflows_mcp.server.http.tokens import Tokens
 from workflows_mcp.server.services import Services
+from workflows_mcp.server.ui.paths import UiOptions
+from workflows_mcp.settings import Settings
 from workflows_mcp.telemetry import instrument
 from workflows_mcp.telemetry.serving import ServerTally
 
@@ -35,7 +39,7 @@ _POLL_SECONDS = 0.02
 
 
 async def serve_http(
-    mcp: MCPServer[Any],
+    mcp: MCPServer[Any] | None,
     services: Services,
     doorway: Doorway,
     *,
@@ -43,6 +47,7 @@ async def serve_http(
     tally: ServerTally,
     stop: asyncio.Event,
     end_runs: Callable[[float], Awaitable[object]],
+    ui: UiOptions | None = None,
     on_listening: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until somebody stops it.
@@ -51,28 +56,23 @@ async def serve_http(
     answers, and streams end. Cancelled, all of that is cut short.
 
     Args:
-        mcp: What is served.
+        mcp: Is served to agents; None: nothing is.
         services: What it works with.
         doorway: Where; its sockets are closed at the end.
         tokens: What callers must show.
         tally: Counts what is asked.
         stop: Ends it.
         end_runs: Ends runs: within so many seconds at their next checkpoint, the others at once.
+        ui: How the pages for people are served; None: they are not.
         on_listening: Is called when requests are answered.
     """
     settings = services.settings
     readiness = Readiness(services)
     room = Room(most_connections(), tally)
-    mcp.streamable_http_app(
-        stateless_http=settings.http_stateless,
-        max_request_body_size=max_body_bytes(settings),
-        session_idle_timeout=_IDLE_SECONDS,
-        max_sessions=_MOST_SESSIONS,
-        # The guard has looked at these, and at every route.
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
-    )
+    sessions = None if mcp is None else _sessions_of(mcp, settings)
     app = build_app(
-        mcp.session_manager.handle_request,
+        mcp=None if sessions is None else sessions.handle_request,
+        ui=None if ui is None else await asyncio.to_thread(_build_ui, services, tokens, ui),
         settings=settings,
         port=doorway.port,
         tokens=tokens,
@@ -83,7 +83,7 @@ async def serve_http(
     server = _Server(app, room)
     with _shown(services.executor, tally):
         try:
-            async with mcp.session_manager.run():
+            async with contextlib.nullcontext() if sessions is None else sessions.run():
                 await server.begin(doorway)
                 on_listening()
                 await server.wait_until(stop)
@@ -95,6 +95,25 @@ async def serve_http(
         finally:
             await server.end()
             await readiness.close()
+
+
+def _sessions_of(mcp: MCPServer[Any], settings: Settings) -> StreamableHTTPSessionManager:
+    mcp.streamable_http_app(
+        stateless_http=settings.http_stateless,
+        max_request_body_size=max_body_bytes(settings),
+        session_idle_timeout=_IDLE_SECONDS,
+        max_sessions=_MOST_SESSIONS,
+        # The guard has looked at these, and at every route.
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
+    return mcp.session_manager
+
+
+def _build_ui(services: Services, tokens: Tokens, options: UiOptions) -> App:
+    """Load the pages: their templates are compiled once, and not while the first person waits."""
+    from workflows_mcp.server.ui.app import build_ui
+
+    return build_ui(services, tokens, options)
 
 
 class _Server(uvicorn.Server):

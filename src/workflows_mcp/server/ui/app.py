@@ -1,0 +1,204 @@
+"""The pages by their paths: who may see them, what a form must bring, and what is told when something fails."""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from workflows_mcp.errors import (
+    CheckpointAlreadyClaimedError,
+    CheckpointNotFoundError,
+    CheckpointStoreError,
+    LeaseLostError,
+    SchemaOutOfDateError,
+    SchemaTooNewError,
+    StoreUnavailableError,
+    WorkflowsError,
+)
+from workflows_mcp.server.http.exchange import App, Receive, Scope, Send
+from workflows_mcp.server.http.tokens import Tokens
+from workflows_mcp.server.services import Services
+from workflows_mcp.server.ui import login, runs, waiting
+from workflows_mcp.server.ui.page import STATIC, Problem, Ui, Visit, redirect, sentence
+from workflows_mcp.server.ui.paths import UI_PATH, UiOptions, path_to
+from workflows_mcp.server.ui.sessions import Sessions
+
+__all__ = ["build_ui"]
+
+_log = logging.getLogger(__name__)
+
+View = Callable[[Ui, Visit], Awaitable[Response]]
+
+_MOST_FIELDS = 50
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    # Not `no-referrer`: with it, browsers do not tell which origin a form comes from.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Nothing is loaded but from here, no script stands in a page, and no page stands in another one."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What is at a path.
+
+    Attributes:
+        show: Answers a GET; None: there is nothing to be seen.
+        take: Takes a form; None: there is none.
+        is_public: Whether it can be seen without a login.
+        changes: Whether its form changes what is stored.
+    """
+
+    show: View | None = None
+    take: View | None = None
+    is_public: bool = False
+    changes: bool = True
+
+
+_PAGES = {
+    "": _Page(runs.show_runs),
+    "/counts": _Page(runs.show_counts),
+    "/waiting": _Page(waiting.show_waiting),
+    "/answer": _Page(waiting.show_question, waiting.take_answer),
+    "/login": _Page(login.show_login, login.log_in, is_public=True, changes=False),
+    "/logout": _Page(None, login.log_out, is_public=True, changes=False),
+}
+"""All pages, by their paths below `UI_PATH`."""
+
+
+def build_ui(services: Services, tokens: Tokens, options: UiOptions) -> App:
+    """The pages, as an application that is to stand behind the guard of the server.
+
+    Args:
+        services: What the server works with.
+        tokens: What people must show to log in.
+        options: How the pages are served.
+    """
+    ui = Ui(services, Sessions(tokens), options)
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        request = Request(scope, receive)
+        response = _file(ui, request) or await _page(ui, request)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers["Server-Timing"] = f"app;dur={(time.perf_counter() - began) * 1000:.1f}"
+        await response(scope, receive, send)
+
+    return serve
+
+
+def _file(ui: Ui, request: Request) -> Response | None:
+    """A file that pages load; None: it is none."""
+    name = request.url.path.removeprefix(f"{UI_PATH}/static/")
+    if name not in STATIC or request.method == "POST":
+        return None
+    digest, content = ui.files[name]
+    # It may be kept for good under an address that names its content.
+    is_named = request.query_params.get("v") == digest
+    caching = "public, max-age=31536000, immutable" if is_named else "no-cache"
+    return Response(content, media_type=STATIC[name], headers={"Cache-Control": caching})
+
+
+async def _page(ui: Ui, request: Request) -> Response:
+    visit = Visit(request, ui.sessions.of(request))
+    try:
+        response = await _answer(ui, visit)
+    except Problem as problem:
+        response = ui.tell(visit, problem)
+    except WorkflowsError as error:
+        response = ui.tell(visit, _problem_of(error))
+    except ValueError as error:
+        if type(error) is not ValueError:  # what could not be read is quoted in those that derive from it
+            raise
+        response = ui.tell(visit, Problem(400, "This cannot be shown", sentence(error), {"All runs": UI_PATH}))
+    if visit.session.is_new and "set-cookie" not in response.headers:
+        ui.sessions.keep(visit.session, request, response)
+    return response
+
+
+async def _answer(ui: Ui, visit: Visit) -> Response:
+    request = visit.request
+    page = _PAGES.get(request.url.path.removeprefix(UI_PATH).rstrip("/"))
+    if page is None:
+        raise Problem(
+            404, "There is no such page", "The address is wrong, or of another version.", {"All runs": UI_PATH}
+        )
+    if not page.is_public and not visit.session.is_allowed:
+        return _to_login(visit)
+    if request.method != "POST":
+        if page.show is None:
+            raise Problem(405, "This only takes a form", "There is nothing to be seen here.", {"All runs": UI_PATH})
+        return await page.show(ui, visit)
+    if page.take is None:
+        raise Problem(405, "This takes no form", "It can only be looked at.", {"All runs": UI_PATH})
+    if page.changes and ui.options.read_only:
+        raise Problem(
+            403, "These pages only show", "Whoever runs this server has started it read-only: nothing was done."
+        )
+    visit = dataclasses.replace(visit, form=await _form(request))
+    if not visit.session.is_form_token(visit.form.get("form_token", "")):
+        raise Problem(
+            403,
+            "This form is too old",
+            "Nothing was done: the page was opened before the server was started anew, or your session has ended. "
+            "Go back, load the page again, and send it once more.",
+            {"All runs": UI_PATH},
+        )
+    return await page.take(ui, visit)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a form; of several with one name the last one counts."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise Problem(415, "This is no form", "A form is sent as application/x-www-form-urlencoded.")
+    body = (await request.body()).decode(errors="replace")
+    try:
+        # In a thread: a body may be as large as the server takes.
+        fields = await asyncio.to_thread(parse_qsl, body, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise Problem(400, "This is no form", "It has too many fields.") from None
+    return dict(fields)
+
+
+def _to_login(visit: Visit) -> Response:
+    """Have somebody log in, and come back to what was asked for, if that can be asked for again."""
+    request = visit.request
+    query = f"?{request.url.query}" if request.url.query else ""
+    there = f"{request.url.path}{query}" if request.method != "POST" and not visit.is_fragment else UI_PATH
+    response = redirect(path_to("login", to=there))
+    if visit.is_fragment:  # the whole page has to go there, and not a part of it
+        response = Response(status_code=204, headers={"HX-Redirect": path_to("login")})
+    return response
+
+
+def _problem_of(error: WorkflowsError) -> Problem:
+    """What a person is told of an error: its own text is made to be read."""
+    text, everything = sentence(error), {"All runs": UI_PATH}
+    match error:
+        case CheckpointNotFoundError():
+            return Problem(404, "It is not there", f"It was deleted, or the address is wrong: {text}", everything)
+        case CheckpointAlreadyClaimedError() | LeaseLostError():
+            return Problem(409, "Somebody else was first", text, everything)
+        case StoreUnavailableError() | SchemaOutOfDateError() | SchemaTooNewError():
+            return Problem(
+                503, "The database cannot be used now", text, {"Try again": UI_PATH, "Health": path_to("health")}
+            )
+        case CheckpointStoreError():
+            return Problem(500, "The database says no", text, {"All runs": UI_PATH, "Health": path_to("health")})
+    return Problem(409, "This cannot be done", text, everything)

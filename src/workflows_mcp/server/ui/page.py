@@ -1,0 +1,183 @@
+"""What every page has at hand, and how it is rendered."""
+
+import hashlib
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from workflows_mcp.server.services import Services
+from workflows_mcp.server.ui.counts import Counts
+from workflows_mcp.server.ui.paths import UI_PATH, UiOptions, path_to
+from workflows_mcp.server.ui.sessions import Session, Sessions
+from workflows_mcp.server.ui.shown import FILTERS
+from workflows_mcp.server.visible import visible
+
+__all__ = ["STATIC", "Problem", "Ui", "Visit", "redirect", "sentence"]
+
+STATIC = {
+    "htmx.min.js": "text/javascript",
+    "ui.js": "text/javascript",
+    "ui.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
+"""The files that pages load, and their kinds."""
+
+
+class Problem(Exception):  # noqa: N818 - what a person is told, and no fault
+    """Something that a person is told in place of the page that was asked for.
+
+    Args:
+        status: HTTP's.
+        title: What is the matter.
+        text: What happened, and what can be done.
+        links: Where to go from here: what is offered, and its path.
+    """
+
+    def __init__(self, status: int, title: str, text: str, links: Mapping[str, str] | None = None) -> None:
+        super().__init__(title)
+        self.status = status
+        self.title = title
+        self.text = text
+        self.links = dict(links or {})
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request for a page.
+
+    Attributes:
+        request: As Starlette has it.
+        session: Who asks.
+        form: What was sent with it, if it is a form.
+    """
+
+    request: Request
+    session: Session
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_fragment(self) -> bool:
+        """Whether a page that is open asks for a part of itself."""
+        return self.request.headers.get("hx-request") == "true"
+
+    def asked(self, name: str) -> str | None:
+        """A value of the query; None: it has none, or an empty one."""
+        return self.request.query_params.get(name) or None
+
+    def needed(self, name: str) -> str:
+        """A value that the query must have.
+
+        Raises:
+            Problem: It has none.
+        """
+        value = self.asked(name)
+        if value is None:
+            raise Problem(
+                400, "Something is missing", f"The address of this page needs {name!r}.", {"All runs": UI_PATH}
+            )
+        return value
+
+
+class Ui:
+    """What the pages share.
+
+    Attributes:
+        services: What the server works with.
+        sessions: Who looks.
+        options: How they are served.
+        counts: What the store holds, counted.
+
+    Args:
+        services: What the server works with.
+        sessions: Who looks.
+        options: How they are served.
+    """
+
+    def __init__(self, services: Services, sessions: Sessions, options: UiOptions) -> None:
+        self.services = services
+        self.sessions = sessions
+        self.options = options
+        self.counts = Counts(services)
+        self._templates = Environment(
+            loader=PackageLoader("workflows_mcp.server.ui"),
+            autoescape=True,
+            auto_reload=False,
+            cache_size=-1,
+            finalize=_finalized,
+            lstrip_blocks=True,
+            trim_blocks=True,
+            undefined=StrictUndefined,
+        )
+        self._templates.filters.update(FILTERS)
+        self._templates.globals.update(
+            path_to=path_to,
+            static=lambda name: path_to(f"static/{name}", v=self.files[name][0]),
+            read_only=options.read_only,
+            need_login=sessions.need_login,
+            command=self.command,
+        )
+        for name in self._templates.list_templates():
+            self._templates.get_template(name)
+
+    @cached_property
+    def files(self) -> dict[str, tuple[str, bytes]]:
+        """The files that pages load: a digest and the content of each, by its name."""
+        folder = resources.files("workflows_mcp.server.ui") / "static"
+        contents = {name: (folder / name).read_bytes() for name in STATIC}
+        return {name: (hashlib.sha256(content).hexdigest()[:16], content) for name, content in contents.items()}
+
+    def command(self, *words: str) -> str:
+        """A command to type, which leads to the same database."""
+        return shlex.join(["workflows-mcp", *words, *self.options.words])
+
+    def render(
+        self,
+        visit: Visit,
+        template: str,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        **values: object,
+    ) -> Response:
+        """A page, or a part of one.
+
+        Args:
+            visit: What was asked for.
+            template: Its name.
+            status: HTTP's.
+            headers: What the answer has besides.
+            values: What the template shows. A text is escaped there, and what would hide in it is made visible.
+        """
+        made = self._templates.get_template(template).render(
+            session=visit.session, form_token=visit.session.form_token, current=visit.request.url.path, **values
+        )
+        # What no UTF-8 stands for becomes a question mark: one odd row is not to hide all others.
+        return HTMLResponse(made.encode(errors="replace"), status, headers)
+
+    def tell(self, visit: Visit, problem: Problem) -> Response:
+        """A page that says what is the matter; for a part of a page a few words."""
+        template = "_problem.html" if visit.is_fragment else "problem.html"
+        return self.render(visit, template, status=problem.status, problem=problem)
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, as a sentence begins. It may end with a command: no full stop follows."""
+    text = str(error)
+    return text[:1].upper() + text[1:]
+
+
+def redirect(path: str) -> Response:
+    """Have the browser get another page, after a form was sent."""
+    return RedirectResponse(path, 303)
+
+
+def _finalized(value: Any) -> Any:  # noqa: ANN401 - whatever a template shows
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

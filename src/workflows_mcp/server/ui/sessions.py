@@ -1,0 +1,122 @@
+"""Who looks at the pages: a cookie that cannot be forged, and a token in every form that no other page knows.
+
+Nothing is kept here: a session is a signed text, so that any of several servers with the same tokens takes it, and it
+ends with the token that it was begun with. Without tokens everybody on this machine may look, and the cookie only ties
+forms to the browser that they were sent to.
+"""
+
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from workflows_mcp.server.http.tokens import Tokens
+from workflows_mcp.server.ui.paths import UI_PATH
+
+__all__ = ["Session", "Sessions"]
+
+_SECONDS = 12 * 3600
+"""How long one lasts: a working day."""
+
+_VISITOR, _USER = "visitor", "user"
+
+
+@dataclass(frozen=True)
+class Session:
+    """A browser that looks.
+
+    Attributes:
+        text: What its cookie holds.
+        is_allowed: Whether it may see what is stored.
+        is_new: Whether the browser does not have the cookie yet.
+        form_token: What each of its forms must send.
+    """
+
+    text: str = field(repr=False)
+    is_allowed: bool
+    is_new: bool
+    form_token: str = field(repr=False)
+
+    def is_form_token(self, shown: str) -> bool:
+        """Whether a form was made for this session."""
+        return hmac.compare_digest(self.form_token.encode(), shown.encode(errors="replace"))
+
+
+class Sessions:
+    """Makes sessions, and knows its own again.
+
+    Args:
+        tokens: What people must show to log in; none: nobody has to.
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._keys = [_key_of(token) for token in tokens.secrets] or [secrets.token_bytes(32)]
+
+    @property
+    def need_login(self) -> bool:
+        """Whether people must show a token."""
+        return bool(self._tokens)
+
+    def of(self, request: Request) -> Session:
+        """The session that a request belongs to; a new one where it brings none that holds."""
+        text = request.cookies.get(_cookie_of(request), "")
+        kind, _, rest = text.partition(".")
+        expires, _, rest = rest.partition(".")
+        signed, _, signature = text.rpartition(".")
+        if kind in {_VISITOR, _USER} and expires.isdecimal() and len(expires) < 20 and int(expires) > time.time():
+            for key in self._keys:
+                if hmac.compare_digest(_signature(key, signed).encode(), signature.encode(errors="replace")):
+                    return self._session(key, text, kind, is_new=False)
+        return self._begin(self._keys[0], _VISITOR)
+
+    def log_in(self, token: str) -> Session | None:
+        """A session for somebody who shows a token; None: it is not one of those that are taken."""
+        if not self._tokens.accept(token.encode(errors="replace")):
+            return None
+        return self._begin(_key_of(token), _USER)
+
+    def keep(self, session: Session, request: Request, response: Response) -> None:
+        """Have the browser keep a session."""
+        # A browser names the origin of a form truly, and so whether it speaks TLS, with whoever it is.
+        is_encrypted = request.headers.get("origin", "").startswith("https://")
+        response.set_cookie(
+            _cookie_of(request),
+            session.text,
+            max_age=_SECONDS,
+            path=UI_PATH,
+            httponly=True,
+            samesite="strict",
+            secure=is_encrypted,
+        )
+
+    def forget(self, request: Request, response: Response) -> None:
+        """Have the browser forget its session."""
+        response.delete_cookie(_cookie_of(request), path=UI_PATH, httponly=True, samesite="strict")
+
+    def _begin(self, key: bytes, kind: str) -> Session:
+        signed = f"{kind}.{int(time.time()) + _SECONDS}.{secrets.token_urlsafe(16)}"
+        return self._session(key, f"{signed}.{_signature(key, signed)}", kind, is_new=True)
+
+    def _session(self, key: bytes, text: str, kind: str, *, is_new: bool) -> Session:
+        is_allowed = kind == _USER or not self.need_login
+        return Session(text, is_allowed, is_new, _signature(key, f"form {text}"))
+
+
+def _cookie_of(request: Request) -> str:
+    """The cookie's name: browsers keep those of all ports of a host together, and there may be several servers."""
+    port = request.headers.get("host", "").rpartition(":")[2]
+    return f"workflows_mcp_{port}" if port.isdecimal() else "workflows_mcp"
+
+
+def _key_of(token: str) -> bytes:
+    """A key that tells nothing of its token."""
+    return hmac.digest(token.encode(), b"workflows-mcp pages", "sha256")
+
+
+def _signature(key: bytes, text: str) -> str:
+    return hmac.new(key, text.encode(errors="replace"), hashlib.sha256).hexdigest()

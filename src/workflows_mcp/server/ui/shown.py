@@ -1,0 +1,81 @@
+"""How values are shown on pages."""
+
+import hashlib
+import json
+import math
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from workflows_mcp.engine.ages import shown_age
+from workflows_mcp.persistence.sizes import shown_bytes
+from workflows_mcp.server.folding import json_text
+from workflows_mcp.server.texts import one_line, when
+
+__all__ = ["FILTERS", "SIGNS", "iso", "shown_json"]
+
+SIGNS = {
+    "success": "✓",
+    "succeeded": "✓",
+    "completed": "✓",
+    "failure": "✗",
+    "failed": "✗",
+    "paused": "?",
+    "running": "●",
+    "may have begun": "●",
+    "abandoned": "!",
+    "interrupted": "!",
+    "cancelled": "-",
+    "skipped": "-",
+    "not begun": "○",
+}
+"""A sign for each status, so that none is told by its colour alone."""
+
+
+def iso(seconds: object) -> str:
+    """A Unix time for a machine; empty where there is no such date."""
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC).isoformat(timespec="milliseconds")  # type: ignore[arg-type]
+    except (OverflowError, ValueError, OSError, TypeError):
+        return ""
+
+
+def _ago(seconds: object) -> str:
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        return "at an unknown time"
+    return f"{shown_age(time.time() - seconds)} ago"
+
+
+def shown_json(value: Any) -> str:  # noqa: ANN401 - JSON data
+    """A value to be read: a text as it is, all else as JSON."""
+    try:
+        return value if isinstance(value, str) else json_text(value)
+    except (RecursionError, TypeError):
+        return "(nested too deeply to be shown)"
+
+
+def _inline(value: Any) -> str:  # noqa: ANN401 - JSON data
+    try:
+        return one_line(json.dumps(value, ensure_ascii=False), 120)
+    except (RecursionError, TypeError, ValueError):
+        return "…"
+
+
+def _line(text: object, most: int = 200) -> str:
+    return one_line(str(text), most)
+
+
+FILTERS = {
+    "age": lambda seconds: shown_age(seconds) if math.isfinite(seconds) else "unknown",
+    "ago": _ago,
+    "bytes": shown_bytes,
+    "css": lambda status: str(status).replace(" ", "-"),
+    "iso": iso,
+    "json": shown_json,
+    "inline_json": _inline,
+    "key": lambda text: hashlib.sha256(str(text).encode(errors="replace")).hexdigest()[:12],  # fit for an element's id
+    "line": _line,
+    "sign": lambda status: SIGNS.get(str(status), "·"),
+    "when": when,
+}
+"""What templates can make of a value."""
