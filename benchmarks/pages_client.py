@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Answer", "NotAPageError", "ask", "connected"]
+__all__ = ["Answer", "NotAPageError", "ask", "connected", "wait_until_ready"]
 
 _TIMING = re.compile(r"\bapp;dur=([0-9.]+)")
 _SECONDS = 60.0
+_PAUSE_SECONDS = 0.02
 
 
 class NotAPageError(Exception):
@@ -43,6 +44,22 @@ def connected(port: int) -> Iterator[http.client.HTTPConnection]:
         yield connection
     finally:
         connection.close()
+
+
+def wait_until_ready(port: int) -> None:
+    """Return when a server says that it can do its work; it listens sooner.
+
+    Raises:
+        NotAPageError: It does not say so.
+    """
+    end = time.monotonic() + _SECONDS
+    while time.monotonic() < end:
+        with connected(port) as connection:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return
+        time.sleep(_PAUSE_SECONDS)
+    raise NotAPageError("/readyz: the server is not ready")
 
 
 def ask(connection: http.client.HTTPConnection, path: str, holds: str) -> Answer:

@@ -42,12 +42,12 @@ _SECONDS = 30 * 86400.0
 _FATES = {"completed": 83, "answered": 10, "failed": 6, "cancelled": 1}
 """Of a hundred runs that are over, how many went so."""
 
-_WAITING, _HELD, _FOREIGN = 300, 40, 20
-"""Of a hundred thousand runs, how many wait for an answer, how many a process works on, and how many are at work and
-have no lease: another program's executor saved them."""
+_UNLIKE = {"waiting": 300, "abandoned": 20, "foreign": 20, "held": 40}
+"""Of a hundred thousand runs, how many wait for an answer, how many lost their process, how many are at work without a
+lease, being another program's, and how many a process works on."""
 
-_HELD_SECONDS = 86400.0
-"""How long they stay so: no server may take a run over while something is measured."""
+_LEASES = {"held": 86400.0, "abandoned": -3600.0}
+"""Seconds until the leases of such runs end, or since."""
 
 _WAVES, _BYTES = 100, 260_000
 """Of the run that is looked at closely, which has a checkpoint after each wave, and of its last state as plain JSON."""
@@ -63,8 +63,8 @@ class Filled:
 
     Attributes:
         checkpoints: How many.
-        runs: How many of each fate: `completed`, `answered`, `failed`, `cancelled`, `waiting`, `held` by a process, and
-            `foreign`: at work, and no process of ours has it.
+        runs: How many of each fate: `completed`, `answered`, `failed`, `cancelled`, `waiting`, `held` by a process,
+            `abandoned` by it, and `foreign`: another program's, at work.
         seconds: How long it took to fill it.
         checkpoint_ids: Those of the run that is looked at closely, in the order in which they were saved.
         run_id: That run.
@@ -99,27 +99,33 @@ def _runs(
     fates: dict[str, tuple[Saved, ...]], runs: int, told: Counter[str]
 ) -> Iterator[tuple[Copy, tuple[Saved, ...]]]:
     """So many runs, and the states of each, in the order in which they began."""
-    chance = random.Random(9)
-    now = time.time()
-    waiting, held, foreign = (max(1, round(runs * share / 100_000)) for share in (_WAITING, _HELD, _FOREIGN))
+    chance, now = random.Random(9), time.time()
     weights = [1 / place for place in range(2, len(WORKFLOWS) + 2)]
-    special = chance.sample(range(runs - held), waiting + foreign)
-    unlike = dict.fromkeys(special[:waiting], "waiting") | dict.fromkeys(special[waiting:], "foreign")
-    unlike |= dict.fromkeys(range(runs - held, runs), "held")
+    unlike = _unlike(runs, chance)
     for number in range(runs):
         begun = now - _SECONDS * (1 - (number + chance.random()) / runs)
         fate = unlike.get(number) or chance.choices(list(_FATES), list(_FATES.values()))[0]
         told[fate] += 1
-        is_held = fate == "held"
+        lease = _LEASES.get(fate)
         copy = Copy(
-            f"{chance.getrandbits(128):032x}",
-            chance.choices(WORKFLOWS, weights)[0],
-            begun,
-            min(chance.lognormvariate(4, 1), now - begun),
-            now + _HELD_SECONDS if is_held else None,
+            run_id=f"{chance.getrandbits(128):032x}",
+            workflow=chance.choices(WORKFLOWS, weights)[0],
+            begun=begun,
+            seconds=min(chance.lognormvariate(4, 1), now - begun),
+            lease=None if lease is None else now + lease,
         )
         whole = fates["completed"]
         yield copy, fates.get(fate) or whole[: chance.randrange(1, len(whole) - 1)]
+
+
+def _unlike(runs: int, chance: random.Random) -> dict[int, str]:
+    """Which of the runs are not over; those that a process works on are the last ones."""
+    found: dict[int, str] = {}
+    for fate, share in _UNLIKE.items():
+        many = max(1, round(runs * share / 100_000))
+        places = range(runs - many, runs) if fate == "held" else chance.sample(range(runs), many)
+        found |= dict.fromkeys(places, fate)
+    return found
 
 
 def _rows(runs: Iterable[tuple[Copy, tuple[Saved, ...]]]) -> Iterator[tuple[Any, ...]]:
@@ -176,7 +182,7 @@ async def _save_long_run(url: str) -> tuple[str, list[str]]:
         for state in run.states():
             run_id, is_over = state.run_id, state.status is not CheckpointStatus.RUNNING
             newest = await store.save_checkpoint(
-                state, follows=newest, owner="the benchmark", lease_seconds=None if is_over else _HELD_SECONDS
+                state, follows=newest, owner="the benchmark", lease_seconds=None if is_over else _LEASES["held"]
             )
             ids.append(newest)
     assert run_id is not None

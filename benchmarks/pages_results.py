@@ -45,7 +45,7 @@ class PageFigures:
         title: What it is.
         size: Bytes of its HTML.
         turns: How often it was asked for.
-        server: From when the request was there to the last byte that was given away.
+        server: From when the request was there until the answer was made, by its own `Server-Timing`.
         client: From before the request to the last byte of the answer, over a connection that was there.
         alone: What the same questions to the store take in a process that does nothing else.
     """
