@@ -154,6 +154,6 @@ def _told(
     kept = "kept in memory, and gone with this process" if is_in_memory(settings) else f"kept in the {database}"
     what = [f"MCP at {doorway.origin}/mcp"] if agents else []
     what += (
-        [] if ui is None else [f"pages for people{', read-only,' if ui.read_only else ''} at {doorway.origin}{UI_PATH}"]
+        [] if ui is None else [f"pages for people{' (read-only)' if ui.read_only else ''} at {doorway.origin}{UI_PATH}"]
     )
-    return f"serving {' and '.join(what)}, {who}; runs are {kept}; Ctrl-C or SIGTERM stops it"
+    return f"serving {', '.join(what)}, {who}; runs are {kept}; Ctrl-C or SIGTERM stops it"

@@ -19,6 +19,7 @@ from workflows_mcp.server.http.doorway import open_doorway
 from workflows_mcp.server.http.serving import serve_http
 from workflows_mcp.server.http.tokens import load_tokens
 from workflows_mcp.server.services import open_services
+from workflows_mcp.server.ui.paths import UiOptions
 from workflows_mcp.settings import Settings
 from workflows_mcp.telemetry.serving import ServerTally
 
@@ -83,7 +84,11 @@ def settings_of(database: Path | str, **others: Any) -> Settings:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, *, port: int = 0, end_runs: Callable[[float], Awaitable[object]] | None = None
+    settings: Settings,
+    *,
+    port: int = 0,
+    end_runs: Callable[[float], Awaitable[object]] | None = None,
+    ui: UiOptions | None = None,
 ) -> AsyncIterator[Served]:
     """Serve, in a task of its own; ended at the latest with the block."""
     tally = ServerTally()
@@ -111,6 +116,7 @@ async def serving(
                     tally=tally,
                     stop=served.stop,
                     end_runs=end,
+                    ui=ui,
                     on_listening=listening.set,
                 )
 

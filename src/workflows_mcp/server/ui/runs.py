@@ -7,7 +7,8 @@ from typing import Any, get_args
 from starlette.responses import Response
 
 from workflows_mcp.engine.abandoned import ABANDONED, RunStatus, find_runs, shown_status
-from workflows_mcp.engine.result import ResultStatus, RunSummary
+from workflows_mcp.engine.checkpoint import CheckpointStatus
+from workflows_mcp.engine.result import RESULT_STATUSES, ResultStatus, RunSummary
 from workflows_mcp.server.paging import page_of
 from workflows_mcp.server.ui.page import Problem, Ui, Visit
 from workflows_mcp.server.ui.paths import UI_PATH
@@ -46,8 +47,9 @@ async def show_runs(ui: Ui, visit: Visit) -> Response:
 async def show_counts(ui: Ui, visit: Visit) -> Response:
     """How many runs have come to what: a part of the first page, which takes its time where there are many."""
     await ui.services.prepare()
-    counts = await ui.counts.take()
-    return ui.render(visit, "_counts.html", counts=counts)
+    census = (await ui.counts.take()).census
+    statuses = {RESULT_STATUSES[one]: census.head_statuses[one.value] for one in CheckpointStatus}
+    return ui.render(visit, "_counts.html", census=census, statuses=statuses)
 
 
 def _rows(ui: Ui, runs: Sequence[RunSummary]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ import asyncio
 from starlette.responses import Response
 
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
+from workflows_mcp.engine.filters import position_before
 from workflows_mcp.errors import (
     CheckpointAlreadyClaimedError,
     CheckpointDecodeError,
@@ -23,23 +24,38 @@ _PAGE = 10
 
 
 async def show_waiting(ui: Ui, visit: Visit) -> Response:
-    """All runs that wait, the one that was saved last first, each with its form."""
+    """All runs that wait, the one that was saved last first, each with its form; a part of it: how many there are."""
     before = visit.asked("before")
     await ui.services.prepare()
     store = ui.services.store
+    limit = 1 if visit.is_fragment else _PAGE + 1
     found, pulse = await asyncio.gather(
-        store.list_checkpoints(is_paused=True, limit=_PAGE + 1, before=before), store.take_pulse()
+        store.list_checkpoints(is_paused=True, limit=limit, before=None if visit.is_fragment else before),
+        store.take_pulse(),
     )
+    newest = found[0].cursor if found and not before else None
+    if visit.is_fragment:
+        # Not the questions: somebody may be typing an answer.
+        is_old = newest is not None and _is_later(newest, visit.asked("newest"))
+        return ui.render(visit, "_waiting_lead.html", pulse=pulse, is_old=is_old)
     page, following = page_of(found, _PAGE)
     questions = await asyncio.gather(*(_question(ui, one) for one in page))
     return ui.render(
         visit,
-        "_waiting.html" if visit.is_fragment else "waiting.html",
+        "waiting.html",
         questions=[one for one in questions if one is not None],
         pulse=pulse,
+        newest=newest,
+        is_old=False,
         before=before,
         following=following,
     )
+
+
+def _is_later(cursor: str, than: str | None) -> bool:
+    """Whether a place in a listing is a newer one than another."""
+    place, other = position_before(cursor), position_before(than)
+    return other is None or (place is not None and place > other)
 
 
 async def show_question(ui: Ui, visit: Visit) -> Response:

@@ -1,0 +1,139 @@
+"""Somebody looks at the runs, finds one that waits, and answers it."""
+
+import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from tests.server.conversation import write_workflows
+from tests.server.ui.visiting import run_workflow, text_of, visiting
+from workflows_mcp import WorkflowExecutor
+from workflows_mcp.engine.library import WorkflowLibrary
+from workflows_mcp.persistence.store import create_checkpoint_store
+
+ODD = "a/b?c=<script>alert(1)</script>&d=\u202e%00 '\""
+
+
+async def ended(database: Path | str, run_id: str) -> str:
+    """What a run comes to."""
+    async with create_checkpoint_store(str(database)) as store:
+        return (await WorkflowExecutor(store).wait_for_run(run_id, 10)).status
+
+
+async def test_runs_are_shown_newest_first_by_status_and_workflow(database_url: str, tmp_path: Path) -> None:
+    """With what they ask, as text; a status or a cursor that is none is told."""
+    await run_workflow(database_url, tmp_path, "greet", ODD, who="Ann")
+    await run_workflow(database_url, tmp_path, "approve", "r2")
+    await run_workflow(database_url, tmp_path, "fail", "r3")
+    async with visiting(database_url) as visitor:
+        page = await visitor.get("/ui")
+        assert "<script>alert" not in page.text
+        said = text_of(page)
+        assert said.index("✗ failure r3 fail") < said.index("? paused r2 Deploy? approve")
+        assert "1 waiting for an answer" in said
+        assert "✓ success a/b?c=<script>alert(1)</script>&d=\\u202e%00 '\" greet" in said
+        assert "r2" not in text_of(await visitor.get("/ui?status=failure"))
+        assert "r3" not in text_of(await visitor.get("/ui?workflow=approve"))
+        assert "No runs are like that" in text_of(await visitor.get("/ui?status=cancelled"))
+        for query in ("status=done", "before=yesterday"):
+            wrong = await visitor.get(f"/ui?{query}")
+            assert (wrong.status_code, "All runs" in wrong.text) == (400, True)
+        part = await visitor.get("/ui", **{"hx-request": "true"})
+        assert ("<html" in part.text, "failure" in part.text) == (False, True)
+        assert "✓ 1 success" in text_of(await visitor.get("/ui/counts"))
+
+
+async def test_many_runs_come_in_pages(runs_file: Path, tmp_path: Path) -> None:
+    """From page to page, each once; only the first one keeps itself up to date."""
+    async with create_checkpoint_store(str(runs_file)) as store:
+        for number in range(52):
+            executor = WorkflowExecutor(store, library=WorkflowLibrary([write_workflows(tmp_path)]))
+            await executor.execute_workflow("anything", run_id=f"run-{number:02}")
+    async with visiting(runs_file) as visitor:
+        first = await visitor.get("/ui")
+        older = first.text.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
+        second = await visitor.get(older)
+        assert ("run-02" in first.text, "run-01" in first.text) == (True, False)
+        assert [f"run-{number:02}" in second.text for number in (0, 1, 2)] == [True, True, False]
+        assert ("every 3s" in first.text, "every 3s" in second.text) == (True, False)
+
+
+async def test_a_choice_is_a_button_and_its_answer_goes_on_with_the_run(database_url: str, tmp_path: Path) -> None:
+    """Without a script: a form, and a page of what became of it."""
+    paused = await run_workflow(database_url, tmp_path, "approve", "r1")
+    async with visiting(database_url) as visitor:
+        page = await visitor.get("/ui/waiting")
+        assert '<button name="choice" value="1">no</button>' in page.text
+        assert f"workflows-mcp resume {paused.checkpoint_id}" in text_of(page)
+        visitor.http.follow_redirects = False
+        sent = await visitor.send(f"/ui/answer?checkpoint={paused.checkpoint_id}", choice="1")
+        assert (sent.status_code, sent.headers["location"].startswith("/ui/run?id=r1")) == (303, True)
+        assert await ended(database_url, "r1") == "success"
+        assert "Nothing waits for you" in (await visitor.get("/ui/waiting")).text
+
+
+async def test_of_two_people_one_is_first_and_the_other_is_told(database_url: str, tmp_path: Path) -> None:
+    """Kindly, and where to look; the same later on."""
+    paused = await run_workflow(database_url, tmp_path, "approve", "r1")
+    path = f"/ui/answer?checkpoint={paused.checkpoint_id}"
+    async with visiting(database_url) as visitor:
+        await visitor.get("/ui/waiting")
+        visitor.http.follow_redirects = False
+        answers = await asyncio.gather(visitor.send(path, choice="0"), visitor.send(path, choice="1"))
+        assert sorted(answer.status_code for answer in answers) == [303, 409]
+        late = next(answer for answer in answers if answer.status_code == 409)
+        assert "Somebody else was a moment quicker" in late.text
+        assert 'href="/ui/run?id=r1"' in late.text
+        assert await ended(database_url, "r1") == "success"
+        again = await visitor.send(path, choice="0")
+        assert (again.status_code, "answered already" in again.text) == (409, True)
+
+
+async def test_an_answer_that_is_not_taken_is_asked_again(runs_file: Path, tmp_path: Path) -> None:
+    """With what was typed still there; nothing has changed, and the right one is taken, line breaks and all."""
+    ticket = await run_workflow(runs_file, tmp_path, "ticket", "r1")
+    note = await run_workflow(runs_file, tmp_path, "anything", "r2")
+    async with visiting(runs_file) as visitor:
+        await visitor.get("/ui/waiting")
+        path = f"/ui/answer?checkpoint={ticket.checkpoint_id}"
+        wrong = await visitor.send(path, response="</textarea><b>12")
+        assert wrong.status_code == 422
+        assert "It was not taken: the answer must match" in text_of(wrong)
+        assert "&lt;/textarea&gt;&lt;b&gt;12</textarea>" in wrong.text
+        assert (await visitor.send(path, choice="7")).status_code == 422
+        visitor.http.follow_redirects = False
+        assert (await visitor.send(path, response="AB-12")).status_code == 303
+        sent = await visitor.send(f"/ui/answer?checkpoint={note.checkpoint_id}", response="one\r\ntwo")
+        assert sent.status_code == 303
+        await ended(runs_file, "r2")
+        async with create_checkpoint_store(str(runs_file)) as store:
+            assert (await WorkflowExecutor(store).get_run("r2")).outputs == {"said": "one\ntwo"}
+
+
+async def test_what_is_not_there_is_told(runs_file: Path, tmp_path: Path) -> None:
+    """A checkpoint that was deleted, or that does not wait; an address that lacks something."""
+    done = await run_workflow(runs_file, tmp_path, "greet", "r1", who="x")
+    async with visiting(runs_file) as visitor:
+        for path, status, text in (
+            ("/ui/answer?checkpoint=gone", 404, "It is not there"),
+            (f"/ui/answer?checkpoint={done.checkpoint_id}", 409, "There is nothing to answer"),
+            ("/ui/answer", 400, "Something is missing"),
+            ("/ui/logout", 405, "only takes a form"),
+            ("/ui/nothing", 404, "There is no such page"),
+        ):
+            page = await visitor.get(path)
+            assert (page.status_code, text in page.text) == (status, True), path
+
+
+async def test_a_database_that_cannot_be_used_is_a_page_that_says_so(runs_file: Path) -> None:
+    """And what to do; a part of an open page says it in a line, with a status that keeps what is shown."""
+    async with visiting(runs_file) as visitor:
+        assert "There are no runs yet" in (await visitor.get("/ui")).text
+        with contextlib.closing(sqlite3.connect(runs_file)) as connection:
+            connection.execute("DROP TABLE checkpoints")
+        for path in ("/ui", "/ui/waiting"):
+            page = await visitor.get(path)
+            assert (page.status_code, "refused a statement" in page.text) == (500, True)
+            assert 'href="/ui/health"' in page.text.partition("<main")[2]
+        part = await visitor.get("/ui", **{"hx-request": "true"})
+        assert (part.status_code, "<html" in part.text) == (500, False)

@@ -1,0 +1,137 @@
+"""Who sees the pages, and whose forms are taken."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.server.http.served import TOKEN, browser, serving, settings_of
+from tests.server.ui.visiting import run_workflow, visiting
+from workflows_mcp.server.ui.paths import UiOptions
+
+ALL_PAGES = ("/ui", "/ui/waiting", "/ui/answer?checkpoint=x", "/ui/login", "/ui/nothing", "/ui/static/ui.css")
+
+
+async def test_every_page_is_under_a_policy_that_lets_no_script_in(runs_file: Path) -> None:
+    """Nor a frame, nor anything of another host; what is wrong is a page, too."""
+    async with visiting(runs_file) as visitor:
+        for path in ALL_PAGES:
+            response = await visitor.get(path)
+            policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
+            assert policy["default-src"] == "'none'"
+            assert {policy[name] for name in ("script-src", "style-src", "form-action")} == {"'self'"}
+            assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+            assert response.headers["x-content-type-options"] == "nosniff"
+            assert not re.search(r"<script(?![^>]* src=)|\sstyle=|\son\w+=|hx-on", response.text), path
+
+
+async def test_with_a_token_nothing_is_seen_before_a_login(runs_file: Path) -> None:
+    """Then the page that was asked for; the cookie is out of a script's reach, and is sent by no other site."""
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        asked = await visitor.get("/ui/waiting?before=1.0,x")
+        assert (asked.url.path, asked.status_code) == ("/ui/login", 200)
+        assert "Waiting for you</h1>" not in asked.text
+        wrong = await visitor.send("/ui/login", token="x" * 40)
+        assert (wrong.status_code, "not one of this server" in wrong.text) == (401, True)
+        visitor.http.follow_redirects = False
+        right = await visitor.send(f"/ui/login?{asked.url.query.decode()}", token=TOKEN)
+        assert (right.status_code, right.headers["location"]) == (303, "/ui/waiting?before=1.0,x")
+        cookie = right.headers["set-cookie"]
+        assert all(part in cookie for part in ("HttpOnly", "SameSite=strict", "Path=/ui"))
+        assert "Secure" not in cookie
+        assert TOKEN not in cookie
+        assert (await visitor.get("/ui/waiting")).status_code == 200
+        out = await visitor.send("/ui/logout")
+        assert (out.status_code, (await visitor.get("/ui")).status_code) == (303, 303)
+
+
+async def test_the_cookie_of_a_page_that_came_by_tls_goes_nowhere_else(runs_file: Path) -> None:
+    """By whatever proxy; its origin is that of the host that was called."""
+    async with visiting(runs_file, http_token=TOKEN, http_allowed_hosts="runs.example.org") as visitor:
+        by_name = {"host": "runs.example.org"}
+        await visitor.get("/ui/login", **by_name)
+        visitor.http.follow_redirects = False
+        response = await visitor.send("/ui/login", {**by_name, "origin": "https://runs.example.org"}, token=TOKEN)
+        assert (response.status_code, "Secure" in response.headers["set-cookie"]) == (303, True)
+
+
+@pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example", "/ui\\evil", "/uix", "/ui/login", "/ui?\nx"])
+async def test_a_login_leads_nowhere_but_to_our_pages(runs_file: Path, to: str) -> None:
+    """A link of a stranger's cannot send people on to the stranger."""
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        await visitor.get("/ui/login")
+        visitor.http.follow_redirects = False
+        response = await visitor.http.post(
+            f"{visitor.url}/ui/login",
+            params={"to": to},
+            data={"form_token": visitor.form_token, "token": TOKEN},
+            headers={"origin": visitor.url},
+        )
+        assert (response.status_code, response.headers["location"]) == (303, "/ui")
+
+
+async def test_a_forged_or_old_cookie_is_none(runs_file: Path) -> None:
+    """Nor is one that was made for a visitor a login, nor one of another token."""
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        await visitor.get("/ui/login")
+        [(name, value)] = visitor.http.cookies.items()
+        kind, expires, nonce, signature = value.split(".")
+        visitor.http.follow_redirects = False
+        forged = (
+            f"user.{expires}.{nonce}.{signature}",
+            f"{kind}.{int(expires) + 1}.{nonce}.{signature}",
+            f"user.99999999999.{nonce}.{'0' * 64}",
+            "user.1.x.y",
+            "user",
+        )
+        for text in forged:
+            visitor.http.cookies.clear()
+            response = await visitor.get("/ui", cookie=f"{name}={text}")
+            assert (response.status_code, response.headers["location"][:9]) == (303, "/ui/login"), text
+
+
+async def test_no_other_page_can_send_a_form(runs_file: Path, tmp_path: Path) -> None:
+    """By its origin, by the token that it does not know, by a kind of body that needs no leave."""
+    paused = await run_workflow(runs_file, tmp_path, "approve", "r1")
+    path = f"/ui/answer?checkpoint={paused.checkpoint_id}"
+    async with visiting(runs_file, http_allowed_origins="https://inspector.example.org") as visitor:
+        await visitor.get("/ui/waiting")
+        for origin in ("https://evil.example", "null", "https://inspector.example.org", "http://127.0.0.1:1"):
+            assert (await visitor.send(path, {"origin": origin}, choice="0")).status_code == 403, origin
+        good = visitor.form_token
+        for token in ("", "0" * 64, "é", good[:-1]):
+            refused = await visitor.send(path, form_token=token, choice="0")
+            assert (refused.status_code, "too old" in refused.text) == (403, True)
+        as_text = {"content-type": "text/plain", "origin": visitor.url}
+        response = await visitor.http.post(
+            f"{visitor.url}{path}", content=f"form_token={good}&choice=0", headers=as_text
+        )
+        assert response.status_code == 415
+        visitor.http.cookies.clear()
+        assert (await visitor.send(path, form_token=good, choice="0")).status_code == 403
+        assert "Deploy?" in (await visitor.get("/ui/waiting")).text
+
+
+async def test_pages_are_not_read_by_pages_of_other_origins(runs_file: Path) -> None:
+    """Not even of those that may speak MCP: nothing allows a browser to show them."""
+    async with visiting(runs_file, http_allowed_origins="https://inspector.example.org") as visitor:
+        response = await visitor.get("/ui", origin="https://inspector.example.org")
+        assert response.status_code == 403
+        assert not any(name.startswith("access-control") for name in response.headers)
+        assert (await visitor.get("/ui", host="evil.example")).status_code == 421
+
+
+async def test_read_only_pages_show_all_and_change_nothing(runs_file: Path, tmp_path: Path) -> None:
+    """There is no form, and one that is sent all the same is refused."""
+    paused = await run_workflow(runs_file, tmp_path, "approve", "r1")
+    async with visiting(runs_file, UiOptions(read_only=True)) as visitor:
+        page = await visitor.get("/ui/waiting")
+        assert ("Deploy?" in page.text, "<form" in page.text, "read-only" in page.text) == (True, False, True)
+        refused = await visitor.send(f"/ui/answer?checkpoint={paused.checkpoint_id}", choice="0")
+        assert (refused.status_code, "read-only: nothing was done" in refused.text) == (403, True)
+
+
+async def test_without_pages_there_are_none(runs_file: Path) -> None:
+    """WORKFLOWS_HTTP_UI=false."""
+    async with serving(settings_of(runs_file)) as served, browser() as http:
+        assert (await http.get(f"{served.url}/ui")).status_code == 404
