@@ -14,7 +14,7 @@ from benchmarks.databases import Databases
 from benchmarks.figures import rotated
 from benchmarks.mcp_servers import environment_of
 from benchmarks.pages_asked import Asked, asked_of
-from benchmarks.pages_client import Answer, ask, connected, wait_until_ready
+from benchmarks.pages_client import Answer, visiting
 from benchmarks.pages_fill import fill
 from benchmarks.pages_results import PageFigures, PagesOf, Took
 from benchmarks.progress import Progress
@@ -74,7 +74,6 @@ def measure(databases: Databases, database: str, plan: PagesPlan, progress: Prog
         begun, slow = _just_started(serve, first, [page for page in pages if page.is_slow], plan.starts)
         progress.begin(f"{database}: pages")
         with serve() as port:
-            wait_until_ready(port)
             answers = slow | _in_turns(port, [page for page in pages if not page.is_slow], plan.turns)
     size = databases.size(url)
     databases.drop(url)
@@ -117,22 +116,20 @@ def _just_started(
     begun: list[Answer] = []
     answers: dict[str, list[Answer]] = {page.key: [] for page in slow}
     for _ in range(starts):
-        with serve() as port:
-            wait_until_ready(port)
-            with connected(port) as connection:
-                begun.append(ask(connection, first.path, first.holds))
-                for page in slow:
-                    answers[page.key].append(ask(connection, page.path, page.holds))
+        with serve() as port, visiting(port) as visitor:
+            begun.append(visitor.ask(first.path, first.holds))
+            for page in slow:
+                answers[page.key].append(visitor.ask(page.path, page.holds))
     return begun, answers
 
 
 def _in_turns(port: int, pages: Sequence[Asked], turns: int) -> dict[str, list[Answer]]:
     """Ask for each page once a turn; one turn before them warms up."""
     answers: dict[str, list[Answer]] = {page.key: [] for page in pages}
-    with connected(port) as connection:
+    with visiting(port) as visitor:
         for turn in range(-1, turns):
             for page in rotated(pages, turn):
-                answer = ask(connection, page.path, page.holds)
+                answer = visitor.ask(page.path, page.holds)
                 if turn >= 0:
                     answers[page.key].append(answer)
     return answers

@@ -119,6 +119,9 @@ def _looks(filled: Filled) -> list[Asked]:
     async def difference(store: SQLAlchemyCheckpointStore) -> None:
         await asyncio.gather(store.load_checkpoint(before), store.load_checkpoint(last))
 
+    async def census(store: SQLAlchemyCheckpointStore) -> None:
+        await store.take_census()
+
     return [
         Asked("waiting", "Waiting", path_to("waiting"), "Publish them?", waiting),
         Asked("run", f"Run of {len(ids)} checkpoints", path_to("run", id=run_id), last, run),
