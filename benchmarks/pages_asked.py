@@ -11,7 +11,6 @@ from benchmarks.pages_fill import WORKFLOWS, Filled
 from benchmarks.pages_results import FIRST
 from workflows_mcp import SQLAlchemyCheckpointStore
 from workflows_mcp.engine.abandoned import find_runs
-from workflows_mcp.engine.stored_runs import StoredRuns
 from workflows_mcp.server.ui.paths import path_to
 
 __all__ = ["Asked", "asked_of"]
@@ -73,8 +72,7 @@ async def asked_of(url: str, filled: Filled) -> list[Asked]:
 
 async def _lists(store: SQLAlchemyCheckpointStore, filled: Filled) -> list[Asked]:
     """The page with runs, by all that it can filter by."""
-    runs = StoredRuns(store)
-    newest = await runs.list(None, status=None, limit=min(_PAGES_BEFORE * 50, filled.checkpoints // 20), before=None)
+    newest = await find_runs(store, limit=min(_PAGES_BEFORE * 50, filled.checkpoints // 20))
     far = newest[-1]
     after, until = (time.strftime(_MINUTE, time.gmtime(time.time() - days * _DAY)) for days in (11, 10))
     common, rare = WORKFLOWS[0], WORKFLOWS[-1]
