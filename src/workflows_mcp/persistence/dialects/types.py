@@ -76,6 +76,7 @@ class time_now(ColumnElement[float]):  # noqa: N801 - stands in a statement like
     """The database's time, in Unix seconds: when it gets there, also after it has waited for a lock."""
 
     inherit_cache = True
+    _traverse_internals = []  # noqa: RUF012 - SQLAlchemy's; without, each statement that has it is compiled each time
     type = Double()
 
 
