@@ -110,9 +110,7 @@ async def test_a_keyboard_is_enough(runs: Path, serve: Serve, windows: OpenWindo
         await until(runs, "release-4.3.0", "success")
 
 
-async def test_pages_that_only_show_have_nothing_to_answer_with(
-    runs: Path, serve: Serve, windows: OpenWindow
-) -> None:
+async def test_pages_that_only_show_have_nothing_to_answer_with(runs: Path, serve: Serve, windows: OpenWindow) -> None:
     """Nor do they take what an older page sends."""
     writing, reading = await serve(runs), await serve(runs, "--read-only")
     async with windows(reading.origin) as window:
