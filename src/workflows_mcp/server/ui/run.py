@@ -112,7 +112,7 @@ def _slide_of(visit: Visit) -> Slide | None:
     number, count, newest = visit.asked("n"), visit.asked("count"), visit.asked("of")
     if number is None:
         return None
-    if not all(one is not None and one.isdecimal() and len(one) < 10 for one in (number, count)):
+    if not all(one is not None and one.isascii() and one.isdigit() and len(one) < 10 for one in (number, count)):
         raise Problem(400, "There is no such checkpoint", "The slider says where, as a number.", {"All runs": UI_PATH})
     return Slide(int(number), int(count or 0), newest or "")
 
