@@ -105,6 +105,7 @@ async def test_a_run_is_shown_as_it_was_at_each_checkpoint(runs_file: Path, tmp_
             assert there in page.text
         assert f"/ui/diff?a={first}&amp;b={second}" in page.text
         assert f"/ui/state?checkpoint={second}" in page.text
+        assert "current_wave_index 1" in said, "the state is there, too"
         visitor.http.follow_redirects = False
         moved = await visitor.get(f"/ui/run?id=r1&n=1&count=3&of={third}")
         assert (moved.status_code, moved.headers["location"]) == (303, f"/ui/run?id=r1&at={first}")
@@ -128,6 +129,8 @@ async def test_a_slider_that_is_behind_still_means_the_same_checkpoint(runs_file
         assert moved.headers["location"] == "/ui/run?id=foreign&at=c2"
         moved = await visitor.get("/ui/run?id=foreign&n=1&count=4&of=c4")
         assert moved.headers["location"] == "/ui/run?id=foreign&at=c2", "the nearest that is left"
+        moved = await visitor.get("/ui/run?id=foreign&n=99&count=4&of=c4")
+        assert moved.headers["location"] == "/ui/run?id=foreign"
         for odd in ("n=x&count=4", "n=1", "n=1&count=٣", "n=99999999999&count=1"):
             assert (await visitor.get(f"/ui/run?id=foreign&{odd}&of=c4")).status_code == 400, odd
 
@@ -191,17 +194,22 @@ def damage(file: Path, checkpoint_id: str) -> None:
         connection.execute("UPDATE checkpoints SET payload = x'00ff' WHERE checkpoint_id = ?", (checkpoint_id,))
 
 
-async def test_columns_that_no_store_wrote_are_shown_as_far_as_they_go(runs_file: Path) -> None:
+async def test_columns_that_no_store_wrote_are_shown_as_far_as_they_go(runs_file: Path, tmp_path: Path) -> None:
     """A time that is none, a size that is text, a status of somebody else's."""
     await save_foreign(runs_file, 2)
+    paused = await run_workflow(runs_file, tmp_path, "approve", "r1")
+    async with opened(runs_file) as store:
+        assert (await WorkflowExecutor(store).resume_workflow(paused.checkpoint_id or "", "yes")).is_success
     with contextlib.closing(sqlite3.connect(runs_file)) as connection, connection:
         connection.execute("PRAGMA ignore_check_constraints = on")
         connection.execute(
             "UPDATE checkpoints SET created_at = 'soon', full_bytes = 'x', status = '<b>', pinned = 7 "
-            "WHERE checkpoint_id = 'c1'"
+            "WHERE checkpoint_id IN ('c1', ?)",
+            (paused.checkpoint_id,),
         )
     async with visiting(runs_file) as visitor:
-        for path in ("/ui/run?id=foreign", "/ui/run?id=foreign&at=c1", "/ui/run?id=foreign&at=c2"):
+        for query in ("foreign", "foreign&at=c1", "foreign&at=c2", "r1", f"r1&at={paused.checkpoint_id}"):
+            path = f"/ui/run?id={query}"
             page = await visitor.get(path)
             assert (page.status_code, "<b>" in page.text) == (200, False), path
 

@@ -22,6 +22,7 @@ from workflows_mcp.server.ui.history import History, Slide, find_history
 from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import UI_PATH, path_to
 from workflows_mcp.server.ui.questions import question_of
+from workflows_mcp.server.ui.states import state_tree
 
 __all__ = ["show_run"]
 
@@ -88,6 +89,8 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
         run_id=run_id,
         told=_told(visit),
         address=_address(history, run_id, is_past=is_past),
+        # While it goes on its state would be loaded each time, and changed under the eyes of whoever reads it.
+        state=None if then.state is None else await state_tree(ui.services, then.state),
         **page,
     )
 
