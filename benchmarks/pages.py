@@ -119,7 +119,7 @@ def _just_started(
         with serve() as port, visiting(port) as visitor:
             begun.append(visitor.ask(first.path, first.holds))
             for page in slow:
-                answers[page.key].append(visitor.ask(page.path, page.holds))
+                answers[page.key].append(visitor.ask(page.path, page.holds, is_part=page.is_part))
     return begun, answers
 
 
@@ -129,7 +129,7 @@ def _in_turns(port: int, pages: Sequence[Asked], turns: int) -> dict[str, list[A
     with visiting(port) as visitor:
         for turn in range(-1, turns):
             for page in rotated(pages, turn):
-                answer = visitor.ask(page.path, page.holds)
+                answer = visitor.ask(page.path, page.holds, is_part=page.is_part)
                 if turn >= 0:
                     answers[page.key].append(answer)
     return answers

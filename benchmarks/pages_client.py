@@ -47,18 +47,20 @@ class Visitor:
         self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._headers: dict[str, str] = {}
 
-    def ask(self, path: str, holds: str) -> Answer:
+    def ask(self, path: str, holds: str, *, is_part: bool = False) -> Answer:
         """Ask for a page.
 
         Args:
             path: With the query.
             holds: Stands on the page, if it is the one that was meant.
+            is_part: Whether it is a part of a page that is open.
 
         Raises:
             NotAPageError: It does not, or the server closes the connection or does not say how long it took.
         """
+        headers = {**self._headers, "HX-Request": "true"} if is_part else self._headers
         began = time.perf_counter()
-        self._connection.request("GET", path, headers=self._headers)
+        self._connection.request("GET", path, headers=headers)
         answer = self._connection.getresponse()
         body = answer.read()
         took = (time.perf_counter() - began) * 1000
