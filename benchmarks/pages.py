@@ -31,8 +31,8 @@ class PagesPlan:
     Attributes:
         rows: Checkpoints in each database.
         turns: How often each page is asked for.
-        starts: How many servers are asked as soon as they are ready; these are asked for what counts everything, too,
-            since each keeps that for a while.
+        starts: How often each page that counts everything is asked for, of a server that has just started: each keeps
+            for a while what it has counted.
         only: The keys of the pages that are asked for; empty: all are.
     """
 
@@ -84,6 +84,7 @@ def measure(databases: Databases, database: str, plan: PagesPlan, progress: Prog
         filled.runs,
         size,
         filled.seconds,
+        len(begun),
         Took.of([one.server_ms for one in begun]),
         Took.of([one.client_ms for one in begun]),
         [_figures(page, answers[page.key], alone[page.key]) for page in pages],
@@ -112,14 +113,15 @@ async def _alone(url: str, pages: Sequence[Asked], plan: PagesPlan) -> dict[str,
 def _just_started(
     serve: Callable[[], AbstractContextManager[int]], first: Asked, slow: Sequence[Asked], starts: int
 ) -> tuple[list[Answer], dict[str, list[Answer]]]:
-    """Ask servers that are asked nothing before for the first page, and for what counts everything then."""
+    """Ask servers that were asked nothing before for the first page, and each for one that counts everything then."""
     begun: list[Answer] = []
     answers: dict[str, list[Answer]] = {page.key: [] for page in slow}
     for _ in range(starts):
-        with serve() as port, visiting(port) as visitor:
-            begun.append(visitor.ask(first.path, first.holds))
-            for page in slow:
-                answers[page.key].append(visitor.ask(page.path, page.holds, is_part=page.is_part))
+        for page in slow or [None]:
+            with serve() as port, visiting(port) as visitor:
+                begun.append(visitor.ask(first.path, first.holds))
+                if page is not None:
+                    answers[page.key].append(visitor.ask(page.path, page.holds, is_part=page.is_part))
     return begun, answers
 
 
