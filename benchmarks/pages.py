@@ -116,8 +116,9 @@ def _just_started(
     """Ask servers that were asked nothing before for the first page, and each for one that counts everything then."""
     begun: list[Answer] = []
     answers: dict[str, list[Answer]] = {page.key: [] for page in slow}
+    alike: Sequence[Asked | None] = slow or (None,)
     for _ in range(starts):
-        for page in slow or [None]:
+        for page in alike:
             with serve() as port, visiting(port) as visitor:
                 begun.append(visitor.ask(first.path, first.holds))
                 if page is not None:
