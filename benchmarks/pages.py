@@ -72,10 +72,10 @@ def measure(databases: Databases, database: str, plan: PagesPlan, progress: Prog
     with tempfile.TemporaryDirectory(prefix="bench-pages-") as folder:
         serve = partial(serving, _command_at, environment_of(Path(folder), url))
         progress.begin(f"{database}: servers that have just started")
-        begun, slow = _just_started(serve, first, [page for page in pages if page.is_slow], plan.starts)
+        begun, slow = _just_started(serve, first, [page for page in pages if page.is_counted], plan.starts)
         progress.begin(f"{database}: pages")
         with serve() as port:
-            answers = slow | _in_turns(port, [page for page in pages if not page.is_slow], plan.turns)
+            answers = slow | _in_turns(port, [page for page in pages if not page.is_counted], plan.turns)
     size = databases.size(url)
     databases.drop(url)
     return PagesOf(
@@ -103,7 +103,7 @@ async def _alone(url: str, pages: Sequence[Asked], plan: PagesPlan) -> dict[str,
     async with SQLAlchemyCheckpointStore(url, settings=Settings(slow_operation_seconds=None)) as store:
         for turn in range(-1, plan.turns):
             for page in rotated(pages, turn):
-                if turn >= 0 and page.is_slow and turn >= plan.starts:
+                if turn >= 0 and page.is_counted and turn >= plan.starts:
                     continue
                 began = time.perf_counter()
                 await page.alone(store)
@@ -124,7 +124,7 @@ def _just_started(
             with serve() as port, visiting(port) as visitor:
                 begun.append(visitor.ask(first.path, first.holds))
                 if page is not None:
-                    answers[page.key].append(visitor.ask(page.path, page.holds, is_part=page.is_part))
+                    answers[page.key].append(visitor.await_part(page.path, page.holds))
     return begun, answers
 
 
@@ -134,7 +134,7 @@ def _in_turns(port: int, pages: Sequence[Asked], turns: int) -> dict[str, list[A
     with visiting(port) as visitor:
         for turn in range(-1, turns):
             for page in rotated(pages, turn):
-                answer = visitor.ask(page.path, page.holds, is_part=page.is_part)
+                answer = visitor.ask(page.path, page.holds)
                 if turn >= 0:
                     answers[page.key].append(answer)
     return answers

@@ -48,8 +48,8 @@ class Asked:
         path: Where it is.
         holds: What stands on it.
         alone: What it asks the store.
-        is_slow: Whether the store counts everything for it, which a server keeps for a while.
-        is_part: Whether a page that is open asks for it.
+        is_counted: Whether the store counts everything for it: a part of a page, which comes when it is there, and is
+            kept for a while.
     """
 
     key: str
@@ -57,8 +57,7 @@ class Asked:
     path: str
     holds: str
     alone: Call
-    is_slow: bool = False
-    is_part: bool = False
+    is_counted: bool = False
 
 
 async def asked_of(url: str, filled: Filled) -> list[Asked]:
@@ -143,16 +142,13 @@ def _counts() -> list[Asked]:
         )
 
     return [
-        Asked(
-            "counts", "Counts on the first page", path_to("counts"), "checkpoints", census, is_slow=True, is_part=True
-        ),
+        Asked("counts", "Counts on the first page", path_to("counts"), "checkpoints", census, is_counted=True),
         Asked(
             "figures",
             "Figures on Health",
             path_to("health/figures"),
             "Checkpoints by workflow",
             figures,
-            is_slow=True,
-            is_part=True,
+            is_counted=True,
         ),
     ]
