@@ -78,7 +78,7 @@ def runs(stage: Path, tmp_path: Path) -> Path:
 
 
 Serve = Callable[..., Awaitable[StartedServer]]
-"""Starts `ui` with a database, further words, and further settings by name."""
+"""Starts `ui` with a database, further words, further settings by name, and perhaps on a `port`."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -86,15 +86,16 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Starts servers, which are ended with the test."""
     started: list[StartedServer] = []
 
-    async def start(database: Path | str, *words: str, **settings: str) -> StartedServer:
+    async def start(database: Path | str, *words: str, port: int = 0, **settings: str) -> StartedServer:
         own = {"WORKFLOWS_DATABASE_URL": str(database), "WORKFLOWS_HTTP_GRACE_SECONDS": "1"}
         environment = {**STAGE_ENVIRONMENT, **own, **settings}
-        started.append(await start_ui(tmp_path, environment, *words))
+        started.append(await start_ui(tmp_path, environment, *words, port=port))
         return started[-1]
 
     yield start
     for server in started:
-        await end(server)
+        if server.process.exitcode is None:  # a test may end one itself
+            await end(server)
 
 
 async def end(server: StartedServer) -> None:

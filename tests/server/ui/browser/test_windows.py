@@ -66,7 +66,7 @@ async def test_a_refusal_fails_a_test_that_does_not_expect_it(windows: OpenWindo
             pass
     async with showing(windows, "", status=404) as window:
         window.had("status 404: GET")
-        with pytest.raises(AssertionError, match="^nothing was like 'status 404: GET'"):
+        with pytest.raises(AssertionError, match=r"^nothing was like 'status 404: GET'"):
             window.had("status 404: GET")
 
 

@@ -129,9 +129,7 @@ async def open_browser(*arguments: str) -> AsyncIterator["Browser"]:
 
 
 @asynccontextmanager
-async def open_window(
-    browser: "Browser", origin: str | None = None, **options: Any
-) -> AsyncIterator[Window]:
+async def open_window(browser: "Browser", origin: str | None = None, **options: Any) -> AsyncIterator[Window]:
     """Open a window for somebody who has not been here before; nothing may have gone wrong in it by its end.
 
     Args:
