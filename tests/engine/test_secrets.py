@@ -208,3 +208,17 @@ def test_a_large_text_and_many_secrets_take_no_noticeable_time() -> None:
     start = time.perf_counter()
     assert secrets.scrub_text(text) is text
     assert time.perf_counter() - start < 0.5
+
+
+def test_a_secret_is_scrubbed_however_deep_it_stands() -> None:
+    """A row that no store wrote may be nested deeper than a state; what holds itself comes to an end."""
+    value: Any = {"key of abcdef": ["abcdef", 1, None]}
+    for _ in range(400):
+        value = {"in": [value]}
+    scrubbed = secrets_of("abcdef").scrub(value)
+    for _ in range(400):
+        scrubbed = scrubbed["in"][0]
+    assert scrubbed == {"key of ***": ["***", 1, None]}
+    ring: list[Any] = ["innocent"]
+    ring.append(ring)
+    assert secrets_of("abcdef").scrub(ring) is ring

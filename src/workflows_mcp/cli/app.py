@@ -6,6 +6,7 @@ from workflows_mcp.cli import (
     backups,
     checkpoints,
     db,
+    diff,
     erase,
     grants,
     keys,
@@ -25,6 +26,7 @@ from workflows_mcp.cli.run import run
 from workflows_mcp.cli.serve import serve
 from workflows_mcp.cli.stats import stats
 from workflows_mcp.cli.ui import ui
+from workflows_mcp.cli.watch import watch
 
 __all__ = ["build_app"]
 
@@ -44,6 +46,7 @@ def build_app() -> App:
     app.command(run, name="run")
     app.command(resume, name="resume")
     app.command(recover, name="recover")
+    app.command(watch, name="watch")
     app.command(doctor, name="doctor")
     app.command(stats, name="stats")
 
@@ -65,6 +68,7 @@ def build_app() -> App:
     listing = App(name="checkpoints", help="Look at what is stored, move it, and delete what is old.")
     listing.command(checkpoints.list_command, name="list")
     listing.command(checkpoints.show_command, name="show")
+    listing.command(diff.diff_command, name="diff")
     listing.command(prune.prune_command, name="prune")
     listing.command(pins.pin_command, name="pin")
     listing.command(pins.unpin_command, name="unpin")

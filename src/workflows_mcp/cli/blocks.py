@@ -3,10 +3,24 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from workflows_mcp.cli.failures import one_line
+
 if TYPE_CHECKING:
     from workflows_mcp.engine.run_details import BlockDetails
 
-__all__ = ["BlockRow", "row_of"]
+__all__ = ["SIGNS", "BlockRow", "line_of", "row_of"]
+
+SIGNS = {
+    "succeeded": "✓",
+    "failed": "✗",
+    "skipped": "-",
+    "paused": "?",
+    "running": "●",
+    "may have begun": "●",
+    "interrupted": "!",
+    "not begun": "…",
+}
+"""What stands before a block for its status, so that colour is not all that tells them apart."""
 
 
 @dataclass(frozen=True)
@@ -36,3 +50,10 @@ def row_of(block: "BlockDetails") -> BlockRow:
     if block.attempts > 1:
         notes.append(f"attempt {block.attempts}")
     return BlockRow(block.path, block.status, block.started_at, block.seconds, "; ".join(notes))
+
+
+def line_of(row: BlockRow) -> str:
+    """The row as one line: `✗ deploy[eu] (1.2 s): it refused`."""
+    status = "" if row.status in {"succeeded", "failed"} else f" {row.status}"
+    seconds = "" if row.seconds is None or row.status == "skipped" else f" ({row.seconds:.1f} s)"
+    return one_line(f"{SIGNS.get(row.status, '●')} {row.path}{status}{seconds}{f': {row.note}' if row.note else ''}")

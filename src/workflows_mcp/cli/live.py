@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from workflows_mcp.engine.events import Event
 
-__all__ = ["Watcher", "watch_run"]
+__all__ = ["STYLES", "Watcher", "watch_run"]
 
-_STYLES = {"✓": "green", "✗": "bold red", "-": "dim", "…": "dim", "●": "cyan"}
+STYLES = {"✓": "green", "✗": "bold red", "-": "dim", "…": "dim", "●": "cyan", "?": "bold yellow", "!": "bold red"}
+"""How what begins with a sign looks on a terminal."""
 
 _MOST_AT_WORK = 12
 """So many blocks that are at work are shown at a time: a terminal's screen must hold them."""
@@ -144,7 +145,7 @@ class LiveWatcher(_Telling):
             self._running = {place: since for place, since in self._running.items() if place[0] != event.run_id}
         line = self.tell(event)
         if line is not None:
-            style = _STYLES.get(line.removeprefix(f"{event.run_id} ").strip()[0], "bold")
+            style = STYLES.get(line.removeprefix(f"{event.run_id} ").strip()[0], "bold")
             self._console.print(line, style=style, markup=False, soft_wrap=True)
 
     def render(self) -> "RenderableType":

@@ -30,16 +30,18 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def print_json(value: object) -> None:
-    """Print one JSON value on stdout."""
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """Print one JSON value on stdout; without an indent, on one line, for whoever reads along."""
     as_ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     try:
-        text = json.dumps(value, ensure_ascii=as_ascii, indent=2, allow_nan=False)
+        text = json.dumps(value, ensure_ascii=as_ascii, indent=indent, allow_nan=False)
     except (ValueError, TypeError):
-        text = json.dumps(_as_json(value), ensure_ascii=as_ascii, indent=2)
+        text = json.dumps(_as_json(value), ensure_ascii=as_ascii, indent=indent)
     if sys.stdout.isatty():
         text = _CONTROL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     sys.stdout.write(f"{text}\n")
+    if indent is None:
+        sys.stdout.flush()
 
 
 def _as_json(value: object) -> object:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.engine.executor import WorkflowResult
 
-__all__ = ["print_result", "print_results", "show_outputs", "what_is_taken"]
+__all__ = ["print_result", "print_results", "show_outputs", "show_result", "tell_end", "what_is_taken"]
 
 _MOST_CHOICES = 20
 
@@ -35,7 +35,7 @@ async def print_result(result: "WorkflowResult", store: "CheckpointStore", optio
         print_json(result.to_dict())
     else:
         await _show(result, store, options)
-    return _tell_end(result, options)
+    return tell_end(result, options)
 
 
 async def print_results(results: "list[WorkflowResult]", store: "CheckpointStore", options: Options) -> int:
@@ -49,14 +49,55 @@ async def print_results(results: "list[WorkflowResult]", store: "CheckpointStore
     else:
         for result in results:
             await _show(result, store, options)
-    codes = [_tell_end(result, options) for result in results]
+    codes = [tell_end(result, options) for result in results]
     return EXIT_ERROR if EXIT_ERROR in codes else max(codes, default=0)
+
+
+def show_result(result: "WorkflowResult", pause_metadata: Mapping[str, Any] | None, options: Options) -> None:
+    """Print a result on stdout for people: its outputs, or its question and the command that answers it.
+
+    Args:
+        result: What the run has come to.
+        pause_metadata: What its question told besides.
+        options: What was typed.
+    """
+    page = Page(sys.stdout)
+    page.line(f"{result.status}: run {result.run_id}", style="bold green" if result.is_success else "bold yellow")
+    if result.is_success:
+        show_outputs(page, result.outputs)
+    if not result.is_paused or result.checkpoint_id is None:
+        return
+    taken = what_is_taken(pause_metadata)
+    page.line()
+    page.line(result.prompt or "")
+    page.line()
+    if is_in_memory(options.settings()):
+        page.line("This run was kept in memory and ends here: name a database to be able to answer.")
+        return
+    page.line(f"Answer with TEXT, {taken}:" if taken else "Answer with:")
+    page.line("  " + command_line("resume", result.checkpoint_id, "--response", "TEXT", options=options), style="bold")
+    if options.database_url is not None and options.words()[1] != options.database_url:
+        page.line("(with the password put back into the URL, or the URL in WORKFLOWS_DATABASE_URL)")
+
+
+def tell_end(result: "WorkflowResult", options: Options) -> int:
+    """Say on stderr why a result is no success, if it is none.
+
+    Returns:
+        The exit code.
+    """
+    if result.is_success or result.is_paused:
+        return 0
+    sys.stdout.flush()
+    say(f"error: {one_line(_what_went_wrong(result, options))}")
+    return EXIT_CANCELLED if result.status == "cancelled" else EXIT_ERROR
 
 
 def what_is_taken(pause_metadata: Mapping[str, Any] | None) -> str | None:
     """What a question takes for an answer; None: any text."""
     told = pause_metadata or {}
-    if choices := told.get("choices"):
+    choices = told.get("choices")
+    if isinstance(choices, list) and choices:  # anything else is no question of ours
         more = len(choices) - _MOST_CHOICES
         return f"one of: {', '.join(map(str, choices[:_MOST_CHOICES]))}{f' and {more} more' if more > 0 else ''}"
     return f"which must match {told['pattern']}" if "pattern" in told else None
@@ -76,32 +117,9 @@ def show_outputs(page: Page, outputs: dict[str, object]) -> None:
 
 
 async def _show(result: "WorkflowResult", store: "CheckpointStore", options: Options) -> None:
-    page = Page(sys.stdout)
-    page.line(f"{result.status}: run {result.run_id}", style="bold green" if result.is_success else "bold yellow")
-    if result.is_success:
-        show_outputs(page, result.outputs)
-    if not result.is_paused or result.checkpoint_id is None:
-        return
-    state = await store.load_checkpoint(result.checkpoint_id)
-    taken = None if state is None else what_is_taken(state.pause_metadata)
-    page.line()
-    page.line(result.prompt or "")
-    page.line()
-    if is_in_memory(options.settings()):
-        page.line("This run was kept in memory and ends here: name a database to be able to answer.")
-        return
-    page.line(f"Answer with TEXT, {taken}:" if taken else "Answer with:")
-    page.line("  " + command_line("resume", result.checkpoint_id, "--response", "TEXT", options=options), style="bold")
-    if options.database_url is not None and options.words()[1] != options.database_url:
-        page.line("(with the password put back into the URL, or the URL in WORKFLOWS_DATABASE_URL)")
-
-
-def _tell_end(result: "WorkflowResult", options: Options) -> int:
-    if result.is_success or result.is_paused:
-        return 0
-    sys.stdout.flush()
-    say(f"error: {one_line(_what_went_wrong(result, options))}")
-    return EXIT_CANCELLED if result.status == "cancelled" else EXIT_ERROR
+    asking = result.checkpoint_id if result.is_paused else None
+    state = None if asking is None else await store.load_checkpoint(asking)
+    show_result(result, None if state is None else state.pause_metadata, options)
 
 
 def _what_went_wrong(result: "WorkflowResult", options: Options) -> str:

@@ -440,6 +440,9 @@ class WorkflowExecutor:
         workflow_name: str | None = None,
         *,
         status: ResultStatus | None = None,
+        id_contains: str | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
         limit: int = 50,
         before: RunSummary | str | None = None,
     ) -> list[RunSummary]:
@@ -448,6 +451,9 @@ class WorkflowExecutor:
         Args:
             workflow_name: Only this workflow's.
             status: Only those that have come to this.
+            id_contains: Only those with this text, by its very characters, in their id or their newest checkpoint's.
+            created_after: Only those whose newest checkpoint was created at this Unix time, in seconds, or later.
+            created_before: Only those whose newest checkpoint was created earlier than this Unix time.
             limit: The most to return.
             before: Go on after a page: its last run, or that one's `cursor`.
 
@@ -455,4 +461,12 @@ class WorkflowExecutor:
             ValueError: A filter, the limit or the cursor makes no sense.
             CheckpointStoreError: The store failed.
         """
-        return await self._stored.list(workflow_name, status=status, limit=limit, before=before)
+        return await self._stored.list(
+            workflow_name,
+            status=status,
+            id_contains=id_contains,
+            created_after=created_after,
+            created_before=created_before,
+            limit=limit,
+            before=before,
+        )

@@ -1,6 +1,7 @@
 """Secrets: where they come from, and how they are kept out of everything that is saved or shown."""
 
 import base64
+import contextlib
 import json
 import re
 import shlex
@@ -71,13 +72,19 @@ class Secrets:
         that consists of digits is found as a number, too.
 
         Args:
-            value: JSON data; what is nested deeper than a state may be is left as it is.
+            value: JSON data, nested as deeply as it may be.
 
         Returns:
             The very same object when there is no secret in it; else a new one, which shares what has none. Keys that
             became alike get further stars.
         """
         return self._scrub(value, 1) if self._forms else value
+
+    def scrub_now(self, value: Any) -> Any:  # noqa: ANN401 - JSON data
+        """`scrub`, with all secrets that there are now: what was saved before one was a secret may hold it."""
+        with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
+            self.values()
+        return self.scrub(value)
 
     def scrub_text(self, text: str) -> str:
         """The text with `***` for every remembered secret in it; see `scrub`."""
@@ -101,7 +108,7 @@ class Secrets:
         if isinstance(value, str):
             return self.scrub_text(value)
         if depth > MAX_DEPTH:
-            return value
+            return self._scrub_deep(value)
         if isinstance(value, list):
             items = [self._scrub(item, depth + 1) for item in value]
             return value if all(map(_is, items, value)) else items
@@ -121,6 +128,35 @@ class Secrets:
                 clean_key += "*"
             scrubbed[clean_key] = clean_item
         return value if is_same else scrubbed
+
+    def _scrub_deep(self, value: Any) -> Any:  # noqa: ANN401 - JSON data
+        """The same without recursion; what is nested in itself, which is no JSON, comes to an end, too."""
+        whole, is_same = [value], True
+        waiting: list[Any] = [whole]
+        copies: dict[int, Any] = {}
+        while waiting:
+            holder = waiting.pop()
+            for place, one in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+                if id(one) in copies:
+                    clean = copies[id(one)]
+                elif isinstance(one, dict | list):
+                    clean = copies[id(one)] = self._with_clean_keys(one) if isinstance(one, dict) else list(one)
+                    is_same = is_same and (isinstance(one, list) or all(map(_is, clean, one)))
+                    waiting.append(clean)
+                else:
+                    clean = self._scrub(one, 1)
+                    is_same = is_same and clean is one
+                holder[place] = clean
+        return value if is_same else whole[0]
+
+    def _with_clean_keys(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        clean: dict[Any, Any] = {}
+        for key, item in value.items():
+            name = self._scrub(key, 1)
+            while name in clean:
+                name += "*"
+            clean[name] = item
+        return clean
 
 
 def _is(one: object, other: object) -> bool:

@@ -17,6 +17,7 @@ import orjson
 from workflows_mcp.engine.checkpoint import STATE_SCHEMA_VERSION, CheckpointState
 from workflows_mcp.engine.filters import check_count
 from workflows_mcp.engine.observing import note_bytes
+from workflows_mcp.engine.pointers import Step, dotted
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTooLargeError
 
 __all__ = [
@@ -45,8 +46,6 @@ _SMALLEST_INT, _LARGEST_INT = -(2**63), 2**64 - 1
 # The walk refuses every value that these options are about; they stand here so that a hole in the walk
 # ends in orjson's TypeError, not in a changed value. Keys and the size of integers are left to orjson alone.
 _EXACT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
-
-_LONGEST_KEY_SHOWN = 80
 
 
 class _SealedDict(dict[str, Any]):
@@ -115,7 +114,7 @@ class _NotJSONError(Exception):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.path: list[str | int] = []
+        self.path: list[Step] = []
 
 
 def encode_state(state: CheckpointState, *, max_bytes: int | None = None) -> bytes:
@@ -151,7 +150,7 @@ def encode_state(state: CheckpointState, *, max_bytes: int | None = None) -> byt
         path = _find_bad_text(fields, [])
         raise CheckpointEncodeError(
             f"checkpoint {_shown(state.checkpoint_id)}: "
-            + (f"{_dotted(path)}: text with a lone surrogate is not JSON" if path else refusal)
+            + (f"{dotted(path)}: text with a lone surrogate is not JSON" if path else refusal)
         )
     limit = (
         MAX_STATE_BYTES if max_bytes is None else min(check_count("max_bytes", max_bytes, at_least=1), MAX_STATE_BYTES)
@@ -240,9 +239,9 @@ def why_not_json(value: object, name: str, *, depth: int = 1) -> str | None:
     try:
         _check_value(value, depth)
     except _NotJSONError as refusal:
-        return f"{_dotted([name, *reversed(refusal.path)])}: {refusal}"
+        return f"{dotted([name, *reversed(refusal.path)])}: {refusal}"
     path = _find_bad_text(value, [name])
-    return None if path is None else f"{_dotted(path)}: text with a lone surrogate is not JSON"
+    return None if path is None else f"{dotted(path)}: text with a lone surrogate is not JSON"
 
 
 def build_state(fields: dict[str, Any], checkpoint_id: str) -> CheckpointState:
@@ -298,7 +297,7 @@ def _check_fields(state: CheckpointState) -> None:
                 continue
             expected = " or ".join("None" if one is type(None) else one.__name__ for one in types if one not in _SEALED)
             path, reason = [name], f"must be {expected}, not {type(value).__name__}"
-        raise CheckpointEncodeError(f"checkpoint {_shown(state.checkpoint_id)}: {_dotted(path)}: {reason}")
+        raise CheckpointEncodeError(f"checkpoint {_shown(state.checkpoint_id)}: {dotted(path)}: {reason}")
 
 
 def _is_json(values: Collection[Any], depth: int) -> bool:
@@ -369,7 +368,7 @@ def _check_value(value: Any, depth: int) -> None:  # noqa: ANN401, C901, PLR0912
         raise _NotJSONError(f"{kind.__name__} is not JSON")
 
 
-def _find_bad_text(value: object, path: list[str | int]) -> list[str | int] | None:
+def _find_bad_text(value: object, path: list[Step]) -> list[Step] | None:
     """The path to the first text, key or value, that UTF-8 cannot hold."""
     if isinstance(value, str):
         return None if _is_utf8(value) else path
@@ -396,18 +395,6 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _dotted(path: list[str | int]) -> str:
-    """`context.blocks.a[3]`; printable whatever the keys hold."""
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        else:
-            key = step if len(step) <= _LONGEST_KEY_SHOWN else step[:_LONGEST_KEY_SHOWN] + "…"
-            text += ("." if text else "") + (key if key.isprintable() else repr(key)[1:-1])
-    return text
 
 
 def _shown(checkpoint_id: object) -> str:

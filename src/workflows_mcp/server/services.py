@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from workflows_mcp.errors import CheckpointStoreError, SecretError
+from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.server.progress import listen
 from workflows_mcp.server.reader import Reader
 from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prepare_database
@@ -102,9 +102,7 @@ class Services:
 
     def without_secrets(self, value: Any) -> Any:  # noqa: ANN401 - JSON data
         """The value with `***` for every secret that there is now: what was saved before it was one may hold it."""
-        with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
-            self._secrets.values()
-        return self._secrets.scrub(value)
+        return self._secrets.scrub_now(value)
 
     async def details(self, listed: "CheckpointMetadata", state: "CheckpointState") -> "RunDetails":
         """All that a checkpoint tells of its run, without secrets.

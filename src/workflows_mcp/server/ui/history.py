@@ -87,7 +87,7 @@ class History:
 
     @cached_property
     def sample(self) -> list[tuple[int, CheckpointMetadata]]:
-        """Some others to compare with, the newest first, each with its number: the nearest ones, and some of the rest."""
+        """Some others to compare with, the newest first, each with its number: the nearest, and some of the rest."""
         step = max(self.count // _MOST_TO_COMPARE, 1)
         places = {*range(0, self.count, step), self.count - 1}
         places |= set(range(max(self.place - _NEAR, 0), min(self.place + _NEAR + 1, self.count)))

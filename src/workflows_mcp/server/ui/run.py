@@ -63,7 +63,7 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
             {"All runs": UI_PATH},
         )
     head = heads[0]
-    if visit.is_fragment and visit.asked("seen") == _mark_of(head):
+    if visit.is_fragment and visit.asked("seen") == (_mark_of(head) or ""):
         return Response(status_code=204)  # nothing has changed, and what is shown stays untouched
     slide = _slide_of(visit)
     history = await find_history(store, run_id, at=at, slide=slide, before=visit.asked("before"))
@@ -156,7 +156,7 @@ def _page(head: CheckpointMetadata, now: _Read, then: _Read, history: History, *
     return {
         "question": None,
         "run": summary,
-        "status": shown_status(summary),
+        "doing": shown_status(summary),
         "now": now,
         "then": then,
         "history": history,

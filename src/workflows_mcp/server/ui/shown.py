@@ -30,6 +30,9 @@ SIGNS = {
     "cancelled": "-",
     "skipped": "-",
     "not begun": "○",
+    "ok": "✓",
+    "notice": "!",
+    "problem": "✗",
 }
 """A sign for each status, so that none is told by its colour alone."""
 
@@ -71,6 +74,8 @@ FILTERS = {
     "age": lambda seconds: shown_age(seconds) if math.isfinite(seconds) else "unknown",
     "ago": _ago,
     "bytes": shown_bytes,
+    "clock": lambda seconds: iso(seconds)[11:16],
+    "date": lambda seconds: iso(seconds)[:10],
     "css": lambda status: str(status).replace(" ", "-"),
     "iso": iso,
     "json": shown_json,
@@ -81,5 +86,6 @@ FILTERS = {
     "span": span,
     "sign": lambda status: SIGNS.get(str(status), "·"),
     "when": when,
+    "zip": zip,
 }
 """What templates can make of a value."""

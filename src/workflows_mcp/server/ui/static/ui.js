@@ -39,7 +39,10 @@ document.addEventListener("input", (event) => {
   document.getElementById("slide-told").textContent = slide.value;
   slide.setAttribute("aria-valuetext", `${slide.value} of ${slide.dataset.count}`);
 });
-document.addEventListener("htmx:after:swap", () => {
+document.addEventListener("htmx:after:swap", (event) => {
+  const slide = document.getElementById("slide");
+  /* A slider that was moved to the newest checkpoint stays there when there are new ones. */
+  if (slide && event.target.id === "run") slide.value = slide.getAttribute("value");
   const page = document.getElementById("run")?.dataset.page;
   if (page && page !== location.pathname + location.search) history.replaceState(null, "", page);
 });

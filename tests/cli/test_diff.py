@@ -1,0 +1,85 @@
+"""`checkpoints diff`."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CLI
+from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowResult
+from workflows_mcp.testing import make_state
+
+DATABASE = ("--database-url", "runs.db")
+
+
+@pytest.fixture
+def newest(cli: CLI, waiting: WorkflowResult) -> list[str]:
+    """The checkpoints of the run that waits, the newest first."""
+    listed = cli("checkpoints", "list", "--json", *DATABASE).json()["checkpoints"]
+    assert listed[0]["checkpoint_id"] == waiting.checkpoint_id
+    return [one["checkpoint_id"] for one in listed]
+
+
+def test_one_checkpoint_is_compared_with_the_one_before_it(cli: CLI, newest: list[str]) -> None:
+    """Both are named, then each change stands on a line with its sign; a pipe gets no colours."""
+    out = cli("checkpoints", "diff", newest[0], *DATABASE).out
+    assert out.splitlines()[0].startswith(f"before  {newest[1]}  running, wave 1, ")
+    assert out.splitlines()[1].startswith(f"after   {newest[0]}  paused, wave 1, ")
+    assert "1 added, 4 changed\n" in out
+    assert '\n+ context.blocks.question: {"status": "paused"' in out or "\n+ context.blocks.question: {5 keys}" in out
+    assert '\n~ pause_prompt: null → "Go on, Ann?"\n' in out
+    assert "checkpoint_id" not in out
+    assert "\x1b" not in out
+
+
+def test_the_first_of_a_run_is_compared_with_nothing(cli: CLI, newest: list[str]) -> None:
+    """Which is said; a large value is told by its size, and --full shows it."""
+    first = cli("checkpoints", "diff", newest[-1], *DATABASE).out
+    assert "It is the first that is kept of run " in first
+    assert "+ block_definitions: {3 keys} (" in first
+    assert "echo hello" not in first
+    assert "echo hello" in cli("checkpoints", "diff", newest[-1], "--full", *DATABASE).out
+
+
+def test_programs_get_every_change_whole(cli: CLI, newest: list[str]) -> None:
+    """Also backwards; `added` and `removed` have one side only."""
+    found = cli("checkpoints", "diff", newest[0], newest[-1], "--json", *DATABASE).json()
+    assert (found["before"]["checkpoint_id"], found["after"]["checkpoint_id"]) == (newest[0], newest[-1])
+    assert (found["more"], sum(found["counts"].values())) == (0, len(found["changes"]))
+    [status] = [one for one in found["changes"] if one["path"] == "status"]
+    expected = {"kind": "changed", "path": "status", "pointer": "/status", "before": "paused", "after": "running"}
+    assert status == expected
+    [gone] = [one for one in found["changes"] if one["path"] == "context.blocks.greet"]
+    assert (gone["kind"], gone["before"]["status"], "after" in gone) == ("removed", "succeeded", False)
+
+
+def test_checkpoints_of_other_runs_may_be_compared_and_secrets_are_not_shown(
+    cli: CLI, newest: list[str], tmp_path: Path
+) -> None:
+    """That they are of other runs is said; no more than so many changes are named, and the rest is counted."""
+
+    async def save() -> None:
+        async with SQLAlchemyCheckpointStore(tmp_path / "runs.db") as store:
+            many = {f"key {number}": number for number in range(300)}
+            await store.save_checkpoint(make_state("other", run_id="o", context={**many, "token": "hunter22"}))
+            await store.save_checkpoint(make_state("alone", workflow_name="w"))
+
+    asyncio.run(save())
+    secret = {"WORKFLOW_SECRET_TOKEN": "hunter22"}
+    shown = cli("checkpoints", "diff", newest[0], "other", *DATABASE, env=secret)
+    assert "They are of runs of different workflows: run " in shown.out
+    assert "… and " in shown.out
+    assert "more: see them with --limit 3" in shown.out
+    whole = cli("checkpoints", "diff", newest[0], "other", "--limit", "1000", "--full", *DATABASE, env=secret)
+    assert '+ context.token:\n    "***"\n' in whole.out
+    assert "hunter22" not in shown.out + whole.out
+    assert "Nothing differs.\n" in cli("checkpoints", "diff", "other", "other", *DATABASE).out
+    assert "It belongs to no run" in cli("checkpoints", "diff", "alone", *DATABASE).out
+
+
+def test_a_checkpoint_that_is_not_there_is_named(cli: CLI, newest: list[str]) -> None:
+    """With what lists those that are."""
+    failed = cli("checkpoints", "diff", newest[0], "nope", *DATABASE)
+    assert failed.code == 1
+    assert "there is no checkpoint 'nope'; those that there are: workflows-mcp checkpoints list" in failed.error()
+    assert cli("checkpoints", "diff", "", *DATABASE).code == 2

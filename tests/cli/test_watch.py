@@ -1,0 +1,169 @@
+"""`watch`: what a run is doing, wherever it runs."""
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.cli.conftest import CLI
+from workflows_mcp import WorkflowResult
+from workflows_mcp.cli.live_table import LiveTable
+from workflows_mcp.cli.options import Options
+from workflows_mcp.cli.views import JsonView
+from workflows_mcp.engine.run_details import BlockDetails, RunDetails
+
+DATABASE = ("--database-url", "runs.db")
+
+
+def test_a_run_that_waits_is_shown_with_its_question_and_the_command_that_answers(
+    cli: CLI, waiting: WorkflowResult
+) -> None:
+    """It is over for whoever watches; for programs as one object a line."""
+    words = ("watch", waiting.run_id, *DATABASE)
+    shown = cli(*words)
+    assert (shown.code, shown.err) == (0, "")
+    assert f"run {waiting.run_id} of asking: paused\n  ✓ greet (" in shown.out
+    assert "  ? question paused\n" in shown.out
+    assert "\nGo on, Ann?\n" in shown.out
+    assert f"workflows-mcp resume {waiting.checkpoint_id} --response TEXT --database-url runs.db\n" in shown.out
+    [line] = cli(*words, "--json").out.splitlines()
+    told = json.loads(line)
+    assert (told["run"]["status"], told["run"]["prompt"], told["waves"]) == ("paused", "Go on, Ann?", 3)
+    assert {one["path"]: one["status"] for one in told["blocks"]} == {
+        "greet": "succeeded",
+        "question": "paused",
+        "end": "not begun",
+    }
+
+
+def test_a_run_is_watched_through_its_pause_up_to_its_end(cli: CLI, waiting: WorkflowResult) -> None:
+    """Each change is a line as soon as it is saved."""
+    process = cli.start_quickly("watch", waiting.run_id, "--keep", *DATABASE)
+    begin = read_until("--response TEXT", process)
+    cli("resume", str(waiting.checkpoint_id), "--response", "yes", *DATABASE)
+    rest = cli.finish(process)
+    assert "Go on, Ann?" in begin
+    assert (rest.code, rest.err) == (0, "")
+    assert "  ✓ question (" in rest.out
+    assert "✓ greet" not in rest.out
+    assert rest.out.endswith("  greeting: hello Ann\n  answer: yes\n")
+
+
+def test_programs_get_what_has_changed_and_nothing_when_nothing_has(capsys: pytest.CaptureFixture[str]) -> None:
+    """A lease that was renewed is no news."""
+    view = JsonView()
+    blocks = BlockDetails("a", "may have begun", 0), BlockDetails("b", "not begun", 1)
+    view.show(run_of(*blocks))
+    view.show(run_of(*blocks, lease_expires_at=time.time() + 60))
+    view.show(run_of(BlockDetails("a", "failed", 0), blocks[1], checkpoint_id="d", status="failure", error="why"))
+    first, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["path"] for one in first["blocks"]] == ["a", "b"]
+    assert [(one["path"], one["status"]) for one in last["blocks"]] == [("a", "failed")]
+    assert (last["run"]["status"], last["error"]) == ("failure", "why")
+
+
+def test_how_a_run_ended_is_the_exit_code(cli: CLI, waiting: WorkflowResult) -> None:
+    """As for whoever ran it."""
+    cli("runs", "cancel", waiting.run_id, *DATABASE)
+    cancelled = cli("watch", waiting.run_id, "--json", *DATABASE)
+    assert (cancelled.code, cancelled.json()["run"]["status"]) == (3, "cancelled")
+    assert "was cancelled" in cancelled.error()
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_run_that_is_not_there_is_an_error_unless_it_is_waited_for(cli: CLI) -> None:
+    """Whoever waits for it stops with one line, and nothing of the run is touched."""
+    missing = cli("watch", "nope", *DATABASE)
+    assert missing.code == 1
+    assert "run 'nope' is not there: --wait waits until it begins" in missing.error()
+    ours, theirs = pty.openpty()
+    process = cli.start_quickly("watch", "nope", "--wait", *DATABASE, stdout=theirs, env={"TERM": "xterm"})
+    os.close(theirs)
+    shown = b""
+    while b"waiting for the run to begin" not in shown:
+        shown += os.read(ours, 1000)
+    process.send_signal(signal.SIGINT)
+    stopped = cli.finish(process)
+    os.close(ours)
+    assert stopped.code == 130
+    assert stopped.err == "interrupted; the run was only watched, and is as it was\n"
+
+
+def drawn(run: RunDetails, *, height: int = 40, keep: bool = False) -> str:
+    """What is on a terminal of so many lines."""
+    screen = io.StringIO()
+    console = Console(file=screen, width=100, height=height, force_terminal=False)
+    table = LiveTable(console, Options(database_url="runs.db"), keep=keep)
+    table.show(run)
+    console.print(table.render())
+    return screen.getvalue()
+
+
+def run_of(*blocks: BlockDetails, **fields: Any) -> RunDetails:
+    """A run that is seen just now."""
+    known: dict[str, Any] = {
+        "run_id": "r", "workflow_name": "w", "status": "running", "wave": 1, "checkpoint_id": "c",
+        "updated_at": time.time(), "prompt": None, "lease_expires_at": time.time() + 30, "parent_checkpoint_id": None,
+        "cursor": "", "waves": 3, "blocks": blocks,
+    }  # fmt: skip
+    return RunDetails(**{**known, **fields})
+
+
+def test_on_a_terminal_blocks_are_a_tree_with_their_times() -> None:
+    """A sign for each status; what is under way counts on; names cannot move the cursor."""
+    shown = drawn(
+        run_of(
+            BlockDetails("deploy", "running", 0, started_at=time.time() - 65, items={"succeeded": 1, "failed": 1}),
+            BlockDetails("deploy[eu]", "succeeded", 0, started_at=1.0, seconds=2.5),
+            BlockDetails("deploy[us]", "failed", 0, message="it \x1b[2Jrefused"),
+            BlockDetails("deploy[us]/check", "failed", 0),
+            BlockDetails("end", "not begun", 1),
+        )
+    )
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert lines[0].startswith("run r of w: running, wave 2 of 3, saved 0 s ago, held for ")
+    assert [line[:11].rstrip() for line in lines[1:]] == ["● deploy", "  ✓ [eu]", "  ✗ [us]", "    ✗ check", "… end"]
+    assert "65 s  1 succeeded, 1 failed" in lines[1]
+    assert "\x1b" not in shown
+
+
+def test_on_a_small_terminal_what_is_over_makes_room_first() -> None:
+    """What is left out is counted, at both ends."""
+    blocks = [BlockDetails(f"done{number}", "succeeded", 0) for number in range(50)]
+    blocks += [BlockDetails("now", "may have begun", 1)]
+    blocks += [BlockDetails(f"later{number}", "not begun", 2) for number in range(50)]
+    lines = drawn(run_of(*blocks), height=20).splitlines()
+    assert len(lines) < 20
+    assert lines[1].rstrip() == "✓ 50 more that are over"
+    assert lines[2].startswith("● now")
+    assert lines[-1].rstrip() == "… 39 more to come"
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"lease_expires_at": time.time() - 1}, "no process holds it any more; unless a server goes on with it"),
+        ({"status": "paused", "prompt": "Go on?"}, "answer with: workflows-mcp resume c --response TEXT"),
+        ({"blocks": (), "flaw": "checkpoint 'c' was not saved by this executor"}, "was not saved by this executor"),
+    ],
+)
+def test_what_can_be_done_is_shown_below_the_blocks(fields: dict[str, Any], text: str) -> None:
+    """Of a run whose process is gone, of one that asks, and of one of another program what is wrong."""
+    assert text in " ".join(drawn(run_of(**fields), keep=True).split())
+
+
+def read_until(end: str, process: subprocess.Popen[str]) -> str:
+    """What a command prints, up to its end."""
+    assert process.stdout is not None
+    shown = ""
+    while not shown.endswith(end):
+        assert process.poll() is None, shown
+        shown += process.stdout.read(1)
+    return shown

@@ -1,0 +1,176 @@
+"""What differs between two values, or two checkpoints."""
+
+import copy
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workflows_mcp import InMemoryCheckpointStore
+from workflows_mcp.engine.comparing import compare_checkpoints
+from workflows_mcp.engine.differences import ABSENT, Difference, difference, is_same
+from workflows_mcp.engine.glimpses import glimpse, json_size
+from workflows_mcp.engine.pointers import follow, pointer_of
+from workflows_mcp.engine.secrets import Secrets
+from workflows_mcp.errors import CheckpointNotFoundError
+from workflows_mcp.testing import make_state
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.0, 0.5]) | st.text("ab~/", max_size=2),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("ab~/.0", max_size=2), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def told(before: Any, after: Any) -> list[str]:
+    """The changes, in a line each."""
+    return [f"{one.kind} {one.path}" for one in difference(before, after).changes]
+
+
+def applied(value: Any, found: Difference) -> Any:
+    """What a difference makes of a value."""
+    holder = [copy.deepcopy(value)]
+    ordered = [one for one in found.changes if one.kind == "changed"]
+    ordered += reversed([one for one in found.changes if one.kind == "removed"])
+    ordered += [one for one in found.changes if one.kind == "added"]
+    for one in ordered:
+        *way, last = (0, *one.steps)
+        inner: Any = holder
+        for step in way:
+            inner = inner[step]
+        if one.kind == "removed":
+            del inner[last]
+        elif one.kind == "added" and isinstance(inner, list) and isinstance(last, int):
+            inner.insert(last, copy.deepcopy(one.after))
+        else:
+            inner[last] = copy.deepcopy(one.after)
+    return holder[0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(JSON, JSON)
+def test_what_differs_is_all_that_makes_one_value_of_the_other(before: Any, after: Any) -> None:
+    """To the type; and of two values of which nothing differs, nothing is told."""
+    found = difference(before, after)
+    made = applied(before, found)
+    assert json.dumps(made, sort_keys=True) == json.dumps(after, sort_keys=True)
+    assert is_same(before, after) is (found.total == 0)
+    assert [one.steps for one in found.changes] == sorted(one.steps for one in found.changes)
+    for one in found.changes:
+        side, there = (after, one.after) if one.after is not ABSENT else (before, one.before)
+        assert follow(side, one.pointer) == (one.steps, there)
+
+
+def test_each_change_is_told_once_by_its_path() -> None:
+    """A part that came or went as a whole; types are told apart."""
+    before = {"context": {"a": {"rows": [1, 2, {"x": 1}]}, "gone": {"deep": [1]}}, "n": 1, "t": True, "s": "1"}
+    after = {"context": {"a": {"rows": [1, 2, {"x": 2}]}, "new": {"deep": [1]}}, "n": 1.0, "t": 1, "s": "1"}
+    assert told(before, after) == [
+        "changed context.a.rows[2].x",
+        "removed context.gone",
+        "added context.new",
+        "changed n",
+        "changed t",
+    ]
+    assert told([1], {"0": 1}) == ["changed "]
+    assert told(None, {}) == ["changed "]
+
+
+def test_what_is_put_into_a_list_or_taken_out_is_one_change_wherever_it_was() -> None:
+    """The rest of a list is not told as changed because it moved."""
+    rows = [{"id": number} for number in range(1000)]
+    assert told(rows, [*rows, {"id": 0}]) == ["added [1000]"]
+    assert told(rows, [{"id": -1}, *rows]) == ["added [0]"]
+    assert told(rows, [*rows[:500], *rows[501:]]) == ["removed [500]"]
+    assert told([1, 2, 3, 4], [1, 9, 4]) == ["changed [1]", "removed [2]"]
+    assert told([1, 1, 1], [1, 1]) == ["removed [2]"]
+
+
+def test_the_most_changes_are_named_and_all_are_counted() -> None:
+    """The first ones in order."""
+    found = difference({}, {f"k{number}": number for number in range(30)}, most=10)
+    assert (len(found.changes), found.more, found.total) == (10, 20, 30)
+    assert found.counts == {"added": 30, "changed": 0, "removed": 0}
+    assert found.changes[0].path == "k0"
+
+
+def test_values_that_are_nested_very_deeply_are_compared() -> None:
+    """Far deeper than Python's stack."""
+    one: Any = 1
+    other: Any = 2
+    for _ in range(5_000):
+        one, other = [one], [other]
+    [change] = difference(one, other).changes
+    assert (change.steps, change.before, change.after) == ((0,) * 5_000, 1, 2)
+    assert json_size(one) == 10_001
+    assert not is_same(one, other)
+    assert glimpse(one).text == "[1 item]"
+
+
+def test_a_large_state_is_compared_in_a_moment() -> None:
+    """5 MB and 150,000 keys, of which one differs; the limit is a multiple of what it takes on a busy machine."""
+    rows = {f"row {number}": {"id": number, "text": "x" * 66} for number in range(50_000)}
+    other = {key: dict(row) for key, row in rows.items()}
+    other["row 25000"]["id"] = "changed"
+    assert json_size(rows) > 5_000_000
+    begin = time.perf_counter()
+    assert told({"context": rows}, {"context": other}) == ["changed context.row 25000.id"]
+    assert time.perf_counter() - begin < 1.0
+
+
+@pytest.mark.parametrize(
+    "pointer", ["context", "/nope", "/rows/2", "/rows/01", "/rows/-1", "/rows/x", "/rows/0/a", "/rows/²"]
+)
+def test_a_pointer_to_nothing_is_told_from_one_to_something(pointer: str) -> None:
+    """Also one that is none, or whose index is odd."""
+    with pytest.raises((LookupError, ValueError)):
+        follow({"rows": ["a", "b"]}, pointer)
+
+
+def test_a_pointer_leads_back_whatever_keys_hold() -> None:
+    """Slashes, tildes, nothing at all."""
+    value = {"a/b~1": {"": [{"0": "here"}]}}
+    steps = ("a/b~1", "", 0, "0")
+    assert follow(value, pointer_of(steps)) == (steps, "here")
+    assert follow(value, "") == ((), value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "is_whole"),
+    [
+        ("short \n", '"short \\n"', True),
+        ("x" * 500, '"' + "x" * 120 + "…", False),
+        ({"k": 1}, '{"k": 1}', True),
+        ({str(number): number for number in range(5000)}, "{5,000 keys}", False),
+        ([["x" * 130]], "[1 item]", False),
+        (1.0, "1.0", True),
+        (None, "null", True),
+    ],
+)
+def test_a_value_is_shown_whole_or_in_short(value: Any, text: str, is_whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """On one line, of a length that has an end."""
+    shown = glimpse(value)
+    assert (shown.text, shown.is_whole) == (text, is_whole)
+
+
+async def test_checkpoints_are_compared_without_secrets_and_ids_are_set_apart() -> None:
+    """A secret that was saved before it was one, in a value and in a key."""
+    store = InMemoryCheckpointStore()
+    common = {"run_id": "r", "created_at": 1.0}
+    await store.save_checkpoint(make_state("a", context={"k": "the hunter22"}, **common))
+    later = {**common, "created_at": 2.0}
+    await store.save_checkpoint(make_state("b", context={"k": "the hunter23", "hunter22": {"n": "hunter22"}}, **later))
+    scrub = Secrets(lambda: {"A": "hunter22", "B": "hunter23"}).scrub_now
+    found = await compare_checkpoints(store, "b", None, scrub)
+    assert found.before is not None
+    assert (found.before["checkpoint_id"], found.is_of_one_run) == ("a", True)
+    assert [(one.path, one.after) for one in found.difference.changes] == [("context.***", {"n": "***"})]
+    assert {one.path for one in found.about.changes} == {"checkpoint_id", "created_at"}
+    first = await compare_checkpoints(store, "a", None, scrub)
+    assert first.before is None
+    assert first.difference.counts["changed"] == first.difference.counts["removed"] == 0
+    with pytest.raises(CheckpointNotFoundError, match="'nope'"):
+        await compare_checkpoints(store, "a", "nope", scrub)
