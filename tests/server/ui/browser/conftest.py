@@ -71,6 +71,16 @@ async def staged(stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
     await end(server)
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def closed(stage: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StartedServer]:
+    """A server that lets nobody in."""
+    folder = tmp_path_factory.mktemp("closed")
+    environment = {"WORKFLOWS_DATABASE_URL": str(stage), "WORKFLOWS_HTTP_TOKEN": "nobody-knows-this-0123456789abcdef"}
+    server = await start_ui(folder, environment)
+    yield server
+    await end(server)
+
+
 @pytest.fixture
 def runs(stage: Path, tmp_path: Path) -> Path:
     """A database of a test's own with all runs of the stage."""

@@ -47,7 +47,7 @@ async def test_a_page_on_which_nothing_happens_does_not_move(staged: StartedServ
             for _ in range(2):
                 async with window.page.expect_response(lambda one: one.url.startswith(f"{staged.origin}/ui")):
                     pass
-            assert await window.layout_shift() == 0
+            assert await window.jumps() == []
 
 
 async def test_a_server_that_is_away_is_told_of_until_it_is_back(runs: Path, serve: Serve, windows: OpenWindow) -> None:
