@@ -40,15 +40,9 @@ or else a SQLite file in your data directory.
 def build_app() -> App:
     """The command line as a whole."""
     app = App(name="workflows-mcp", help=_HELP, help_format="markdown", suppress_keyboard_interrupt=False)
-    app.command(demo, name="demo")
-    app.command(serve, name="serve")
-    app.command(ui, name="ui")
-    app.command(run, name="run")
-    app.command(resume, name="resume")
-    app.command(recover, name="recover")
-    app.command(watch, name="watch")
-    app.command(doctor, name="doctor")
-    app.command(stats, name="stats")
+    alone = (demo, serve, ui, run, resume, recover, watch, doctor, stats)
+    for command in alone:
+        app.command(command, name=command.__name__)
 
     library = App(name="workflows", help="Look at workflows, and check them.")
     library.command(workflows.list_command, name="list")

@@ -17,6 +17,7 @@ from workflows_mcp.persistence.sizes import brief_bytes
 if TYPE_CHECKING:
     from workflows_mcp.engine.comparing import Comparison
     from workflows_mcp.engine.differences import Change
+    from workflows_mcp.engine.glimpses import Glimpse
 
 __all__ = ["diff_command"]
 
@@ -137,13 +138,12 @@ def _in_short(side: dict[str, Any]) -> str:
 def _values(change: "Change", *, full: bool) -> str:
     if full:
         return _whole_values(change)
-    match change.kind:
-        case "added":
-            return f": {_glimpse(change.after)}"
-        case "removed":
-            return f": {_glimpse(change.before)}"
-        case _:
-            return f": {_glimpse(change.before)} → {_glimpse(change.after)}"
+    from workflows_mcp.engine.glimpses import glimpse, glimpses_of_change
+
+    if change.kind == "changed":
+        before, after = glimpses_of_change(change.before, change.after)
+        return f": {_text_of(before)} → {_text_of(after)}"
+    return f": {_text_of(glimpse(change.after if change.kind == 'added' else change.before))}"
 
 
 def _whole_values(change: "Change") -> str:
@@ -154,9 +154,6 @@ def _whole_values(change: "Change") -> str:
     return ":\n    " + "\n  →\n    ".join(texts)
 
 
-def _glimpse(value: object) -> str:
-    from workflows_mcp.engine.glimpses import glimpse
-
-    shown = glimpse(value)
+def _text_of(shown: "Glimpse") -> str:
     text = one_line(shown.text)
     return text if shown.is_whole else f"{text} ({brief_bytes(shown.size)})"

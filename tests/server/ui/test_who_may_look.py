@@ -9,7 +9,16 @@ from tests.server.http.served import TOKEN, browser, serving, settings_of
 from tests.server.ui.visiting import run_workflow, visiting
 from workflows_mcp.server.ui.paths import UiOptions
 
-ALL_PAGES = ("/ui", "/ui/waiting", "/ui/answer?checkpoint=x", "/ui/login", "/ui/nothing", "/ui/static/ui.css")
+ALL_PAGES = (
+    "/ui",
+    "/ui/waiting",
+    "/ui/state?checkpoint=x",
+    "/ui/diff?a=x",
+    "/ui/answer?checkpoint=x",
+    "/ui/login",
+    "/ui/nothing",
+    "/ui/static/ui.css",
+)
 
 
 async def test_every_page_is_under_a_policy_that_lets_no_script_in(runs_file: Path) -> None:

@@ -22,6 +22,7 @@ from workflows_mcp.server.ui.history import History, Slide, find_history
 from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import UI_PATH, path_to
 from workflows_mcp.server.ui.questions import question_of
+from workflows_mcp.server.ui.states import state_tree
 
 __all__ = ["show_run"]
 
@@ -88,6 +89,8 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
         run_id=run_id,
         told=_told(visit),
         address=_address(history, run_id, is_past=is_past),
+        # While it goes on its state would be loaded each time, and changed under the eyes of whoever reads it.
+        state=None if then.state is None else await state_tree(ui.services, then.state),
         **page,
     )
 
@@ -112,7 +115,7 @@ def _slide_of(visit: Visit) -> Slide | None:
     number, count, newest = visit.asked("n"), visit.asked("count"), visit.asked("of")
     if number is None:
         return None
-    if not all(one is not None and one.isdecimal() and len(one) < 10 for one in (number, count)):
+    if not all(one is not None and one.isascii() and one.isdigit() and len(one) < 10 for one in (number, count)):
         raise Problem(400, "There is no such checkpoint", "The slider says where, as a number.", {"All runs": UI_PATH})
     return Slide(int(number), int(count or 0), newest or "")
 

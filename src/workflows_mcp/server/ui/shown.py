@@ -82,7 +82,6 @@ FILTERS = {
     "inline_json": _inline,
     "key": lambda text: hashlib.sha256(str(text).encode(errors="replace")).hexdigest()[:12],  # fit for an element's id
     "line": _line,
-    "size": lambda value: shown_bytes(value) if isinstance(value, int) else "unknown",
     "span": span,
     "sign": lambda status: SIGNS.get(str(status), "·"),
     "when": when,

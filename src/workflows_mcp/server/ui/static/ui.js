@@ -44,3 +44,11 @@ document.addEventListener("htmx:after:swap", (event) => {
   const page = document.getElementById("run")?.dataset.page;
   if (page && page !== location.pathname + location.search) history.replaceState(null, "", page);
 });
+
+/* What was asked for takes the place of the link that asked: whoever uses the keyboard goes on from there. */
+document.addEventListener("htmx:after:swap", () => {
+  const next = document.querySelector("[data-focus]");
+  if (!next) return;
+  next.removeAttribute("data-focus");
+  next.focus({ preventScroll: true });
+});
