@@ -78,18 +78,19 @@ async def start_server(
     return await _start(folder, environment, ["serve", "--http", "--port", "0", *words], prepare)
 
 
-async def start_ui(folder: Path, environment: Mapping[str, str], *words: str) -> StartedServer:
+async def start_ui(folder: Path, environment: Mapping[str, str], *words: str, port: int = 0) -> StartedServer:
     """Start `ui` in the same way.
 
     Args:
         folder: Where it works, and writes what it has to say.
         environment: All that stands in its environment, besides the path.
         words: More words of its command line.
+        port: Where it listens; 0: on one that is free.
 
     Raises:
         RuntimeError: It ended, or has not begun to answer in time.
     """
-    return await _start(folder, environment, ["ui", "--port", "0", *words], None)
+    return await _start(folder, environment, ["ui", "--port", str(port), *words], None)
 
 
 async def _start(

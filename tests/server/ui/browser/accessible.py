@@ -10,6 +10,9 @@ __all__ = ["assert_accessible"]
 _OPTIONS = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
 """All its rules for WCAG 2.2 AA and good practice; the size of what is tapped is not among them by itself."""
 
+_MOST_NODES = 3
+"""So many are told of each rule: what is wrong with one is often wrong with many."""
+
 
 async def assert_accessible(page: "Page") -> None:
     """See that axe-core finds nothing wrong with a page as it is now.
@@ -25,7 +28,8 @@ async def assert_accessible(page: "Page") -> None:
 
 def _lines_of(violation: dict[str, Any]) -> list[str]:
     lines = [f"{violation['id']} ({violation['impact']}): {violation['help']}; {violation['helpUrl']}"]
-    for node in violation["nodes"]:
+    nodes = violation["nodes"]
+    for node in nodes[:_MOST_NODES]:
         lines.append(f"  {' '.join(map(str, node['target']))}: {node['html']}")
         lines += [f"    {line.strip()}" for line in node["failureSummary"].splitlines() if line.strip()]
-    return lines
+    return lines + [f"  and {len(nodes) - _MOST_NODES} more"] * (len(nodes) > _MOST_NODES)

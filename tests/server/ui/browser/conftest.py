@@ -71,6 +71,16 @@ async def staged(stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Async
     await end(server)
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def closed(stage: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StartedServer]:
+    """A server that lets nobody in."""
+    folder = tmp_path_factory.mktemp("closed")
+    environment = {"WORKFLOWS_DATABASE_URL": str(stage), "WORKFLOWS_HTTP_TOKEN": "nobody-knows-this-0123456789abcdef"}
+    server = await start_ui(folder, environment)
+    yield server
+    await end(server)
+
+
 @pytest.fixture
 def runs(stage: Path, tmp_path: Path) -> Path:
     """A database of a test's own with all runs of the stage."""
@@ -78,7 +88,7 @@ def runs(stage: Path, tmp_path: Path) -> Path:
 
 
 Serve = Callable[..., Awaitable[StartedServer]]
-"""Starts `ui` with a database, further words, and further settings by name."""
+"""Starts `ui` with a database, further words, further settings by name, and perhaps on a `port`."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -86,15 +96,16 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Starts servers, which are ended with the test."""
     started: list[StartedServer] = []
 
-    async def start(database: Path | str, *words: str, **settings: str) -> StartedServer:
+    async def start(database: Path | str, *words: str, port: int = 0, **settings: str) -> StartedServer:
         own = {"WORKFLOWS_DATABASE_URL": str(database), "WORKFLOWS_HTTP_GRACE_SECONDS": "1"}
         environment = {**STAGE_ENVIRONMENT, **own, **settings}
-        started.append(await start_ui(tmp_path, environment, *words))
+        started.append(await start_ui(tmp_path, environment, *words, port=port))
         return started[-1]
 
     yield start
     for server in started:
-        await end(server)
+        if server.process.exitcode is None:  # a test may end one itself
+            await end(server)
 
 
 async def end(server: StartedServer) -> None:

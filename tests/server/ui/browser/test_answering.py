@@ -121,9 +121,8 @@ async def test_pages_that_only_show_have_nothing_to_answer_with(runs: Path, serv
         assert await window.page.get_by_role("button", name="Release it").count() == 0
         assert await form.count() == 0
         assert await window.page.get_by_text("read-only").is_visible()
-        answered = await window.page.evaluate(
-            "fetch('/ui/answer?checkpoint=x', {method: 'POST', body: new URLSearchParams({choice: '0'})}).then(one => one.text())"
-        )
+        post = "fetch('/ui/answer?checkpoint=x', {method: 'POST', body: new URLSearchParams({choice: 0})})"
+        answered = await window.page.evaluate(f"{post}.then(one => one.text())")
         assert "nothing was done" in answered
         window.had("status 403: POST")
     assert (await until(runs, "release-4.3.0", "paused")).status == "paused"

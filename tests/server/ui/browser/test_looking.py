@@ -10,7 +10,7 @@ from tests.server.started import StartedServer
 from tests.server.ui.browser.accessible import assert_accessible
 from tests.server.ui.browser.conftest import OpenWindow
 from tests.server.ui.browser.windows import PHONE, WIDE
-from tests.server.ui.pages import PAGES, paths_on_stage
+from tests.server.ui.pages import MORE, PAGES, paths_on_stage
 
 LOOKS: dict[str, dict[str, Any]] = {
     f"{size}-{scheme}": {"viewport": viewport, "color_scheme": scheme}
@@ -19,20 +19,42 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
+LOOKS_IN_SHORT = ("wide-light", "phone-dark")
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def paths(stage: Path) -> dict[str, str]:
+async def addresses(stage: Path, staged: StartedServer, closed: StartedServer) -> dict[str, str]:
     """Where each page is."""
-    return await paths_on_stage(stage)
+    paths = await paths_on_stage(stage)
+    return {page: f"{(closed if page == 'login' else staged).origin}{path}" for page, path in paths.items()}
 
 
-@pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    ("page", "look"),
+    [*((page, look) for page in PAGES for look in LOOKS), *((page, look) for page in MORE for look in LOOKS_IN_SHORT)],
+)
 async def test_a_page_is_fit_for_everybody(
-    page: str, look: str, paths: dict[str, str], staged: StartedServer, windows: OpenWindow
+    page: str, look: str, addresses: dict[str, str], windows: OpenWindow
 ) -> None:
     """axe-core finds nothing; nothing is wider than the screen; nothing jumps while it comes."""
-    async with windows(staged.origin, **LOOKS[look]) as window:
-        await window.page.goto(paths[page], wait_until="networkidle")
-        assert await window.layout_shift() < 0.01
+    async with windows(**LOOKS[look]) as window:
+        await window.page.goto(addresses[page], wait_until="networkidle")
+        if page == "no such run":
+            window.had("status 404: GET")
+        assert await window.page.locator("h1").count() == 1
+        assert await window.jumps() == []
         assert await window.too_wide() == []
         await assert_accessible(window.page)
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_a_page_is_read_without_scripts(
+    page: str, addresses: dict[str, str], windows: OpenWindow
+) -> None:
+    """It says the same, and nothing that only a script could do is offered."""
+    async with windows() as with_scripts, windows(java_script_enabled=False) as without:
+        for window in (with_scripts, without):
+            await window.page.goto(addresses[page], wait_until="networkidle")
+        headings = [await window.page.locator("h1, h2, h3").all_inner_texts() for window in (with_scripts, without)]
+        assert headings[0] == headings[1]
+        assert await without.page.get_by_role("button", name="Copy").count() == 0

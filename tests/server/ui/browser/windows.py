@@ -19,10 +19,14 @@ PHONE = {"width": 390, "height": 844}
 ATTACK = "stolen"
 """A function that every page has, and that nobody but hostile content calls."""
 
-_SHIFTS = """
-window.layoutShift = 0;
+_NOTE_JUMPS = """
+window.jumps = [];
 new PerformanceObserver(list => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.layoutShift += entry.value;
+  for (const entry of list.getEntries()) {
+    if (entry.hadRecentInput) continue;  // whoever has just clicked expects something to move
+    const moved = entry.sources.map(one => one.node?.cloneNode().outerHTML ?? one.node?.nodeName ?? 'something');
+    window.jumps.push(`${entry.value.toFixed(4)}: ${moved.join(' ')}`);
+  }
 }).observe({type: 'layout-shift', buffered: true});
 """
 
@@ -62,7 +66,7 @@ class Window:
         context.on("response", self._on_response)
         context.on("dialog", self._on_dialog)
         await context.expose_function(ATTACK, self._on_attack)
-        await context.add_init_script(_SHIFTS)
+        await context.add_init_script(_NOTE_JUMPS)
 
     def had(self, pattern: str) -> None:
         """See that something has gone wrong that had to, and forget it.
@@ -77,11 +81,11 @@ class Window:
         assert found, f"nothing was like {pattern!r}: {self.wrong}"
         self.wrong = [one for one in self.wrong if one not in found]
 
-    async def layout_shift(self) -> float:
-        """How far the page has jumped since it was opened, as browsers count it; 0: not at all."""
-        # What is laid out by now has been counted two frames later.
-        shift = "new Promise(tell => requestAnimationFrame(() => requestAnimationFrame(() => tell(layoutShift))))"
-        return float(await self.page.evaluate(shift))
+    async def jumps(self) -> list[str]:
+        """What has been pushed elsewhere since the page was opened, with how much of the screen that was."""
+        # What is laid out by now is told two frames later.
+        later = "new Promise(tell => requestAnimationFrame(() => requestAnimationFrame(() => tell(window.jumps))))"
+        return list(await self.page.evaluate(later))
 
     async def too_wide(self) -> list[str]:
         """What stands out of the screen, and would have people scroll sideways, but for what scrolls within its own."""

@@ -1,8 +1,6 @@
 /* What makes the pages livelier. Everything works without it. */
 "use strict";
 
-document.documentElement.classList.add("js");
-
 const stale = () => document.getElementById("stale");
 
 /* Nobody looks at a page in the background: it asks for nothing there. */
