@@ -21,6 +21,8 @@ TASKS = {
     "types": ["mypy"],
     # From the project's folder, where the harnesses and the benchmarks are.
     "faults": ["--directory", str(HERE), "python", "-m", "tests.faults"],
+    "browser": ["--group", "browser", "--directory", str(HERE), "pytest", "-n2", "tests/server/ui/browser"],
+    "screenshots": ["--group", "browser", "--directory", str(HERE), "python", "-m", "tests.server.ui.screenshots"],
     "bench": ["--group", "bench", "--directory", str(HERE), "python", "-m", "benchmarks"],
 }
 

@@ -17,6 +17,7 @@ from benchmarks.contenders import MissingPackageError, check_installed, contende
 from benchmarks.databases import UnsafeServerError, open_databases
 from benchmarks.history_command import history
 from benchmarks.machine import describe_machine, describe_versions
+from benchmarks.pages_command import pages
 from benchmarks.process import WorkerError
 from benchmarks.progress import Progress
 from benchmarks.report import WIDTH, print_report, summarize, text_report, with_targets
@@ -36,6 +37,7 @@ app = App(
 )
 
 app.command(history)
+app.command(pages)
 
 
 @app.default

@@ -6,9 +6,7 @@ Besides, what the executor itself takes for such a run, in this process, on the 
 import asyncio
 import contextlib
 import functools
-import socket
 import statistics
-import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +18,7 @@ from mcp import Client
 from benchmarks.databases import Databases
 from benchmarks.figures import percentile, rotated
 from benchmarks.mcp_servers import command_of, environment_of, register_nothing, write_workflows
+from benchmarks.served import serving
 from workflows_mcp import WorkflowExecutor, upgrade_schema
 from workflows_mcp.server.services import open_services
 from workflows_mcp.settings import load_settings
@@ -30,8 +29,6 @@ CLIENTS = (1, 16)
 
 _MOST = 1.5
 """The most that a call may take, of what the echo takes; besides what the executor takes for the run."""
-
-_SECONDS_TO_START = 60.0
 
 Call = Callable[[], Awaitable[object]]
 
@@ -191,39 +188,8 @@ async def _executor(folder: Path, url: str) -> AsyncIterator[WorkflowExecutor]:
 @contextmanager
 def _serving(whose: str, folder: Path, url: str) -> Iterator[str]:
     """One of the servers over HTTP, in a process of its own; yields where."""
-    port = _free_port()
-    process = subprocess.Popen(  # noqa: S603 - this Python, and our own words
-        command_of(whose, port),
-        env=environment_of(folder, url),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        end = time.monotonic() + _SECONDS_TO_START
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the server {whose!r} did not start")
-            time.sleep(0.02)
+    with serving(functools.partial(command_of, whose), environment_of(folder, url)) as port:
         yield f"http://127.0.0.1:{port}/mcp"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def calls_table(shares: Sequence[Share]) -> str:

@@ -21,6 +21,8 @@ from tests.turns import turn
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.settings import Settings
 
+pytest_plugins = ["tests.server.ui.browser.missing"]
+
 _numbers = itertools.count()
 
 DATABASES = ("sqlite", "postgresql")

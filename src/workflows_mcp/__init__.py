@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workflows_mcp.engine.block_details import BlockDetails
     from workflows_mcp.engine.blocks.python import block_type
     from workflows_mcp.engine.checkpoint import (
         CheckpointConfig,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from workflows_mcp.engine.library import WorkflowLibrary
     from workflows_mcp.engine.policies import RetentionPolicy
     from workflows_mcp.engine.result import RunSummary, WorkflowResult
-    from workflows_mcp.engine.run_details import BlockDetails, RunDetails
+    from workflows_mcp.engine.run_details import RunDetails
     from workflows_mcp.errors import (
         BlockTypeDisabledError,
         CheckpointAlreadyClaimedError,
@@ -105,7 +106,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BlockDetails": "engine.run_details",
+    "BlockDetails": "engine.block_details",
     "CheckpointConfig": "engine.checkpoint",
     "CheckpointMetadata": "engine.checkpoint",
     "CheckpointState": "engine.checkpoint",

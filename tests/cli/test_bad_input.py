@@ -83,6 +83,10 @@ CASES: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a missing argument": (("run",), 2, "WORKFLOW requires an argument; see: workflows-mcp run --help"),
     "a negative limit": (("checkpoints", "list", "--limit", "-1"), 2, "Must be >= 1"),
     "a limit beyond all bounds": (("checkpoints", "list", "--limit", "9" * 30), 2, "Must be <= 1000000"),
+    "no text to look for": (("runs", "list", "--contains", ""), 2, "--contains must have 1 to 512 bytes"),
+    "no moment": (("runs", "list", "--since", "lately"), 2, "--since takes a date .* 2h or 7d, not 'lately'"),
+    "no moment of any calendar": (("checkpoints", "list", "--until", "9" * 400), 2, "--until takes a date"),
+    "no unit of time": (("checkpoints", "list", "--since", "5m"), 2, "5m: m may be minutes or months; write 5min"),
     "no cursor": (("checkpoints", "list", "--before", "yesterday"), 2, "--before takes the cursor"),
     "an id that cannot be one": (("checkpoints", "show", ""), 2, "must have 1 to 512 bytes"),
     "a run that is not there": (

@@ -40,6 +40,10 @@ def test_a_listing_keeps_to_its_filters(cli: CLI, waiting: WorkflowResult) -> No
     assert found[0]["pause_prompt"] == "Go on, Ann?"
     assert "payload" not in found[0]
     assert nothing == []
+    recent = (*base, "--since", "2h")
+    assert len(cli(*recent, "--contains", str(waiting.run_id)[4:]).json()["checkpoints"]) == 3
+    assert cli(*recent, "--contains", str(waiting.checkpoint_id)).json()["checkpoints"] == found
+    assert len(cli(*recent, "--until", str(found[0]["created_at"])).json()["checkpoints"]) == 2
 
 
 def test_show_prints_metadata_and_the_state(cli: CLI, waiting: WorkflowResult) -> None:

@@ -103,6 +103,16 @@ def test_each_run_is_listed_once_with_what_it_has_come_to(cli: CLI) -> None:
     failed = cli("runs", "list", "--status", "failure", "--json", *DATABASE).json()
     assert [run["run_id"] for run in failed["runs"]] == ["bad"]
 
+    def found(*words: str) -> list[str]:
+        return [run["run_id"] for run in cli("runs", "list", "--json", *words, *DATABASE).json()["runs"]]
+
+    asking, _, bad, _ = cli("runs", "list", "--json", *DATABASE).json()["runs"]
+    assert found("--contains", "oo") == ["good"]
+    assert found("--contains", bad["checkpoint_id"]) == ["bad"]
+    assert found("--contains", "OO") == found("--until", "1h") == []
+    assert found("--since", "1h", "--status", "abandoned", "--contains", "s") == ["stopped"]
+    assert found("--since", str(bad["updated_at"]), "--until", str(asking["updated_at"])) == ["stopped", "bad"]
+
 
 async def make_running(path: Path, number: int) -> None:
     """Runs, the newest first in a listing: of three the first is held by a process, the others are abandoned."""
@@ -128,7 +138,11 @@ def test_abandoned_runs_are_found_among_those_that_are_held(
         found += [run["run_id"] for run in page["runs"]]
         before = ["--before", str(page["next"])]
     assert (found, page["next"]) == (expected, None)
-    assert cli("runs", "list", "--status", "abandoned", "--workflow", "other", *DATABASE).out.startswith("There are no")
+    for none in (["--workflow", "other"], ["--contains", "r0"], ["--since", "10001"]):
+        assert cli("runs", "list", "--status", "abandoned", *none, *DATABASE).out.startswith("There are no")
+    some = ("--contains", "r", "--since", "9994", "--until", "9999")
+    page = cli("runs", "list", "--status", "abandoned", *some, "--json", *DATABASE).json()
+    assert [run["run_id"] for run in page["runs"]] == ["r2", "r4", "r5"]
 
     # Where one look at what is running does not suffice.
     monkeypatch.setattr(abandoned_runs, "_PAGE", 2)

@@ -9,14 +9,16 @@ import pytest
 
 from tests.engine.probe import Probe, block, text
 from workflows_mcp import (
+    CheckpointMetadata,
     CheckpointNotFoundError,
+    CheckpointState,
     CheckpointStatus,
     CheckpointStore,
     InMemoryCheckpointStore,
     WorkflowExecutor,
 )
 from workflows_mcp.engine.progress import Progress
-from workflows_mcp.engine.run_details import BlockDetails, RunDetails
+from workflows_mcp.engine.run_details import BlockDetails, RunDetails, details_at, run_details
 from workflows_mcp.engine.secrets import Secrets
 
 INNER = text(block("x"), block("y", "x"), name="inner")
@@ -46,7 +48,17 @@ async def test_a_run_is_described_on_its_way_and_at_its_end(store: CheckpointSto
     assert not run.is_abandoned
     begun = {"a": "succeeded", "n": "running", "n[eu]": "running", "n[eu]/x": "succeeded"}
     assert statuses(run) == {**begun, "n[eu]/y": "running", "ask": "not begun"}
-    assert run.blocks[1] == BlockDetails("n", "running", 1, started_at=run.blocks[1].started_at, items={"running": 1})
+    assert run.blocks[1] == BlockDetails(
+        "n",
+        "running",
+        1,
+        started_at=run.blocks[1].started_at,
+        items={"running": 1},
+        block_id="n",
+        type="Workflow",
+        needs=("a",),
+        workflow="inner",
+    )
     assert statuses(await other.get_run("r")) == {**begun, "n[eu]/y": "may have begun", "ask": "not begun"}
     probe.release()
     paused = await executor.wait_for_run("r", 60)
@@ -84,7 +96,7 @@ async def test_a_description_shows_no_secret(probe: Probe) -> None:
 
 
 async def test_what_cannot_be_described_is_said(probe: Probe) -> None:
-    """A run of another program has no blocks that we know; one that is not there is an error."""
+    """Of a run of another program no more is known than what its waves tell; one that is not there is an error."""
     assert probe.started == []
     store = InMemoryCheckpointStore()
     executor = WorkflowExecutor(store)
@@ -96,11 +108,168 @@ async def test_what_cannot_be_described_is_said(probe: Probe) -> None:
     )
     await store.save_checkpoint(foreign)
     run = await executor.get_run("foreign")
-    assert (run.blocks, run.outputs, run.started_at) == ((), {}, None)
+    assert (statuses(run), run.outputs, run.started_at) == ({"a": "done"}, {}, None)
     assert "was not saved by this executor" in (run.flaw or "")
     assert run.is_abandoned
     with pytest.raises(CheckpointNotFoundError, match="there is no run 'nope'"):
         await executor.get_run("nope")
+
+
+async def test_blocks_tell_how_they_hang_together(probe: Probe) -> None:
+    """What each waits for, by paths that lead to others; what each is within; and whose time it takes."""
+    store = InMemoryCheckpointStore()
+    executor = WorkflowExecutor(store)
+    executor.load_workflow(INNER)
+    probe.hold("y", started=3)
+    await executor.start_workflow(FLOW, run_id="r")
+    await probe.all_started.wait()
+    by_path = {one.path: one for one in (await executor.get_run("r")).blocks}
+    shape = {path: (one.block_id, one.key, one.parent, one.needs) for path, one in by_path.items()}
+    assert shape == {
+        "a": ("a", None, None, ()),
+        "n": ("n", None, None, ("a",)),
+        "n[eu]": ("n", "eu", "n", ()),
+        "n[eu]/x": ("x", None, "n[eu]", ()),
+        "n[eu]/y": ("y", None, "n[eu]", ("n[eu]/x",)),
+        "ask": ("ask", None, None, ("n",)),
+    }
+    assert [by_path[path].type for path in ("a", "n[eu]", "ask")] == ["Probe", "Workflow", "Prompt"]
+    assert by_path["n[eu]"].workflow == "inner"
+    probe.release()
+    paused = await executor.wait_for_run("r", 60)
+    await executor.resume_workflow(paused.checkpoint_id or "", "y")
+    run = await executor.get_run("r")
+    assert {one.path: one.asks for one in run.blocks} == {"a": False, "n": False, "n[eu]": False, "ask": True}
+    assert all(one.completed_at == (one.started_at or 0) + (one.seconds or 0) for one in run.blocks)
+
+
+async def test_a_block_in_whose_place_somebody_was_asked_is_told_from_work(probe: Probe) -> None:
+    """Also when the workflow is gone that asked."""
+    executor = WorkflowExecutor(InMemoryCheckpointStore())
+    executor.load_workflow(text(block("q", ask="go on?"), name="asking"))
+    nested = {"id": "n", "type": "Workflow", "inputs": {"workflow": "asking"}}
+    result = await executor.execute_workflow(text(block("a"), nested), run_id="r")
+    assert {one.path: one.asks for one in (await executor.get_run("r")).blocks} == {"a": False, "n": False, "n/q": True}
+    await executor.resume_workflow(result.checkpoint_id or "", "yes")
+    assert {one.path: one.asks for one in (await executor.get_run("r")).blocks} == {"a": False, "n": True}
+    assert sorted(probe.started) == ["a", "q"]
+
+
+async def test_what_was_under_way_at_an_earlier_checkpoint_was_not_interrupted(probe: Probe) -> None:
+    """Nobody holds that checkpoint any more, since the run went on."""
+    store = InMemoryCheckpointStore()
+    executor = WorkflowExecutor(store)
+    executor.load_workflow(INNER)
+    nested = {"id": "n", "type": "Workflow", "inputs": {"workflow": "inner"}}
+    assert (await executor.execute_workflow(text(nested), run_id="r")).is_success
+    assert probe.started == ["x", "y"]
+    then = [await executor.get_run_at(one.checkpoint_id) for one in await store.list_checkpoints(run_id="r")]
+    assert {"n": "running", "n/x": "succeeded", "n/y": "not begun"} in map(statuses, then)
+
+
+async def test_an_earlier_checkpoint_tells_what_the_run_was_then(store: CheckpointStore, probe: Probe) -> None:
+    """Nobody holds a checkpoint that is history: that its run was abandoned then, or may have begun more, is not so."""
+    executor = WorkflowExecutor(store)
+    result = await executor.execute_workflow(text(block("a"), block("b", "a"), block("c", ask="go on?")), run_id="r")
+    await executor.resume_workflow(result.checkpoint_id or "", "yes")
+    assert probe.started == ["a", "c", "b"]
+    then = [await executor.get_run_at(one.checkpoint_id) for one in await store.list_checkpoints(run_id="r")]
+    told = [(run.status, run.superseded, run.is_abandoned, statuses(run)) for run in reversed(then)]
+    all_over = {"a": "succeeded", "c": "succeeded"}
+    assert told[0] == ("running", True, False, {"a": "not begun", "c": "not begun", "b": "not begun"})
+    assert told[1] == ("paused", True, False, {"a": "succeeded", "c": "paused", "b": "not begun"})
+    assert ("running", True, False, {**all_over, "b": "not begun"}) in told
+    assert told[-1] == ("success", False, False, {**all_over, "b": "succeeded"})
+    assert (then[-2].prompt, then[0].prompt) == ("go on?", None)
+    with pytest.raises(CheckpointNotFoundError, match="there is no checkpoint 'nope'"):
+        await executor.get_run_at("nope")
+
+
+FOREIGN = CheckpointState(
+    checkpoint_id="x",
+    workflow_name="elsewhere",
+    created_at=1.0,
+    runtime_inputs={},
+    context={},
+    completed_blocks=["a"],
+    current_wave_index=1,
+    execution_waves=[["a"], ["b", "c"], ["d"]],
+    block_definitions={
+        "b": {"type": "Shell", "depends_on": ["a", "nowhere", 7]},
+        "c": {"type": 1, "depends_on": [{"block": "a", "required": False}, {"block": []}]},
+        "d": {"depends_on": "b"},
+    },
+    workflow_stack=[],
+)
+
+
+async def test_the_checkpoint_of_another_program_is_told_by_its_waves() -> None:
+    """Also one that belongs to no run, and whose waiting block is known by its id alone."""
+    store = InMemoryCheckpointStore()
+    await store.save_checkpoint(FOREIGN)
+    run = await details_at(store, "x", Secrets())
+    assert run.run_id == ""
+    assert statuses(run) == {"a": "done", "b": "may have begun", "c": "may have begun", "d": "not begun"}
+    assert [(one.type, one.needs) for one in run.blocks] == [
+        (None, ()),
+        ("Shell", ("a",)),
+        (None, ("a",)),
+        (None, ("b",)),
+    ]
+    await store.save_checkpoint(dataclasses.replace(FOREIGN, paused_block_id="b"))
+    assert statuses(await details_at(store, "x", Secrets()))["b"] == "paused"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"execution_waves": 7},
+        {"execution_waves": [7, ["a", 8, "a"]], "completed_blocks": {"a": 1}, "block_definitions": []},
+        {"context": [1], "block_definitions": {"b": None, "c": 3}, "pause_metadata": "x"},
+        {"context": {"blocks": {"a": {"status": [], "wave": 0}}, "started_at": "now", "error": {"a": 1}}},
+        {"current_wave_index": "one", "workflow_stack": None},
+    ],
+)
+async def test_what_no_executor_has_saved_is_told_as_far_as_it_goes(odd: dict[str, Any]) -> None:
+    """A table of another origin may hold anything, which is no reason to show nothing of a run."""
+    state = dataclasses.replace(FOREIGN, run_id="r", **odd)
+    listed = CheckpointMetadata("x", "elsewhere", 1.0, is_paused=False, run_id="r")
+    run = await run_details(listed, state, Secrets())
+    assert run.flaw is not None
+    assert {one.path for one in run.blocks} <= {"a", "b", "c", "d"}
+
+
+@pytest.mark.parametrize(
+    ("odd", "status"),
+    [
+        ({"started_at": "soon"}, "succeeded"),
+        ({"completed_at": 10**400}, "succeeded"),
+        ({"wave": None}, "succeeded"),
+        ({"status": {}}, "done"),
+        ({"status": "<b>"}, "done"),
+        ({"message": ["x"]}, "done"),
+        ({"attempts": "many"}, "done"),
+        ({"items": {"k": {}}}, "done"),
+    ],
+)
+async def test_records_that_were_tampered_with_are_told_as_far_as_they_go(
+    odd: dict[str, Any], status: str, probe: Probe
+) -> None:
+    """Times that are none are left out; where nothing in a record can be relied on, the waves tell what they know."""
+    store = InMemoryCheckpointStore()
+    executor = WorkflowExecutor(store)
+    result = await executor.execute_workflow(text(block("a")), run_id="r")
+    assert probe.started == ["a"]
+    state = await store.load_checkpoint(result.checkpoint_id or "")
+    assert state is not None
+    record = {**state.context["blocks"]["a"], **odd}
+    head = (await store.list_checkpoints(run_id="r"))[0]
+    changed = dataclasses.replace(state, context={**state.context, "blocks": {"a": record}})
+    run = await run_details(head, changed, Secrets())
+    assert statuses(run) == {"a": status}
+    assert (run.flaw is None) == (status == "succeeded")
+    assert run.blocks[0].wave == 0
+    assert (run.blocks[0].seconds is None) == (odd.keys() != {"wave"})
 
 
 async def test_a_large_run_is_read_beside_everything_else(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,11 @@ async def test_runs_are_listed_by_what_they_have_come_to(store: CheckpointStore,
     assert [one.run_id for one in await executor.list_runs(limit=2)] == ["runs", "fails"]
     assert [one.run_id for one in await executor.list_runs(limit=2, before=runs[1])] == ["asks", "done"]
     assert [one.run_id for one in await executor.list_runs(limit=1, before=runs[2].cursor)] == ["done"]
+    assert [one.run_id for one in await executor.list_runs(id_contains="asks", created_after=0.0)] == ["asks"]
+    assert [one.run_id for one in await executor.list_runs(id_contains=runs[1].checkpoint_id)] == ["fails"]
+    assert await executor.list_runs(id_contains="ASKS") == []
+    middle = await executor.list_runs(created_after=runs[2].updated_at, created_before=runs[0].updated_at)
+    assert [one.run_id for one in middle] == ["fails", "asks"]
     assert runs[2].prompt == "?"
     assert runs[0].lease_expires_at is not None
     assert runs[3].lease_expires_at is None

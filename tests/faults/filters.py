@@ -149,14 +149,16 @@ class _Trial:
 
     async def ask(self, text: Any) -> None:
         """Put a text wherever a value can be given. Nothing is changed by it, since no checkpoint bears that name."""
-        for name in ("workflow_name", "run_id", "status"):
+        for name in ("workflow_name", "run_id", "status", "id_contains"):
             await self._list(**{name: text})
             await self._list(**{name: text}, limit=NUMBER, created_after=NUMBER + 0.5, heads_only=True)
         for cursor in (text, f"{NUMBER}.5,{text}", f"1.8e9,{text}", f"{text},1", f"1800000003.0,{text}"):
             await self._list(before=cursor)
             await self._list(before=cursor, limit=5, run_id="r")
-        for count in ("limit", "created_after", "created_before", "is_paused", "heads_only"):
+        for count in ("limit", "created_after", "created_before", "is_paused", "heads_only", "runs_only"):
             await self._list(**{count: text})
+        await self.both("series", lambda store: _counted(store, text, 2))
+        await self.both("series", lambda store: _counted(store, 0, text))
         await self.both("load", lambda store: _id_of(store.load_checkpoint(text)))
         await self.both("loads", lambda store: _together(store, text))
         await self.both("iterate", lambda store: _streamed(store, workflow_name=text))
@@ -213,6 +215,10 @@ async def _outcome(call: Awaitable[Any]) -> Any:
 
 async def _ids(store: CheckpointStore, filters: dict[str, Any]) -> list[str]:
     return [one.checkpoint_id for one in await store.list_checkpoints(**filters)]
+
+
+async def _counted(store: CheckpointStore, since: Any, steps: Any) -> list[int]:
+    return [one.checkpoints for one in await store.take_series(since, 2 * NUMBER, steps)]
 
 
 async def _id_of(load: Awaitable[Any]) -> Any:

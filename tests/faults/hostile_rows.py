@@ -109,7 +109,9 @@ class _Trial:
         self._require({one.checkpoint_id for one in listed} >= set(self._by_id), "some hostile rows are not listed")
         good = await store.list_checkpoints(run_id="good")
         self._require([one.checkpoint_id for one in good] == _good_ids(), "the good run is not as it was")
+        await store.take_series(0.0, 2e9, 10)
         for wanted in ({"is_paused": True}, {"is_paused": False}, {"heads_only": True}, {"status": "running"},
+                       {"id_contains": "o"}, {"runs_only": True}, {"status": "paused", "is_paused": True},
                        {"created_after": 0.0}, {"created_before": 0.0}, {"workflow_name": ""}):  # fmt: skip
             await store.list_checkpoints(**wanted)
         await store.list_abandoned()

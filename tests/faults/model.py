@@ -65,6 +65,8 @@ _FILTERS = st.fixed_dictionaries(
         "status": _STATUSES | st.just("unknown"),
         "is_paused": st.booleans(),
         "heads_only": st.booleans(),
+        "runs_only": st.booleans(),
+        "id_contains": st.sampled_from(("a", "A", "'%", "r", "\U0001f600")),
         "created_after": st.sampled_from(_TIMES),
         "created_before": st.sampled_from(_TIMES),
     },

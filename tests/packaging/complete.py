@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,32 @@ async def test_calls_pass_the_proxy_of_the_documents_to_whichever_server_is_ther
         async with httpx2.AsyncClient(headers=headers, verify=trust) as http:
             assert (await http.get(f"https://localhost:{port}/healthz")).status_code == 404  # for those inside
             assert (await http.post(f"https://localhost:{port}/mcp", json={})).status_code == 502
+
+
+async def test_people_log_in_to_the_pages_through_the_proxy_of_the_documents(tmp_path: Path) -> None:
+    """Over TLS, at whichever server is there: a session that one has begun is one for the other."""
+    with (
+        serving(tmp_path) as first,
+        serving(tmp_path, first.token) as second,
+        nginx(tmp_path, first, second) as (port, trust),
+    ):
+        host, at = f"{NAME}:{port}", f"https://localhost:{port}"
+        async with httpx2.AsyncClient(headers={"Host": host}, verify=trust) as http:
+            asked = await http.get(f"{at}/ui")
+            assert (asked.status_code, asked.headers["location"]) == (303, "/ui/login?to=%2Fui")
+            form = (await http.get(f"{at}/ui/login")).text
+            [form_token] = re.findall(r'name="form_token" value="(\w+)"', form)
+            sent = {"form_token": form_token, "token": first.token}
+            for origin, status in (("https://evil.example", 403), (f"https://{host}", 303)):
+                answer = await http.post(f"{at}/ui/login", data=sent, headers={"Origin": origin})
+                assert answer.status_code == status
+            cookie = answer.headers["set-cookie"]
+            assert all(part in cookie for part in ("Secure", "HttpOnly", "SameSite=strict"))
+            session = {"Cookie": cookie.partition(";")[0]}
+            for server in (first, second):
+                assert "There are no runs yet" in (await http.get(f"{at}/ui", headers=session)).text
+                server.process.kill()
+                server.process.wait()
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from sqlalchemy import Executable
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from workflows_mcp import SQLAlchemyCheckpointStore
+from workflows_mcp.persistence.census import _PULSE
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.dialects import Compiled
+from workflows_mcp.persistence.dialects.types import time_now, time_of_statement
 from workflows_mcp.settings import Settings
 
 URLS = {"sqlite": "checkpoints.db", "postgresql": "postgresql://nobody@localhost/nothing"}
@@ -56,3 +58,11 @@ async def test_an_engine_that_is_passed_in_has_statements_of_its_own(monkeypatch
     assert "?" not in passed_in._database._saving_sql["one"].sql
     assert "?" in SQLAlchemyCheckpointStore(URLS["sqlite"])._database._saving_sql["one"].sql
     await engine.dispose()
+
+
+def test_what_asks_the_database_for_the_time_is_compiled_once() -> None:
+    """Pages ask for the pulse every few seconds, and compiling it takes longer than answering it does."""
+    kept = _PULSE._generate_cache_key()
+    assert kept is not None
+    assert kept == _PULSE._generate_cache_key()
+    assert time_now()._generate_cache_key() != time_of_statement()._generate_cache_key()

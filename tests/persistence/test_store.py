@@ -29,7 +29,7 @@ from workflows_mcp import (
     upgrade_schema,
 )
 from workflows_mcp.engine.filters import CheckpointFilter
-from workflows_mcp.persistence import lease_statements, retention_statements, statements
+from workflows_mcp.persistence import census, lease_statements, listing_statements, retention_statements, statements
 from workflows_mcp.persistence.retention_statements import OfRun
 from workflows_mcp.persistence.store import _chunks
 from workflows_mcp.settings import Settings
@@ -353,6 +353,7 @@ QUERIES = {
     "of a run": (CheckpointFilter(run_id="r1"), "run_id"),
     "heads": (CheckpointFilter(heads_only=True), "heads|created_at"),  # where all are heads, both are as good
     "waiting": (CheckpointFilter(is_paused=True), "waiting"),
+    "paused runs": (CheckpointFilter(is_paused=True, status="paused", heads_only=True), "waiting"),
     "of a status": (CheckpointFilter(status="failed"), "status"),
     "of a time": (CheckpointFilter(created_after=10.0, created_before=20.0), "created_at"),
 }
@@ -384,9 +385,9 @@ async def test_a_page_is_read_off_an_index(
 ) -> None:
     """In its order: no scan of the table, no sort."""
     wanted, index = QUERIES[query]
-    assert statements.is_indexed(wanted)
+    assert listing_statements.is_indexed(wanted)
     async with filled._database.engine.connect() as connection:
-        assert_plan(await explain(connection, statements.listing(wanted, limit=50, before=before)), index)
+        assert_plan(await explain(connection, listing_statements.listing(wanted, limit=50, before=before)), index)
 
 
 @pytest.mark.parametrize(
@@ -397,11 +398,31 @@ async def test_a_page_is_read_off_an_index(
         CheckpointFilter(status="running"),
         CheckpointFilter(is_paused=False),
         CheckpointFilter(heads_only=True, status="failed"),
+        CheckpointFilter(heads_only=True, runs_only=True),
+        CheckpointFilter(id_contains="a"),
+        CheckpointFilter(is_paused=True, id_contains="a"),
     ],
 )
 def test_a_listing_that_may_walk_far_does_not_hold_up_loads(wanted: CheckpointFilter) -> None:
     """Where an index offers more than what passes the filter, a page may take long, and goes over the pool."""
-    assert not statements.is_indexed(wanted)
+    assert not listing_statements.is_indexed(wanted)
+
+
+async def test_what_waits_is_looked_through_for_a_workflow(filled: SQLAlchemyCheckpointStore) -> None:
+    """Rather than all of that workflow: what waits is never much."""
+    wanted = CheckpointFilter("w1", is_paused=True, status="paused", heads_only=True, runs_only=True)
+    async with filled._database.engine.connect() as connection:
+        assert_plan(await explain(connection, listing_statements.listing(wanted, limit=50, before=None)), "waiting")
+
+
+async def test_a_series_reads_no_more_than_its_time(filled: SQLAlchemyCheckpointStore) -> None:
+    """By the index of all by time."""
+    values = {"since": 15_000.0, "until": 15_060.0, "seconds": 1.0}
+    async with filled._database.engine.connect() as connection:
+        plan = await explain(connection, statements.Query(census._SERIES, values))
+    assert re.search(
+        r"ix_checkpoints_created_at (\(created_at>\? AND created_at<\?\)|.*\n *Index Cond: .*>=.*<)", plan
+    ), plan
 
 
 async def test_abandoned_runs_are_read_off_an_index(filled: SQLAlchemyCheckpointStore, database_url: str) -> None:
@@ -536,6 +557,6 @@ def assert_plan(plan: str, index: str) -> None:
 
 async def test_listings_and_stats_read_no_payload(filled: SQLAlchemyCheckpointStore) -> None:
     """Their statements do not name it."""
-    for query in (statements.listing(CheckpointFilter(), limit=None, before=None), statements.stats()):
+    for query in (listing_statements.listing(CheckpointFilter(), limit=None, before=None), statements.stats()):
         assert "payload" not in str(query.statement)
     assert (await filled.get_stats()).total_checkpoints == 20_000

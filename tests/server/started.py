@@ -1,4 +1,4 @@
-"""`workflows-mcp serve --http` in processes of their own, to be killed and stopped.
+"""`workflows-mcp serve --http` and `ui` in processes of their own, to be killed and stopped.
 
 They are forked from one that has imported nearly everything: starting Python anew takes a second and more a time.
 """
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from tests.faults.crew import fork, join
 
-__all__ = ["Prepare", "StartedServer", "start_server"]
+__all__ = ["Prepare", "StartedServer", "start_server", "start_ui"]
 
 _SECONDS_TO_START = 30.0
 
-_ADDRESS = re.compile(r"serving MCP at (\S+/mcp),")
+_ADDRESS = re.compile(r"^serving .*? at (\S+/(?:mcp|ui))\b", re.MULTILINE)
 
 Prepare = Callable[[], None]
 """What a process does before it serves: a function of a module, or a `partial` of one."""
@@ -30,7 +30,7 @@ class StartedServer:
     """A server that answers.
 
     Attributes:
-        url: Where MCP is spoken.
+        url: Where MCP is spoken; of `ui`, where its pages are.
         process: Its process.
         log: What it has written to stdout and stderr.
     """
@@ -44,6 +44,11 @@ class StartedServer:
         """The id of its process."""
         assert self.process.pid is not None
         return self.process.pid
+
+    @property
+    def origin(self) -> str:
+        """Its address without a path."""
+        return self.url.rpartition("/")[0]
 
     async def kill(self) -> None:
         """End it as the system does when there is no memory left: without a word."""
@@ -70,10 +75,31 @@ async def start_server(
     Raises:
         RuntimeError: It ended, or has not begun to answer in time.
     """
+    return await _start(folder, environment, ["serve", "--http", "--port", "0", *words], prepare)
+
+
+async def start_ui(folder: Path, environment: Mapping[str, str], *words: str, port: int = 0) -> StartedServer:
+    """Start `ui` in the same way.
+
+    Args:
+        folder: Where it works, and writes what it has to say.
+        environment: All that stands in its environment, besides the path.
+        words: More words of its command line.
+        port: Where it listens; 0: on one that is free.
+
+    Raises:
+        RuntimeError: It ended, or has not begun to answer in time.
+    """
+    return await _start(folder, environment, ["ui", "--port", str(port), *words], None)
+
+
+async def _start(
+    folder: Path, environment: Mapping[str, str], words: list[str], prepare: Prepare | None
+) -> StartedServer:
     log = folder / f"server-{len(list(folder.glob('server-*.log')))}.log"
     log.touch()
     whole = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(folder), **environment}
-    process = fork(_serve, ["serve", "--http", "--port", "0", *words], folder, whole, log, prepare)
+    process = fork(_serve, words, folder, whole, log, prepare)
     loop = asyncio.get_running_loop()
     end = loop.time() + _SECONDS_TO_START
     while (found := _ADDRESS.search(log.read_text())) is None:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from workflows_mcp.cli.database import open_store
+from workflows_mcp.cli.durations import parse_moment
 from workflows_mcp.cli.failures import CommandError, UsageError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, print_json
@@ -29,6 +30,9 @@ async def list_command(
     run: str | None = None,
     status: _Status | None = None,
     paused: bool | None = None,
+    contains: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000))] = 20,
     before: str | None = None,
     options: Options = DEFAULT_OPTIONS,
@@ -40,6 +44,9 @@ async def list_command(
         run: Only this run's.
         status: Only those saved with this status.
         paused: Only those that wait for an answer, or only the others.
+        contains: Only those with this text in their id or their run's.
+        since: Only those created then or later: 2026-11-27, 2026-11-27T10:30, or an age such as 2h.
+        until: Only those created earlier.
         limit: The most to show.
         before: Go on after a page: the cursor that it ended with.
         options: What every command takes.
@@ -49,11 +56,22 @@ async def list_command(
     """
     if run is not None:
         check_id("--run", run)
+    if contains is not None:
+        check_id("--contains", contains)
+    first, end = parse_moment("--since", since), parse_moment("--until", until)
     check_cursor(before)
     async with open_store(options) as store:
         # One more than asked for tells whether there is another page.
         found = await store.list_checkpoints(
-            workflow, run_id=run, status=status, is_paused=paused, limit=limit + 1, before=before
+            workflow,
+            run_id=run,
+            status=status,
+            is_paused=paused,
+            created_after=first,
+            created_before=end,
+            id_contains=contains,
+            limit=limit + 1,
+            before=before,
         )
     page = found[:limit]
     cursor = page[-1].cursor if len(found) > limit else None

@@ -11,11 +11,12 @@ from cyclopts.validators import Number
 
 from workflows_mcp.cli.checkpoints import when
 from workflows_mcp.cli.database import open_store
-from workflows_mcp.cli.durations import parse_duration, shown_duration
+from workflows_mcp.cli.durations import parse_duration
 from workflows_mcp.cli.failures import InterruptedRunError, UsageError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id
 from workflows_mcp.cli.page import Page, print_json, say
 from workflows_mcp.cli.progress import progress
+from workflows_mcp.engine.durations import shown_duration
 from workflows_mcp.persistence.sizes import shown_bytes
 
 if TYPE_CHECKING:

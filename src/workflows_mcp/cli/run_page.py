@@ -62,10 +62,10 @@ async def show_command(
     out = Page(sys.stdout)
     _show_head(out, run)
     out.heading("blocks, as the newest checkpoint has them")
-    if run.flaw is None:
-        out.table(["block", "status", "started", "seconds", "note"], [_cells(row) for row in rows])
-    else:
+    if run.flaw is not None:
         out.line(one_line(run.flaw))
+    if run.flaw is None or rows:
+        out.table(["block", "status", "started", "seconds", "note"], [_cells(row) for row in rows])
     out.heading("checkpoints")
     rows_of = [[_age_of(one), *in_short(one), one.checkpoint_id] for one in found]
     out.table(["age", "status", "waves", "stored", "full", "checkpoint"], rows_of)

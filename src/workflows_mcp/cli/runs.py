@@ -9,6 +9,7 @@ from cyclopts.validators import Number
 
 from workflows_mcp.cli.checkpoints import check_cursor
 from workflows_mcp.cli.database import open_store
+from workflows_mcp.cli.durations import parse_moment
 from workflows_mcp.cli.failures import EXIT_ERROR, CommandError, one_line
 from workflows_mcp.cli.inputs import InputsFile, InputWords, gather_inputs
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
@@ -38,6 +39,9 @@ async def list_command(
     *,
     workflow: str | None = None,
     status: _Status | None = None,
+    contains: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000))] = 20,
     before: str | None = None,
     options: Options = DEFAULT_OPTIONS,
@@ -49,6 +53,10 @@ async def list_command(
     Args:
         workflow: Only this workflow's.
         status: Only those that have come to this; `running` includes abandoned ones, which `abandoned` picks out.
+        contains: Only those with this text in their id or their newest checkpoint's.
+        since: Only those whose newest checkpoint was created then or later: 2026-11-27, 2026-11-27T10:30, or an age
+            such as 2h.
+        until: Only those whose newest checkpoint was created earlier.
         limit: The most to show.
         before: Go on after a page: the cursor that it ended with.
         options: What every command takes.
@@ -58,10 +66,22 @@ async def list_command(
     """
     from workflows_mcp.engine.abandoned import find_runs, shown_status
 
+    if contains is not None:
+        check_id("--contains", contains)
+    first, end = parse_moment("--since", since), parse_moment("--until", until)
     check_cursor(before)
     async with open_store(options) as store:
         # One more than asked for tells whether there is another page.
-        found = await find_runs(store, workflow, status=status, limit=limit + 1, before=before)
+        found = await find_runs(
+            store,
+            workflow,
+            status=status,
+            id_contains=contains,
+            created_after=first,
+            created_before=end,
+            limit=limit + 1,
+            before=before,
+        )
     page = found[:limit]
     cursor = page[-1].cursor if len(found) > limit else None
     if options.json:

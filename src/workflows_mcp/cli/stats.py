@@ -1,6 +1,7 @@
 """`stats`: what a database holds, counted by itself."""
 
 import dataclasses
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from workflows_mcp.cli.database import open_store
 from workflows_mcp.cli.failures import UsageError
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, command_line
 from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.engine.census import HOUR_SECONDS
 from workflows_mcp.persistence.sizes import brief_bytes
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ __all__ = ["stats"]
 
 _MOST_WORKFLOWS = 20
 _BAR = 20
+_MINUTES = 60
+_LEVELS = "▁▂▃▄▅▆▇█"
+"""Heights of a small chart; the lowest one is that of nothing."""
 
 
 async def stats(
@@ -48,10 +53,14 @@ async def stats(
         census = await store.take_census()
         if prometheus:
             _print_metrics(store, census)
-        elif options.json:
-            print_json(_as_json(store, census))
+            return 0
+        now = time.time()
+        minutes = [one.checkpoints for one in await store.take_series(now - HOUR_SECONDS, now, _MINUTES)]
+        if options.json:
+            print_json({**_as_json(store, census), "last_hour_by_minute": minutes})
         else:
-            _show(Page(sys.stdout), store, census, options, most=None if all_workflows else _MOST_WORKFLOWS)
+            most = None if all_workflows else _MOST_WORKFLOWS
+            _show(Page(sys.stdout), store, census, options, minutes=minutes, most=most)
     return 0
 
 
@@ -82,13 +91,21 @@ def _ratio(census: "CheckpointCensus") -> float | None:
 
 
 def _show(
-    page: Page, store: "CheckpointStore", census: "CheckpointCensus", options: Options, *, most: int | None
+    page: Page,
+    store: "CheckpointStore",
+    census: "CheckpointCensus",
+    options: Options,
+    *,
+    minutes: list[int],
+    most: int | None,
 ) -> None:
     if not census.checkpoints:
         page.line("There are no checkpoints here.")
         return
     for name, text in _facts(store, census, makes_deltas=options.settings().delta_cache_mb > 0):
         page.line(f"{name:<12}  {text}")
+        if name == "saved" and any(minutes):
+            page.line(f"{'':<12}  {_small_chart(minutes)}  {max(minutes):,} a minute at the most")
     if census.pulse.abandoned:
         page.line(f"Go on with what was abandoned: {command_line('recover', options=options)}")
     page.heading("by workflow")
@@ -153,6 +170,12 @@ def _stored(census: "CheckpointCensus") -> str:
     if ratio is not None and saved > 0:
         text += f", {ratio:g} × as much: {brief_bytes(saved)} saved"
     return text
+
+
+def _small_chart(values: list[int]) -> str:
+    """A character for each value; something is never as low as nothing."""
+    largest, steps = max(values), len(_LEVELS) - 1
+    return "".join(_LEVELS[math.ceil(value / largest * steps)] for value in values)
 
 
 def _bar(value: int, largest: int) -> str:

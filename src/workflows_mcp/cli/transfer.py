@@ -6,13 +6,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 from cyclopts import Parameter
 
 from workflows_mcp.cli.database import open_store
+from workflows_mcp.cli.durations import parse_moment
 from workflows_mcp.cli.failures import EXIT_ERROR, InterruptedRunError, UsageError, one_line
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id
 from workflows_mcp.cli.page import Page, print_json, say
@@ -55,7 +55,7 @@ class Filters:
     """Only those that wait for an answer, or only the others."""
 
     created_after: str | None = None
-    """Only those created then or later: 2026-11-27, 2026-11-27T10:30, or Unix seconds."""
+    """Only those created then or later: 2026-11-27, 2026-11-27T10:30, Unix seconds, or an age such as 2h."""
 
     created_before: str | None = None
     """Only those created earlier."""
@@ -76,8 +76,8 @@ class Filters:
                 self.run,
                 self.status,
                 self.paused,
-                created_after=_moment("--created-after", self.created_after),
-                created_before=_moment("--created-before", self.created_before),
+                created_after=parse_moment("--created-after", self.created_after),
+                created_before=parse_moment("--created-before", self.created_before),
             )
         except ValueError as error:
             raise UsageError(str(error)) from None
@@ -304,19 +304,3 @@ def _interrupted(how_it_goes_on: str) -> Iterator[None]:
             yield
     except asyncio.CancelledError:
         raise InterruptedRunError(how_it_goes_on) from None
-
-
-def _moment(option: str, text: str | None) -> float | None:
-    """A date, a date and time (in the local zone, unless it names one), or Unix seconds."""
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).astimezone().timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise UsageError(
-            f"{option} takes a date such as 2026-11-27 or 2026-11-27T10:30+01:00, or Unix seconds, not {text!r}"
-        ) from None

@@ -1,5 +1,6 @@
 """Runs that are running by what was saved, and that no process holds: it crashed, or was stopped."""
 
+from functools import partial
 from typing import Literal
 
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
@@ -26,6 +27,9 @@ async def find_runs(
     workflow_name: str | None = None,
     *,
     status: RunStatus | None = None,
+    id_contains: str | None = None,
+    created_after: float | None = None,
+    created_before: float | None = None,
     limit: int,
     before: str | None = None,
 ) -> list[RunSummary]:
@@ -36,6 +40,9 @@ async def find_runs(
         workflow_name: Only this workflow's.
         status: Only those that have come to this; `running` includes abandoned ones, which `abandoned` picks out:
             what is abandoned is known by its lease, and found among what is running.
+        id_contains: Only those with this text, by its very characters, in their id or their newest checkpoint's.
+        created_after: Only those whose newest checkpoint was created at this Unix time, in seconds, or later.
+        created_before: Only those whose newest checkpoint was created earlier than this Unix time.
         limit: The most to return.
         before: Go on after a page: the `cursor` of its last run.
 
@@ -43,12 +50,18 @@ async def find_runs(
         ValueError: A filter, the limit or the cursor makes no sense.
         CheckpointStoreError: The store failed.
     """
-    stored = StoredRuns(store)
+    listed = partial(
+        StoredRuns(store).list,
+        workflow_name,
+        id_contains=id_contains,
+        created_after=created_after,
+        created_before=created_before,
+    )
     if status != ABANDONED:
-        return await stored.list(workflow_name, status=status, limit=limit, before=before)
+        return await listed(status=status, limit=limit, before=before)
     found: list[RunSummary] = []
     while len(found) < limit:
-        page = await stored.list(workflow_name, status="running", limit=_PAGE, before=before)
+        page = await listed(status="running", limit=_PAGE, before=before)
         found += (run for run in page if run.is_abandoned)
         if len(page) < _PAGE:
             break

@@ -26,6 +26,7 @@ from workflows_mcp.engine.filters import (
 )
 from workflows_mcp.engine.moving import MovingCheckpoints
 from workflows_mcp.engine.observing import StoreActivity, StoreObserver, observe_methods
+from workflows_mcp.engine.series import SavedInStep, Steps, count_series
 from workflows_mcp.errors import CheckpointDecodeError
 
 __all__ = ["CheckpointStore", "OnDamaged", "OnDeleted", "columns_of"]
@@ -146,8 +147,10 @@ class CheckpointStore(MovingCheckpoints, ABC):
         status: CheckpointStatus | str | None = None,
         is_paused: bool | None = None,
         heads_only: bool = False,
+        runs_only: bool = False,
         created_after: float | None = None,
         created_before: float | None = None,
+        id_contains: str | None = None,
         limit: int | None = None,
         before: CheckpointMetadata | str | None = None,
     ) -> list[CheckpointMetadata]:
@@ -159,15 +162,28 @@ class CheckpointStore(MovingCheckpoints, ABC):
             status: Only those saved with this status.
             is_paused: Only those that wait (True), or that do not (False).
             heads_only: Only those that no other checkpoint of their run follows.
+            runs_only: Only those that belong to a run.
             created_after: Only those created at this Unix time, in seconds, or later.
             created_before: Only those created earlier than this Unix time.
+            id_contains: Only those with this text, by its very characters, somewhere in their id or their run's. 1 to
+                512 UTF-8 bytes, as an id has. No index knows it: where few have it, all others are looked through.
             limit: The most to return; None: all.
             before: Go on after a page: its last metadata, or that one's `cursor`.
 
         Raises:
             ValueError: A filter, the limit or the cursor makes no sense.
         """
-        wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
+        wanted = CheckpointFilter(
+            workflow_name,
+            run_id,
+            status,
+            is_paused,
+            heads_only,
+            created_after,
+            created_before,
+            id_contains,
+            runs_only,
+        )
         if limit is not None:
             check_count("limit", limit, at_least=0)
         return await self._list(wanted, limit=limit, before=position_before(before))
@@ -180,8 +196,10 @@ class CheckpointStore(MovingCheckpoints, ABC):
         status: CheckpointStatus | str | None = None,
         is_paused: bool | None = None,
         heads_only: bool = False,
+        runs_only: bool = False,
         created_after: float | None = None,
         created_before: float | None = None,
+        id_contains: str | None = None,
         on_damaged: OnDamaged | None = None,
     ) -> AsyncIterator[CheckpointState]:
         """Stream states, the newest first, in constant memory. The filters are those of `list_checkpoints`.
@@ -194,12 +212,24 @@ class CheckpointStore(MovingCheckpoints, ABC):
             status: See `list_checkpoints`.
             is_paused: See `list_checkpoints`.
             heads_only: See `list_checkpoints`.
+            runs_only: See `list_checkpoints`.
             created_after: See `list_checkpoints`.
             created_before: See `list_checkpoints`.
+            id_contains: See `list_checkpoints`.
             on_damaged: Called with a damaged checkpoint's metadata and error, after which the stream goes on;
                 None: the error is raised.
         """
-        wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
+        wanted = CheckpointFilter(
+            workflow_name,
+            run_id,
+            status,
+            is_paused,
+            heads_only,
+            created_after,
+            created_before,
+            id_contains,
+            runs_only,
+        )
         async for state in self._iterate(wanted, on_damaged):
             yield state
 
@@ -437,6 +467,25 @@ class CheckpointStore(MovingCheckpoints, ABC):
         It takes its time, and has no deadline.
         """
         return count_census(await self.list_checkpoints(), (await self.get_stats()).database_bytes)
+
+    async def take_series(self, since: float, until: float, steps: int) -> list[SavedInStep]:
+        """Count what was saved in each of some equal steps of time, by `created_at`, as far as it is still stored.
+
+        Reads no payload. It takes longer the more was saved in that time, and has no deadline.
+
+        Args:
+            since: When the first step begins, in Unix seconds.
+            until: When the last one ends; what was created at that very time is not counted.
+            steps: How many there are, at most 10,000; each lasts at least a millisecond.
+
+        Returns:
+            All steps, the earliest first, those in which nothing was saved, too.
+
+        Raises:
+            ValueError: An argument makes no sense.
+        """
+        span = Steps(since, until, steps)
+        return count_series(await self.list_checkpoints(created_after=span.since, created_before=span.until), span)
 
     async def vacuum(self) -> None:
         """Give back the space of deleted checkpoints and refresh what the database knows of its indexes.

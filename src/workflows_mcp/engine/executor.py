@@ -20,7 +20,7 @@ from workflows_mcp.engine.following import follow_run
 from workflows_mcp.engine.leases import check_lease
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.engine.result import ResultStatus, RunSummary, WorkflowResult
-from workflows_mcp.engine.run_details import RunDetails, run_details
+from workflows_mcp.engine.run_details import RunDetails, details_at, run_details
 from workflows_mcp.engine.running import Running, RunningRuns
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.engine.stored_runs import StoredRuns
@@ -401,6 +401,21 @@ class WorkflowExecutor:
         run = None if running is None else running.run
         return await run_details(head, state, self._secrets, None if run is None else run.progress)
 
+    async def get_run_at(self, checkpoint_id: str) -> RunDetails:
+        """All that is known of a run and its blocks as of one of its checkpoints, without secrets.
+
+        Of an earlier one: as the run was then, `superseded`. Of its newest, what the store knows.
+
+        Args:
+            checkpoint_id: The checkpoint.
+
+        Raises:
+            CheckpointNotFoundError: There is no such checkpoint.
+            CheckpointStoreError: The store failed, or the checkpoint is damaged.
+        """
+        check_name("checkpoint_id", checkpoint_id)
+        return await details_at(self.checkpoint_store, checkpoint_id, self._secrets)
+
     async def cancel(self, run_id: str) -> WorkflowResult:
         """End a run, wherever it runs or waits.
 
@@ -425,6 +440,9 @@ class WorkflowExecutor:
         workflow_name: str | None = None,
         *,
         status: ResultStatus | None = None,
+        id_contains: str | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
         limit: int = 50,
         before: RunSummary | str | None = None,
     ) -> list[RunSummary]:
@@ -433,6 +451,9 @@ class WorkflowExecutor:
         Args:
             workflow_name: Only this workflow's.
             status: Only those that have come to this.
+            id_contains: Only those with this text, by its very characters, in their id or their newest checkpoint's.
+            created_after: Only those whose newest checkpoint was created at this Unix time, in seconds, or later.
+            created_before: Only those whose newest checkpoint was created earlier than this Unix time.
             limit: The most to return.
             before: Go on after a page: its last run, or that one's `cursor`.
 
@@ -440,4 +461,12 @@ class WorkflowExecutor:
             ValueError: A filter, the limit or the cursor makes no sense.
             CheckpointStoreError: The store failed.
         """
-        return await self._stored.list(workflow_name, status=status, limit=limit, before=before)
+        return await self._stored.list(
+            workflow_name,
+            status=status,
+            id_contains=id_contains,
+            created_after=created_after,
+            created_before=created_before,
+            limit=limit,
+            before=before,
+        )

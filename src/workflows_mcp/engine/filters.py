@@ -102,7 +102,7 @@ def check_age(max_age_seconds: float) -> float:
 
 @dataclass(frozen=True)
 class CheckpointFilter:
-    """Which checkpoints a listing holds. A filter that is None (or False, for `heads_only`) lets all pass.
+    """Which checkpoints a listing holds. A filter that is None, or False (`heads_only`, `runs_only`), lets all pass.
 
     Raises:
         ValueError: A filter's value makes no sense.
@@ -115,6 +115,8 @@ class CheckpointFilter:
     heads_only: bool = False
     created_after: float | None = None
     created_before: float | None = None
+    id_contains: str | None = None
+    runs_only: bool = False
 
     def __post_init__(self) -> None:
         # "" is a name like another, which a table of another origin may hold.
@@ -122,9 +124,11 @@ class CheckpointFilter:
             check_name("workflow_name", self.workflow_name)
         if self.run_id is not None:
             check_name("run_id", self.run_id)
+        if self.id_contains is not None:
+            check_name("id_contains", self.id_contains)  # no id has what no name may have
         if self.status is not None:
             object.__setattr__(self, "status", CheckpointStatus(self.status))
-        for what, kinds in (("is_paused", {bool, type(None)}), ("heads_only", {bool})):
+        for what, kinds in (("is_paused", {bool, type(None)}), ("heads_only", {bool}), ("runs_only", {bool})):
             if type(getattr(self, what)) not in kinds:
                 raise ValueError(f"{what} must be True or False")
         for what in ("created_after", "created_before"):
@@ -140,9 +144,15 @@ class CheckpointFilter:
             and (self.status is None or metadata.status == self.status)
             and (self.is_paused is None or metadata.is_paused is self.is_paused)
             and not (self.heads_only and metadata.superseded)
+            and not (self.runs_only and metadata.run_id is None)
             and (self.created_after is None or metadata.created_at >= self.created_after)
             and (self.created_before is None or metadata.created_at < self.created_before)
+            and (self.id_contains is None or self._is_in_an_id(self.id_contains, metadata))
         )
+
+    @staticmethod
+    def _is_in_an_id(text: str, metadata: CheckpointMetadata) -> bool:
+        return text in metadata.checkpoint_id or (metadata.run_id is not None and text in metadata.run_id)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Frame:
     inputs: dict[str, Any]
     run_id: str
     parent: Parent | None = None
-    started_at: float = field(default_factory=time.time)
+    started_at: float = field(default_factory=lambda: time.time())  # noqa: PLW0108 - the clock that counts by then
     records: dict[str, BlockRecord] = field(default_factory=dict)
     wave_index: int = 0
 

@@ -3,69 +3,41 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from workflows_mcp.engine.block_details import BlockDetails, blocks_of, foreign_blocks, seconds_or_none
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
-from workflows_mcp.engine.frame import Frame
+from workflows_mcp.engine.checkpoint_store import CheckpointStore
 from workflows_mcp.engine.progress import Progress
-from workflows_mcp.engine.record import BlockRecord, BlockStatus
 from workflows_mcp.engine.result import RunSummary
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.errors import SecretError, WorkflowsError
+from workflows_mcp.engine.stored import listing_of
+from workflows_mcp.errors import CheckpointNotFoundError, SecretError, WorkflowsError
 
-__all__ = ["BlockDetails", "RunDetails", "run_details"]
-
-_MOST_ITEMS = 20
+__all__ = ["BlockDetails", "RunDetails", "details_at", "run_details"]
 
 _WHEN_ABANDONED: dict[str, Literal["interrupted"]] = {"running": "interrupted"}
 """What is said of a block at work once nobody works on its run."""
 
 
 @dataclass(frozen=True)
-class BlockDetails:
-    """A block of a run, or one of its items.
-
-    Attributes:
-        path: Names it within the run: `build`; `outer/inner` in a nested workflow, `deploy[eu]` for an item.
-        status: What became of it; `not begun`: its turn has not come. Of a run that another executor works on, or
-            that nobody does any more: `may have begun`: it is its turn, and a start alone is not saved; `interrupted`:
-            it was under way when its process died or was stopped, and runs again.
-        wave: Index of its wave within its workflow.
-        started_at: Unix time in seconds.
-        seconds: How long it took.
-        message: Why it failed or was skipped.
-        attempts: How often it was begun.
-        items: How many of its items are in which status; None: it has no `for_each`.
-    """
-
-    path: str
-    status: BlockStatus | Literal["not begun", "may have begun", "interrupted"]
-    wave: int
-    started_at: float | None = None
-    seconds: float | None = None
-    message: str | None = None
-    attempts: int = 1
-    items: Mapping[str, int] | None = None
-
-
-@dataclass(frozen=True)
 class RunDetails(RunSummary):
-    """A run and its blocks, by its newest checkpoint.
+    """A run and its blocks, by its newest checkpoint, or as it was at an earlier one.
 
     Attributes:
         waves: How many waves it has.
         blocks: Its blocks, wave by wave, with their items, and those of the workflows that run in their place. Of a
             block with many items only those that did not succeed, and not too many of these. Where the executor that
-            is asked works on the run, as they are by now.
-        flaw: Why the blocks cannot be told; None: they can.
+            is asked works on the run, as they are by now. Of a run that another program saved, only what its waves
+            tell of them.
+        flaw: Why no more can be told of the blocks; None: all is told.
         outputs: The workflow's outputs; empty unless it succeeded.
         error: Why it failed; names the blocks.
         pause_metadata: What its question told besides, while it is paused: `choices`, `pattern` and others; `pending`:
             the paths of the blocks that ask after it; `expires_at`: when the default answer is taken.
         started_at: When it began, in Unix seconds; None: another program saved it.
+        superseded: Whether another checkpoint of the run follows the one that this tells of: the run was so then.
     """
 
     waves: int = 0
@@ -75,6 +47,36 @@ class RunDetails(RunSummary):
     error: str | None = None
     pause_metadata: dict[str, Any] | None = None
     started_at: float | None = None
+    superseded: bool = False
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it is running by what was saved, and no process holds it; of a moment that is past it is not said."""
+        return not self.superseded and super().is_abandoned
+
+
+async def details_at(store: CheckpointStore, checkpoint_id: str, secrets: Secrets) -> RunDetails:
+    """All that is known of a run as it was when one of its checkpoints was saved, without secrets.
+
+    Args:
+        store: Keeps the checkpoint.
+        checkpoint_id: The checkpoint.
+        secrets: What must not be shown, should it stand in there.
+
+    Returns:
+        The same as of any run, but of what was known then; `run_id` is empty where the checkpoint belongs to no run.
+
+    Raises:
+        CheckpointNotFoundError: There is no such checkpoint, or it has been deleted meanwhile.
+        CheckpointStoreError: The store failed, or the checkpoint is damaged.
+    """
+    state = await store.load_checkpoint(checkpoint_id)
+    listed = None if state is None else await listing_of(store, state)
+    if state is None or listed is None:
+        raise CheckpointNotFoundError(
+            f"there is no checkpoint {checkpoint_id!r}, or it is not kept any more; list those of its run with run_id"
+        )
+    return await run_details(listed, state, secrets)
 
 
 async def run_details(
@@ -83,82 +85,50 @@ async def run_details(
     """All that is known of a run, without secrets.
 
     Args:
-        head: Its newest checkpoint, as it is listed.
+        head: Its newest checkpoint, as it is listed; of an earlier one, what the run was then is told.
         state: The state of that.
         secrets: What must not be shown, should it stand in there.
         live: How far the run has come since then; None: somebody else may know.
     """
     with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
         secrets.values()
-    listed = RunSummary.of(head)
+    listed = RunSummary.of(head if head.run_id is not None else dataclasses.replace(head, run_id=""))
     summary = {one.name: getattr(listed, one.name) for one in dataclasses.fields(RunSummary)}
     if live is None:  # the expressions of its workflow are compiled, which takes a while for a large one
-        blocks, flaw = await asyncio.to_thread(_stored_blocks, state, is_abandoned=listed.is_abandoned)
+        is_abandoned = not head.superseded and listed.is_abandoned
+        is_known = head.superseded or state.status is not CheckpointStatus.RUNNING
+        blocks, flaw = await asyncio.to_thread(_stored_blocks, state, is_known=is_known, is_abandoned=is_abandoned)
     else:
-        blocks, flaw = list(_blocks_of(live.root, is_known=True)), None
-    context = state.context
-    outputs, error, started_at = context.get("outputs"), context.get("error"), context.get("started_at")
+        blocks, flaw = list(blocks_of(live.root, is_known=True)), None
+    saved: object = state.context  # of any kind, where another program saved it
+    context = saved if isinstance(saved, dict) else {}
+    waves: object = state.execution_waves
+    outputs, error = context.get("outputs"), context.get("error")
     scrub = secrets.scrub
     return RunDetails(
         **{**summary, "prompt": scrub(summary["prompt"])},
-        waves=len(state.execution_waves),
+        waves=len(waves) if isinstance(waves, list) else 0,
         blocks=tuple(dataclasses.replace(one, message=scrub(one.message)) for one in blocks),
         flaw=flaw,
         outputs=scrub(outputs) if isinstance(outputs, dict) else {},
         error=None if error is None else scrub(str(error)),
         pause_metadata=scrub(state.pause_metadata),
-        started_at=float(started_at) if isinstance(started_at, int | float) else None,
+        started_at=seconds_or_none(context.get("started_at")),
+        superseded=head.superseded,
     )
 
 
-def _stored_blocks(state: CheckpointState, *, is_abandoned: bool) -> tuple[list[BlockDetails], str | None]:
-    """The blocks of a run by its newest checkpoint, or why they cannot be told."""
+def _stored_blocks(
+    state: CheckpointState, *, is_known: bool, is_abandoned: bool
+) -> tuple[list[BlockDetails], str | None]:
+    """The blocks of a run by one of its checkpoints, and why no more of them can be told."""
     try:
-        root = Progress.from_state(state, lambda _: None).root
+        blocks = list(blocks_of(Progress.from_state(state, lambda _: None).root, is_known=is_known))
+        if is_abandoned:
+            blocks = [dataclasses.replace(one, status=_WHEN_ABANDONED.get(one.status, one.status)) for one in blocks]
     except WorkflowsError as error:
-        return [], str(error)
-    blocks = _blocks_of(root, is_known=state.status is not CheckpointStatus.RUNNING)
-    if is_abandoned:
-        blocks = (dataclasses.replace(one, status=_WHEN_ABANDONED.get(one.status, one.status)) for one in blocks)
-    return list(blocks), None
-
-
-def _blocks_of(frame: Frame, *, is_known: bool) -> Iterator[BlockDetails]:
-    turn = frame.wave_index + frame.is_wave_over
-    for wave, block_ids in enumerate(frame.plan.waves):
-        for block_id in block_ids:
-            record = frame.records.get(block_id)
-            path = frame.path_of(block_id)
-            if record is None:
-                yield BlockDetails(path, "not begun" if is_known or wave != turn else "may have begun", wave)
-                continue
-            yield _details(path, record)
-            yield from _inside(frame, block_id, record, is_known=is_known)
-
-
-def _inside(frame: Frame, block_id: str, record: BlockRecord, *, is_known: bool) -> Iterator[BlockDetails]:
-    if record.items is None:
-        if record.child is not None:
-            yield from _blocks_of(record.child, is_known=is_known)
-        return
-    items = list(record.items.items())
-    if len(items) > _MOST_ITEMS:
-        items = [(key, item) for key, item in items if item.status != "succeeded"][:_MOST_ITEMS]
-    for key, item in items:
-        yield _details(frame.path_of(block_id, key), item)
-        if item.child is not None:
-            yield from _blocks_of(item.child, is_known=is_known)
-
-
-def _details(path: str, record: BlockRecord) -> BlockDetails:
-    started, completed = record.started_at, record.completed_at
-    return BlockDetails(
-        path,
-        record.status,
-        record.wave,
-        started_at=started,
-        seconds=None if started is None or completed is None else completed - started,
-        message=record.message,
-        attempts=record.attempts,
-        items=None if record.items is None else dict(Counter(item.status for item in record.items.values())),
-    )
+        return list(foreign_blocks(state, is_known=is_known)), str(error)
+    except (TypeError, ValueError, AttributeError, KeyError):
+        flaw = f"the records of the blocks in checkpoint {state.checkpoint_id!r} are not as an executor saves them"
+        return list(foreign_blocks(state, is_known=is_known)), flaw
+    return blocks, None

@@ -79,6 +79,9 @@ class StoredRuns:
         workflow_name: str | None,
         *,
         status: ResultStatus | None,
+        id_contains: str | None,
+        created_after: float | None,
+        created_before: float | None,
         limit: int,
         before: RunSummary | str | None,
     ) -> list[RunSummary]:
@@ -90,7 +93,17 @@ class StoredRuns:
         while len(runs) < limit:
             size = limit - len(runs)
             page = await self.store.list_checkpoints(
-                workflow_name, status=wanted, heads_only=True, limit=size, before=last
+                workflow_name,
+                status=wanted,
+                # What is paused and no history waits: the store is told so, since it finds these the quickest.
+                is_paused=True if wanted is CheckpointStatus.PAUSED else None,
+                heads_only=True,
+                runs_only=True,
+                created_after=created_after,
+                created_before=created_before,
+                id_contains=id_contains,
+                limit=size,
+                before=last,
             )
             runs.extend(RunSummary.of(head) for head in page if head.run_id is not None)
             if len(page) < size:

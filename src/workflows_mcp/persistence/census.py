@@ -17,12 +17,13 @@ from workflows_mcp.engine.census import (
     WorkflowCensus,
 )
 from workflows_mcp.engine.checkpoint import CheckpointStatus
+from workflows_mcp.engine.series import SavedInStep, Steps
 from workflows_mcp.persistence.dialects import Dialect
-from workflows_mcp.persistence.dialects.types import time_of_statement
+from workflows_mcp.persistence.dialects.types import time_of_statement, whole_part
 from workflows_mcp.persistence.rows import shown_text
 from workflows_mcp.persistence.statements import TABLE
 
-__all__ = ["read_census", "read_pulse"]
+__all__ = ["read_census", "read_pulse", "read_series"]
 
 C = TABLE.c
 
@@ -51,6 +52,12 @@ _PULSE = select(
 # Not the column itself: SQLite would walk its index, and jump through the table for what is not in it.
 _WORKFLOW = C.workflow_name.op("||")(literal_column("''", Text)).label("workflow_name")
 
+_SIZES = tuple(
+    # As doubles, exact up to 2**53: SQLite fails when a sum of integers is larger than one of them can be.
+    func.coalesce(func.sum(cast(C[name], Double)), 0.0).label(name)
+    for name in ("full_bytes", "stored_bytes")
+)
+
 _CENSUS = select(
     _WORKFLOW,
     C.status,
@@ -58,9 +65,7 @@ _CENSUS = select(
     C.superseded,
     C.pinned,
     func.count().label("total"),
-    # As doubles, exact up to 2**53: SQLite fails when a sum of integers is larger than one of them can be.
-    func.coalesce(func.sum(cast(C.full_bytes, Double)), 0.0).label("full_bytes"),
-    func.coalesce(func.sum(cast(C.stored_bytes, Double)), 0.0).label("stored_bytes"),
+    *_SIZES,
     func.min(C.created_at).label("oldest"),
     func.max(C.created_at).label("newest"),
     func.count().filter(C.created_at >= bindparam("hour", type_=Double)).label("last_hour"),
@@ -69,6 +74,18 @@ _CENSUS = select(
     func.count().filter(C.encoding.endswith("-delta")).label("deltas"),
 ).group_by(literal_column("1"), C.status, C.is_paused, C.superseded, C.pinned)
 """One pass over the table in the order in which it lies, for everything at once, so that the numbers agree."""
+
+_SINCE, _SECONDS = (bindparam(name, type_=Double) for name in ("since", "seconds"))
+
+_SERIES = (
+    # As in `Steps.index`.
+    select(
+        whole_part((C.created_at - _SINCE + _SECONDS) / _SECONDS).label("step"), func.count().label("total"), *_SIZES
+    )
+    .where(C.created_at >= _SINCE, C.created_at < bindparam("until", type_=Double))
+    .group_by(literal_column("1"))
+)
+"""By the index of all by time: it takes as long as there is something in that time."""
 
 
 async def read_pulse(connection: AsyncConnection, dialect: Dialect) -> CheckpointPulse:
@@ -115,6 +132,13 @@ async def read_census(connection: AsyncConnection, dialect: Dialect) -> Checkpoi
         stored_bytes=_bytes(one.stored_bytes for one in groups),
         deltas=sum(one.deltas for one in groups),
     )
+
+
+async def read_series(connection: AsyncConnection, steps: Steps) -> list[SavedInStep]:
+    """See `CheckpointStore.take_series`."""
+    values = {"since": steps.since, "seconds": steps.seconds, "until": steps.until}
+    rows = (await connection.execute(_SERIES, values)).all()
+    return steps.filled((row.step - 1, row.total, _bytes([row.full_bytes]), _bytes([row.stored_bytes])) for row in rows)
 
 
 def _times(found: Iterable[Any]) -> Iterator[float]:

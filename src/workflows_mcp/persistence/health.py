@@ -22,7 +22,7 @@ from workflows_mcp.errors import (
     StoreConfigurationError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence import lease_statements, statements
+from workflows_mcp.persistence import lease_statements, listing_statements, statements
 from workflows_mcp.persistence.chains import Chains
 from workflows_mcp.persistence.checks import Check, Report, Verdict
 from workflows_mcp.persistence.deltas import Deltas, Linked, Plains
@@ -309,7 +309,7 @@ def _ids(connection: Connection, limit: int | None) -> Iterator[str]:
     last: Position | None = None
     size = limit or _PAGE
     while True:
-        query = statements.listing(CheckpointFilter(), limit=size, before=last)
+        query = listing_statements.listing(CheckpointFilter(), limit=size, before=last)
         page = [metadata_of(row) for row in connection.execute(query.statement, query.values).all()]
         for metadata in page:
             yield metadata.checkpoint_id

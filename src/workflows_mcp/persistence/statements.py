@@ -7,7 +7,6 @@ too: building and compiling one takes longer than running it.
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,7 +16,6 @@ from sqlalchemy import (
     Double,
     Executable,
     LargeBinary,
-    Select,
     Table,
     Text,
     bindparam,
@@ -31,10 +29,10 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.sql.expression import literal_column, tuple_
+from sqlalchemy.sql.expression import tuple_
 
-from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointStatus
-from workflows_mcp.engine.filters import CheckpointFilter, Position
+from workflows_mcp.engine.checkpoint import CheckpointMetadata
+from workflows_mcp.engine.filters import Position
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.dialects.types import stored, stored_value
 from workflows_mcp.persistence.models import CheckpointRecord
@@ -48,11 +46,9 @@ __all__ = [
     "VERIFIED",
     "Loading",
     "Query",
-    "counting",
-    "is_indexed",
     "its_place",
-    "listing",
     "place",
+    "place_of_bytes",
     "place_values",
     "remove",
     "rows_by_id",
@@ -184,94 +180,6 @@ def remove(checkpoint_id: str) -> Query:
 _REMOVE = delete(C).where(C.checkpoint_id == bindparam("checkpoint_id"))
 
 
-def listing(
-    wanted: CheckpointFilter,
-    *,
-    limit: int | None,
-    before: Position | None,
-    columns: Sequence[str] = METADATA_FIELDS,
-) -> Query:
-    """Some columns, by default the metadata, of the checkpoints that pass a filter, the newest first."""
-    values: dict[str, Any] = {
-        "workflow_name": wanted.workflow_name,
-        "run_id": wanted.run_id,
-        "status": None if wanted.status is None else str(wanted.status),
-        "created_after": wanted.created_after,
-        "created_before": wanted.created_before,
-        "limit": limit,
-        **place_values("before", before),
-    }
-    given = {name: value for name, value in values.items() if value is not None}
-    shape = _Shape(
-        frozenset(given),
-        wanted.is_paused,
-        wanted.heads_only,
-        None if wanted.status is None else wanted.status == CheckpointStatus.RUNNING,
-        before is not None and isinstance(before[1], bytes),
-        tuple(columns),
-    )
-    return Query(_listing(shape), given)
-
-
-def counting(wanted: CheckpointFilter) -> Query:
-    """How many checkpoints pass a filter."""
-    listed = listing(wanted, limit=None, before=None, columns=("checkpoint_id",))
-    return Query(_counting(typing.cast("Select[Any]", listed.statement)), listed.values)
-
-
-def is_indexed(wanted: CheckpointFilter) -> bool:
-    """Whether all that an index offers for a filter passes it, so that a page takes no longer than it is long."""
-    if wanted.run_id is not None:
-        return True  # a run has few checkpoints
-    given = [
-        wanted.workflow_name is not None,
-        wanted.status is not None,
-        wanted.is_paused is not None,
-        wanted.heads_only,
-    ]
-    return sum(given) <= 1 and wanted.status != CheckpointStatus.RUNNING and wanted.is_paused is not False
-
-
-class _Shape(NamedTuple):
-    """What decides how a listing's statement reads; the rest is its parameters."""
-
-    given: frozenset[str]
-    is_paused: bool | None
-    heads_only: bool
-    is_running: bool | None
-    is_bytes: bool
-    columns: tuple[str, ...]
-
-
-@cache
-def _listing(shape: _Shape) -> Executable:
-    conditions: dict[str, ColumnElement[bool]] = {
-        "workflow_name": C.workflow_name == bindparam("workflow_name"),
-        "run_id": C.run_id == bindparam("run_id"),
-        "status": C.status == bindparam("status"),
-        "created_after": C.created_at >= bindparam("created_after"),
-        "created_before": C.created_at < bindparam("created_before"),
-        "before_time": its_place < (_place_of_bytes("before") if shape.is_bytes else place("before")),
-    }
-    statement = select(*(getattr(C, name) for name in shape.columns)).where(
-        *(condition for name, condition in conditions.items() if name in shape.given)
-    )
-    if shape.is_running is False:
-        # Says again, in the very words of the partial index, what the database cannot conclude from a parameter.
-        statement = statement.where(literal_column("status <> 'running'"))
-    if shape.is_paused is not None:
-        statement = statement.where(C.is_paused == (true() if shape.is_paused else false()))
-    if shape.heads_only:
-        statement = statement.where(C.superseded == false())
-    statement = statement.order_by(C.created_at.desc(), C.checkpoint_id.desc())
-    return statement.limit(LIMIT) if "limit" in shape.given else statement
-
-
-@cache
-def _counting(listed: Select[Any]) -> Executable:
-    return select(func.count()).select_from(listed.order_by(None).subquery())
-
-
 LIMIT = bindparam("limit", type_=BigInteger)
 """How many rows there are at the most."""
 
@@ -281,7 +189,7 @@ def place(name: str) -> ColumnElement[Any]:
     return tuple_(bindparam(f"{name}_time", type_=Double), stored(bindparam(f"{name}_id", type_=Text)))
 
 
-def _place_of_bytes(name: str) -> ColumnElement[Any]:
+def place_of_bytes(name: str) -> ColumnElement[Any]:
     """The same when the id is bytes, which SQLite tells from text."""
     return tuple_(bindparam(f"{name}_time", type_=Double), bindparam(f"{name}_id", type_=LargeBinary))
 

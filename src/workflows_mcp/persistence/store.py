@@ -40,6 +40,7 @@ from workflows_mcp.engine.leases import (
     not_found,
 )
 from workflows_mcp.engine.observing import StoreActivity, StoreObserver
+from workflows_mcp.engine.series import SavedInStep, Steps
 from workflows_mcp.engine.state_json import IMPORTING, damaged, encode_state
 from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
 from workflows_mcp.errors import (
@@ -48,8 +49,8 @@ from workflows_mcp.errors import (
     CheckpointStoreError,
     StoreConfigurationError,
 )
-from workflows_mcp.persistence import lease_statements, statements
-from workflows_mcp.persistence.census import read_census, read_pulse
+from workflows_mcp.persistence import lease_statements, listing_statements, statements
+from workflows_mcp.persistence.census import read_census, read_pulse, read_series
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.deltas import Deltas, Plains, Step, is_large
 from workflows_mcp.persistence.dialects import Password, Row, fenced
@@ -386,6 +387,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         database = self._database
         return await database.run_patiently(lambda connection: read_census(connection, database.dialect))
 
+    async def take_series(self, since: float, until: float, steps: int) -> list[SavedInStep]:
+        """See `CheckpointStore.take_series`."""
+        span = Steps(since, until, steps)
+        return await self._database.run_patiently(lambda connection: read_series(connection, span))
+
     async def vacuum(self) -> None:
         """See `CheckpointStore.vacuum`."""
         await self._database.run_patiently(self._database.dialect.vacuum)
@@ -425,8 +431,8 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
     async def _list(
         self, wanted: CheckpointFilter, *, limit: int | None, before: Position | None
     ) -> list[CheckpointMetadata]:
-        query = statements.listing(wanted, limit=limit, before=before)
-        is_brief = limit is not None and limit <= _ITER_PAGE and statements.is_indexed(wanted)
+        query = listing_statements.listing(wanted, limit=limit, before=before)
+        is_brief = limit is not None and limit <= _ITER_PAGE and listing_statements.is_indexed(wanted)
         return await self._metadata(query, is_brief=is_brief)
 
     async def _metadata(self, query: Query, *, is_brief: bool) -> list[CheckpointMetadata]:

@@ -22,7 +22,7 @@ from workflows_mcp.engine.stored import (
     judge,
 )
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError, CheckpointStoreError, StoreUnavailableError
-from workflows_mcp.persistence import statements
+from workflows_mcp.persistence import listing_statements, statements
 from workflows_mcp.persistence.arrivals import Arrivals
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.deltas import Plains
@@ -120,7 +120,7 @@ class Storing:
     async def _list(
         self, wanted: CheckpointFilter, before: Position | None, limit: int, columns: Sequence[str]
     ) -> Sequence[Sequence[Any]]:
-        query = statements.listing(wanted, limit=limit, before=before, columns=columns)
+        query = listing_statements.listing(wanted, limit=limit, before=before, columns=columns)
         return await self._database.fetch_long(query)
 
     async def _completed(
@@ -208,7 +208,7 @@ class Storing:
     async def count(self, wanted: CheckpointFilter) -> int | None:
         """See `CheckpointStore.count_stored`."""
         try:
-            [[count]] = await self._database.fetch_long(statements.counting(wanted))
+            [[count]] = await self._database.fetch_long(listing_statements.counting(wanted))
         except StoreUnavailableError:
             return None
         return int(count)

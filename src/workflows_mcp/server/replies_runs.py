@@ -58,7 +58,7 @@ class BlockState(BaseModel):
         Field(
             description="not begun, running, paused, succeeded, failed or skipped. may have begun: it is its turn, and "
             "only the server that works on the run knows more. interrupted: its process died, or was stopped; it runs "
-            "again."
+            "again. done: it is over, and the program that saved it does not say how."
         ),
     ]
     wave: Annotated[int, Field(description="Its wave within its workflow, from 1.")]
@@ -90,7 +90,7 @@ class RunPage(RunReply):
         list[BlockState],
         Field(description="Its blocks, wave by wave; of one with many items, those that did not succeed."),
     ]
-    flaw: Annotated[str | None, Field(description="Why the blocks cannot be told; null: they can.")]
+    flaw: Annotated[str | None, Field(description="Why no more can be told of the blocks; null: all is told.")]
     asked_next: Annotated[
         list[str], Field(description="Blocks that ask as well, each once the questions before it are answered.")
     ]

@@ -102,11 +102,65 @@ class ListingContract:
         assert await listed(is_paused=True) == "42"
         assert await listed(is_paused=False) == "531"
         assert await listed(heads_only=True) == "54321"
+        assert await listed(runs_only=True) == "321"
+        assert await listed(runs_only=True, is_paused=True) == "2"
+        assert await listed(id_contains="r1") == "21"
+        assert await listed(id_contains="4") == "4"
         assert await listed(created_after=2.0) == "5432"
         assert await listed(created_before=4.0) == "321"
         assert await listed(created_after=2.0, created_before=4.0) == "32"
         assert await listed("a", is_paused=True, created_after=2) == "4"
+        assert await listed("a", status="paused", is_paused=True, heads_only=True, id_contains="4") == "4"
         assert await listed("b", status="failed", is_paused=False, heads_only=True, created_before=6) == "5"
+
+    async def test_text_in_an_id_is_found_by_its_very_characters(self, store: CheckpointStore) -> None:
+        """In its own or its run's; no character means another one, and a small letter is no large one."""
+        ids = ["a%b", "a_b", "axb", "a\\b", "A%B", "é", "e\u0301", "É", "🙂 <b>'\"--", "run"]
+        for number, name in enumerate(ids):
+            await store.save_checkpoint(make_state(name, created_at=float(number), run_id=f"of {name[::-1]}"))
+        await store.save_checkpoint(make_state("of none", created_at=-1.0))
+        for text in (*ids, "%", "_", "\\", "a", "b", "A", "f b", "fo", "of ", "of", "'", "\u0301", " ", "x" * 512):
+            expected = [name for name in ids if text in name or text in f"of {name[::-1]}"][::-1]
+            expected += ["of none"] * (text in "of none")
+            assert [one.checkpoint_id for one in await store.list_checkpoints(id_contains=text)] == expected, text
+        last = (await store.list_checkpoints(id_contains="of", limit=4))[-1]
+        rest = await store.list_checkpoints(id_contains="of", before=last)
+        assert [one.checkpoint_id for one in rest] == [*ids[:-4][::-1], "of none"]
+
+    async def test_a_series_counts_each_checkpoint_in_its_step(self, store: CheckpointStore) -> None:
+        """Its first moment belongs to a step, its last one to the next; other times belong to none."""
+        times = [99.999, 100.0, 100.0, 109.999, 110.0, 125.0, 129.999, 130.0]
+        for number, moment in enumerate(times):
+            await store.save_checkpoint(make_state(f"{number}", created_at=moment, context={"text": "x" * number}))
+        listed = {one.checkpoint_id: one for one in await store.list_checkpoints()}
+        for steps, those in ((3, ["123", "4", "56"]), (1, ["123456"]), (6, ["12", "3", "4", "", "", "56"])):
+            series = await store.take_series(100, 130, steps)
+            assert [one.since for one in series] == [100.0 + 30 / steps * number for number in range(steps)]
+            assert [one.checkpoints for one in series] == [len(names) for names in those]
+            for one, names in zip(series, those, strict=True):
+                assert one.full_bytes == sum(listed[name].full_bytes for name in names)
+                assert one.stored_bytes == sum(listed[name].stored_bytes for name in names)
+
+    async def test_a_series_loses_nothing_to_rounding(self, store: CheckpointStore) -> None:
+        """Steps of no round length: the moments where they meet, and those next to them, are all counted once."""
+        since, until, steps = 1_700_000_000.1, 1_700_000_000.8, 7
+        edges = [since + (until - since) / steps * number for number in range(steps)]
+        moments = {near for one in edges for near in (one, math.nextafter(one, 0), math.nextafter(one, math.inf))}
+        inside = sorted(one for one in {*moments, math.nextafter(until, 0)} if since <= one < until)
+        for number, moment in enumerate((*inside, 5e-324)):
+            await store.save_checkpoint(make_state(f"{number}", created_at=moment))
+        assert sum(one.checkpoints for one in await store.take_series(since, until, steps)) == len(inside)
+        assert [one.checkpoints for one in await store.take_series(0, until, 2)] == [1, len(inside)]
+
+    @pytest.mark.parametrize(
+        "span",
+        [(1, 1, 1), (2, 1, 1), (0, 1, 0), (0, 1, 1.0), (0, 1, 1001), (0, 1e9, 10_001), (math.nan, 1, 1),
+         (0, math.inf, 1), (-1e308, 1e308, 2), ("0", 1, 1), (0, True, 1)],
+    )  # fmt: skip
+    async def test_a_series_of_no_sense_is_a_value_error(self, store: CheckpointStore, span: Any) -> None:  # noqa: ANN401 - anything
+        """Nothing is counted."""
+        with pytest.raises(ValueError):  # noqa: PT011 - the message is each argument's own
+            await store.take_series(*span)
 
     async def test_pages_hold_every_checkpoint_once(self, store: CheckpointStore) -> None:
         """Also where many were created at the same time; by metadata and by text cursor."""
@@ -151,6 +205,12 @@ class ListingContract:
             {"is_paused": 1},
             {"is_paused": "no"},
             {"heads_only": None},
+            {"runs_only": 1},
+            {"id_contains": ""},
+            {"id_contains": "a\0"},
+            {"id_contains": "\ud800"},
+            {"id_contains": "é" * 257},
+            {"id_contains": mock.ANY},
             {"workflow_name": 0},
         ],
     )

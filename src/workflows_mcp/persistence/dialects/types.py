@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from sqlalchemy import DDL, BindParameter, ColumnElement, Double, LargeBinary, Table, Text, event, text
+from sqlalchemy import DDL, BindParameter, ColumnElement, Double, Integer, LargeBinary, Table, Text, event, text
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import InternalTraversal
 
 __all__ = [
@@ -14,12 +15,14 @@ __all__ = [
     "CheckpointId",
     "Digest",
     "Payload",
+    "place_of_text",
     "rows_where",
     "store_payload_uncompressed",
     "stored",
     "stored_value",
     "time_now",
     "time_of_statement",
+    "whole_part",
 ]
 
 VERSION_TABLE = "workflows_alembic_version"
@@ -73,6 +76,7 @@ class time_now(ColumnElement[float]):  # noqa: N801 - stands in a statement like
     """The database's time, in Unix seconds: when it gets there, also after it has waited for a lock."""
 
     inherit_cache = True
+    _traverse_internals = []  # noqa: RUF012 - SQLAlchemy's; without, each statement that has it is compiled each time
     type = Double()
 
 
@@ -132,6 +136,43 @@ def _(element: stored, compiler: Any, **options: object) -> str:  # noqa: ANN401
 def _(element: stored, compiler: Any, **options: object) -> str:  # noqa: ANN401 - SQLAlchemy's
     # The + takes away its affinity, with which SQLite would not look for (time, id) in an index by more than the time.
     return f"(+CAST({compiler.process(element.parameter, **options)} AS TEXT))"
+
+
+class place_of_text(FunctionElement[int]):  # noqa: N801 - as above
+    """Where in one text another one begins, compared by their very characters; 0: nowhere."""
+
+    inherit_cache = True
+    type = Integer()
+
+
+class whole_part(FunctionElement[int]):  # noqa: N801 - as above
+    """A number of at least 0 without its fraction."""
+
+    inherit_cache = True
+    type = Integer()
+
+
+# No LIKE: in SQLite it takes letters of either case for the same, and in both some characters mean others.
+
+
+@compiles(place_of_text, "postgresql")
+def _(element: place_of_text, compiler: Any, **options: object) -> str:  # noqa: ANN401 - SQLAlchemy's
+    return f"strpos({compiler.process(element.clauses, **options)})"
+
+
+@compiles(place_of_text, "sqlite")
+def _(element: place_of_text, compiler: Any, **options: object) -> str:  # noqa: ANN401 - SQLAlchemy's
+    return f"instr({compiler.process(element.clauses, **options)})"
+
+
+@compiles(whole_part, "postgresql")
+def _(element: whole_part, compiler: Any, **options: object) -> str:  # noqa: ANN401 - SQLAlchemy's
+    return f"CAST(floor({compiler.process(element.clauses, **options)}) AS INTEGER)"
+
+
+@compiles(whole_part, "sqlite")
+def _(element: whole_part, compiler: Any, **options: object) -> str:  # noqa: ANN401 - SQLAlchemy's
+    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"  # which cuts off, and does not round
 
 
 def store_payload_uncompressed(table: Table, column: str) -> None:

@@ -157,7 +157,8 @@ def _line_of(run: RunRow) -> str:
 def _progress_of(data: RunPage) -> str:
     parts = [f"{data.waves_done} of {data.waves} waves are done. Blocks:", list_lines(map(_block_line, data.blocks))]
     if data.flaw is not None:
-        parts = [f"Its blocks cannot be told: {one_line(data.flaw, 500)}"]
+        told = parts if data.blocks else []
+        parts = [f"No more can be told of its blocks: {one_line(data.flaw, 500)}", *told]
     seen = {block.status for block in data.blocks}
     if "interrupted" in seen:
         parts.append("What was interrupted runs again.")

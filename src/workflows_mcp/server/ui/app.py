@@ -24,7 +24,7 @@ from workflows_mcp.errors import (
 from workflows_mcp.server.http.exchange import App, Receive, Scope, Send
 from workflows_mcp.server.http.tokens import Tokens
 from workflows_mcp.server.services import Services
-from workflows_mcp.server.ui import difference, login, runs, states, waiting
+from workflows_mcp.server.ui import actions, difference, health, login, run, runs, states, waiting
 from workflows_mcp.server.ui.page import STATIC, Problem, Ui, Visit, redirect, sentence
 from workflows_mcp.server.ui.paths import UI_PATH, UiOptions, path_to
 from workflows_mcp.server.ui.sessions import Sessions
@@ -71,11 +71,17 @@ class _Page:
 _PAGES = {
     "": _Page(runs.show_runs),
     "/counts": _Page(runs.show_counts),
+    "/run": _Page(run.show_run),
+    "/cancel": _Page(None, actions.cancel_run),
+    "/fork": _Page(actions.show_fork, actions.fork_run),
     "/waiting": _Page(waiting.show_waiting),
     "/diff": _Page(difference.show_difference),
     "/state": _Page(states.show_state),
     "/state.json": _Page(states.download_state),
     "/answer": _Page(waiting.show_question, waiting.take_answer),
+    "/health": _Page(health.show_health),
+    "/health/checks": _Page(health.show_checks),
+    "/health/figures": _Page(health.show_figures),
     "/login": _Page(login.show_login, login.log_in, is_public=True, changes=False),
     "/logout": _Page(None, login.log_out, is_public=True, changes=False),
 }

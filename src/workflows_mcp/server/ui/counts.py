@@ -1,56 +1,95 @@
-"""What the database counts, kept for a moment: with many checkpoints it takes a while, and pages ask for it often."""
+"""What is known of a store as a whole: what is in it, how it has grown, and whether anything is wrong with it."""
 
-import asyncio
 import time
 from dataclasses import dataclass
 
-from workflows_mcp.engine.census import CheckpointCensus
+from workflows_mcp.engine.census import DAY_SECONDS, HOUR_SECONDS, CheckpointCensus
+from workflows_mcp.engine.series import SavedInStep
+from workflows_mcp.persistence.checks import Check, Report
 from workflows_mcp.server.services import Services
+from workflows_mcp.server.ui.recent import Recent
+from workflows_mcp.wiring import is_in_memory
 
-__all__ = ["Counted", "Counts"]
+__all__ = ["GROWTH_DAYS", "Counts", "Growing"]
 
-_FRESH_SECONDS = 15.0
+GROWTH_DAYS = 30
+
+_MINUTES = 60
 
 
 @dataclass(frozen=True)
-class Counted:
-    """A census, and when it was taken.
+class Growing:
+    """How what is stored now has come together.
 
     Attributes:
-        census: What was counted.
-        taken_at: When, in Unix seconds.
+        moments: From the first one to now, in Unix seconds, a day apart.
+        checkpoints: How many of those that are stored had been saved by then.
+        stored_bytes: Their payloads as stored.
     """
 
-    census: CheckpointCensus
-    taken_at: float
+    moments: list[float]
+    checkpoints: list[int]
+    stored_bytes: list[int]
 
 
 class Counts:
-    """Counts what a store holds, once for all that ask at about the same time.
+    """Asks the database as a whole, once for all that look at about the same time: it may take a while.
 
     Args:
         services: Have the store.
+
+    Attributes:
+        census: What there is.
+        hour: What was saved in each minute of the last hour.
+        growing: How it has come together in the last days.
+        checks: What an examination finds; it raises no error of the database's.
     """
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._counting: asyncio.Task[Counted] | None = None
+        self.census = Recent(self._count, fresh_seconds=15.0)
+        self.hour = Recent(self._count_hour, fresh_seconds=5.0)
+        self.growing = Recent(self._count_growing, fresh_seconds=60.0)
+        self.checks = Recent(self._examine, fresh_seconds=5.0)
 
-    async def take(self) -> Counted:
-        """What there is, as of a moment ago.
+    async def _count(self) -> CheckpointCensus:
+        await self._services.prepare()
+        return await self._services.store.take_census()
 
-        Raises:
-            CheckpointStoreError: The store failed.
-        """
-        if self._counting is None or (self._counting.done() and not _is_fresh(self._counting)):
-            self._counting = asyncio.create_task(self._count(), name="count for the pages")
-        return await asyncio.shield(self._counting)
+    async def _count_hour(self) -> list[SavedInStep]:
+        await self._services.prepare()
+        now = time.time()
+        return await self._services.store.take_series(now - HOUR_SECONDS, now, _MINUTES)
 
-    async def _count(self) -> Counted:
-        return Counted(await self._services.store.take_census(), time.time())
+    async def _count_growing(self) -> Growing:
+        await self._services.prepare()
+        now = time.time()
+        days = await self._services.store.take_series(now - GROWTH_DAYS * DAY_SECONDS, now, GROWTH_DAYS)
+        census = (await self.census.take()).value
+        return Growing(
+            [*(one.since for one in days), now],
+            _sums(census.checkpoints, [one.checkpoints for one in days]),
+            _sums(census.stored_bytes, [one.stored_bytes for one in days]),
+        )
+
+    async def _examine(self) -> list[Check]:
+        from workflows_mcp.persistence.health import examine  # loads what checks schemas
+
+        settings = self._services.settings
+        if is_in_memory(settings):
+            report = Report()
+            report.notice(
+                "database",
+                "checkpoints are kept in memory: they end with this process",
+                "name a file or a server by --database-url or WORKFLOWS_DATABASE_URL",
+            )
+            return report.checks
+        return await examine(settings.url, settings)
 
 
-def _is_fresh(counting: "asyncio.Task[Counted]") -> bool:
-    if counting.cancelled() or counting.exception() is not None:
-        return False
-    return time.time() - counting.result().taken_at < _FRESH_SECONDS
+def _sums(total: int, added: list[int]) -> list[int]:
+    """The sums before and after each addition, the last of which is the total, counted at about the same time."""
+    sums = [total]
+    for one in reversed(added):
+        sums.append(max(sums[-1] - one, 0))
+    return sums[::-1]

@@ -11,6 +11,7 @@ from workflows_mcp.engine.ages import shown_age
 from workflows_mcp.persistence.sizes import shown_bytes
 from workflows_mcp.server.folding import json_text
 from workflows_mcp.server.texts import one_line, when
+from workflows_mcp.server.ui.drawing.words import span
 
 __all__ = ["FILTERS", "SIGNS", "iso", "shown_json"]
 
@@ -21,6 +22,7 @@ SIGNS = {
     "failure": "✗",
     "failed": "✗",
     "paused": "?",
+    "done": "✓",
     "running": "●",
     "may have begun": "●",
     "abandoned": "!",
@@ -28,6 +30,9 @@ SIGNS = {
     "cancelled": "-",
     "skipped": "-",
     "not begun": "○",
+    "ok": "✓",
+    "notice": "!",
+    "problem": "✗",
 }
 """A sign for each status, so that none is told by its colour alone."""
 
@@ -69,13 +74,17 @@ FILTERS = {
     "age": lambda seconds: shown_age(seconds) if math.isfinite(seconds) else "unknown",
     "ago": _ago,
     "bytes": shown_bytes,
+    "clock": lambda seconds: iso(seconds)[11:16],
+    "date": lambda seconds: iso(seconds)[:10],
     "css": lambda status: str(status).replace(" ", "-"),
     "iso": iso,
     "json": shown_json,
     "inline_json": _inline,
     "key": lambda text: hashlib.sha256(str(text).encode(errors="replace")).hexdigest()[:12],  # fit for an element's id
     "line": _line,
+    "span": span,
     "sign": lambda status: SIGNS.get(str(status), "·"),
     "when": when,
+    "zip": zip,
 }
 """What templates can make of a value."""

@@ -1,8 +1,6 @@
 /* What makes the pages livelier. Everything works without it. */
 "use strict";
 
-document.documentElement.classList.add("js");
-
 const stale = () => document.getElementById("stale");
 
 /* Nobody looks at a page in the background: it asks for nothing there. */
@@ -30,6 +28,33 @@ document.addEventListener("click", async (event) => {
     button.textContent = "Not allowed";
   }
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
+});
+
+/* The slider of a run says where it is before the server has answered, and the address follows it. */
+document.addEventListener("input", (event) => {
+  const slide = event.target;
+  if (slide.id !== "slide") return;
+  document.getElementById("slide-told").textContent = slide.value;
+  slide.setAttribute("aria-valuetext", `${slide.value} of ${slide.dataset.count}`);
+});
+
+/* Nothing that somebody has typed is lost without a word when the question is not asked any more. */
+let typed = null;
+document.addEventListener("htmx:before:swap", () => {
+  const field = document.querySelector("#question textarea");
+  typed = field?.value ? field : null;
+});
+document.addEventListener("htmx:after:swap", (event) => {
+  if (typed && !typed.isConnected) {
+    document.querySelector(".told").textContent =
+      `This question was answered by somebody else, or is not asked any more. What you had typed: ${typed.value}`;
+  }
+  typed = null;
+  const slide = document.getElementById("slide");
+  /* A slider that was moved to the newest checkpoint stays there when there are new ones. */
+  if (slide && event.target.id === "run") slide.value = slide.getAttribute("value");
+  const page = document.getElementById("run")?.dataset.page;
+  if (page && page !== location.pathname + location.search) history.replaceState(null, "", page);
 });
 
 /* What was asked for takes the place of the link that asked: whoever uses the keyboard goes on from there. */

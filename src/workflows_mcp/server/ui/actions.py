@@ -1,0 +1,102 @@
+"""What a person can do with a run: end it, or begin a new one where it was."""
+
+import json
+from typing import Any
+
+from starlette.responses import Response
+
+from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
+from workflows_mcp.errors import CheckpointNotFoundError, WorkflowDefinitionError
+from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect, sentence
+from workflows_mcp.server.ui.paths import path_to
+
+__all__ = ["cancel_run", "fork_run", "show_fork"]
+
+
+async def cancel_run(ui: Ui, visit: Visit) -> Response:
+    """End a run for good, wherever it runs or waits."""
+    run_id = visit.needed("id")
+    await ui.services.prepare()
+    result = await ui.services.executor.cancel(run_id)
+    there = {"The run": path_to("run", id=run_id)}
+    if result.status != "cancelled":
+        raise Problem(409, "It was over before", f"It ended as a {result.status}: nothing was done.", there)
+    return redirect(path_to("run", id=run_id, cancelled="yes"))
+
+
+async def show_fork(ui: Ui, visit: Visit) -> Response:
+    """The form for a new run that begins where another one was."""
+    return _form(ui, visit, await _forkable(ui, visit))
+
+
+async def fork_run(ui: Ui, visit: Visit) -> Response:
+    """Begin a new run where another one was, and go to its page; what cannot be is told beside what was typed."""
+    state = await _forkable(ui, visit)
+    run_id = visit.form.get("run_id", "").strip() or None
+    try:
+        inputs = _inputs_in(visit.form.get("inputs", ""))
+        result = await ui.services.executor.start_fork(state.checkpoint_id, inputs, run_id=run_id)
+    except WorkflowDefinitionError as error:
+        return _form(ui, visit, state, str(error))
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        return _form(ui, visit, state, str(error))
+    return redirect(path_to("run", id=result.run_id, forked="yes"))
+
+
+async def _forkable(ui: Ui, visit: Visit) -> CheckpointState:
+    """The checkpoint that a new run is to begin at.
+
+    Raises:
+        Problem: None can.
+        CheckpointNotFoundError: There is none.
+    """
+    checkpoint_id = visit.needed("checkpoint")
+    await ui.services.prepare()
+    state = await ui.services.store.load_checkpoint(checkpoint_id)
+    if state is None:
+        raise CheckpointNotFoundError(f"there is no checkpoint {checkpoint_id!r}")
+    if state.status is CheckpointStatus.COMPLETED:
+        raise Problem(
+            409,
+            "There is nothing left to do from here",
+            "This checkpoint is the end of a run that succeeded. A new run can begin at any earlier one.",
+            {} if state.run_id is None else {"The run": path_to("run", id=state.run_id)},
+        )
+    return state
+
+
+def _form(ui: Ui, visit: Visit, state: CheckpointState, flaw: str | None = None) -> Response:
+    return ui.render(
+        visit,
+        "fork.html",
+        status=200 if flaw is None else 422,
+        state=state,
+        inputs=ui.services.without_secrets(state.runtime_inputs),
+        flaw=None if flaw is None else sentence(ValueError(flaw)),
+        given=ui.services.without_secrets({name: visit.form.get(name, "") for name in ("run_id", "inputs")}),
+    )
+
+
+def _inputs_in(text: str) -> dict[str, Any]:
+    """The inputs that were typed, as a JSON object.
+
+    Raises:
+        ValueError: It is none; the message shows nothing of it.
+    """
+    if not text.strip():
+        return {}
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the inputs are no JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("the inputs are nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError('the inputs are a JSON object of values by name, such as {"version": "1.4.3"}')  # noqa: TRY004 - what a form is told
+    return found
+
+
+def _refuse(name: str) -> object:
+    raise ValueError(f"the inputs hold {name}, which is no JSON")

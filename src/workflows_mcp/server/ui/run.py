@@ -1,0 +1,197 @@
+"""One run: what it is doing, what it looks like, and what it was at each of its checkpoints."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from workflows_mcp.engine.abandoned import shown_status
+from workflows_mcp.engine.ages import shown_age
+from workflows_mcp.engine.block_details import BlockDetails, seconds_or_none
+from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
+from workflows_mcp.engine.result import RunSummary
+from workflows_mcp.engine.run_details import RunDetails
+from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
+from workflows_mcp.server.ui.drawing.graph import Graph, draw_graph
+from workflows_mcp.server.ui.drawing.timeline import Timeline, draw_timeline
+from workflows_mcp.server.ui.history import History, Slide, find_history
+from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect
+from workflows_mcp.server.ui.paths import UI_PATH, path_to
+from workflows_mcp.server.ui.questions import question_of
+from workflows_mcp.server.ui.states import state_tree
+
+__all__ = ["show_run"]
+
+_MOST_ROWS = 1_000
+
+_MOST_NESTED = 6
+"""So many nested workflows have a picture of their own."""
+
+_MANY_BLOCKS = 100
+"""A run with more blocks is looked at less often: all of them are sent each time."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A checkpoint that was read.
+
+    Attributes:
+        run: What it tells of its run; None: it cannot be read.
+        state: The state; None: it cannot be read, or was not needed.
+        flaw: Why it cannot be read.
+    """
+
+    run: RunDetails | None = None
+    state: CheckpointState | None = None
+    flaw: str | None = None
+
+
+async def show_run(ui: Ui, visit: Visit) -> Response:
+    """A run as it is now, or as it was at one of its checkpoints; while it goes on the page does, too."""
+    run_id, at = visit.needed("id"), visit.asked("at")
+    await ui.services.prepare()
+    store = ui.services.store
+    heads = await store.list_checkpoints(run_id=run_id, limit=1)
+    if not heads:
+        raise Problem(
+            404,
+            "There is no such run",
+            f"There is no run {run_id!r}, or none of its checkpoints is kept any more.",
+            {"All runs": UI_PATH},
+        )
+    head = heads[0]
+    if visit.is_fragment and visit.asked("seen") == (_mark_of(head) or ""):
+        return Response(status_code=204)  # nothing has changed, and what is shown stays untouched
+    slide = _slide_of(visit)
+    history = await find_history(store, run_id, at=at, slide=slide, before=visit.asked("before"))
+    if history is None:
+        raise Problem(
+            404,
+            "There is no such checkpoint",
+            "It was deleted, or belongs to another run." if at is not None else "There are none so early any more.",
+            {"The run": path_to("run", id=run_id), "All runs": UI_PATH},
+        )
+    is_past = history.chosen.checkpoint_id != head.checkpoint_id
+    if slide is not None and not visit.is_fragment:
+        return redirect(_address(history, run_id, is_past=is_past))
+    now = await _read_head(ui, head)
+    then = await _read(ui, history.chosen) if is_past else now
+    page = await asyncio.to_thread(_page, head, now, then, history, is_past=is_past)
+    if now.state is not None and now.state.is_paused:
+        page["question"] = question_of(ui.services, now.state)
+    return ui.render(
+        visit,
+        "_run.html" if visit.is_fragment else "run.html",
+        run_id=run_id,
+        told=_told(visit),
+        address=_address(history, run_id, is_past=is_past),
+        # While it goes on its state would be loaded each time, and changed under the eyes of whoever reads it.
+        state=None if then.state is None else await state_tree(ui.services, then.state),
+        **page,
+    )
+
+
+def _address(history: History, run_id: str, *, is_past: bool) -> str:
+    """The address of what is shown, which is the same whoever it is given to."""
+    at = history.chosen.checkpoint_id if is_past else None
+    return path_to("run", id=run_id, at=at, before=history.before if is_past else None)
+
+
+def _mark_of(head: CheckpointMetadata) -> str | None:
+    """What the page of a run that does not go on by itself depends on; None: it goes on."""
+    summary = RunSummary.of(head)
+    if summary.status == "running" and not summary.is_abandoned:
+        return None
+    told = f"{head.checkpoint_id} {shown_status(summary)} {shown_age(summary.age_seconds)}"
+    return hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
+
+
+def _slide_of(visit: Visit) -> Slide | None:
+    """Where the slider of a form is; None: there is none."""
+    number, count, newest = visit.asked("n"), visit.asked("count"), visit.asked("of")
+    if number is None:
+        return None
+    if not all(one is not None and one.isascii() and one.isdigit() and len(one) < 10 for one in (number, count)):
+        raise Problem(400, "There is no such checkpoint", "The slider says where, as a number.", {"All runs": UI_PATH})
+    return Slide(int(number), int(count or 0), newest or "")
+
+
+def _told(visit: Visit) -> str | None:
+    """What somebody has just done, and come from."""
+    if visit.asked("answered") is not None:
+        return "Your answer was taken, and the run goes on with it."
+    if visit.asked("cancelled") is not None:
+        return "The run is cancelled: nobody can answer it, or go on with it, any more."
+    if visit.asked("forked") is not None:
+        return "This new run begins where the other one was. That one was left alone."
+    return None
+
+
+async def _read_head(ui: Ui, head: CheckpointMetadata) -> _Read:
+    """The newest checkpoint; of a run that this very server works on, how far it is by now."""
+    if head.status is not CheckpointStatus.RUNNING or head.run_id is None:
+        return await _read(ui, head)
+    try:
+        return _Read(await ui.services.executor.get_run(head.run_id))
+    except (CheckpointDecodeError, CheckpointKeyError) as error:
+        return _Read(flaw=str(error))
+
+
+async def _read(ui: Ui, listed: CheckpointMetadata) -> _Read:
+    try:
+        state = await ui.services.store.load_checkpoint(listed.checkpoint_id)
+    except (CheckpointDecodeError, CheckpointKeyError) as error:
+        return _Read(flaw=str(error))
+    if state is None:
+        return _Read(flaw=f"checkpoint {listed.checkpoint_id!r} was deleted a moment ago")
+    return _Read(await ui.services.details(listed, state), state)
+
+
+def _page(head: CheckpointMetadata, now: _Read, then: _Read, history: History, *, is_past: bool) -> dict[str, Any]:
+    """What the page shows, by name."""
+    summary = now.run or RunSummary.of(head)
+    blocks = then.run.blocks if then.run is not None else ()
+    is_over = summary.status in {"success", "failure", "cancelled"}
+    return {
+        "question": None,
+        "run": summary,
+        "doing": shown_status(summary),
+        "now": now,
+        "then": then,
+        "history": history,
+        "is_past": is_past,
+        "chosen": history.chosen,
+        "mark": _mark_of(head) or "",
+        "every": None if is_past or is_over else "5s" if len(blocks) > _MANY_BLOCKS else "2s",
+        "graph": draw_graph(blocks),
+        "nested": _nested(blocks),
+        "timeline": _timeline(history.chosen, then.run),
+        "rows": [(min(depth, 6), one) for depth, one in zip(_depths(blocks), blocks, strict=True)][:_MOST_ROWS],
+        "more_rows": max(len(blocks) - _MOST_ROWS, 0),
+    }
+
+
+def _timeline(chosen: CheckpointMetadata, run: RunDetails | None) -> Timeline:
+    """The bars; what is not over goes on up to now, or up to when that was saved."""
+    saved_at = seconds_or_none(chosen.created_at) or time.time()
+    goes_on = run is not None and not run.superseded and not run.is_abandoned
+    return draw_timeline(() if run is None else run.blocks, time.time() if goes_on else saved_at)
+
+
+def _nested(blocks: Sequence[BlockDetails]) -> list[tuple[str, str | None, Graph]]:
+    """The workflows that run in the place of blocks, or items: where, which, and what they look like."""
+    workflows = {one.path: one.workflow for one in blocks}
+    within = dict.fromkeys(one.parent for one in blocks if one.parent is not None and one.key is None)
+    return [(path, workflows.get(path), draw_graph(blocks, path)) for path in list(within)[:_MOST_NESTED]]
+
+
+def _depths(blocks: Sequence[BlockDetails]) -> list[int]:
+    """How deep within others each is; what is within something stands behind it."""
+    depths: dict[str, int] = {}
+    for one in blocks:
+        depths[one.path] = depths.get(one.parent, -1) + 1 if one.parent is not None else 0
+    return [depths[one.path] for one in blocks]

@@ -1,0 +1,90 @@
+"""Who may look, and from where an answer may come, as a browser has it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.server.ui.browser.conftest import OpenWindow, Serve
+from tests.server.ui.browser.outcomes import until
+from tests.server.ui.browser.test_living import POLLS_MS
+from tests.server.ui.browser.windows import Window
+
+if TYPE_CHECKING:
+    from playwright.async_api import Route
+
+TOKEN = "the-test-token-Zx81Qk27Lm93Rv55Tn60"
+
+ELSEWHERE = "http://127.0.0.1:1"
+
+
+async def test_somebody_logs_in_and_out(runs: Path, serve: Serve, windows: OpenWindow) -> None:
+    """And comes to the page that was asked for; no script can read what the browser is known by."""
+    server = await serve(runs, WORKFLOWS_HTTP_TOKEN=TOKEN)
+    async with windows(server.origin) as window:
+        page = window.page
+        await page.goto("/ui/waiting?before=")
+        assert await page.get_by_role("heading", level=1).inner_text() == "Log in"
+        assert await page.get_by_role("button", name="Log out").count() == 0
+        await page.get_by_label("Token").fill("a guess")
+        await page.keyboard.press("Enter")
+        assert await page.get_by_role("alert").inner_text() == "That is not one of this server's tokens."
+        window.had("status 401: POST .*/ui/login")
+        await page.get_by_label("Token").fill(TOKEN)
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/ui/waiting?before=")
+        assert await page.evaluate("document.cookie") == ""
+        [cookie] = await page.context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/ui")
+        await page.get_by_role("button", name="Log out").click()
+        await page.wait_for_url("**/ui/login")
+        await page.goto("/ui")
+        assert await page.get_by_role("heading", level=1).inner_text() == "Log in"
+
+
+async def test_an_open_page_asks_for_the_token_once_its_session_is_over(
+    runs: Path, serve: Serve, windows: OpenWindow
+) -> None:
+    """By itself: nothing that is renewed shows a login in the middle of a page."""
+    server = await serve(runs, WORKFLOWS_HTTP_TOKEN=TOKEN)
+    async with windows(server.origin) as window:
+        await window.page.goto("/ui")
+        await window.page.get_by_label("Token").fill(TOKEN)
+        await window.page.keyboard.press("Enter")
+        await window.page.wait_for_url("**/ui")
+        await window.page.context.clear_cookies()
+        await window.page.wait_for_url("**/ui/login*", timeout=POLLS_MS)
+
+
+async def test_another_page_can_neither_answer_nor_show_this_one(runs: Path, serve: Serve, windows: OpenWindow) -> None:
+    """Even one of the same machine, which browsers send the session's cookie for."""
+    server = await serve(runs)
+    async with windows(server.origin) as window:
+        await window.page.goto("/ui/waiting")
+        token = await window.page.locator("[name=form_token]").first.input_value()
+        action = await window.page.locator("form[action*=answer]").first.get_attribute("action")
+        content = f"""
+            <form method="post" action="{server.origin}{action}">
+            <input name="form_token" value="{token}"><button name="choice" value="0">Win a prize</button></form>
+            <iframe src="{server.origin}/ui"></iframe>
+        """
+        async with elsewhere(window, content):
+            assert window.page.frames[1].url.startswith("chrome-error:")
+            await window.page.get_by_role("button", name="Win a prize").click()
+            window.had("status 403: POST .*/ui/answer")
+            assert "may not" in await window.page.inner_text("body")
+    await until(runs, "release-4.3.0", "paused")
+
+
+@asynccontextmanager
+async def elsewhere(window: Window, content: str) -> AsyncIterator[None]:
+    """A page of somebody else's on the same machine."""
+
+    async def answer(route: "Route") -> None:
+        await route.fulfill(
+            headers={"content-type": "text/html"}, body=f"<!doctype html><title>Prizes</title>{content}"
+        )
+
+    await window.page.route(f"{ELSEWHERE}/**", answer)
+    await window.page.goto(ELSEWHERE)
+    yield
