@@ -31,7 +31,7 @@ class Options:
     """A .env file with settings; the environment wins over it. None is read unless it is named."""
 
     json: Annotated[bool, Parameter(negative=())] = False
-    """Print one JSON value on stdout, and nothing else: an object, or doctor's list of objects."""
+    """Print one JSON value on stdout, and nothing else: an object, or a list (doctor) or lines (watch) of them."""
 
     log_format: Literal["text", "json"] | None = None
     """How to log on stderr: text for people, or json: one object a line. WORKFLOWS_LOG_FORMAT sets it for good."""
