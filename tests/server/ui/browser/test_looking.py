@@ -48,9 +48,7 @@ async def test_a_page_is_fit_for_everybody(
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_a_page_is_read_without_scripts(
-    page: str, addresses: dict[str, str], windows: OpenWindow
-) -> None:
+async def test_a_page_is_read_without_scripts(page: str, addresses: dict[str, str], windows: OpenWindow) -> None:
     """It says the same, and nothing that only a script could do is offered."""
     async with windows() as with_scripts, windows(java_script_enabled=False) as without:
         for window in (with_scripts, without):
