@@ -20,6 +20,7 @@ from benchmarks.pages_results import PageFigures, PagesOf, Took
 from benchmarks.progress import Progress
 from benchmarks.served import serving
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
+from workflows_mcp.settings import Settings
 
 __all__ = ["PagesPlan", "measure"]
 
@@ -31,8 +32,8 @@ class PagesPlan:
     Attributes:
         rows: Checkpoints in each database.
         turns: How often each page is asked for.
-        starts: How many servers are asked as soon as they are ready; these are asked for what counts everything, too,
-            since each keeps that for a while.
+        starts: How often each page that counts everything is asked for, of a server that has just started: each keeps
+            for a while what it has counted.
         only: The keys of the pages that are asked for; empty: all are.
     """
 
@@ -71,10 +72,10 @@ def measure(databases: Databases, database: str, plan: PagesPlan, progress: Prog
     with tempfile.TemporaryDirectory(prefix="bench-pages-") as folder:
         serve = partial(serving, _command_at, environment_of(Path(folder), url))
         progress.begin(f"{database}: servers that have just started")
-        begun, slow = _just_started(serve, first, [page for page in pages if page.is_slow], plan.starts)
+        begun, slow = _just_started(serve, first, [page for page in pages if page.is_counted], plan.starts)
         progress.begin(f"{database}: pages")
         with serve() as port:
-            answers = slow | _in_turns(port, [page for page in pages if not page.is_slow], plan.turns)
+            answers = slow | _in_turns(port, [page for page in pages if not page.is_counted], plan.turns)
     size = databases.size(url)
     databases.drop(url)
     return PagesOf(
@@ -84,6 +85,7 @@ def measure(databases: Databases, database: str, plan: PagesPlan, progress: Prog
         filled.runs,
         size,
         filled.seconds,
+        len(begun),
         Took.of([one.server_ms for one in begun]),
         Took.of([one.client_ms for one in begun]),
         [_figures(page, answers[page.key], alone[page.key]) for page in pages],
@@ -97,10 +99,11 @@ def _command_at(port: int) -> Sequence[str]:
 async def _alone(url: str, pages: Sequence[Asked], plan: PagesPlan) -> dict[str, Took]:
     """What the store takes for each page's questions, turn by turn; one turn before them warms up."""
     took: dict[str, list[float]] = {page.key: [] for page in pages}
-    async with SQLAlchemyCheckpointStore(url) as store:
+    # What is slow stands in the tables, and not in between.
+    async with SQLAlchemyCheckpointStore(url, settings=Settings(slow_operation_seconds=None)) as store:
         for turn in range(-1, plan.turns):
             for page in rotated(pages, turn):
-                if turn >= 0 and page.is_slow and turn >= plan.starts:
+                if turn >= 0 and page.is_counted and turn >= plan.starts:
                     continue
                 began = time.perf_counter()
                 await page.alone(store)
@@ -112,14 +115,16 @@ async def _alone(url: str, pages: Sequence[Asked], plan: PagesPlan) -> dict[str,
 def _just_started(
     serve: Callable[[], AbstractContextManager[int]], first: Asked, slow: Sequence[Asked], starts: int
 ) -> tuple[list[Answer], dict[str, list[Answer]]]:
-    """Ask servers that are asked nothing before for the first page, and for what counts everything then."""
+    """Ask servers that were asked nothing before for the first page, and each for one that counts everything then."""
     begun: list[Answer] = []
     answers: dict[str, list[Answer]] = {page.key: [] for page in slow}
+    alike: Sequence[Asked | None] = slow or (None,)
     for _ in range(starts):
-        with serve() as port, visiting(port) as visitor:
-            begun.append(visitor.ask(first.path, first.holds))
-            for page in slow:
-                answers[page.key].append(visitor.ask(page.path, page.holds))
+        for page in alike:
+            with serve() as port, visiting(port) as visitor:
+                begun.append(visitor.ask(first.path, first.holds))
+                if page is not None:
+                    answers[page.key].append(visitor.await_part(page.path, page.holds))
     return begun, answers
 
 

@@ -48,7 +48,8 @@ class Asked:
         path: Where it is.
         holds: What stands on it.
         alone: What it asks the store.
-        is_slow: Whether the store counts everything for it.
+        is_counted: Whether the store counts everything for it: a part of a page, which comes when it is there, and is
+            kept for a while.
     """
 
     key: str
@@ -56,7 +57,7 @@ class Asked:
     path: str
     holds: str
     alone: Call
-    is_slow: bool = False
+    is_counted: bool = False
 
 
 async def asked_of(url: str, filled: Filled) -> list[Asked]:
@@ -67,7 +68,7 @@ async def asked_of(url: str, filled: Filled) -> list[Asked]:
         filled: What is in it.
     """
     async with SQLAlchemyCheckpointStore(url) as store:
-        return [*await _lists(store, filled), *_looks(filled)]
+        return [*await _lists(store, filled), *_looks(filled), *_counts()]
 
 
 async def _lists(store: SQLAlchemyCheckpointStore, filled: Filled) -> list[Asked]:
@@ -117,16 +118,37 @@ def _looks(filled: Filled) -> list[Asked]:
     async def difference(store: SQLAlchemyCheckpointStore) -> None:
         await asyncio.gather(store.load_checkpoint(before), store.load_checkpoint(last))
 
-    async def census(store: SQLAlchemyCheckpointStore) -> None:
-        await store.take_census()
-
     return [
         Asked("waiting", "Waiting", path_to("waiting"), "Publish them?", waiting),
         Asked("run", f"Run of {len(ids)} checkpoints", path_to("run", id=run_id), last, run),
         Asked("at", "The same, at its 50th", path_to("run", id=run_id, at=ids[49]), ids[49], run),
         Asked("difference", "Difference", path_to("diff", a=before, b=last), last, difference),
         Asked("state", "State", path_to("state", checkpoint=last), last, lambda store: store.load_checkpoint(last)),
+    ]
+
+
+def _counts() -> list[Asked]:
+    """What is counted by a pass over the table, and comes later than the pages that it is on."""
+
+    async def census(store: SQLAlchemyCheckpointStore) -> None:
+        await store.take_census()
+
+    async def figures(store: SQLAlchemyCheckpointStore) -> None:
+        now = time.time()
+        await asyncio.gather(
+            store.take_census(),
+            store.take_series(now - 3600.0, now, 60),
+            store.take_series(now - 30 * _DAY, now, 30),
+        )
+
+    return [
+        Asked("counts", "Counts on the first page", path_to("counts"), "checkpoints", census, is_counted=True),
         Asked(
-            "counts", "Counts of the first page", path_to("counts"), "checkpoints", lambda store: store.take_census()
+            "figures",
+            "Figures on Health",
+            path_to("health/figures"),
+            "Checkpoints by workflow",
+            figures,
+            is_counted=True,
         ),
     ]

@@ -46,19 +46,22 @@ class Visitor:
         self._connection.connect()
         self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._headers: dict[str, str] = {}
+        self._shown = ""
 
-    def ask(self, path: str, holds: str) -> Answer:
+    def ask(self, path: str, holds: str, *, is_part: bool = False) -> Answer:
         """Ask for a page.
 
         Args:
             path: With the query.
             holds: Stands on the page, if it is the one that was meant.
+            is_part: Whether it is a part of a page that is open.
 
         Raises:
             NotAPageError: It does not, or the server closes the connection or does not say how long it took.
         """
+        headers = {**self._headers, "HX-Request": "true"} if is_part else self._headers
         began = time.perf_counter()
-        self._connection.request("GET", path, headers=self._headers)
+        self._connection.request("GET", path, headers=headers)
         answer = self._connection.getresponse()
         body = answer.read()
         took = (time.perf_counter() - began) * 1000
@@ -72,10 +75,27 @@ class Visitor:
             if is_wrong:
                 raise NotAPageError(f"{path}: {what}")
         assert timing is not None
+        self._shown = body.decode()
         cookie = answer.getheader("set-cookie")
         if cookie is not None:
             self._headers = {"Cookie": cookie.partition(";")[0]}
         return Answer(len(body), float(timing[1]), took)
+
+    def await_part(self, path: str, holds: str) -> Answer:
+        """Ask for a part of a page until it is there, as that page does; its times are those of all answers together.
+
+        Raises:
+            NotAPageError: It does not come.
+        """
+        server_ms, began = 0.0, time.perf_counter()
+        while True:
+            answer = self.ask(path, "", is_part=True)
+            server_ms += answer.server_ms
+            took = time.perf_counter() - began
+            if holds in self._shown:
+                return Answer(answer.size, server_ms, took * 1000)
+            if took > _SECONDS:
+                raise NotAPageError(f"{path}: {holds!r} is not there after {_SECONDS:g} s")
 
     def is_ready(self) -> bool:
         """Whether the server says that it can do its work."""

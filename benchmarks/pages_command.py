@@ -81,7 +81,6 @@ def pages(
         is_quick=quick,
         machine=describe_machine(folder or Path(tempfile.gettempdir())),
         versions=describe_versions(),
-        starts=plan.starts,
         databases=found,
     )
     if save is not None:

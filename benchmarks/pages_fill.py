@@ -64,7 +64,7 @@ class Filled:
     Attributes:
         checkpoints: How many.
         runs: How many of each fate: `completed`, `answered`, `failed`, `cancelled`, `waiting`, `held` by a process,
-            `abandoned` by it, and `foreign`: another program's, at work.
+            `abandoned` by it, and `foreign`: another program's, without a lease.
         seconds: How long it took to fill it.
         checkpoint_ids: Those of the run that is looked at closely, in the order in which they were saved.
         run_id: That run.

@@ -45,17 +45,17 @@ def _lines(results: PagesResults) -> Iterator[str]:
         ],
     )
     for found in results.databases:
-        yield from _database(found, results.starts)
+        yield from _database(found)
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items() if version != "-")
     yield f"\n`{results.command}`, {results.date}: {', '.join(results.machine.values())}; {versions}"
 
 
-def _database(found: PagesOf, starts: int) -> Iterator[str]:
+def _database(found: PagesOf) -> Iterator[str]:
     runs = ", ".join(f"{count:,} {fate}" for fate, count in found.runs.items())
     yield (
         f"\n{NAMES[found.database]}: {found.checkpoints:,} checkpoints, {size_of(found.size)}, filled in "
-        f"{number(found.fill_seconds)} s; runs: {runs}. The very first request to a server that has just started "
-        f"({starts}): {_of(found.first_server)} of its time, {_of(found.first_client)} at the client.\n"
+        f"{number(found.fill_seconds)} s; runs: {runs}. The very first request to servers that had just started "
+        f"({found.starts} of them): {_of(found.first_server)} of its time, {_of(found.first_client)} at the client.\n"
     )
     yield from table(
         ("page", "HTML", "server", "client", "the store alone", "the page adds", "turns"),

@@ -70,6 +70,7 @@ class PagesOf:
         runs: How many there are of each fate.
         size: Bytes that the database takes up.
         fill_seconds: How long it took to fill it.
+        starts: How many servers were asked for the first page as soon as they were ready.
         first_server: The very first request to servers that had just started, for the first page: the server's time.
         first_client: The client's.
         pages: All of them.
@@ -81,6 +82,7 @@ class PagesOf:
     runs: dict[str, int]
     size: int
     fill_seconds: float
+    starts: int
     first_server: Took
     first_client: Took
     pages: list[PageFigures]
@@ -96,7 +98,6 @@ class PagesResults:
         is_quick: Whether it was a quick run, whose figures mean little.
         machine: What it ran on.
         versions: Of everything that matters.
-        starts: How many servers were asked for the first page as soon as they listened.
         databases: What was found on each.
     """
 
@@ -105,7 +106,6 @@ class PagesResults:
     is_quick: bool
     machine: dict[str, str]
     versions: dict[str, str]
-    starts: int
     databases: list[PagesOf]
 
 

@@ -110,9 +110,11 @@ def results(median: float = 12.0, p95: float = 20.0) -> PagesResults:
         PageFigures("runs", "Runs, first page", 27_000, 100, Took(median, p95), Took(13.0, 22.0), Took(3.0, 4.0)),
         PageFigures("counts", "Counts", 500, 5, Took(4_000.0, 5_000.0), Took(4_001.0, 5_001.0), Took(4_100.0, 4_200.0)),
     ]
-    found = PagesOf("sqlite", {}, 1_000_000, {"completed": 9}, 10**9, 60.0, Took(20.0, 30.0), Took(21.0, 31.0), pages)
+    found = PagesOf(
+        "sqlite", {}, 1_000_000, {"completed": 9}, 10**9, 60.0, 5, Took(20.0, 30.0), Took(21.0, 31.0), pages
+    )
     return PagesResults(
-        "a command", "2026-01-01", is_quick=False, machine={"cpu": "a cpu"}, versions={}, starts=5, databases=[found]
+        "a command", "2026-01-01", is_quick=False, machine={"cpu": "a cpu"}, versions={}, databases=[found]
     )
 
 

@@ -31,7 +31,10 @@ _GAP = 2.0
 _LEAST = 1.5
 """The least height of a column: something is never as low as nothing."""
 
-_STEPS = (1, 2, 5, 10)
+_LARGEST = 2.0**80
+"""What is larger is drawn as though it were not."""
+
+_STEPS = (1, 2, 4, 6, 8, 10)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Bar:
         name: The name; None: all those that are not named.
         value: The number.
         others: How many things have no bar of their own, and share this one; 0: it is one thing's.
-        length: Of 100.
+        length: Of 100, that of the largest one; those that share a bar have none, since it would dwarf all others.
     """
 
     name: str | None
@@ -122,16 +125,14 @@ def make_bars(numbers: Iterable[tuple[str, int]], *, most: int) -> list[Bar]:
     ranked = sorted(numbers, key=lambda one: (-one[1], one[0]))
     shown = ranked if len(ranked) <= most + 1 else ranked[:most]
     rest = ranked[len(shown) :]
-    values = [*shown, *([(None, sum(value for _, value in rest))] if rest else [])]
-    longest = max((value for _, value in values), default=0)
-    return [
-        Bar(name, value, 0 if name is not None else len(rest), _share(value, longest, 100.0)) for name, value in values
-    ]
+    longest = max((value for _, value in shown), default=0)
+    bars = [Bar(name, value, 0, _share(value, longest, 100.0)) for name, value in shown]
+    return [*bars, *([Bar(None, sum(value for _, value in rest), len(rest), 0.0)] if rest else [])]
 
 
 def make_columns(values: Sequence[int]) -> Columns:
     """Columns of a series of counts."""
-    top = ceiling(max(values, default=0))
+    top = ceiling(min(max(values, default=0), _LARGEST))
     room = WIDTH / max(len(values), 1)
     heights = [max(_share(value, top, HEIGHT), _LEAST) if value > 0 else 0.0 for value in values]
     columns = [
@@ -148,7 +149,7 @@ def make_growth(values: Sequence[int], *, are_bytes: bool = False) -> Growth:
         values: The sums.
         are_bytes: Whether they are sizes.
     """
-    largest = max(values)
+    largest = min(max(values), _LARGEST)
     top = byte_ceiling(largest) if are_bytes else ceiling(largest)
     points = [
         f"{_rounded(WIDTH * number / (len(values) - 1)):g},{_rounded(HEIGHT - _share(value, top, HEIGHT)):g}"
@@ -164,8 +165,8 @@ def _marks(top: float, shown: Callable[[float], str]) -> tuple[str, str, str]:
 
 
 def _count(value: float) -> str:
-    for word, one in (("M", 1e6), ("k", 1e3)):
-        if value >= 10 * one:
+    for word, one, least in (("M", 1e6, 1e6), ("k", 1e3, 1e4)):
+        if value >= least:
             return f"{value / one:,g}{word}"
     return f"{value:,g}"
 

@@ -37,7 +37,19 @@ document.addEventListener("input", (event) => {
   document.getElementById("slide-told").textContent = slide.value;
   slide.setAttribute("aria-valuetext", `${slide.value} of ${slide.dataset.count}`);
 });
+
+/* Nothing that somebody has typed is lost without a word when the question is not asked any more. */
+let typed = null;
+document.addEventListener("htmx:before:swap", () => {
+  const field = document.querySelector("#question textarea");
+  typed = field?.value ? field : null;
+});
 document.addEventListener("htmx:after:swap", (event) => {
+  if (typed && !typed.isConnected) {
+    document.querySelector(".told").textContent =
+      `This question was answered by somebody else, or is not asked any more. What you had typed: ${typed.value}`;
+  }
+  typed = null;
   const slide = document.getElementById("slide");
   /* A slider that was moved to the newest checkpoint stays there when there are new ones. */
   if (slide && event.target.id === "run") slide.value = slide.getAttribute("value");
