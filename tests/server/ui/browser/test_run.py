@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Page
 
 LAST = HISTORY + 2
-"""How many checkpoints the run with the long history has: one before each step, one more after the last, and the end."""
+"""How many checkpoints the run with the long history has: one before each step, one after the last, and the end."""
 
 
 async def test_the_past_is_a_slider_for_the_keyboard(staged: StartedServer, windows: OpenWindow) -> None:
@@ -27,9 +27,8 @@ async def test_the_past_is_a_slider_for_the_keyboard(staged: StartedServer, wind
         slider = page.get_by_role("slider")
         assert await slider.input_value() == str(LAST)
         await slider.focus()
-        for key, number in (("ArrowLeft", LAST - 1), ("Home", 1), ("ArrowRight", 2), ("PageUp", None), ("End", LAST)):
+        for key, number in (("ArrowLeft", LAST - 1), ("Home", 1), ("ArrowRight", 2), ("ArrowRight", 3), ("End", LAST)):
             await page.keyboard.press(key)
-            number = number or int(await slider.input_value())
             await page.locator(f"#slide[value='{number}']").wait_for(timeout=POLLS_MS)
             assert await slider.evaluate("one => one === document.activeElement"), key
             assert await slider.input_value() == str(number)
