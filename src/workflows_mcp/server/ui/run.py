@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from workflows_mcp.engine.abandoned import shown_status
 from workflows_mcp.engine.ages import shown_age
-from workflows_mcp.engine.block_details import BlockDetails, seconds_or_none
+from workflows_mcp.engine.block_details import BlockDetails, depths_of, seconds_or_none
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.result import RunSummary
 from workflows_mcp.engine.run_details import RunDetails
@@ -170,7 +170,7 @@ def _page(head: CheckpointMetadata, now: _Read, then: _Read, history: History, *
         "graph": draw_graph(blocks),
         "nested": _nested(blocks),
         "timeline": _timeline(history.chosen, then.run),
-        "rows": [(min(depth, 6), one) for depth, one in zip(_depths(blocks), blocks, strict=True)][:_MOST_ROWS],
+        "rows": [(min(depth, 6), one) for depth, one in zip(depths_of(blocks), blocks, strict=True)][:_MOST_ROWS],
         "more_rows": max(len(blocks) - _MOST_ROWS, 0),
     }
 
@@ -187,11 +187,3 @@ def _nested(blocks: Sequence[BlockDetails]) -> list[tuple[str, str | None, Graph
     workflows = {one.path: one.workflow for one in blocks}
     within = dict.fromkeys(one.parent for one in blocks if one.parent is not None and one.key is None)
     return [(path, workflows.get(path), draw_graph(blocks, path)) for path in list(within)[:_MOST_NESTED]]
-
-
-def _depths(blocks: Sequence[BlockDetails]) -> list[int]:
-    """How deep within others each is; what is within something stands behind it."""
-    depths: dict[str, int] = {}
-    for one in blocks:
-        depths[one.path] = depths.get(one.parent, -1) + 1 if one.parent is not None else 0
-    return [depths[one.path] for one in blocks]
