@@ -75,6 +75,8 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
             "It was deleted, or belongs to another run." if at is not None else "There are none so early any more.",
             {"The run": path_to("run", id=run_id), "All runs": UI_PATH},
         )
+    if history.before is None:  # the run may have gone on since it was looked up
+        head = history.found[0]
     is_past = history.chosen.checkpoint_id != head.checkpoint_id
     if slide is not None and not visit.is_fragment:
         return redirect(_address(history, run_id, is_past=is_past))
@@ -155,7 +157,8 @@ def _page(head: CheckpointMetadata, now: _Read, then: _Read, history: History, *
     """What the page shows, by name."""
     summary = now.run or RunSummary.of(head)
     blocks = then.run.blocks if then.run is not None else ()
-    is_over = summary.status in {"success", "failure", "cancelled"}
+    # By what is listed: what was read may be newer, and the page is to come to the end of the history, too.
+    is_over = RunSummary.of(head).status in {"success", "failure", "cancelled"}
     return {
         "question": None,
         "run": summary,
