@@ -204,10 +204,12 @@ async def test_columns_that_no_store_wrote_are_shown_as_far_as_they_go(runs_file
     with contextlib.closing(sqlite3.connect(runs_file)) as connection, connection:
         connection.execute("PRAGMA ignore_check_constraints = on")
         connection.execute(
-            "UPDATE checkpoints SET created_at = 'soon', full_bytes = 'x', status = '<b>', pinned = 7 "
+            "UPDATE checkpoints SET created_at = 'soon', full_bytes = 'x', status = '<b>', pinned = 7, "
+            "current_wave_index = 'one', parent_checkpoint_id = x'00ff', encoding = 'what' "
             "WHERE checkpoint_id IN ('c1', ?)",
             (paused.checkpoint_id,),
         )
+        connection.execute("UPDATE checkpoints SET lease_expires_at = 'never' WHERE checkpoint_id = 'c2'")
     async with visiting(runs_file) as visitor:
         for query in ("foreign", "foreign&at=c1", "foreign&at=c2", "r1", f"r1&at={paused.checkpoint_id}"):
             path = f"/ui/run?id={query}"

@@ -57,24 +57,14 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
     store = ui.services.store
     heads = await store.list_checkpoints(run_id=run_id, limit=1)
     if not heads:
-        raise Problem(
-            404,
-            "There is no such run",
-            f"There is no run {run_id!r}, or none of its checkpoints is kept any more.",
-            {"All runs": UI_PATH},
-        )
+        raise _no_run(run_id)
     head = heads[0]
     if visit.is_fragment and visit.asked("seen") == (_mark_of(head) or ""):
         return Response(status_code=204)  # nothing has changed, and what is shown stays untouched
     slide = _slide_of(visit)
     history = await find_history(store, run_id, at=at, slide=slide, before=visit.asked("before"))
     if history is None:
-        raise Problem(
-            404,
-            "There is no such checkpoint",
-            "It was deleted, or belongs to another run." if at is not None else "There are none so early any more.",
-            {"The run": path_to("run", id=run_id), "All runs": UI_PATH},
-        )
+        raise _no_checkpoint(run_id, at)
     if history.before is None:  # the run may have gone on since it was looked up
         head = history.found[0]
     is_past = history.chosen.checkpoint_id != head.checkpoint_id
@@ -95,6 +85,17 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
         state=None if then.state is None else await state_tree(ui.services, then.state),
         **page,
     )
+
+
+def _no_run(run_id: str) -> Problem:
+    text = f"There is no run {run_id!r}, or none of its checkpoints is kept any more."
+    return Problem(404, "There is no such run", text, {"All runs": UI_PATH})
+
+
+def _no_checkpoint(run_id: str, at: str | None) -> Problem:
+    text = "There are none so early any more." if at is None else "It was deleted, or belongs to another run."
+    links = {"The run": path_to("run", id=run_id), "All runs": UI_PATH}
+    return Problem(404, "There is no such checkpoint", text, links)
 
 
 def _address(history: History, run_id: str, *, is_past: bool) -> str:
