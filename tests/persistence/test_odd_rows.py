@@ -53,6 +53,20 @@ async def test_a_payload_that_is_no_bytes_spoils_no_load_beside_it(
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_what_is_no_text_in_an_id_hides_no_other_one(store: SQLAlchemyCheckpointStore, database_url: str) -> None:
+    """Text is looked for in whatever is there, and a series counts what has a time."""
+    await put(store, database_url, "a", "run_id = x'ff00fe'")
+    await put(store, database_url, "b", "checkpoint_id = x'6e6f206e65656464ff'")
+    await put(store, database_url, "c", "created_at = 'soon', run_id = CAST(x'6e656564ff' AS TEXT)")
+    await put(store, database_url, "d", "run_id = 5.5, full_bytes = 'many', stored_bytes = 1e400")
+    await store.save_checkpoint(make_state("needle", created_at=1.0))
+    assert len(await store.list_checkpoints(id_contains="need")) == 3
+    assert [one.checkpoint_id for one in await store.list_checkpoints(id_contains="needle")] == ["needle"]
+    assert [one.checkpoint_id for one in await store.list_checkpoints(id_contains="5.5")] == ["d"]
+    assert [one.checkpoints for one in await store.take_series(0, 3, 3)] == [0, 4, 0]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_ids_that_are_no_text_are_paged_over_and_told_of(
     store: SQLAlchemyCheckpointStore, database_url: str
 ) -> None:

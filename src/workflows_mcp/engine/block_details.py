@@ -10,7 +10,7 @@ from workflows_mcp.engine.checkpoint import CheckpointState
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.record import BlockRecord, BlockStatus
 
-__all__ = ["BlockDetails", "ShownBlockStatus", "blocks_of", "foreign_blocks", "seconds_or_none"]
+__all__ = ["BlockDetails", "ShownBlockStatus", "blocks_of", "depths_of", "foreign_blocks", "seconds_or_none"]
 
 _MOST_ITEMS = 20
 
@@ -134,6 +134,18 @@ def _with_record(block: BlockDetails, record: BlockRecord) -> BlockDetails:
         workflow=block.workflow if record.child is None else record.child.name,
         asks=record.prompt is not None or record.holds_answer,
     )
+
+
+def depths_of(blocks: Sequence[BlockDetails]) -> list[int]:
+    """How deep each stands within others; 0: in the run's own workflow.
+
+    Args:
+        blocks: What is within something stands behind it.
+    """
+    depths: dict[str, int] = {}
+    for one in blocks:
+        depths[one.path] = 0 if one.parent is None else depths.get(one.parent, -1) + 1
+    return [depths[one.path] for one in blocks]
 
 
 def seconds_or_none(value: object) -> float | None:

@@ -104,9 +104,9 @@ async def test_nothing_stored_is_nothing_to_draw(monkeypatch: pytest.MonkeyPatch
         assert "checkpoints are kept in memory: they end with this process → name a file" in said
 
 
-async def test_runs_are_found_by_text_and_time(database_url: str) -> None:
+async def test_runs_are_found_by_text_and_time(runs_file: Path) -> None:
     """What the form of the first page asks for, in UTC, also in words; what makes no sense is told."""
-    async with create_checkpoint_store(database_url) as store:
+    async with create_checkpoint_store(runs_file) as store:
         for number, moment in enumerate((1_700_000_000.0, 1_700_003_600.0, time.time() - 1800)):
             await store.save_checkpoint(make_state(f"c{number}", run_id=f"run-{number}%<x>", created_at=moment))
     queries = {
@@ -121,7 +121,7 @@ async def test_runs_are_found_by_text_and_time(database_url: str) -> None:
         "until=2h&status=abandoned": "01",
         "text=run-0&after=2h": "",
     }
-    async with visiting(database_url) as visitor:
+    async with visiting(runs_file) as visitor:
         for query, expected in queries.items():
             page = await visitor.get(f"/ui?{query}")
             assert "".join(re.findall(r"/ui/run\?id=run-(\d)", page.text))[::-1] == expected, query

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
@@ -203,10 +204,12 @@ async def test_columns_that_no_store_wrote_are_shown_as_far_as_they_go(runs_file
     with contextlib.closing(sqlite3.connect(runs_file)) as connection, connection:
         connection.execute("PRAGMA ignore_check_constraints = on")
         connection.execute(
-            "UPDATE checkpoints SET created_at = 'soon', full_bytes = 'x', status = '<b>', pinned = 7 "
+            "UPDATE checkpoints SET created_at = 'soon', full_bytes = 'x', status = '<b>', pinned = 7, "
+            "current_wave_index = 'one', parent_checkpoint_id = x'00ff', encoding = 'what' "
             "WHERE checkpoint_id IN ('c1', ?)",
             (paused.checkpoint_id,),
         )
+        connection.execute("UPDATE checkpoints SET lease_expires_at = 'never' WHERE checkpoint_id = 'c2'")
     async with visiting(runs_file) as visitor:
         for query in ("foreign", "foreign&at=c1", "foreign&at=c2", "r1", f"r1&at={paused.checkpoint_id}"):
             path = f"/ui/run?id={query}"
@@ -235,6 +238,28 @@ async def test_a_page_that_is_open_changes_only_when_the_run_does(runs_file: Pat
         over = await visitor.get(poll, **PART)
         assert (over.status_code, "hx-trigger" in over.text.partition(">")[0]) == (200, False)
         assert "✓ success" in text_of(over)
+
+
+async def test_a_run_that_goes_on_while_its_page_is_made_is_not_taken_for_past(
+    runs_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its page would never change again."""
+    await save_foreign(runs_file, 2)
+
+    async def find_later(store: CheckpointStore, run_id: str, **asked: Any) -> history.History | None:
+        state = replace(FOREIGN, checkpoint_id="c3", run_id=run_id, created_at=3.0, paused_block_id="b")
+        await store.save_checkpoint(state, follows="c2")
+        return await history.find_history(store, run_id, **asked)
+
+    monkeypatch.setattr("workflows_mcp.server.ui.run.find_history", find_later)
+    async with visiting(runs_file) as visitor:
+        page = await visitor.get("/ui/run?id=foreign")
+        assert ("every 2s" in page.text, "Back to now" in page.text, 'id="question"' in page.text) == (
+            True,
+            False,
+            True,
+        )
+        assert slider_of(page) == ("3", "3")
 
 
 async def test_a_run_that_goes_on_here_is_shown_as_it_is_by_now(runs_file: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from workflows_mcp.engine.abandoned import shown_status
 from workflows_mcp.engine.ages import shown_age
-from workflows_mcp.engine.block_details import BlockDetails, seconds_or_none
+from workflows_mcp.engine.block_details import BlockDetails, depths_of, seconds_or_none
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.result import RunSummary
 from workflows_mcp.engine.run_details import RunDetails
@@ -57,24 +57,16 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
     store = ui.services.store
     heads = await store.list_checkpoints(run_id=run_id, limit=1)
     if not heads:
-        raise Problem(
-            404,
-            "There is no such run",
-            f"There is no run {run_id!r}, or none of its checkpoints is kept any more.",
-            {"All runs": UI_PATH},
-        )
+        raise _no_run(run_id)
     head = heads[0]
     if visit.is_fragment and visit.asked("seen") == (_mark_of(head) or ""):
         return Response(status_code=204)  # nothing has changed, and what is shown stays untouched
     slide = _slide_of(visit)
     history = await find_history(store, run_id, at=at, slide=slide, before=visit.asked("before"))
     if history is None:
-        raise Problem(
-            404,
-            "There is no such checkpoint",
-            "It was deleted, or belongs to another run." if at is not None else "There are none so early any more.",
-            {"The run": path_to("run", id=run_id), "All runs": UI_PATH},
-        )
+        raise _no_checkpoint(run_id, at)
+    if history.before is None:  # the run may have gone on since it was looked up
+        head = history.found[0]
     is_past = history.chosen.checkpoint_id != head.checkpoint_id
     if slide is not None and not visit.is_fragment:
         return redirect(_address(history, run_id, is_past=is_past))
@@ -93,6 +85,17 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
         state=None if then.state is None else await state_tree(ui.services, then.state),
         **page,
     )
+
+
+def _no_run(run_id: str) -> Problem:
+    text = f"There is no run {run_id!r}, or none of its checkpoints is kept any more."
+    return Problem(404, "There is no such run", text, {"All runs": UI_PATH})
+
+
+def _no_checkpoint(run_id: str, at: str | None) -> Problem:
+    text = "There are none so early any more." if at is None else "It was deleted, or belongs to another run."
+    links = {"The run": path_to("run", id=run_id), "All runs": UI_PATH}
+    return Problem(404, "There is no such checkpoint", text, links)
 
 
 def _address(history: History, run_id: str, *, is_past: bool) -> str:
@@ -155,7 +158,8 @@ def _page(head: CheckpointMetadata, now: _Read, then: _Read, history: History, *
     """What the page shows, by name."""
     summary = now.run or RunSummary.of(head)
     blocks = then.run.blocks if then.run is not None else ()
-    is_over = summary.status in {"success", "failure", "cancelled"}
+    # By what is listed: what was read may be newer, and the page is to come to the end of the history, too.
+    is_over = RunSummary.of(head).status in {"success", "failure", "cancelled"}
     return {
         "question": None,
         "run": summary,
@@ -170,7 +174,7 @@ def _page(head: CheckpointMetadata, now: _Read, then: _Read, history: History, *
         "graph": draw_graph(blocks),
         "nested": _nested(blocks),
         "timeline": _timeline(history.chosen, then.run),
-        "rows": [(min(depth, 6), one) for depth, one in zip(_depths(blocks), blocks, strict=True)][:_MOST_ROWS],
+        "rows": [(min(depth, 6), one) for depth, one in zip(depths_of(blocks), blocks, strict=True)][:_MOST_ROWS],
         "more_rows": max(len(blocks) - _MOST_ROWS, 0),
     }
 
@@ -187,11 +191,3 @@ def _nested(blocks: Sequence[BlockDetails]) -> list[tuple[str, str | None, Graph
     workflows = {one.path: one.workflow for one in blocks}
     within = dict.fromkeys(one.parent for one in blocks if one.parent is not None and one.key is None)
     return [(path, workflows.get(path), draw_graph(blocks, path)) for path in list(within)[:_MOST_NESTED]]
-
-
-def _depths(blocks: Sequence[BlockDetails]) -> list[int]:
-    """How deep within others each is; what is within something stands behind it."""
-    depths: dict[str, int] = {}
-    for one in blocks:
-        depths[one.path] = depths.get(one.parent, -1) + 1 if one.parent is not None else 0
-    return [depths[one.path] for one in blocks]

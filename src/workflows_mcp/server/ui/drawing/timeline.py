@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflows_mcp.engine.block_details import BlockDetails
+from workflows_mcp.engine.block_details import BlockDetails, depths_of
 from workflows_mcp.server.ui.drawing.axis import Axis, Stretch, Tick, make_axis
 from workflows_mcp.server.ui.drawing.words import shortened, span
 
@@ -108,11 +108,9 @@ def draw_timeline(blocks: Sequence[BlockDetails], until: float) -> Timeline:
     # What is within others works, or waits, in their place.
     busy = [spans[number] for number in spans if not _waits(blocks[number]) and blocks[number].path not in parents]
     axis = make_axis(busy, start, end, x=_LABELS, width=_WIDTH - _LABELS - _FIGURES)
-    depths = _depths(blocks)
+    depths = depths_of(blocks)
     chosen = _chosen(blocks, spans)
-    bars = tuple(
-        _bar(blocks[number], spans[number], axis, depths[blocks[number].path], row) for row, number in enumerate(chosen)
-    )
+    bars = tuple(_bar(blocks[number], spans[number], axis, depths[number], row) for row, number in enumerate(chosen))
     height = _HEAD + len(bars) * _ROW + 6
     cuts = tuple(one for one in axis.stretches if one.is_cut)
     return Timeline(_WIDTH, height, bars, axis.ticks, cuts, len(spans) - len(bars), span(end - start))
@@ -130,14 +128,6 @@ def _is_over(block: BlockDetails) -> bool:
 
 def _waits(block: BlockDetails) -> bool:
     return block.status == "paused" or block.asks
-
-
-def _depths(blocks: Sequence[BlockDetails]) -> dict[str, int]:
-    """How deep within others each is; what is within something stands behind it."""
-    depths: dict[str, int] = {}
-    for one in blocks:
-        depths[one.path] = depths.get(one.parent, -1) + 1 if one.parent is not None else 0
-    return depths
 
 
 def _chosen(blocks: Sequence[BlockDetails], spans: dict[int, tuple[float, float]]) -> list[int]:

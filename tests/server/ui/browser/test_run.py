@@ -1,0 +1,145 @@
+"""The page of a run: its past on a slider, its picture, what can be done with it, and how it goes on by itself."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.server.started import StartedServer
+from tests.server.ui.browser.conftest import OpenWindow, Serve
+from tests.server.ui.browser.outcomes import until
+from tests.server.ui.browser.test_answering import SCRIPTS
+from tests.server.ui.browser.test_living import POLLS_MS
+from tests.server.ui.stage import HISTORY
+from workflows_mcp import CheckpointConfig, SQLAlchemyCheckpointStore, WorkflowExecutor
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+LAST = HISTORY + 2
+"""How many checkpoints the run with the long history has: one before each step, one after the last, and the end."""
+
+
+async def test_the_past_is_a_slider_for_the_keyboard(staged: StartedServer, windows: OpenWindow) -> None:
+    """Each key shows the state then, says so to whoever hears it, and leaves the slider in focus."""
+    async with windows(staged.origin) as window:
+        page = window.page
+        await page.goto("/ui/run?id=ledger-november")
+        slider = page.get_by_role("slider")
+        assert await slider.input_value() == str(LAST)
+        await slider.focus()
+        for key, number in (("ArrowLeft", LAST - 1), ("Home", 1), ("ArrowRight", 2), ("ArrowRight", 3), ("End", LAST)):
+            await page.keyboard.press(key)
+            await page.locator(f"#slide[value='{number}']").wait_for(timeout=POLLS_MS)
+            assert await slider.evaluate("one => one === document.activeElement"), key
+            assert await slider.input_value() == str(number)
+            assert (await slider.get_attribute("aria-valuetext") or "").startswith(f"{number} of {LAST}")
+            done = await page.locator("svg.graph .node.is-succeeded").count()
+            assert done == min(max(number - 1, 0), HISTORY), key
+        assert "&at=" not in page.url
+
+
+async def test_without_scripts_the_slider_has_a_button(staged: StartedServer, windows: OpenWindow) -> None:
+    """And links to the checkpoints before and after."""
+    async with windows(staged.origin, java_script_enabled=False) as window:
+        page = window.page
+        await page.goto("/ui/run?id=ledger-november")
+        slider = page.get_by_role("slider")
+        await slider.focus()
+        await page.keyboard.press("Home")
+        await page.get_by_role("button", name="Show it").click()
+        assert await slider.input_value() == "1"
+        await page.get_by_role("link", name="The one after").click()
+        assert await slider.input_value() == "2"
+        assert await page.locator("svg.graph .node.is-succeeded").count() == 1
+        await page.get_by_role("link", name="Back to now").click()
+        assert await slider.input_value() == str(LAST)
+
+
+async def test_a_run_that_goes_on_is_followed(runs: Path, serve: Serve, windows: OpenWindow) -> None:
+    """Block by block, in another process; what somebody has opened stays open, and in the end nothing asks any more."""
+    server = await serve(runs)
+    go_on = runs.parent / "go on"
+    workflow = f"""
+name: followed
+blocks:
+- {{id: first, type: Shell, inputs: {{command: "true"}}}}
+- {{id: second, type: Shell, depends_on: [first], inputs: {{command: "while [ ! -e '{go_on}' ]; do sleep 0.02; done"}}}}
+"""
+    async with (
+        SQLAlchemyCheckpointStore(runs) as store,
+        WorkflowExecutor(store, CheckpointConfig(auto_cleanup=False)) as executor,
+        windows(server.origin) as window,
+    ):
+        page = window.page
+        await executor.start_workflow(workflow, run_id="followed")
+        await page.goto("/ui/run?id=followed")
+        await node_in(page, "first", "is-succeeded")
+        await page.get_by_text("Checkpoints around it").click()
+        await page.get_by_role("slider").focus()
+        assert await page.locator(".run-head .badge").inner_text() != "success"
+        go_on.touch()
+        await page.locator(".run-head .badge", has_text="success").wait_for(timeout=POLLS_MS)
+        await node_in(page, "second", "is-succeeded")
+        assert await page.locator("#all-checkpoints").evaluate("one => one.open")
+        assert await page.get_by_role("slider").evaluate("one => one === document.activeElement")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await asyncio.sleep(2.5)  # it has asked every other second
+        assert asked == []
+
+
+async def node_in(page: "Page", name: str, css: str) -> None:
+    """Wait until a block is drawn as what it is."""
+    await page.locator(f"svg.graph .node.{css}", has_text=name).wait_for(timeout=POLLS_MS)
+
+
+@SCRIPTS
+async def test_a_run_is_cancelled_once_it_is_meant(
+    runs: Path, serve: Serve, windows: OpenWindow, *, scripts: bool
+) -> None:
+    """In two steps, the second of which says what that means."""
+    server = await serve(runs)
+    async with windows(server.origin, java_script_enabled=scripts) as window:
+        page = window.page
+        await page.goto("/ui/run?id=invoice-2041")
+        sure = page.get_by_role("button", name="Cancel it for good")
+        assert not await sure.is_visible()
+        await page.locator("summary", has_text="Cancel the run").click()
+        await sure.click()
+        await page.get_by_text("The run is cancelled").wait_for()
+        assert "cancelled" in await page.locator(".run-head .badge").inner_text()
+    await until(runs, "invoice-2041", "cancelled")
+
+
+async def test_a_run_that_failed_is_tried_again(runs: Path, serve: Serve, windows: OpenWindow) -> None:
+    """What is wrong with what was typed is said beside it; then the new run is looked at."""
+    server = await serve(runs)
+    async with windows(server.origin) as window:
+        page = window.page
+        await page.goto("/ui/run?id=backup-orders")
+        assert "507 Insufficient Storage" in await page.inner_text("main")
+        await page.get_by_role("link", name="Try again what failed").click()
+        await page.get_by_label("Inputs that differ").fill('{"database": ')
+        await page.get_by_label("Id of the new run").fill("backup, once more")
+        await page.get_by_role("button", name="Begin it").click()
+        assert "JSON" in await page.get_by_role("alert").inner_text()
+        window.had("status 422: POST .*/ui/fork")
+        assert await page.get_by_label("Id of the new run").input_value() == "backup, once more"
+        await page.get_by_label("Inputs that differ").fill('{"database": "customers"}')
+        await page.get_by_role("button", name="Begin it").click()
+        await page.get_by_text("This new run begins where the other one was").wait_for()
+        assert (await page.inner_text("h1")).startswith("backup, once more")
+        await page.locator(".run-head .badge", has_text="failure").wait_for(timeout=POLLS_MS)
+
+
+async def test_every_command_leads_to_the_same_database(runs: Path, serve: Serve, windows: OpenWindow) -> None:
+    """What is told to be typed is copied by a click, and does in a terminal what the page does."""
+    server = await serve(runs)
+    async with windows(server.origin, permissions=["clipboard-read", "clipboard-write"]) as window:
+        page = window.page
+        await page.goto("/ui/run?id=invoice-2041")
+        command = page.locator("li", has_text="Look at it in a terminal")
+        await command.get_by_role("button", name="Copy").click()
+        await command.get_by_text("Copied").wait_for()
+        assert await page.evaluate("navigator.clipboard.readText()") == await command.locator("code").inner_text()
+        assert (await command.locator("code").inner_text()).startswith("workflows-mcp runs show invoice-2041")
