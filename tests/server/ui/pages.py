@@ -7,7 +7,7 @@ from workflows_mcp.server.ui.paths import path_to
 
 __all__ = ["PAGES", "paths_on_stage"]
 
-PAGES = ("runs", "run", "state", "difference", "waiting", "health", "login")
+PAGES = ("runs", "run", "checkpoint", "difference", "waiting", "health", "login")
 """Each is shown in the documents: see `screenshots.py`."""
 
 
@@ -27,7 +27,7 @@ async def paths_on_stage(database: Path) -> dict[str, str]:
     return {
         "runs": path_to(""),
         "run": path_to("run", id="release-4.3.0"),
-        "state": path_to("state", checkpoint=asked.checkpoint_id),
+        "checkpoint": path_to("state", checkpoint=asked.checkpoint_id),
         "difference": path_to("diff", a=before.checkpoint_id, b=asked.checkpoint_id),
         "waiting": path_to("waiting"),
         "health": path_to("health"),

@@ -23,7 +23,8 @@ _NOTE_JUMPS = """
 window.jumps = [];
 new PerformanceObserver(list => {
   for (const entry of list.getEntries()) {
-    if (entry.hadRecentInput) continue;  // whoever has just clicked expects something to move
+    // Whoever has just clicked expects something to move; a word that moves by a pixel is nothing to see.
+    if (entry.hadRecentInput || entry.value < 0.00005) continue;
     const moved = entry.sources.map(one => one.node?.cloneNode().outerHTML ?? one.node?.nodeName ?? 'something');
     window.jumps.push(`${entry.value.toFixed(4)}: ${moved.join(' ')}`);
   }
