@@ -17,6 +17,7 @@ from benchmarks.pages_fill import fill
 from benchmarks.pages_report import markdown, with_pages
 from benchmarks.pages_results import PageFigures, PagesOf, PagesResults, Took, goals, read_pages, write_pages
 from tests.conftest import OpenStore
+from tests.documents.pieces import ROOT
 
 
 async def test_what_a_database_is_filled_with_is_what_a_store_has_saved(
@@ -148,6 +149,16 @@ def test_figures_come_back_from_their_file(tmp_path: Path) -> None:
     """So that the document can be compared with them."""
     write_pages(results(), tmp_path / "pages.json")
     assert read_pages(tmp_path / "pages.json") == results()
+
+
+def test_the_tables_in_the_document_are_those_of_the_results() -> None:
+    """`python3 run.py bench pages --save docs/performance` makes both."""
+    text = (ROOT / "docs" / "performance.md").read_text()
+    found = read_pages(ROOT / "docs" / "performance" / "pages.json")
+    assert with_pages(text, found) == text
+    assert markdown(found) == (ROOT / "docs" / "performance" / "pages.txt").read_text()
+    assert not found.is_quick
+    assert {one.checkpoints > 1_000_000 for one in found.databases} == {True}
 
 
 def test_a_quick_run_says_that_its_figures_mean_little() -> None:
