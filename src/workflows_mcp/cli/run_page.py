@@ -132,7 +132,7 @@ def _what_can_be_done(run: "RunSummary", found: "list[CheckpointMetadata]", opti
             add("answer it", "resume", run.checkpoint_id, "--response", "TEXT")
         case "running" if run.is_abandoned:
             add("go on with it", "recover", run.run_id)
-        case "running":
+        case "running" if run.is_held:
             add("go on with it, should its process be gone", "recover", run.run_id)
     if run.status in {"paused", "running"}:
         add("end it", "runs", "cancel", run.run_id)

@@ -48,7 +48,8 @@ async def list_command(
 ) -> int:
     """List runs, the one that was saved last first.
 
-    One that is `abandoned` is running by what was saved, and no process holds it: it crashed, or was stopped.
+    One that is `abandoned` is running by what was saved, and its process does not hold it any more: it crashed, or was
+    stopped.
 
     Args:
         workflow: Only this workflow's.

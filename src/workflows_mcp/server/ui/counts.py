@@ -3,14 +3,17 @@
 import time
 from dataclasses import dataclass
 
+from workflows_mcp.engine.abandoned import ABANDONED, RunStatus
 from workflows_mcp.engine.census import DAY_SECONDS, HOUR_SECONDS, CheckpointCensus
+from workflows_mcp.engine.checkpoint import CheckpointStatus
+from workflows_mcp.engine.result import RESULT_STATUSES
 from workflows_mcp.engine.series import SavedInStep
 from workflows_mcp.persistence.checks import Check, Report
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.ui.recent import Recent
 from workflows_mcp.wiring import is_in_memory
 
-__all__ = ["GROWTH_DAYS", "Counts", "Growing"]
+__all__ = ["GROWTH_DAYS", "Counts", "Growing", "by_status"]
 
 GROWTH_DAYS = 30
 
@@ -85,6 +88,14 @@ class Counts:
             )
             return report.checks
         return await examine(settings.url, settings)
+
+
+def by_status(census: CheckpointCensus) -> dict[RunStatus, int]:
+    """How many runs have come to what, each as it is shown: one that was abandoned is not among what is running."""
+    found: dict[RunStatus, int] = {RESULT_STATUSES[one]: census.head_statuses[one.value] for one in CheckpointStatus}
+    running = found.pop("running")
+    abandoned = min(census.pulse.abandoned, running)  # these were counted a moment earlier
+    return {"running": running - abandoned, ABANDONED: abandoned, **found}
 
 
 def _sums(total: int, added: list[int]) -> list[int]:
