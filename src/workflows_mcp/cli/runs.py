@@ -135,7 +135,7 @@ async def cancel_command(
         out = Page(sys.stdout)
         out.line(f"cancelled: run {run_id}")
         out.line("A new run begins where it was with:")
-        out.line(f"  {command_line('runs', 'fork', result.checkpoint_id or '', options=options)}")
+        out.line(f"  {command_line('runs', 'fork', ids=[result.checkpoint_id or ''], options=options)}")
     if result.status == "cancelled":
         return 0
     sys.stdout.flush()

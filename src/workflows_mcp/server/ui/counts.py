@@ -1,6 +1,7 @@
 """What is known of a store as a whole: what is in it, how it has grown, and whether anything is wrong with it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workflows_mcp.engine.abandoned import ABANDONED, RunStatus
@@ -40,6 +41,7 @@ class Counts:
 
     Args:
         services: Have the store.
+        options: Of the commands that are advised, so that these lead to the same database.
 
     Attributes:
         census: What there is.
@@ -48,8 +50,9 @@ class Counts:
         checks: What an examination finds; it raises no error of the database's.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, options: Sequence[str] = ()) -> None:
         self._services = services
+        self._options = options
         self.census = Recent(self._count, fresh_seconds=15.0)
         self.hour = Recent(self._count_hour, fresh_seconds=5.0)
         self.growing = Recent(self._count_growing, fresh_seconds=60.0)
@@ -87,7 +90,7 @@ class Counts:
                 "name a file or a server by --database-url or WORKFLOWS_DATABASE_URL",
             )
             return report.checks
-        return await examine(settings.url, settings)
+        return await examine(settings.url, settings, options=self._options)
 
 
 def by_status(census: CheckpointCensus) -> dict[RunStatus, int]:

@@ -71,7 +71,7 @@ async def show_difference(ui: Ui, visit: Visit) -> Response:
         sides=[("Before", found.before), ("After", found.after)],
         groups=_groups(found),
         others=await _others(ui, found),
-        words=[first] if second is None else [first, second],
+        ids=[first] if second is None else [first, second],
     )
 
 

@@ -1,8 +1,7 @@
 """What every page has at hand, and how it is rendered."""
 
 import hashlib
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -13,6 +12,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from workflows_mcp.engine.commands import command_to_type
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.ui.counts import Counts
 from workflows_mcp.server.ui.paths import UI_PATH, UiOptions, path_to
@@ -105,7 +105,7 @@ class Ui:
         self.services = services
         self.sessions = sessions
         self.options = options
-        self.counts = Counts(services)
+        self.counts = Counts(services, options.words)
         self._templates = Environment(
             loader=PackageLoader("workflows_mcp.server.ui"),
             autoescape=True,
@@ -134,9 +134,9 @@ class Ui:
         contents = {name: (folder / name).read_bytes() for name in STATIC}
         return {name: (hashlib.sha256(content).hexdigest()[:16], content) for name, content in contents.items()}
 
-    def command(self, *words: str) -> str:
-        """A command to type, which leads to the same database."""
-        return shlex.join(["workflows-mcp", *words, *self.options.words])
+    def command(self, *words: str, ids: Sequence[str] = ()) -> str:
+        """A command to type, which leads to the same database: see `command_to_type`."""
+        return command_to_type(words, ids, self.options.words)
 
     def render(
         self,
