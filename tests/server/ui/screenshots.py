@@ -22,7 +22,7 @@ from tests.server.ui.stage import STAGE_ENVIRONMENT, make_stage
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-__all__ = ["FOLDER", "LOOKS", "MOST_BYTES", "MOST_BYTES_IN_ALL", "app", "pictures"]
+__all__ = ["FOLDER", "LOOKS", "MOST_BYTES", "MOST_BYTES_IN_ALL", "app", "look_at", "pictures"]
 
 FOLDER = ROOT / "docs" / "images"
 
@@ -39,6 +39,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     },
 }
 """How each page is looked at; of options of `open_window`."""
+
+_TALL = {("run", WIDE["width"]): 1640, ("run", PHONE["width"]): 1900}
+"""How high a window is in which all that belongs together can be seen at once, by page and width."""
 
 MOST_BYTES = 150_000
 MOST_BYTES_IN_ALL = 2_000_000
@@ -57,6 +60,13 @@ app = App(
 def pictures() -> list[str]:
     """The names of all pictures' files."""
     return [f"{page}-{look}.png" for page in PAGES for look in LOOKS]
+
+
+def look_at(page: str, look: str) -> dict[str, Any]:
+    """How a page is looked at; options of `open_window`."""
+    chosen = LOOKS[look]
+    width, height = chosen["viewport"]["width"], chosen["viewport"]["height"]
+    return {**chosen, "viewport": {"width": width, "height": _TALL.get((page, width), height)}}
 
 
 @app.default
@@ -93,7 +103,8 @@ async def _take(folder: Path, pages: "list[str] | tuple[str, ...]") -> None:
         ):
             for page in pages:
                 for look in LOOKS:
-                    picture = await _picture(browser, closed if page == "login" else open_to_all, paths[page], look)
+                    origin = closed if page == "login" else open_to_all
+                    picture = await _picture(browser, origin, paths[page], look_at(page, look))
                     file = folder / f"{page}-{look}.png"
                     file.write_bytes(picture)
                     print(f"{file}: {len(picture) / 1000:.0f} kB")
@@ -115,8 +126,8 @@ async def _origins(folder: Path, stage: Path) -> AsyncIterator[tuple[str, str]]:
             await server.stop()
 
 
-async def _picture(browser: "Browser", origin: str, path: str, look: str) -> bytes:
-    async with open_window(browser, origin, **LOOKS[look]) as window:
+async def _picture(browser: "Browser", origin: str, path: str, look: dict[str, Any]) -> bytes:
+    async with open_window(browser, origin, **look) as window:
         await window.page.goto(path, wait_until="networkidle")
         taken = await window.page.screenshot(animations="disabled")
     return await asyncio.to_thread(_smaller, taken)
