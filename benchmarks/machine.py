@@ -20,6 +20,9 @@ _PACKAGES = (
     "dbos",
     "psycopg",
     "psycopg-pool",
+    "starlette",
+    "jinja2",
+    "uvicorn",
 )
 
 

@@ -38,7 +38,7 @@ class PagesPlan:
     """
 
     rows: int = 1_000_000
-    turns: int = 100
+    turns: int = 60
     starts: int = 5
     only: tuple[str, ...] = ()
 

@@ -13,7 +13,16 @@ from workflows_mcp import SQLAlchemyCheckpointStore
 from workflows_mcp.engine.abandoned import find_runs
 from workflows_mcp.server.ui.paths import path_to
 
-__all__ = ["Asked", "asked_of"]
+__all__ = ["KEYS", "Asked", "asked_of"]
+
+_STATUSES = ("failure", "paused", "running", "abandoned")
+
+KEYS = (
+    *(FIRST, "later", *_STATUSES, "workflow", "rare", "time", "text"),
+    *("waiting", "run", "at", "difference", "state"),
+    *("counts", "figures"),
+)
+"""The pages, by the names that figures bear."""
 
 _LISTED, _QUESTIONS = 51, 11
 """What lists of runs and of questions ask for: as many as they show, and one more."""
@@ -68,7 +77,9 @@ async def asked_of(url: str, filled: Filled) -> list[Asked]:
         filled: What is in it.
     """
     async with SQLAlchemyCheckpointStore(url) as store:
-        return [*await _lists(store, filled), *_looks(filled), *_counts()]
+        asked = [*await _lists(store, filled), *_looks(filled), *_counts()]
+    assert tuple(one.key for one in asked) == KEYS
+    return asked
 
 
 async def _lists(store: SQLAlchemyCheckpointStore, filled: Filled) -> list[Asked]:
@@ -81,10 +92,7 @@ async def _lists(store: SQLAlchemyCheckpointStore, filled: Filled) -> list[Asked
     return [
         _list(FIRST, "Runs, first page", newest[0].run_id),
         _list("later", f"Runs, after {len(newest):,} others", "Newest", before=far.cursor),
-        *(
-            _list(status, f"Runs, status {status}", "is-" + status, status=status)
-            for status in ("failure", "paused", "running", "abandoned")
-        ),
+        *(_list(status, f"Runs, status {status}", "is-" + status, status=status) for status in _STATUSES),
         _list("workflow", "Runs of a workflow that has many", common, workflow=common),
         _list("rare", "Runs of one that has few, failed", rare, workflow=rare, status="failure"),
         _list("time", "Runs of a day", "is-success", after=after, until=until),

@@ -4,6 +4,7 @@ import dataclasses
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,7 +43,7 @@ def pages(
         rows: How many checkpoints there are, about; by default 1,000,000, and 20,000 when it is to be quick.
         turns: How often each page is asked for.
         database: Only this one.
-        only: Only these pages, by the keys that pages.json has.
+        only: Only these pages; an unknown one is told which there are.
         folder: Where databases are put; by default the system's temporary folder. The filesystem counts.
         save: A folder for pages.json and pages.txt; the document of its name, beside it, gets the tables.
     """
@@ -55,6 +56,7 @@ def pages(
     plan = dataclasses.replace(plan, rows=rows or plan.rows, turns=turns or plan.turns, only=tuple(only or ()))
     found = []
     try:
+        _check_keys(plan.only)
         document = None if save is None else save.resolve().with_suffix(".md")
         if document is not None and document.is_file():
             check_place(document.read_text())  # found out before anything is measured
@@ -91,3 +93,11 @@ def pages(
             document.write_text(with_pages(document.read_text(), results))
     sys.stdout.write(markdown(results))
     return 0
+
+
+def _check_keys(only: Sequence[str]) -> None:
+    from benchmarks.pages_asked import KEYS
+
+    for key in only:
+        if key not in KEYS:
+            raise ValueError(f"no page is called {key!r}; they are: {', '.join(KEYS)}")

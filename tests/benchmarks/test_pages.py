@@ -12,10 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from benchmarks.pages_client import NotAPageError, visiting
+from benchmarks.pages_command import pages
 from benchmarks.pages_fill import fill
 from benchmarks.pages_report import markdown, with_pages
 from benchmarks.pages_results import PageFigures, PagesOf, PagesResults, Took, goals, read_pages, write_pages
 from tests.conftest import OpenStore
+from tests.documents.pieces import ROOT
 
 
 async def test_what_a_database_is_filled_with_is_what_a_store_has_saved(
@@ -51,11 +53,15 @@ class _Answers(BaseHTTPRequestHandler):
     """Answers as the query says."""
 
     protocol_version = "HTTP/1.1"
+    count = 0
 
     def do_GET(self) -> None:
         """See the class."""
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        body = f"a page; {self.headers.get('cookie', 'nobody')}".encode()
+        _Answers.count += 1
+        what = "a part" if self.headers.get("hx-request") == "true" else "a page"
+        number = f"number {_Answers.count}; " if "counted" in asked else ""
+        body = f"{what}; {number}{self.headers.get('cookie', 'nobody')}".encode()
         self.send_response(int(asked.get("status", "200")))
         for name in ("server-timing", "set-cookie", "connection"):
             if name in asked:
@@ -87,6 +93,14 @@ def test_a_visitor_keeps_connection_and_cookie_and_reads_the_servers_time(port: 
         assert (answer.size, answer.server_ms) == (len("a page; nobody"), 4.5)
         assert answer.client_ms > 0
         visitor.ask(f"/?{timing}", "a page; who=me")
+
+
+def test_a_part_that_is_not_there_yet_is_asked_for_again(port: int) -> None:
+    """As the page that it belongs to does; all answers count."""
+    with visiting(port) as visitor:
+        _Answers.count = 0
+        answer = visitor.await_part("/?counted=yes&server-timing=app;dur=4.5", "a part; number 3")
+        assert (_Answers.count, answer.server_ms) == (3, 13.5)
 
 
 @pytest.mark.parametrize(
@@ -137,8 +151,24 @@ def test_figures_come_back_from_their_file(tmp_path: Path) -> None:
     assert read_pages(tmp_path / "pages.json") == results()
 
 
+def test_the_tables_in_the_document_are_those_of_the_results() -> None:
+    """`python3 run.py bench pages --save docs/performance` makes both."""
+    text = (ROOT / "docs" / "performance.md").read_text()
+    found = read_pages(ROOT / "docs" / "performance" / "pages.json")
+    assert with_pages(text, found) == text
+    assert markdown(found) == (ROOT / "docs" / "performance" / "pages.txt").read_text()
+    assert not found.is_quick
+    assert {one.checkpoints > 1_000_000 for one in found.databases} == {True}
+
+
 def test_a_quick_run_says_that_its_figures_mean_little() -> None:
     """In the document, too, should somebody keep them."""
     quick = dataclasses.replace(results(), is_quick=True)
     assert with_pages("a<!-- pages --><!-- /pages -->z", quick).startswith("a<!-- pages -->\nA quick run")
     assert "quick" not in markdown(results())
+
+
+def test_a_page_that_there_is_not_is_told_before_anything_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    """With those that there are."""
+    assert pages(only=["runs", "rnus"]) == 1
+    assert "no page is called 'rnus'; they are: runs, later," in capsys.readouterr().err

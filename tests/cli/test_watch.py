@@ -1,5 +1,6 @@
 """`watch`: what a run is doing, wherever it runs."""
 
+import dataclasses
 import io
 import json
 import os
@@ -16,7 +17,8 @@ from tests.cli.conftest import CLI
 from workflows_mcp import WorkflowResult
 from workflows_mcp.cli.live_table import LiveTable
 from workflows_mcp.cli.options import Options
-from workflows_mcp.cli.views import JsonView
+from workflows_mcp.cli.page import Page
+from workflows_mcp.cli.views import JsonView, LineView
 from workflows_mcp.engine.run_details import BlockDetails, RunDetails
 
 DATABASE = ("--database-url", "runs.db")
@@ -67,6 +69,26 @@ def test_programs_get_what_has_changed_and_nothing_when_nothing_has(capsys: pyte
     assert [one["path"] for one in first["blocks"]] == ["a", "b"]
     assert [(one["path"], one["status"]) for one in last["blocks"]] == [("a", "failed")]
     assert (last["run"]["status"], last["error"]) == ("failure", "why")
+
+
+def test_that_a_run_has_lost_its_process_is_told_when_it_has() -> None:
+    """By time alone, once; with what goes on with it. That it goes on is told, too."""
+    stream = io.StringIO()
+    view = LineView(Page(stream), Options(database_url="runs.db"), keep=False)
+    held = run_of(BlockDetails("a", "may have begun", 1), lease_expires_at=time.time() + 0.05)
+    view.show(held)
+    time.sleep(0.06)
+    for _ in range(2):
+        view.show(dataclasses.replace(held, blocks=(BlockDetails("a", "interrupted", 1),)))
+    view.show(dataclasses.replace(held, lease_expires_at=time.time() + 60))
+    recover = "workflows-mcp recover r --database-url runs.db"
+    assert stream.getvalue().splitlines() == [
+        "run r of w: running, wave 2 of 3: a",
+        "  ! a interrupted",
+        "run r of w: abandoned, wave 2 of 3",
+        f"no process holds it any more; unless a server goes on with it, do so with: {recover}",
+        "run r of w: running, wave 2 of 3: a",
+    ]
 
 
 def test_how_a_run_ended_is_the_exit_code(cli: CLI, waiting: WorkflowResult) -> None:

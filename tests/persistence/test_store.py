@@ -9,6 +9,7 @@ import signal
 import tempfile
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -353,7 +354,6 @@ QUERIES = {
     "of a run": (CheckpointFilter(run_id="r1"), "run_id"),
     "heads": (CheckpointFilter(heads_only=True), "heads|created_at"),  # where all are heads, both are as good
     "waiting": (CheckpointFilter(is_paused=True), "waiting"),
-    "paused runs": (CheckpointFilter(is_paused=True, status="paused", heads_only=True), "waiting"),
     "of a status": (CheckpointFilter(status="failed"), "status"),
     "of a time": (CheckpointFilter(created_after=10.0, created_before=20.0), "created_at"),
 }
@@ -399,6 +399,7 @@ async def test_a_page_is_read_off_an_index(
         CheckpointFilter(is_paused=False),
         CheckpointFilter(heads_only=True, status="failed"),
         CheckpointFilter(heads_only=True, runs_only=True),
+        CheckpointFilter("w1", is_paused=True, status="paused"),
         CheckpointFilter(id_contains="a"),
         CheckpointFilter(is_paused=True, id_contains="a"),
     ],
@@ -408,21 +409,18 @@ def test_a_listing_that_may_walk_far_does_not_hold_up_loads(wanted: CheckpointFi
     assert not listing_statements.is_indexed(wanted)
 
 
-async def test_what_waits_is_looked_through_for_a_workflow(filled: SQLAlchemyCheckpointStore) -> None:
-    """Rather than all of that workflow: what waits is never much."""
-    wanted = CheckpointFilter("w1", is_paused=True, status="paused", heads_only=True, runs_only=True)
+async def test_what_pages_ask_for_reads_no_more_than_it_must(filled: SQLAlchemyCheckpointStore) -> None:
+    """Paused runs by what waits, which is never much, also those of one workflow; a series by its time."""
+    waiting = CheckpointFilter(is_paused=True, status="paused", heads_only=True, runs_only=True)
     async with filled._database.engine.connect() as connection:
-        assert_plan(await explain(connection, listing_statements.listing(wanted, limit=50, before=None)), "waiting")
-
-
-async def test_a_series_reads_no_more_than_its_time(filled: SQLAlchemyCheckpointStore) -> None:
-    """By the index of all by time."""
-    values = {"since": 15_000.0, "until": 15_060.0, "seconds": 1.0}
-    async with filled._database.engine.connect() as connection:
+        for wanted in (waiting, replace(waiting, workflow_name="w1")):
+            for before in (None, (5000.0, "c5000")):
+                query = listing_statements.listing(wanted, limit=50, before=before)
+                assert_plan(await explain(connection, query), "waiting")
+        values = {"since": 15_000.0, "until": 15_060.0, "seconds": 1.0}
         plan = await explain(connection, statements.Query(census._SERIES, values))
-    assert re.search(
-        r"ix_checkpoints_created_at (\(created_at>\? AND created_at<\?\)|.*\n *Index Cond: .*>=.*<)", plan
-    ), plan
+    range_of_times = r"\(created_at>\? AND created_at<\?\)|.*\n *Index Cond: .*>=.*<"
+    assert re.search(rf"ix_checkpoints_created_at ({range_of_times})", plan), plan
 
 
 async def test_abandoned_runs_are_read_off_an_index(filled: SQLAlchemyCheckpointStore, database_url: str) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from workflows_mcp.cli.blocks import BlockRow, line_of, row_of
@@ -59,18 +60,47 @@ def view_run(options: Options, *, keep: bool) -> Iterator[View]:
             yield table
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A run as it was shown.
+
+    Attributes:
+        run: The run.
+        status: What it was called then: that it is abandoned is a matter of time.
+    """
+
+    run: "RunDetails"
+    status: str
+
+    @classmethod
+    def now(cls, run: "RunDetails") -> "_Seen":
+        """The run as it is to be shown now."""
+        from workflows_mcp.engine.abandoned import shown_status
+
+        return cls(run, shown_status(run))
+
+    def is_news_after(self, last: "_Seen | None") -> bool:
+        """Whether more has happened than that its process still holds it."""
+        if last is None:
+            return True
+        before, now = last.run, self.run
+        return (before.checkpoint_id, last.status, before.blocks, before.flaw) != (
+            now.checkpoint_id, self.status, now.blocks, now.flaw
+        )  # fmt: skip
+
+
 class JsonView:
     """An object a line: the first with all blocks, the others with those that changed."""
 
     def __init__(self) -> None:
-        self._last: RunDetails | None = None
+        self._last: _Seen | None = None
         self._trouble = _Trouble()
 
     def show(self, run: "RunDetails") -> None:
         """See `View`."""
         self._trouble.is_over()
-        last, self._last = self._last, run
-        if last is not None and not _is_news(last, run):
+        last, self._last = self._last, _Seen.now(run)
+        if not self._last.is_news_after(last):
             return
         blocks = [dataclasses.asdict(row) for row in _changed(last, run)]
         about = {"error": run.error, "flaw": run.flaw, "pause": run.pause_metadata, "outputs": run.outputs}
@@ -88,16 +118,16 @@ class LineView:
         self._page = page
         self._options = options
         self._keep = keep
-        self._last: RunDetails | None = None
+        self._last: _Seen | None = None
         self._trouble = _Trouble()
 
     def show(self, run: "RunDetails") -> None:
         """See `View`."""
         self._trouble.is_over()
-        last, self._last = self._last, run
-        if last is not None and not _is_news(last, run):
+        last, self._last = self._last, _Seen.now(run)
+        if not self._last.is_news_after(last):
             return
-        for line in _lines_about(last, run, self._options):
+        for line in _lines_about(last, self._last, self._options):
             self._page.line(line)
         if self._keep and run.status == "paused":
             show_result(result_of_view(run), run.pause_metadata, self._options)
@@ -144,35 +174,29 @@ def result_of_view(run: "RunDetails") -> "WorkflowResult":
     return WorkflowResult(run.status, run.run_id, run.outputs, error, run.checkpoint_id, run.prompt)
 
 
-def _is_news(last: "RunDetails", run: "RunDetails") -> bool:
-    """Whether more has happened than that its process still holds it."""
-    return last.checkpoint_id != run.checkpoint_id or last.is_abandoned is not run.is_abandoned or _differ(last, run)
-
-
-def _differ(last: "RunDetails", run: "RunDetails") -> bool:
-    return (last.blocks, last.status, last.flaw) != (run.blocks, run.status, run.flaw)
-
-
-def _changed(last: "RunDetails | None", run: "RunDetails") -> list[BlockRow]:
-    known = {} if last is None else {block.path: block for block in last.blocks}
+def _changed(last: _Seen | None, run: "RunDetails") -> list[BlockRow]:
+    known = {} if last is None else {block.path: block for block in last.run.blocks}
     return [row_of(block) for block in run.blocks if known.get(block.path) != block]
 
 
-def _lines_about(last: "RunDetails | None", run: "RunDetails", options: Options) -> Iterator[str]:
-    statuses = {} if last is None else {block.path: block.status for block in last.blocks}
-    for row in _changed(last, run) if last is not None else []:
-        if statuses.get(row.path) != row.status and row.status not in _TO_COME:
-            yield f"  {line_of(row)}"
-    if run.flaw is not None and (last is None or last.flaw != run.flaw):
-        yield f"  {one_line(run.flaw)}"
-    if last is not None and last.checkpoint_id != run.checkpoint_id:
-        yield f"  ● checkpoint {one_line(run.checkpoint_id)} saved ({run.status})"
-    goes_on = run.status == "running" and (last is None or last.status != "running" or last.wave != run.wave)
-    if last is None or goes_on or last.is_abandoned is not run.is_abandoned:
-        yield f"{head_line(run)}{_whose_turn(run)}"
+def _lines_about(last: _Seen | None, seen: _Seen, options: Options) -> Iterator[str]:
+    """What is new of a run, in lines; of one that is seen for the first time, how far it has come."""
+    run = seen.run
     if last is None:
+        yield f"{head_line(run)}{_whose_turn(run)}"
         yield from (f"  {line_of(row)}" for row in _changed(None, run) if row.status not in _TO_COME)
-    if run.is_abandoned and (last is None or not last.is_abandoned):
+    else:
+        statuses = {block.path: block.status for block in last.run.blocks}
+        for row in _changed(last, run):
+            if statuses.get(row.path) != row.status and row.status not in _TO_COME:
+                yield f"  {line_of(row)}"
+    if run.flaw is not None and (last is None or last.run.flaw != run.flaw):
+        yield f"  {one_line(run.flaw)}"
+    if last is not None and last.run.checkpoint_id != run.checkpoint_id:
+        yield f"  ● checkpoint {one_line(run.checkpoint_id)} saved ({run.status})"
+    if last is not None and run.status == "running" and (last.status, last.run.wave) != (seen.status, run.wave):
+        yield f"{head_line(run)}{_whose_turn(run)}"
+    if run.is_abandoned and (last is None or last.status != seen.status):
         yield abandoned_line(run, options)
 
 
