@@ -69,7 +69,7 @@ async def test_another_page_can_neither_answer_nor_show_this_one(runs: Path, ser
             await window.page.get_by_role("button", name="Win a prize").click()
             window.had("status 403: POST .*/ui/answer")
             assert "may not" in await window.page.inner_text("body")
-            window.had("console error: Framing .* frame-ancestors 'none'")
+            window.had("console error: Framing .*frame-ancestors 'none'")
     await until(runs, "release-4.3.0", "paused")
 
 
