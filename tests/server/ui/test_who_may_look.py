@@ -80,23 +80,41 @@ async def test_a_login_leads_nowhere_but_to_our_pages(runs_file: Path, to: str) 
 
 
 async def test_a_forged_or_old_cookie_is_none(runs_file: Path) -> None:
-    """Nor is one that was made for a visitor a login, nor one of another token."""
+    """Nor is one whose time was put off, or that another token was shown for."""
     async with visiting(runs_file, http_token=TOKEN) as visitor:
         await visitor.get("/ui/login")
+        await visitor.send("/ui/login", token=TOKEN)
         [(name, value)] = visitor.http.cookies.items()
-        kind, expires, nonce, signature = value.split(".")
+        expires, nonce, signature = value.split(".")
         visitor.http.follow_redirects = False
+        visitor.http.cookies.clear()
         forged = (
-            f"user.{expires}.{nonce}.{signature}",
-            f"{kind}.{int(expires) + 1}.{nonce}.{signature}",
-            f"user.99999999999.{nonce}.{'0' * 64}",
-            "user.1.x.y",
-            "user",
+            f"{int(expires) + 1}.{nonce}.{signature}",
+            f"{expires}.{nonce}x.{signature}",
+            f"99999999999.{nonce}.{'0' * 64}",
+            f"1.{nonce}.{signature}",
+            f"{'9' * 400}.x.y",
+            "x",
+            "",
         )
+        assert (await visitor.get("/ui", cookie=f"{name}={value}")).status_code == 200
         for text in forged:
-            visitor.http.cookies.clear()
             response = await visitor.get("/ui", cookie=f"{name}={text}")
             assert (response.status_code, response.headers["location"][:9]) == (303, "/ui/login"), text
+    async with visiting(runs_file, http_token=f"another-{TOKEN}") as visitor:
+        visitor.http.follow_redirects = False
+        assert (await visitor.get("/ui", cookie=f"{name}={value}")).status_code == 303
+
+
+async def test_a_link_of_another_site_ends_no_session(runs_file: Path) -> None:
+    """It comes without the cookie: it is followed once more from a page of ours, and sets none of its own."""
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        visitor.http.follow_redirects = False
+        linked = await visitor.get("/ui/waiting", **{"sec-fetch-site": "cross-site"})
+        assert (linked.status_code, 'http-equiv="refresh"' in linked.text) == (200, True)
+        assert "set-cookie" not in linked.headers
+        again = await visitor.get("/ui/waiting", **{"sec-fetch-site": "same-origin"})
+        assert (again.status_code, "set-cookie" in again.headers) == (303, False)
 
 
 async def test_no_other_page_can_send_a_form(runs_file: Path, tmp_path: Path) -> None:
@@ -116,8 +134,6 @@ async def test_no_other_page_can_send_a_form(runs_file: Path, tmp_path: Path) ->
             f"{visitor.url}{path}", content=f"form_token={good}&choice=0", headers=as_text
         )
         assert response.status_code == 415
-        visitor.http.cookies.clear()
-        assert (await visitor.send(path, form_token=good, choice="0")).status_code == 403
         assert "Deploy?" in (await visitor.get("/ui/waiting")).text
 
 

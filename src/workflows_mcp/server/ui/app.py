@@ -135,8 +135,6 @@ async def _page(ui: Ui, request: Request) -> Response:
         if type(error) is not ValueError:  # what could not be read is quoted in those that derive from it
             raise
         response = ui.tell(visit, Problem(400, "This cannot be shown", sentence(error), {"All runs": UI_PATH}))
-    if visit.session.is_new and "set-cookie" not in response.headers:
-        ui.sessions.keep(visit.session, request, response)
     return response
 
 
@@ -148,7 +146,7 @@ async def _answer(ui: Ui, visit: Visit) -> Response:
             404, "There is no such page", "The address is wrong, or of another version.", {"All runs": UI_PATH}
         )
     if not page.is_public and not visit.session.is_allowed:
-        return _to_login(visit)
+        return _to_login(ui, visit)
     if request.method != "POST":
         if page.show is None:
             raise Problem(405, "This only takes a form", "There is nothing to be seen here.", {"All runs": UI_PATH})
@@ -185,9 +183,11 @@ async def _form(request: Request) -> dict[str, str]:
     return dict(fields)
 
 
-def _to_login(visit: Visit) -> Response:
+def _to_login(ui: Ui, visit: Visit) -> Response:
     """Have somebody log in, and come back to what was asked for, if that can be asked for again."""
     request = visit.request
+    if request.headers.get("sec-fetch-site") == "cross-site" and request.method != "POST":
+        return ui.render(visit, "again.html")  # a link of another site came without the cookie, which may be there
     query = f"?{request.url.query}" if request.url.query else ""
     there = f"{request.url.path}{query}" if request.method != "POST" and not visit.is_fragment else UI_PATH
     response = redirect(path_to("login", to=there))
