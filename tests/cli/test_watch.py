@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ from workflows_mcp import WorkflowResult
 from workflows_mcp.cli.live_table import LiveTable
 from workflows_mcp.cli.options import Options
 from workflows_mcp.cli.page import Page
-from workflows_mcp.cli.views import JsonView, LineView
+from workflows_mcp.cli.views import JsonView, LineView, View
 from workflows_mcp.engine.run_details import BlockDetails, RunDetails
+from workflows_mcp.errors import StoreUnavailableError
 
 DATABASE = ("--database-url", "runs.db")
 
@@ -91,6 +93,31 @@ def test_that_a_run_has_lost_its_process_is_told_when_it_has() -> None:
     ]
 
 
+@pytest.mark.parametrize("make", [JsonView, lambda: LineView(Page(io.StringIO()), Options(), keep=False)])
+def test_that_the_database_is_away_is_told_once_each_time(
+    make: Callable[[], View], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However often it was asked meanwhile, and whether or not anything happened in between."""
+    view = make()
+    for trouble in ("away", "away again"):
+        for _ in range(3):
+            view.tell_trouble(StoreUnavailableError(trouble))
+        view.end_trouble()
+    assert [line.partition(";")[0] for line in capsys.readouterr().err.splitlines()] == ["away", "away again"]
+
+
+def test_on_a_terminal_a_trouble_stands_there_while_there_is_one() -> None:
+    """Also before the run has begun."""
+    table = LiveTable(Console(file=io.StringIO()), Options(), keep=False)
+    for run in (None, run_of(BlockDetails("a", "may have begun", 1))):
+        if run is not None:
+            table.show(run)
+        table.tell_trouble(StoreUnavailableError("away"))
+        assert "away; looking again" in text_of(table)
+        table.end_trouble()
+        assert "looking again" not in text_of(table)
+
+
 def test_how_a_run_ended_is_the_exit_code(cli: CLI, waiting: WorkflowResult) -> None:
     """As for whoever ran it."""
     cli("runs", "cancel", waiting.run_id, *DATABASE)
@@ -120,11 +147,16 @@ def test_a_run_that_is_not_there_is_an_error_unless_it_is_waited_for(cli: CLI) -
 
 def drawn(run: RunDetails, *, height: int = 40, keep: bool = False) -> str:
     """What is on a terminal of so many lines."""
-    screen = io.StringIO()
-    console = Console(file=screen, width=100, height=height, force_terminal=False)
+    console = Console(file=io.StringIO(), width=100, height=height, force_terminal=False)
     table = LiveTable(console, Options(database_url="runs.db"), keep=keep)
     table.show(run)
-    console.print(table.render())
+    return text_of(table)
+
+
+def text_of(table: LiveTable, *, width: int = 100) -> str:
+    """What a table shows."""
+    screen = io.StringIO()
+    Console(file=screen, width=width, force_terminal=False).print(table.render())
     return screen.getvalue()
 
 

@@ -62,11 +62,15 @@ class LiveTable:
 
     def show(self, run: "RunDetails") -> None:
         """See `View`."""
-        self._run, self._trouble = run, None
+        self._run = run
 
     def tell_trouble(self, error: Exception) -> None:
         """See `View`."""
         self._trouble = one_line(str(error))
+
+    def end_trouble(self) -> None:
+        """See `View`."""
+        self._trouble = None
 
     def render(self) -> "RenderableType":
         """What is shown now."""
@@ -75,8 +79,9 @@ class LiveTable:
         from rich.text import Text
 
         run = self._run
+        trouble = [] if self._trouble is None else [Text(f"{self._trouble}; looking again", style="yellow")]
         if run is None:
-            return Spinner("dots", text=Text(" waiting for the run to begin"), style="cyan")
+            return Group(Spinner("dots", text=Text(" waiting for the run to begin"), style="cyan"), *trouble)
         parts: list[RenderableType] = [Text(f"{head_line(run)}{_times(run)}", style="bold")]
         if run.flaw is not None:
             parts.append(Text(one_line(run.flaw), style="yellow"))
@@ -87,9 +92,7 @@ class LiveTable:
         if run.status == "paused" and self._keep:
             answer = command_line("resume", run.checkpoint_id, "--response", "TEXT", options=self._options)
             parts += [Text(one_line(run.prompt or ""), style="bold yellow"), Text(f"answer with: {answer}")]
-        if self._trouble is not None:
-            parts.append(Text(f"{self._trouble}; looking again", style="yellow"))
-        return Group(*parts)
+        return Group(*parts, *trouble)
 
     def _blocks(self, run: "RunDetails") -> "Table":
         from rich.table import Table
