@@ -1,5 +1,6 @@
 """What every page has at hand, and how it is rendered."""
 
+import asyncio
 import hashlib
 import shlex
 from collections.abc import Mapping
@@ -94,6 +95,7 @@ class Ui:
         sessions: Who looks.
         options: How they are served.
         counts: What the store holds, counted.
+        comparing: Held while two states are compared, each of which may be large: one comparison at a time.
 
     Args:
         services: What the server works with.
@@ -106,6 +108,7 @@ class Ui:
         self.sessions = sessions
         self.options = options
         self.counts = Counts(services)
+        self.comparing = asyncio.Lock()
         self._templates = Environment(
             loader=PackageLoader("workflows_mcp.server.ui"),
             autoescape=True,
