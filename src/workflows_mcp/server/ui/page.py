@@ -1,7 +1,6 @@
 """What every page has at hand, and how it is rendered."""
 
 import hashlib
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -136,7 +135,7 @@ class Ui:
 
     def command(self, *words: str) -> str:
         """A command to type, which leads to the same database."""
-        return shlex.join(["workflows-mcp", *words, *self.options.words])
+        return self.options.command(*words)
 
     def render(
         self,
