@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -139,7 +138,7 @@ class Ui:
 
     def command(self, *words: str) -> str:
         """A command to type, which leads to the same database."""
-        return shlex.join(["workflows-mcp", *words, *self.options.words])
+        return self.options.command(*words)
 
     def render(
         self,

@@ -1,5 +1,6 @@
 """Where the pages are, and how they are served. Loads nothing of them."""
 
+import shlex
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -19,6 +20,10 @@ class UiOptions:
 
     read_only: bool = False
     words: tuple[str, ...] = ()
+
+    def command(self, *words: str) -> str:
+        """A command that leads to the same database, as it is typed."""
+        return shlex.join(["workflows-mcp", *words, *self.words])
 
 
 def path_to(page: str, **query: str | int | None) -> str:
