@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -106,8 +106,8 @@ class Ui:
         self.services = services
         self.sessions = sessions
         self.options = options
-        self.counts = Counts(services)
         self.comparing = asyncio.Lock()
+        self.counts = Counts(services, options.words)
         self._templates = Environment(
             loader=PackageLoader("workflows_mcp.server.ui"),
             autoescape=True,
@@ -136,9 +136,9 @@ class Ui:
         contents = {name: (folder / name).read_bytes() for name in STATIC}
         return {name: (hashlib.sha256(content).hexdigest()[:16], content) for name, content in contents.items()}
 
-    def command(self, *words: str) -> str:
-        """A command to type, which leads to the same database."""
-        return self.options.command(*words)
+    def command(self, *words: str, ids: Sequence[str] = ()) -> str:
+        """A command to type, which leads to the same database: see `command_to_type`."""
+        return self.options.command(*words, ids=ids)
 
     def render(
         self,
