@@ -1,5 +1,6 @@
 """Who sees the pages, and whose forms are taken."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -62,6 +63,30 @@ async def test_the_cookie_of_a_page_that_came_by_tls_goes_nowhere_else(runs_file
         visitor.http.follow_redirects = False
         response = await visitor.send("/ui/login", {**by_name, "origin": "https://runs.example.org"}, token=TOKEN)
         assert (response.status_code, "Secure" in response.headers["set-cookie"]) == (303, True)
+
+
+async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
+    """Who it comes from is known by its head: only a login has a body without one, and a short one."""
+    form = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n{}\r\n\r\n"
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        await visitor.get("/ui/login")
+        [(name, value)] = visitor.http.cookies.items()
+        for path, of_body, status in (
+            ("/ui/answer?checkpoint=x", "Content-Length: 9", b" 303 "),
+            ("/ui/fork?checkpoint=x", "Transfer-Encoding: chunked", b" 303 "),
+            ("/ui/waiting", "Content-Length: 4194304", b" 303 "),
+            ("/ui/nothing", "Content-Length: 9", b" 404 "),
+            ("/ui/login", "Content-Length: 4097", b" 413 "),
+            ("/ui/logout", "Content-Length: 4194304", b" 413 "),
+        ):
+            head = form.format(path, f"{of_body}\r\nCookie: {name}={value}").encode()
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(visitor.url.rpartition(":")[2]))
+            writer.write(head)
+            async with asyncio.timeout(2):
+                assert status in await reader.readline(), path
+            writer.close()
+        visitor.http.follow_redirects = False
+        assert (await visitor.send("/ui/login", token=TOKEN.ljust(3_000))).status_code == 303
 
 
 @pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example", "/ui\\evil", "/uix", "/ui/login", "/ui?\nx"])
