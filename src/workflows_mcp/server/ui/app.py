@@ -131,10 +131,8 @@ async def _page(ui: Ui, request: Request) -> Response:
         response = ui.tell(visit, problem)
     except WorkflowsError as error:
         response = ui.tell(visit, _problem_of(error))
-    except ValueError as error:
-        if type(error) is not ValueError:  # what could not be read is quoted in those that derive from it
-            raise
-        response = ui.tell(visit, Problem(400, "This cannot be shown", sentence(error), {"All runs": UI_PATH}))
+    except Exception as error:  # noqa: BLE001 - whatever it is: its text may show what a run works on
+        response = ui.tell(visit, _problem_of_any(error))
     return response
 
 
@@ -194,6 +192,21 @@ def _to_login(ui: Ui, visit: Visit) -> Response:
     if visit.is_fragment:  # the whole page has to go there, and not a part of it
         response = Response(status_code=204, headers={"HX-Redirect": path_to("login")})
     return response
+
+
+def _problem_of_any(error: Exception) -> Problem:
+    """What a person is told of an error that is none of this package; of one that nobody has foreseen nothing."""
+    everything = {"All runs": UI_PATH}
+    if type(error) is ValueError:  # what could not be read is quoted in those that derive from it
+        return Problem(400, "This cannot be shown", sentence(error), everything)
+    _log.error("a page could not be shown: unexpected %s, a bug", type(error).__name__, exc_info=error)
+    return Problem(
+        500,
+        "The server failed",
+        "That is a fault of the server, whose log says more. Whether anything was done is not known: look before you "
+        "do it again.",
+        everything | {"What waits": path_to("waiting"), "Health": path_to("health")},
+    )
 
 
 def _problem_of(error: WorkflowsError) -> Problem:
