@@ -20,7 +20,7 @@ from workflows_mcp.server.ui.sessions import Session, Sessions
 from workflows_mcp.server.ui.shown import FILTERS
 from workflows_mcp.server.visible import visible
 
-__all__ = ["STATIC", "Problem", "Ui", "Visit", "redirect", "sentence"]
+__all__ = ["OLD_FORM", "STATIC", "Problem", "Ui", "Visit", "redirect", "sentence"]
 
 STATIC = {
     "htmx.min.js": "text/javascript",
@@ -29,6 +29,10 @@ STATIC = {
     "icon.svg": "image/svg+xml",
 }
 """The files that pages load, and their kinds."""
+
+OLD_FORM = "the page was opened before the server was started anew, or in a session that is over: send it again"
+"""Why a form is shown again that was made for no session of now. What was typed is there: somebody has to look at it,
+and to click, so that nothing of another page's making is sent."""
 
 
 class Problem(Exception):  # noqa: N818 - what a person is told, and no fault
