@@ -10,8 +10,8 @@ __all__ = ["parse_duration", "parse_moment", "shown_duration"]
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
-_FEWEST_UNIX_SECONDS = 1e8
-"""What is less, a moment of 1973 or before, is a year or a date that was mistyped."""
+_YEAR_OR_DATE = re.compile(r"\d{1,8}")
+"""So few digits alone are a year, or a date that was mistyped, and no Unix seconds: these would be before 1973."""
 
 _KNOWN = "90s, 30min, 12h, 7d or 2w"
 
@@ -59,7 +59,7 @@ def parse_moment(what: str, text: str, *, zone: tzinfo | None = None) -> float:
         return _moment_of_a_date(text, zone)
     with suppress(ValueError):
         moment = float(text)
-        if _FEWEST_UNIX_SECONDS <= moment < math.inf:
+        if math.isfinite(moment) and _YEAR_OR_DATE.fullmatch(text) is None:
             return moment
     raise ValueError(
         f"{what} takes a date such as 2026-11-27 or 2026-11-27T10:30+01:00, Unix seconds (from 1973 on), or how long "
