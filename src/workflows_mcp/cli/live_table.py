@@ -94,7 +94,7 @@ class LiveTable:
         if run.is_abandoned:
             parts.append(Text(abandoned_line(run, self._options), style="bold red"))
         if run.status == "paused" and self._keep:
-            answer = command_line("resume", run.checkpoint_id, "--response", "TEXT", options=self._options)
+            answer = command_line("resume", "--response", "TEXT", ids=[run.checkpoint_id], options=self._options)
             parts += [Text(one_line(run.prompt or ""), style="bold yellow"), Text(f"answer with: {answer}")]
         return Group(*parts, *trouble)
 

@@ -171,7 +171,7 @@ def head_line(run: "RunDetails") -> str:
 
 def abandoned_line(run: "RunDetails", options: Options) -> str:
     """What to do about a run that nobody works on any more."""
-    again = command_line("recover", run.run_id, options=options)
+    again = command_line("recover", ids=[run.run_id], options=options)
     return f"no process holds it any more; unless a server goes on with it, do so with: {again}"
 
 

@@ -74,7 +74,7 @@ async def show_difference(ui: Ui, visit: Visit) -> Response:
         sides=[("Before", found.before, found.named_before), ("After", found.after, found.named_after)],
         groups=groups,
         others=await _others(ui, found),
-        words=[first] if second is None else [first, second],
+        ids=[first] if second is None else [first, second],
     )
 
 
