@@ -9,6 +9,7 @@ from typing import Any, Literal
 from workflows_mcp.engine.block_details import BlockDetails, blocks_of, foreign_blocks, seconds_or_none
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.deep import text_if_shallow
 from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.result import RunSummary
 from workflows_mcp.engine.secrets import Secrets
@@ -111,7 +112,7 @@ async def run_details(
         blocks=tuple(dataclasses.replace(one, message=scrub(one.message)) for one in blocks),
         flaw=flaw,
         outputs=scrub(outputs) if isinstance(outputs, dict) else {},
-        error=None if error is None else scrub(str(error)),
+        error=None if error is None else scrub(text_if_shallow(lambda: str(error))),
         pause_metadata=scrub(state.pause_metadata),
         started_at=seconds_or_none(context.get("started_at")),
         superseded=head.superseded,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workflows_mcp.engine.ages import shown_age
+from workflows_mcp.engine.deep import TOO_DEEP, text_if_shallow
 from workflows_mcp.engine.signs import sign_of
 from workflows_mcp.persistence.sizes import shown_bytes
 from workflows_mcp.server.folding import json_text
@@ -36,9 +37,9 @@ def _ago(seconds: object) -> str:
 def shown_json(value: Any) -> str:  # noqa: ANN401 - JSON data
     """A value to be read: a text as it is, all else as JSON."""
     try:
-        return value if isinstance(value, str) else json_text(value)
-    except (RecursionError, TypeError):
-        return "(nested too deeply to be shown)"
+        return value if isinstance(value, str) else text_if_shallow(lambda: json_text(value))
+    except TypeError:  # what is nested a little less deeply is so told there
+        return TOO_DEEP
 
 
 def _inline(value: Any) -> str:  # noqa: ANN401 - JSON data
