@@ -5,7 +5,7 @@ import io
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,11 +22,11 @@ from tests.server.ui.stage import STAGE_ENVIRONMENT, make_stage
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-__all__ = ["FOLDER", "LOOKS", "MOST_BYTES", "MOST_BYTES_IN_ALL", "app", "pictures"]
+__all__ = ["FOLDER", "MOST_BYTES", "MOST_BYTES_IN_ALL", "app", "pictures", "size_of"]
 
 FOLDER = ROOT / "docs" / "images"
 
-LOOKS: dict[str, dict[str, Any]] = {
+_LOOKS: dict[str, dict[str, Any]] = {
     "light": {"viewport": WIDE, "color_scheme": "light"},
     "dark": {"viewport": WIDE, "color_scheme": "dark"},
     # As sharp as phones are: it is shown smaller than it is.
@@ -38,7 +38,10 @@ LOOKS: dict[str, dict[str, Any]] = {
         "has_touch": True,
     },
 }
-"""How each page is looked at; of options of `open_window`."""
+"""How each page is looked at: options of `open_window`."""
+
+_HEIGHTS = {"run": 1600}
+"""Of what is shown wide, where the first screen does not tell what the page is."""
 
 MOST_BYTES = 150_000
 MOST_BYTES_IN_ALL = 2_000_000
@@ -56,7 +59,19 @@ app = App(
 
 def pictures() -> list[str]:
     """The names of all pictures' files."""
-    return [f"{page}-{look}.png" for page in PAGES for look in LOOKS]
+    return [f"{page}-{look}.png" for page in PAGES for look in _LOOKS]
+
+
+def size_of(picture: str) -> tuple[int, int]:
+    """The width and the height of a picture in pixels."""
+    page, _, look = picture.removesuffix(".png").rpartition("-")
+    scale, size = _LOOKS[look].get("device_scale_factor", 1), _viewport(page, look)
+    return scale * size["width"], scale * size["height"]
+
+
+def _viewport(page: str, look: str) -> dict[str, int]:
+    size = _LOOKS[look]["viewport"]
+    return {**size, "height": _HEIGHTS.get(page, size["height"])} if size == WIDE else size
 
 
 @app.default
@@ -82,7 +97,7 @@ def screenshots(*, save: Path = FOLDER, only: Annotated[list[str] | None, Parame
     return 0
 
 
-async def _take(folder: Path, pages: "list[str] | tuple[str, ...]") -> None:
+async def _take(folder: Path, pages: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as work:
         stage = Path(work) / "stage.db"
         await make_stage(stage)
@@ -92,8 +107,9 @@ async def _take(folder: Path, pages: "list[str] | tuple[str, ...]") -> None:
             open_browser("--enable-features=OverlayScrollbar") as browser,  # without room for scroll bars
         ):
             for page in pages:
-                for look in LOOKS:
-                    picture = await _picture(browser, closed if page == "login" else open_to_all, paths[page], look)
+                for look, options in _LOOKS.items():
+                    address = f"{closed if page == 'login' else open_to_all}{paths[page]}"
+                    picture = await _picture(browser, address, {**options, "viewport": _viewport(page, look)})
                     file = folder / f"{page}-{look}.png"
                     file.write_bytes(picture)
                     print(f"{file}: {len(picture) / 1000:.0f} kB")
@@ -115,9 +131,9 @@ async def _origins(folder: Path, stage: Path) -> AsyncIterator[tuple[str, str]]:
             await server.stop()
 
 
-async def _picture(browser: "Browser", origin: str, path: str, look: str) -> bytes:
-    async with open_window(browser, origin, **LOOKS[look]) as window:
-        await window.page.goto(path, wait_until="networkidle")
+async def _picture(browser: "Browser", address: str, look: dict[str, Any]) -> bytes:
+    async with open_window(browser, **look) as window:
+        await window.page.goto(address, wait_until="networkidle")
         taken = await window.page.screenshot(animations="disabled")
     return await asyncio.to_thread(_smaller, taken)
 

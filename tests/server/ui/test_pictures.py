@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.documents.pieces import DOCUMENTS
-from tests.server.ui.screenshots import FOLDER, LOOKS, MOST_BYTES, MOST_BYTES_IN_ALL, pictures
+from tests.server.ui.screenshots import FOLDER, MOST_BYTES, MOST_BYTES_IN_ALL, pictures, size_of
 
 
 def test_every_page_has_its_pictures_and_nothing_else_lies_there() -> None:
@@ -21,9 +21,7 @@ def test_the_pictures_are_small_and_as_large_as_they_look() -> None:
     assert {name: size for name, size in sizes.items() if size > MOST_BYTES} == {}
     assert 0 < sum(sizes.values()) < MOST_BYTES_IN_ALL
     for path in FOLDER.iterdir():
-        look = LOOKS[path.stem.rpartition("-")[2]]
-        scale = look.get("device_scale_factor", 1)
-        assert pixels_of(path) == tuple(scale * look["viewport"][side] for side in ("width", "height")), path.name
+        assert pixels_of(path) == size_of(path.name), path.name
 
 
 def pixels_of(picture: Path) -> tuple[int, int]:

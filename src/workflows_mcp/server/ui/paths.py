@@ -1,8 +1,10 @@
 """Where the pages are, and how they are served. Loads nothing of them."""
 
-import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
+
+from workflows_mcp.engine.commands import command_to_type
 
 __all__ = ["UI_PATH", "UiOptions", "path_to"]
 
@@ -21,9 +23,9 @@ class UiOptions:
     read_only: bool = False
     words: tuple[str, ...] = ()
 
-    def command(self, *words: str) -> str:
-        """A command that leads to the same database, as it is typed."""
-        return shlex.join(["workflows-mcp", *words, *self.words])
+    def command(self, *words: str, ids: Sequence[str] = ()) -> str:
+        """A command that leads to the same database, as it is typed: see `command_to_type`."""
+        return command_to_type(words, ids, self.words)
 
 
 def path_to(page: str, **query: str | int | None) -> str:
