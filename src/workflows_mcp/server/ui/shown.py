@@ -1,7 +1,6 @@
 """How values are shown on pages."""
 
 import hashlib
-import json
 import math
 import time
 from datetime import UTC, datetime
@@ -59,13 +58,6 @@ def shown_json(value: Any) -> str:  # noqa: ANN401 - JSON data
         return "(nested too deeply to be shown)"
 
 
-def _inline(value: Any) -> str:  # noqa: ANN401 - JSON data
-    try:
-        return one_line(json.dumps(value, ensure_ascii=False), 120)
-    except (RecursionError, TypeError, ValueError):
-        return "…"
-
-
 def _line(text: object, most: int = 200) -> str:
     return one_line(str(text), most)
 
@@ -79,7 +71,6 @@ FILTERS = {
     "css": lambda status: str(status).replace(" ", "-"),
     "iso": iso,
     "json": shown_json,
-    "inline_json": _inline,
     "key": lambda text: hashlib.sha256(str(text).encode(errors="replace")).hexdigest()[:12],  # fit for an element's id
     "line": _line,
     "span": span,

@@ -39,7 +39,7 @@ async def show_waiting(ui: Ui, visit: Visit) -> Response:
         is_old = newest is not None and _is_later(newest, visit.asked("newest"))
         return ui.render(visit, "_waiting_lead.html", pulse=pulse, is_old=is_old)
     page, following = page_of(found, _PAGE)
-    questions = await asyncio.gather(*(_question(ui, one) for one in page))
+    questions = [await _question(ui, one) for one in page]  # not at once: each state may be large
     return ui.render(
         visit,
         "waiting.html",
@@ -61,7 +61,7 @@ def _is_later(cursor: str, than: str | None) -> bool:
 async def show_question(ui: Ui, visit: Visit) -> Response:
     """One question by itself."""
     state = await _waiting_state(ui, visit)
-    return ui.render(visit, "question.html", question=question_of(ui.services, state), flaw=None, given="")
+    return ui.render(visit, "question.html", question=await _made(ui, state), flaw=None, given="")
 
 
 async def take_answer(ui: Ui, visit: Visit) -> Response:
@@ -86,7 +86,7 @@ async def take_answer(ui: Ui, visit: Visit) -> Response:
                 raise
             flaw = str(error)
     if flaw is not None:
-        question = question_of(ui.services, state)
+        question = await _made(ui, state)
         given = visit.form.get("response", "")
         return ui.render(visit, "question.html", status=422, question=question, flaw=flaw, given=given)
     return redirect(path_to("run", id=state.run_id, answered=state.checkpoint_id))
@@ -136,4 +136,8 @@ async def _question(ui: Ui, listed: CheckpointMetadata) -> Question | Problem | 
     except CheckpointDecodeError as error:
         links = {"Run": path_to("run", id=listed.run_id)} if listed.run_id is not None else {}
         return Problem(500, f"Checkpoint {listed.checkpoint_id} cannot be read", sentence(error), links)
-    return None if state is None or not state.is_paused else question_of(ui.services, state)
+    return None if state is None or not state.is_paused else await _made(ui, state)
+
+
+async def _made(ui: Ui, state: CheckpointState) -> Question:
+    return await asyncio.to_thread(question_of, ui.services, state)
