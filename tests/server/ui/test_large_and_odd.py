@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.server.ui.visiting import text_of, visiting
-from workflows_mcp import CheckpointState
+from workflows_mcp import CheckpointState, WorkflowExecutor
 from workflows_mcp.persistence.store import create_checkpoint_store
 from workflows_mcp.testing import make_state
 
@@ -94,3 +94,33 @@ async def test_long_outputs_of_a_run_are_shown_in_part(runs_file: Path, outputs:
         assert "p {1 key} q 1" in text_of(page)
         link = page.text.partition('not all is shown: <a href="')[2].partition('"')[0].replace("&amp;", "&")
         assert "o and p" not in text_of(await visitor.get(link))
+
+
+async def test_no_secret_is_in_the_names_of_blocks(runs_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of items are values; two that look alike then are two still, and what waits for one is drawn so."""
+    first, second = "eu-hunter2", "eu-swordfish"
+    waves = [[first, second], ["last"]]
+    definitions = {
+        first: {"type": "hunter2"},
+        second: {"type": "t"},
+        "last": {"type": "t", "depends_on": [second]},
+    }
+    named: dict[str, Any] = {"execution_waves": waves, "block_definitions": definitions, "completed_blocks": [first]}
+    await save(runs_file, asking("r1", **named, paused_block_id=second, pause_metadata={"pending": [first]}))
+    monkeypatch.setenv("WORKFLOW_SECRET_A", "hunter2")
+    monkeypatch.setenv("WORKFLOW_SECRET_B", "swordfish")
+    async with visiting(runs_file) as visitor:
+        for path in ("/ui/run?id=r1", "/ui/waiting", "/ui/answer?checkpoint=r1"):
+            page = await visitor.get(path)
+            assert ("hunter2" in page.text, "swordfish" in page.text) == (False, False), path
+            assert "asks in eu-*** ," in text_of(page).replace("It asks in", "asks in")
+        run = text_of(await visitor.get("/ui/run?id=r1"))
+        assert "eu-*** *** ✓ done" in run
+        assert "eu-***" in run.partition("Blocks Block Status")[2]
+    async with create_checkpoint_store(str(runs_file)) as store:
+        blocks = (await WorkflowExecutor(store).get_run("r1")).blocks
+        assert [(one.path, one.needs) for one in blocks] == [
+            ("eu-***", ()),
+            ("eu-****", ()),
+            ("last", ("eu-****",)),
+        ]
