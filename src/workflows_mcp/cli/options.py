@@ -1,6 +1,6 @@
 """The options that every command takes, and what they come to."""
 
-import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from workflows_mcp.cli.failures import UsageError
 from workflows_mcp.cli.log import configure_logging
+from workflows_mcp.engine.commands import command_to_type
 
 if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
@@ -62,9 +63,9 @@ class Options:
 DEFAULT_OPTIONS = Options()
 
 
-def command_line(*words: str, options: Options) -> str:
-    """A command to type, with the options that lead to the same database."""
-    return shlex.join(["workflows-mcp", *words, *options.words()])
+def command_line(*words: str, ids: Sequence[str] = (), options: Options) -> str:
+    """A command to type, with the options that lead to the same database: see `command_to_type`."""
+    return command_to_type(words, ids, options.words())
 
 
 def check_id(what: str, value: str) -> str:

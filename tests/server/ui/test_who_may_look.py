@@ -2,13 +2,15 @@
 
 import asyncio
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.server.http.served import TOKEN, browser, serving, settings_of
 from tests.server.ui.visiting import run_workflow, visiting
-from workflows_mcp.server.ui.paths import UiOptions
+from workflows_mcp.server.ui.paths import UiOptions, path_to
 
 ALL_PAGES = (
     "/ui",
@@ -105,23 +107,41 @@ async def test_a_login_leads_nowhere_but_to_our_pages(runs_file: Path, to: str) 
 
 
 async def test_a_forged_or_old_cookie_is_none(runs_file: Path) -> None:
-    """Nor is one that was made for a visitor a login, nor one of another token."""
+    """Nor is one whose time was put off, or that another token was shown for."""
     async with visiting(runs_file, http_token=TOKEN) as visitor:
         await visitor.get("/ui/login")
+        await visitor.send("/ui/login", token=TOKEN)
         [(name, value)] = visitor.http.cookies.items()
-        kind, expires, nonce, signature = value.split(".")
+        expires, nonce, signature = value.split(".")
         visitor.http.follow_redirects = False
+        visitor.http.cookies.clear()
         forged = (
-            f"user.{expires}.{nonce}.{signature}",
-            f"{kind}.{int(expires) + 1}.{nonce}.{signature}",
-            f"user.99999999999.{nonce}.{'0' * 64}",
-            "user.1.x.y",
-            "user",
+            f"{int(expires) + 1}.{nonce}.{signature}",
+            f"{expires}.{nonce}x.{signature}",
+            f"99999999999.{nonce}.{'0' * 64}",
+            f"1.{nonce}.{signature}",
+            f"{'9' * 400}.x.y",
+            "x",
+            "",
         )
+        assert (await visitor.get("/ui", cookie=f"{name}={value}")).status_code == 200
         for text in forged:
-            visitor.http.cookies.clear()
             response = await visitor.get("/ui", cookie=f"{name}={text}")
             assert (response.status_code, response.headers["location"][:9]) == (303, "/ui/login"), text
+    async with visiting(runs_file, http_token=f"another-{TOKEN}") as visitor:
+        visitor.http.follow_redirects = False
+        assert (await visitor.get("/ui", cookie=f"{name}={value}")).status_code == 303
+
+
+async def test_a_link_of_another_site_ends_no_session(runs_file: Path) -> None:
+    """It comes without the cookie: it is followed once more from a page of ours, and sets none of its own."""
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        visitor.http.follow_redirects = False
+        linked = await visitor.get("/ui/waiting", **{"sec-fetch-site": "cross-site"})
+        assert (linked.status_code, 'http-equiv="refresh"' in linked.text) == (200, True)
+        assert "set-cookie" not in linked.headers
+        again = await visitor.get("/ui/waiting", **{"sec-fetch-site": "same-origin"})
+        assert (again.status_code, "set-cookie" in again.headers) == (303, False)
 
 
 async def test_no_other_page_can_send_a_form(runs_file: Path, tmp_path: Path) -> None:
@@ -134,16 +154,94 @@ async def test_no_other_page_can_send_a_form(runs_file: Path, tmp_path: Path) ->
             assert (await visitor.send(path, {"origin": origin}, choice="0")).status_code == 403, origin
         good = visitor.form_token
         for token in ("", "0" * 64, "é", good[:-1]):
-            refused = await visitor.send(path, form_token=token, choice="0")
+            refused = await visitor.send("/ui/cancel?id=r1", form_token=token)
             assert (refused.status_code, "too old" in refused.text) == (403, True)
+            assert 'href="/ui/run?id=r1"' in refused.text
+            asked = await visitor.send(path, form_token=token, choice="0")
+            assert (asked.status_code, "send it again" in asked.text) == (422, True)
         as_text = {"content-type": "text/plain", "origin": visitor.url}
         response = await visitor.http.post(
             f"{visitor.url}{path}", content=f"form_token={good}&choice=0", headers=as_text
         )
         assert response.status_code == 415
-        visitor.http.cookies.clear()
-        assert (await visitor.send(path, form_token=good, choice="0")).status_code == 403
         assert "Deploy?" in (await visitor.get("/ui/waiting")).text
+
+
+async def test_what_was_typed_before_the_server_was_started_anew_is_there_to_be_sent_again(
+    runs_file: Path, tmp_path: Path
+) -> None:
+    """In the same form, which is taken then; nothing was done before."""
+    asked = await run_workflow(runs_file, tmp_path, "anything", "r1")
+    async with visiting(runs_file) as visitor:
+        await visitor.get("/ui/waiting")
+        old = visitor.form_token
+    async with visiting(runs_file) as visitor:
+        fork = f"/ui/fork?checkpoint={asked.checkpoint_id}"
+        again = await visitor.send(fork, form_token=old, run_id="r 2", inputs="{}")
+        assert (again.status_code, "send it again" in again.text) == (422, True)
+        assert all(part in again.text for part in ('value="r 2"', ">\n{}</textarea>"))
+        answer = f"/ui/answer?checkpoint={asked.checkpoint_id}"
+        again = await visitor.send(answer, form_token=old, response="typed with care")
+        assert (again.status_code, ">\ntyped with care</textarea>" in again.text) == (422, True)
+        assert "send it again. The run still waits" in again.text
+        assert visitor.form_token != old
+        visitor.http.follow_redirects = False
+        assert (await visitor.send(answer, response="typed with care")).status_code == 303
+
+
+async def test_a_session_that_is_over_leads_back_to_where_it_was(runs_file: Path, tmp_path: Path) -> None:
+    """A part of a page sends the whole of it, and knows only pages of ours; a form is told to be sent again."""
+    asked = await run_workflow(runs_file, tmp_path, "anything", "r1")
+    answer = f"/ui/answer?checkpoint={asked.checkpoint_id}"
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        for shown, to in (
+            (f"{visitor.url}/ui/run?id=a%26b&at=c#x", "/ui/run?id=a%26b&at=c"),
+            ("https://runs.example.org/ui", "/ui"),
+            ("https://evil.example/evil?/ui", "/ui"),
+            (f"{visitor.url}/ui/login?to=x", "/ui"),
+            ("javascript:alert(1)//", "/ui"),
+            ("", "/ui"),
+        ):
+            part = await visitor.get("/ui/run?id=x", **{"hx-request": "true", "hx-current-url": shown})
+            assert (part.status_code, part.headers["hx-redirect"]) == (204, path_to("login", to=to)), shown
+        login = await visitor.send(answer, response="typed")
+        assert (login.status_code, "what you sent is not kept" in login.text) == (401, True)
+        assert f'action="{path_to("login", to=answer)}"' in login.text
+        assert path_to("login", to="/ui/run?id=r1") in (await visitor.send("/ui/cancel?id=r1")).text
+        in_time = visitor.form_token
+        assert "What is it?" in (await visitor.send(path_to("login", to=answer), token=TOKEN)).text
+        other_tab = await visitor.send(path_to("login", to="/ui/health"), form_token=in_time, token=TOKEN)
+        assert (other_tab.status_code, other_tab.url.path) == (200, "/ui/health"), "who is in need not log in"
+
+
+async def test_a_session_that_is_used_goes_on_for_a_week(runs_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its forms stay good, and its cookie stays one for TLS alone; a page that is merely open makes it no longer."""
+    began = now = time.time()
+    monkeypatch.setattr("workflows_mcp.server.ui.sessions.time", SimpleNamespace(time=lambda: now))
+    by_tls = {"host": "runs.example.org", "origin": "https://runs.example.org"}
+    async with visiting(runs_file, http_token=TOKEN, http_allowed_hosts="runs.example.org") as visitor:
+        await visitor.get("/ui/login", **by_tls)
+        visitor.http.follow_redirects = False
+        cookies = [(await visitor.send("/ui/login", by_tls, token=TOKEN)).headers["set-cookie"]]
+
+        async def look_after(hours: float, **headers: str) -> bool:
+            """Whether the session is still one."""
+            nonlocal now
+            now += hours * 3600
+            shown = {"host": by_tls["host"], "cookie": cookies[-1].partition(";")[0]}
+            page = await visitor.get("/ui/waiting", **shown, **headers)
+            cookies.extend(page.headers.get_list("set-cookie"))
+            return page.status_code == 200
+
+        assert await look_after(5.9)
+        form_token = visitor.form_token
+        assert await look_after(0.2, **{"hx-request": "true"})
+        assert len(cookies) == 1
+        while await look_after(5):
+            assert visitor.form_token == form_token
+        assert 7 * 24 <= (now - began) / 3600 < 7 * 24 + 5
+        assert len(set(cookies)) > 12, "it was given more time again and again"
+        assert all({"Secure", "HttpOnly", "SameSite=strict", "Path=/ui"} <= set(one.split("; ")) for one in cookies)
 
 
 async def test_pages_are_not_read_by_pages_of_other_origins(runs_file: Path) -> None:

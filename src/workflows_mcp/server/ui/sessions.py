@@ -1,8 +1,8 @@
 """Who looks at the pages: a cookie that cannot be forged, and a token in every form that no other page knows.
 
 Nothing is kept here: a session is a signed text, so that any of several servers with the same tokens takes it, and it
-ends with the token that it was begun with. Without tokens everybody on this machine may look, and the cookie only ties
-forms to the browser that they were sent to.
+ends with the token that it was begun with. Without tokens everybody on this machine may look, and there is no cookie: a
+form's token is then one for all, which whoever cannot read a page does not know.
 """
 
 import hashlib
@@ -20,9 +20,12 @@ from workflows_mcp.server.ui.paths import UI_PATH
 __all__ = ["Session", "Sessions"]
 
 _SECONDS = 12 * 3600
-"""How long one lasts: a working day."""
+"""How long one lasts that is not used: a working day."""
 
-_VISITOR, _USER = "visitor", "user"
+_MOST_SECONDS = 7 * 24 * 3600
+"""How long one lasts however much it is used."""
+
+_TLS, _PLAIN = "tls", "plain"
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,14 @@ class Session:
     """A browser that looks.
 
     Attributes:
-        text: What its cookie holds.
         is_allowed: Whether it may see what is stored.
-        is_new: Whether the browser does not have the cookie yet.
         form_token: What each of its forms must send.
+        text: What its cookie holds; empty: it has none, and needs none.
     """
 
-    text: str = field(repr=False)
     is_allowed: bool
-    is_new: bool
     form_token: str = field(repr=False)
+    text: str = field(default="", repr=False)
 
     def is_form_token(self, shown: str) -> bool:
         """Whether a form was made for this session."""
@@ -63,27 +64,47 @@ class Sessions:
         return bool(self._tokens)
 
     def of(self, request: Request) -> Session:
-        """The session that a request belongs to; a new one where it brings none that holds."""
+        """The session that a request belongs to. One without a cookie that holds is a visitor's, who gets none.
+
+        A link from another site comes without the cookie, and must not take the place of the one that there is.
+        """
         text = request.cookies.get(_cookie_of(request), "")
-        kind, _, rest = text.partition(".")
-        expires, _, rest = rest.partition(".")
         signed, _, signature = text.rpartition(".")
-        if kind in {_VISITOR, _USER} and expires.isdecimal() and len(expires) < 20 and int(expires) > time.time():
+        expires = text.partition(".")[0]
+        if self.need_login and expires.isdecimal() and len(expires) < 20 and int(expires) > time.time():
             for key in self._keys:
                 if hmac.compare_digest(_signature(key, signed).encode(), signature.encode(errors="replace")):
-                    return self._session(key, text, kind, is_new=False)
-        return self._begin(self._keys[0], _VISITOR)
+                    return _user(key, text)
+        return Session(not self.need_login, _signature(self._keys[0], "form of a visitor"))
 
-    def log_in(self, token: str) -> Session | None:
+    def log_in(self, token: str, request: Request) -> Session | None:
         """A session for somebody who shows a token; None: it is not one of those that are taken."""
         if not self._tokens.accept(token.encode(errors="replace")):
             return None
-        return self._begin(_key_of(token), _USER)
+        # A browser names the origin of a form truly, and so whether it speaks TLS, with whoever it is.
+        way = _TLS if request.headers.get("origin", "").startswith("https://") else _PLAIN
+        now = int(time.time())
+        return _begin(_key_of(token), now + _SECONDS, f"{now}-{way}-{secrets.token_urlsafe(16)}")
+
+    def prolonged(self, session: Session) -> Session | None:
+        """The same session, with the same token for its forms, that ends later.
+
+        Returns:
+            None: Less than half of its time is over, or it has lasted as long as one may; or it is a visitor's.
+        """
+        if not session.text:
+            return None
+        signed, _, signature = session.text.rpartition(".")
+        expires, _, name = signed.partition(".")
+        now = int(time.time())
+        later = min(now + _SECONDS, int(name.partition("-")[0]) + _MOST_SECONDS)
+        if int(expires) - now >= _SECONDS / 2 or later <= int(expires):
+            return None
+        key = next(one for one in self._keys if hmac.compare_digest(_signature(one, signed), signature))
+        return _begin(key, later, name)
 
     def keep(self, session: Session, request: Request, response: Response) -> None:
         """Have the browser keep a session."""
-        # A browser names the origin of a form truly, and so whether it speaks TLS, with whoever it is.
-        is_encrypted = request.headers.get("origin", "").startswith("https://")
         response.set_cookie(
             _cookie_of(request),
             session.text,
@@ -91,20 +112,23 @@ class Sessions:
             path=UI_PATH,
             httponly=True,
             samesite="strict",
-            secure=is_encrypted,
+            # By how it was begun: of a page that is looked at no browser says it.
+            secure=session.text.partition(".")[2].split("-")[1] == _TLS,
         )
 
     def forget(self, request: Request, response: Response) -> None:
         """Have the browser forget its session."""
         response.delete_cookie(_cookie_of(request), path=UI_PATH, httponly=True, samesite="strict")
 
-    def _begin(self, key: bytes, kind: str) -> Session:
-        signed = f"{kind}.{int(time.time()) + _SECONDS}.{secrets.token_urlsafe(16)}"
-        return self._session(key, f"{signed}.{_signature(key, signed)}", kind, is_new=True)
 
-    def _session(self, key: bytes, text: str, kind: str, *, is_new: bool) -> Session:
-        is_allowed = kind == _USER or not self.need_login
-        return Session(text, is_allowed, is_new, _signature(key, f"form {text}"))
+def _begin(key: bytes, expires: int, name: str) -> Session:
+    signed = f"{expires}.{name}"
+    return _user(key, f"{signed}.{_signature(key, signed)}")
+
+
+def _user(key: bytes, text: str) -> Session:
+    # By its name alone, which stays: a page that is open can still be sent when its session was made to last longer.
+    return Session(is_allowed=True, form_token=_signature(key, f"form {text.split('.')[1]}"), text=text)
 
 
 def _cookie_of(request: Request) -> str:
