@@ -143,11 +143,31 @@ async def test_of_two_people_one_is_first_and_the_other_is_told(database_url: st
         answers = await asyncio.gather(visitor.send(path, choice="0"), visitor.send(path, choice="1"))
         assert sorted(answer.status_code for answer in answers) == [303, 409]
         late = next(answer for answer in answers if answer.status_code == 409)
-        assert "Somebody else was a moment quicker" in late.text
+        assert (
+            "Somebody else was a moment quicker" in late.text or "somebody else is answering it just now" in late.text
+        )
         assert 'href="/ui/run?id=r1"' in late.text
         assert await ended(database_url, "r1") == "success"
         again = await visitor.send(path, choice="0")
         assert (again.status_code, "answered already" in again.text) == (409, True)
+
+
+async def test_what_somebody_else_has_begun_to_answer_may_still_wait(database_url: str, tmp_path: Path) -> None:
+    """It is not called answered: whoever holds it may be gone. What was typed is still there, to be sent again."""
+    ticket = await run_workflow(database_url, tmp_path, "ticket", "r1")
+    assert ticket.checkpoint_id is not None
+    path = f"/ui/answer?checkpoint={ticket.checkpoint_id}"
+    async with create_checkpoint_store(database_url) as store, visiting(database_url) as visitor:
+        await visitor.get("/ui/waiting")
+        await store.claim_checkpoint(ticket.checkpoint_id, "somebody", lease_seconds=60)
+        held = await visitor.send(path, response="AB-12")
+        assert held.status_code == 409
+        assert "somebody else is answering it just now" in text_of(held)
+        assert "AB-12</textarea>" in held.text
+        await store.release_claim(ticket.checkpoint_id, "somebody")
+        visitor.http.follow_redirects = False
+        assert (await visitor.send(path, response="AB-12")).status_code == 303
+        assert await ended(database_url, "r1") == "success"
 
 
 async def test_an_answer_that_is_not_taken_is_asked_again(runs_file: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.filters import position_before
+from workflows_mcp.engine.stored import listing_of
 from workflows_mcp.errors import (
     CheckpointAlreadyClaimedError,
     CheckpointDecodeError,
@@ -21,6 +22,8 @@ __all__ = ["ask_again", "show_question", "show_waiting", "take_answer"]
 
 _PAGE = 10
 """Each of them is loaded: what may be answered stands in its state."""
+
+_HELD = "somebody else is answering it just now; should that come to nothing, send it again in half a minute"
 
 
 async def show_waiting(ui: Ui, visit: Visit) -> Response:
@@ -73,12 +76,12 @@ async def take_answer(ui: Ui, visit: Visit) -> Response:
     """Let a run go on with an answer: of several people, the first one's."""
     state = await _waiting_state(ui, visit)
     answer = answer_in(state, visit.form)
-    flaw = "nothing was chosen or typed" if answer is None else None
+    flaw, is_claimed = "nothing was chosen or typed" if answer is None else None, False
     if answer is not None:
         try:
             await ui.services.executor.start_resume(state.checkpoint_id, answer)
         except CheckpointAlreadyClaimedError:
-            raise _too_late(state) from None
+            is_claimed = True
         except WorkflowDefinitionError as error:
             raise Problem(
                 409,
@@ -90,15 +93,21 @@ async def take_answer(ui: Ui, visit: Visit) -> Response:
             if type(error) is not ValueError:
                 raise
             flaw = str(error)
+    if is_claimed:
+        listed = await listing_of(ui.services.store, state)
+        if listed is None or listed.superseded:
+            raise _too_late(state)
+        # Whoever holds it may be gone, and nobody has answered then.
+        return await _again(ui, visit, state, _HELD, status=409)
     if flaw is not None:
         return await _again(ui, visit, state, flaw)
     return redirect(path_to("run", id=state.run_id, answered=state.checkpoint_id))
 
 
-async def _again(ui: Ui, visit: Visit, state: CheckpointState, flaw: str) -> Response:
+async def _again(ui: Ui, visit: Visit, state: CheckpointState, flaw: str, status: int = 422) -> Response:
     question = await _made(ui, state)
     given = visit.form.get("response", "")
-    return ui.render(visit, "question.html", status=422, question=question, flaw=flaw, given=given)
+    return ui.render(visit, "question.html", status=status, question=question, flaw=flaw, given=given)
 
 
 async def _waiting_state(ui: Ui, visit: Visit) -> CheckpointState:
