@@ -91,7 +91,20 @@ async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
         assert (await visitor.send("/ui/login", token=TOKEN.ljust(3_000))).status_code == 303
 
 
-@pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example", "/ui\\evil", "/uix", "/ui/login", "/ui?\nx"])
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/ui\\evil",
+        "/uix",
+        "/ui/login",
+        "/ui?\nx",
+        "/ui/../other",
+        "/ui/x/%2E./other",
+        "/ui/..",
+    ],
+)
 async def test_a_login_leads_nowhere_but_to_our_pages(runs_file: Path, to: str) -> None:
     """A link of a stranger's cannot send people on to the stranger."""
     async with visiting(runs_file, http_token=TOKEN) as visitor:

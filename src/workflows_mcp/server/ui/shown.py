@@ -6,6 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from workflows_mcp.engine.ages import shown_age
 from workflows_mcp.engine.signs import sign_of
 from workflows_mcp.persistence.sizes import shown_bytes
@@ -44,6 +46,11 @@ def _line(text: object, most: int = 200) -> str:
     return one_line(str(text), most)
 
 
+def _exact(text: object) -> Markup:
+    """A text as it is, for what is sent back or copied: what would hide in it is not made visible."""
+    return escape(str(text))
+
+
 FILTERS = {
     "age": lambda seconds: shown_age(seconds) if math.isfinite(seconds) else "unknown",
     "ago": _ago,
@@ -51,6 +58,7 @@ FILTERS = {
     "clock": lambda seconds: iso(seconds)[11:16],
     "date": lambda seconds: iso(seconds)[:10],
     "css": lambda status: str(status).replace(" ", "-"),
+    "exact": _exact,
     "iso": iso,
     "json": shown_json,
     "key": lambda text: hashlib.sha256(str(text).encode(errors="replace")).hexdigest()[:12],  # fit for an element's id
