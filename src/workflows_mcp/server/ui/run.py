@@ -19,6 +19,7 @@ from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 from workflows_mcp.server.ui.drawing.graph import Graph, draw_graph
 from workflows_mcp.server.ui.drawing.timeline import Timeline, draw_timeline
 from workflows_mcp.server.ui.history import History, Slide, find_history
+from workflows_mcp.server.ui.known import at_length
 from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import UI_PATH, path_to
 from workflows_mcp.server.ui.questions import question_of
@@ -27,6 +28,8 @@ from workflows_mcp.server.ui.states import state_tree
 __all__ = ["show_run"]
 
 _MOST_ROWS = 1_000
+
+_MOST_OUTPUTS = 100
 
 _MOST_NESTED = 6
 """So many nested workflows have a picture of their own."""
@@ -74,7 +77,7 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
     then = await _read(ui, history.chosen) if is_past else now
     page = await asyncio.to_thread(_page, head, now, then, history, is_past=is_past)
     if now.state is not None and now.state.is_paused:
-        page["question"] = question_of(ui.services, now.state)
+        page["question"] = await asyncio.to_thread(question_of, ui.services, now.state)
     return ui.render(
         visit,
         "_run.html" if visit.is_fragment else "run.html",
@@ -167,6 +170,7 @@ def _page(head: CheckpointMetadata, now: _Read, then: _Read, history: History, *
         "now": now,
         "then": then,
         "history": history,
+        "outputs": [] if now.run is None else list(at_length(now.run.outputs, _MOST_OUTPUTS)),
         "is_past": is_past,
         "chosen": history.chosen,
         "mark": _mark_of(head) or "",
