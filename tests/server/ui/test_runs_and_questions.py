@@ -53,6 +53,23 @@ async def test_runs_are_shown_newest_first_by_status_and_workflow(database_url: 
         assert "✓ 1 success" in text_of(await visitor.get("/ui/counts"))
 
 
+async def test_what_is_counted_above_the_runs_is_what_is_found_by_it(database_url: str) -> None:
+    """A run that is held, one that its process left behind, and one that nobody ever held are told apart."""
+    async with create_checkpoint_store(database_url) as store:
+        for name in ("held", "left", "free"):
+            lease = {} if name == "free" else {"owner": "me", "lease_seconds": 600.0}
+            await store.save_checkpoint(make_state(name, run_id=f"{name}-run"), **lease)  # type: ignore[arg-type]
+        await store.release_claim("left", "me")
+    async with visiting(database_url) as visitor:
+        said = text_of(await visitor.get("/ui"))
+        assert "1 at work 1 abandoned" in said
+        assert all(one in said for one in ("running held-run", "abandoned left-run", "running free-run"))
+        for status, expected in (("at+work", "held"), ("abandoned", "left"), ("running", "free held")):
+            found = (await visitor.get(f"/ui?status={status}")).text
+            assert " ".join(name for name in ("free", "held", "left") if f"{name}-run" in found) == expected
+        assert "● 2 running ! 1 abandoned" in text_of(await visitor.get("/ui/counts"))
+
+
 async def test_many_runs_come_in_pages(runs_file: Path, tmp_path: Path) -> None:
     """From page to page, each once; only the first one keeps itself up to date."""
     async with create_checkpoint_store(str(runs_file)) as store:

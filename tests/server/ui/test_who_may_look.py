@@ -1,5 +1,6 @@
 """Who sees the pages, and whose forms are taken."""
 
+import asyncio
 import re
 import time
 from pathlib import Path
@@ -64,6 +65,30 @@ async def test_the_cookie_of_a_page_that_came_by_tls_goes_nowhere_else(runs_file
         visitor.http.follow_redirects = False
         response = await visitor.send("/ui/login", {**by_name, "origin": "https://runs.example.org"}, token=TOKEN)
         assert (response.status_code, "Secure" in response.headers["set-cookie"]) == (303, True)
+
+
+async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
+    """Who it comes from is known by its head: only a login has a body without one, and a short one."""
+    form = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n{}\r\n\r\n"
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        await visitor.get("/ui/login")
+        port = int(visitor.url.rpartition(":")[2])
+        for path, of_body, status in (
+            ("/ui/answer?checkpoint=x", "Content-Length: 9", b" 401 "),
+            ("/ui/fork?checkpoint=x", "Transfer-Encoding: chunked", b" 401 "),
+            ("/ui/waiting", "Content-Length: 4194304", b" 401 "),
+            ("/ui/nothing", "Content-Length: 9", b" 404 "),
+            ("/ui/login", "Content-Length: 4097", b" 413 "),
+            ("/ui/logout", "Content-Length: 4194304", b" 413 "),
+        ):
+            head = form.format(path, f"{of_body}\r\nCookie: workflows_mcp_{port}=99999999999.x.y").encode()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head)
+            async with asyncio.timeout(2):
+                assert status in await reader.readline(), path
+            writer.close()
+        visitor.http.follow_redirects = False
+        assert (await visitor.send("/ui/login", token=TOKEN.ljust(3_000))).status_code == 303
 
 
 @pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example", "/ui\\evil", "/uix", "/ui/login", "/ui?\nx"])
@@ -242,3 +267,10 @@ async def test_without_pages_there_are_none(runs_file: Path) -> None:
     """WORKFLOWS_HTTP_UI=false."""
     async with serving(settings_of(runs_file)) as served, browser() as http:
         assert (await http.get(f"{served.url}/ui")).status_code == 404
+
+
+async def test_the_server_s_bare_name_leads_to_the_pages(runs_file: Path) -> None:
+    """Where there are some, and for those who call it by a name that it has."""
+    async with visiting(runs_file) as visitor:
+        assert (await visitor.get("/")).url.path == "/ui"
+        assert (await visitor.get("/", host="evil.example")).status_code == 421

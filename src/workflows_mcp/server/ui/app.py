@@ -21,7 +21,7 @@ from workflows_mcp.errors import (
     StoreUnavailableError,
     WorkflowsError,
 )
-from workflows_mcp.server.http.exchange import App, Receive, Scope, Send
+from workflows_mcp.server.http.exchange import Pages, Receive, Scope, Send
 from workflows_mcp.server.http.tokens import Tokens
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.ui import actions, difference, health, login, run, runs, states, waiting
@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 View = Callable[[Ui, Visit], Awaitable[Response]]
 
 _MOST_FIELDS = 50
+
+_MOST_OF_A_STRANGER = 4 * 2**10
+"""Bytes of a form that anybody may send: a token, and the token of the form."""
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -90,8 +93,8 @@ _PAGES = {
 """All pages, by their paths below `UI_PATH`."""
 
 
-def build_ui(services: Services, tokens: Tokens, options: UiOptions) -> App:
-    """The pages, as an application that is to stand behind the guard of the server.
+def build_ui(services: Services, tokens: Tokens, options: UiOptions) -> Pages:
+    """The pages, which are to stand behind the guard of the server.
 
     Args:
         services: What the server works with.
@@ -110,7 +113,20 @@ def build_ui(services: Services, tokens: Tokens, options: UiOptions) -> App:
         response.headers["Server-Timing"] = f"app;dur={(time.perf_counter() - began) * 1000:.1f}"
         await response(scope, receive, send)
 
-    return serve
+    def most_body(scope: Scope) -> int | None:
+        request = Request(scope)
+        page = _page_at(request)
+        if request.method != "POST" or page is None or page.take is None:
+            return 0
+        if page.is_public:
+            return _MOST_OF_A_STRANGER
+        return None if ui.sessions.of(request).is_allowed else 0
+
+    return Pages(serve, most_body)
+
+
+def _page_at(request: Request) -> _Page | None:
+    return _PAGES.get(request.url.path.removeprefix(UI_PATH).rstrip("/"))
 
 
 def _file(ui: Ui, request: Request) -> Response | None:
@@ -144,7 +160,7 @@ async def _page(ui: Ui, request: Request) -> Response:
 
 async def _answer(ui: Ui, visit: Visit) -> Response:
     request = visit.request
-    page = _PAGES.get(request.url.path.removeprefix(UI_PATH).rstrip("/"))
+    page = _page_at(request)
     if page is None:
         raise Problem(
             404, "There is no such page", "The address is wrong, or of another version.", {"All runs": UI_PATH}

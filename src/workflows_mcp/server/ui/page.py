@@ -1,8 +1,8 @@
 """What every page has at hand, and how it is rendered."""
 
+import asyncio
 import hashlib
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -98,6 +98,7 @@ class Ui:
         sessions: Who looks.
         options: How they are served.
         counts: What the store holds, counted.
+        comparing: Held while two states are compared, each of which may be large: one comparison at a time.
 
     Args:
         services: What the server works with.
@@ -109,7 +110,8 @@ class Ui:
         self.services = services
         self.sessions = sessions
         self.options = options
-        self.counts = Counts(services)
+        self.comparing = asyncio.Lock()
+        self.counts = Counts(services, options.words)
         self._templates = Environment(
             loader=PackageLoader("workflows_mcp.server.ui"),
             autoescape=True,
@@ -138,9 +140,9 @@ class Ui:
         contents = {name: (folder / name).read_bytes() for name in STATIC}
         return {name: (hashlib.sha256(content).hexdigest()[:16], content) for name, content in contents.items()}
 
-    def command(self, *words: str) -> str:
-        """A command to type, which leads to the same database."""
-        return shlex.join(["workflows-mcp", *words, *self.options.words])
+    def command(self, *words: str, ids: Sequence[str] = ()) -> str:
+        """A command to type, which leads to the same database: see `command_to_type`."""
+        return self.options.command(*words, ids=ids)
 
     def render(
         self,

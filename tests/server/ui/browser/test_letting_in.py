@@ -1,21 +1,20 @@
 """Who may look, and from where an answer may come, as a browser has it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import http.server
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from tests.server.ui.browser.conftest import OpenWindow, Serve
 from tests.server.ui.browser.outcomes import until
 from tests.server.ui.browser.test_living import POLLS_MS
-from tests.server.ui.browser.windows import Window
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page, Route
+    from playwright.async_api import Page
 
 TOKEN = "the-test-token-Zx81Qk27Lm93Rv55Tn60"
-
-ELSEWHERE = "http://127.0.0.1:1"
 
 
 async def test_somebody_logs_in_and_out(runs: Path, serve: Serve, windows: OpenWindow) -> None:
@@ -100,23 +99,35 @@ async def test_another_page_can_neither_answer_nor_show_this_one(runs: Path, ser
             <input name="form_token" value="{token}"><button name="choice" value="0">Win a prize</button></form>
             <iframe src="{server.origin}/ui"></iframe>
         """
-        async with elsewhere(window, content):
+        with elsewhere(content) as address:
+            await window.page.goto(address)
             assert window.page.frames[1].url.startswith("chrome-error:")
             await window.page.get_by_role("button", name="Win a prize").click()
             window.had("status 403: POST .*/ui/answer")
             assert "may not" in await window.page.inner_text("body")
+            window.had("console error: Framing .*frame-ancestors 'none'")
     await until(runs, "release-4.3.0", "paused")
 
 
-@asynccontextmanager
-async def elsewhere(window: Window, content: str) -> AsyncIterator[None]:
-    """A page of somebody else's on the same machine."""
+@contextmanager
+def elsewhere(content: str) -> Iterator[str]:
+    """The address of a page of somebody else's on the same machine."""
 
-    async def answer(route: "Route") -> None:
-        await route.fulfill(
-            headers={"content-type": "text/html"}, body=f"<!doctype html><title>Prizes</title>{content}"
-        )
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(f"<!doctype html><title>Prizes</title><link rel=icon href=data:,>{content}".encode())
 
-    await window.page.route(f"{ELSEWHERE}/**", answer)
-    await window.page.goto(ELSEWHERE)
-    yield
+        def log_message(self, *_: object) -> None:
+            """Write nothing to stderr."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            serving.join()

@@ -165,8 +165,8 @@ async def test_a_run_that_failed_is_tried_again(runs: Path, serve: Serve, window
         await page.locator(".run-head .badge", has_text="failure").wait_for(timeout=POLLS_MS)
 
 
-async def test_every_command_leads_to_the_same_database(runs: Path, serve: Serve, windows: OpenWindow) -> None:
-    """What is told to be typed is copied by a click, and does in a terminal what the page does."""
+async def test_a_command_is_copied_by_a_click(runs: Path, serve: Serve, windows: OpenWindow) -> None:
+    """As it stands there; `test_commands.py` types each."""
     server = await serve(runs)
     async with windows(server.origin, permissions=["clipboard-read", "clipboard-write"]) as window:
         page = window.page
