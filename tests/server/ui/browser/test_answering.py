@@ -4,16 +4,12 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.server.ui.browser.conftest import OpenWindow, Serve
+from tests.server.ui.browser.conftest import SCRIPTS, OpenWindow, Serve
 from tests.server.ui.browser.outcomes import outputs_of, until
 from tests.server.ui.pages import paths_on_stage
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
-
-SCRIPTS = pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 
 
 def question_of(page: "Page", run_id: str) -> "Locator":

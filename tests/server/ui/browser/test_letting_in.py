@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
-from tests.server.ui.browser.conftest import OpenWindow, Serve
+from tests.server.ui.browser.conftest import POLLS_MS, OpenWindow, Serve
 from tests.server.ui.browser.outcomes import until
-from tests.server.ui.browser.test_living import POLLS_MS
 
 TOKEN = "the-test-token-Zx81Qk27Lm93Rv55Tn60"
 
