@@ -40,6 +40,25 @@ CASES: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no schema": ((*ASK, "base.db"), 1, "no checkpoints table yet; run: workflows-mcp db upgrade"),
     "an older schema": ((*ASK, "behind.db"), 1, "revision 0001, and this version needs 0003; run: workflows-mcp db up"),
     "a newer schema": ((*ASK, "ahead.db"), 1, "'9999', which is newer than 0003.*; upgrade workflows-mcp"),
+    "pages of no schema": (
+        ("ui", "--database-url", "base.db"),
+        1,
+        "no checkpoints table yet; run: workflows-mcp db up",
+    ),
+    "pages of an older schema": (
+        ("ui", "--database-url", "behind.db"),
+        1,
+        "revision 0001, .*; run: workflows-mcp db u",
+    ),
+    "pages of a newer schema": (("ui", "--database-url", "ahead.db"), 1, "newer than 0003.*; upgrade workflows-mcp"),
+    "pages of nothing": (("ui", "--database-url", "no.db"), 1, "create it with: workflows-mcp db upgrade"),
+    "pages of what is in memory": (("ui", "--database-url", "memory://"), 1, "keeps nothing .*; name a database with"),
+    "pages at no port": (("ui", "--port", "65536", "--database-url", "head.db"), 2, "65535"),
+    "pages at no host of ours": (
+        ("ui", "--host", "192.0.2.1", "--database-url", "head.db"),
+        1,
+        "no address of this ma",
+    ),
     "somebody else's table": (("db", "upgrade", "--database-url", "foreign.db"), 1, "checkpoints"),
     "a database that is not there": (
         ("recover", "r", "--database-url", "no.db"),

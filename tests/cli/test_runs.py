@@ -115,16 +115,20 @@ def test_each_run_is_listed_once_with_what_it_has_come_to(cli: CLI) -> None:
 
 
 async def make_running(path: Path, number: int) -> None:
-    """Runs, the newest first in a listing: of three the first is held by a process, the others are abandoned."""
+    """Runs, the newest first in a listing: of three the first is held or nobody ever held it; others are abandoned."""
     await upgrade_schema(str(path))
     async with SQLAlchemyCheckpointStore(str(path)) as store:
         for index in range(number):
-            held = {"owner": "somebody", "lease_seconds": 600} if index % 3 == 0 else {}
             state = make_state(f"c{index}", run_id=f"r{index}", workflow_name="w", created_at=10_000.0 - index)
-            await store.save_checkpoint(state, **held)  # type: ignore[arg-type] # by name
+            if index % 6 == 3:
+                await store.save_checkpoint(state)
+                continue
+            await store.save_checkpoint(state, owner="somebody", lease_seconds=600)
+            if index % 3:
+                await store.release_claim(f"c{index}", "somebody")
 
 
-def test_abandoned_runs_are_found_among_those_that_are_held(
+def test_abandoned_runs_are_found_among_others_that_run(
     cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In pages, each of which goes on where the one before ended, however many others lie between them."""

@@ -20,6 +20,7 @@ from workflows_mcp.cli.serve import _told
 from workflows_mcp.cli.serve_end import RunsToEnd
 from workflows_mcp.server.http.doorway import open_doorway
 from workflows_mcp.server.http.tokens import Tokens
+from workflows_mcp.server.ui.paths import UiOptions
 from workflows_mcp.settings import Settings
 
 DATABASE = ("--database-url", "runs.db")
@@ -116,6 +117,26 @@ async def test_a_server_that_waits_for_runs_says_so(cli: CLI) -> None:
         "stopping: waits up to 0.3 s for 1 run to save; Ctrl-C, or SIGTERM, stops it now",
         "stopped; 1 run goes on elsewhere, or at the next start",
     ]
+
+
+@pytest.mark.parametrize(
+    ("many", "told"),
+    [
+        (1, "stopped; 1 run waits for a server to go on with it, or for you: workflows-mcp recover 'r 0' --env-file x"),
+        (2, "stopped; 2 runs wait for a server to go on with them, or for you: workflows-mcp recover --env-file x"),
+    ],
+)
+async def test_pages_that_are_stopped_tell_how_their_runs_go_on(
+    capsys: pytest.CaptureFixture[str], many: int, told: str
+) -> None:
+    """They look after no database: when they are started anew, they go on with nothing."""
+    executor = WorkflowExecutor(InMemoryCheckpointStore())
+    runs = RunsToEnd(executor, outlives=True, command=UiOptions(words=("--env-file", "x")).command)
+    for number in range(many):
+        await executor.start_workflow(LONG % "sleep 300", run_id=f"r {number}")
+    await runs.end(0)
+    runs.tell()
+    assert capsys.readouterr().err.splitlines() == [told]
 
 
 LONG = """name: long

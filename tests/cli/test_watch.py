@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ from workflows_mcp import WorkflowResult
 from workflows_mcp.cli.live_table import LiveTable
 from workflows_mcp.cli.options import Options
 from workflows_mcp.cli.page import Page
-from workflows_mcp.cli.views import JsonView, LineView
+from workflows_mcp.cli.views import JsonView, LineView, View
 from workflows_mcp.engine.run_details import BlockDetails, RunDetails
+from workflows_mcp.errors import StoreUnavailableError
 
 DATABASE = ("--database-url", "runs.db")
 
@@ -91,6 +93,31 @@ def test_that_a_run_has_lost_its_process_is_told_when_it_has() -> None:
     ]
 
 
+@pytest.mark.parametrize("make", [JsonView, lambda: LineView(Page(io.StringIO()), Options(), keep=False)])
+def test_that_the_database_is_away_is_told_once_each_time(
+    make: Callable[[], View], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However often it was asked meanwhile, and whether or not anything happened in between."""
+    view = make()
+    for trouble in ("away", "away again"):
+        for _ in range(3):
+            view.tell_trouble(StoreUnavailableError(trouble))
+        view.end_trouble()
+    assert [line.partition(";")[0] for line in capsys.readouterr().err.splitlines()] == ["away", "away again"]
+
+
+def test_on_a_terminal_a_trouble_stands_there_while_there_is_one() -> None:
+    """Also before the run has begun."""
+    table = LiveTable(Console(file=io.StringIO()), Options(), keep=False)
+    for run in (None, run_of(BlockDetails("a", "may have begun", 1))):
+        if run is not None:
+            table.show(run)
+        table.tell_trouble(StoreUnavailableError("away"))
+        assert "away; looking again" in text_of(table)
+        table.end_trouble()
+        assert "looking again" not in text_of(table)
+
+
 def test_how_a_run_ended_is_the_exit_code(cli: CLI, waiting: WorkflowResult) -> None:
     """As for whoever ran it."""
     cli("runs", "cancel", waiting.run_id, *DATABASE)
@@ -120,11 +147,16 @@ def test_a_run_that_is_not_there_is_an_error_unless_it_is_waited_for(cli: CLI) -
 
 def drawn(run: RunDetails, *, height: int = 40, keep: bool = False) -> str:
     """What is on a terminal of so many lines."""
-    screen = io.StringIO()
-    console = Console(file=screen, width=100, height=height, force_terminal=False)
+    console = Console(file=io.StringIO(), width=100, height=height, force_terminal=False)
     table = LiveTable(console, Options(database_url="runs.db"), keep=keep)
     table.show(run)
-    console.print(table.render())
+    return text_of(table)
+
+
+def text_of(table: LiveTable, *, width: int = 100) -> str:
+    """What a table shows."""
+    screen = io.StringIO()
+    Console(file=screen, width=width, force_terminal=False).print(table.render())
     return screen.getvalue()
 
 
@@ -143,21 +175,23 @@ def test_on_a_terminal_blocks_are_a_tree_with_their_times() -> None:
     shown = drawn(
         run_of(
             BlockDetails("deploy", "running", 0, started_at=time.time() - 65, items={"succeeded": 1, "failed": 1}),
-            BlockDetails("deploy[eu]", "succeeded", 0, started_at=1.0, seconds=2.5),
-            BlockDetails("deploy[us]", "failed", 0, message="it \x1b[2Jrefused"),
-            BlockDetails("deploy[us]/check", "failed", 0),
+            BlockDetails("deploy[eu]", "succeeded", 0, started_at=1.0, seconds=2.5, parent="deploy"),
+            BlockDetails("deploy[us]", "failed", 0, message="it \x1b[2Jrefused", parent="deploy"),
+            BlockDetails("deploy[us]/check", "failed", 0, parent="deploy[us]"),
+            BlockDetails("deploy[us]/check[0]", "done", 0),
             BlockDetails("end", "not begun", 1),
         )
     )
     lines = [line.rstrip() for line in shown.splitlines()]
     assert lines[0].startswith("run r of w: running, wave 2 of 3, saved 0 s ago, held for ")
-    assert [line[:11].rstrip() for line in lines[1:]] == ["● deploy", "  ✓ [eu]", "  ✗ [us]", "    ✗ check", "… end"]
+    tree = [line[:21].rstrip() for line in lines[1:]]
+    assert tree == ["● deploy", "  ✓ [eu]", "  ✗ [us]", "    ✗ check", "✓ deploy[us]/check[0]", "○ end"]
     assert "65 s  1 succeeded, 1 failed" in lines[1]
     assert "\x1b" not in shown
 
 
 def test_on_a_small_terminal_what_is_over_makes_room_first() -> None:
-    """What is left out is counted, at both ends."""
+    """What is left out is counted: what is over above all, the rest below by what it is."""
     blocks = [BlockDetails(f"done{number}", "succeeded", 0) for number in range(50)]
     blocks += [BlockDetails("now", "may have begun", 1)]
     blocks += [BlockDetails(f"later{number}", "not begun", 2) for number in range(50)]
@@ -165,7 +199,26 @@ def test_on_a_small_terminal_what_is_over_makes_room_first() -> None:
     assert len(lines) < 20
     assert lines[1].rstrip() == "✓ 50 more that are over"
     assert lines[2].startswith("● now")
-    assert lines[-1].rstrip() == "… 39 more to come"
+    assert lines[-1].rstrip() == "… 39 more: 39 not begun"
+
+
+def test_on_a_small_terminal_what_is_at_work_is_shown_wherever_it_stands() -> None:
+    """Behind what failed and among what is over; what it stands below may be left out, and is then named."""
+    blocks = [BlockDetails("first", "failed", 0)]
+    blocks += [BlockDetails(f"other{number}", "done", 0) for number in range(30)]
+    blocks += [BlockDetails("each", "succeeded", 0)]
+    blocks += [BlockDetails(f"each[{number}]", "succeeded", 0, parent="each") for number in range(10)]
+    blocks += [BlockDetails("each[10]", "running", 0, parent="each")]
+    blocks += [BlockDetails("each[10]/inner", "paused", 0, parent="each[10]")]
+    blocks += [BlockDetails(f"maybe{number}", "may have begun", 1) for number in range(20)]
+    lines = [line.rstrip() for line in drawn(run_of(*blocks), height=14).splitlines()]
+    assert [line.split("  failed")[0].strip() for line in lines[1:3]] == ["✓ 41 more that are over", "✗ first"]
+    assert lines[3].startswith("● each[10] ")
+    assert lines[4].startswith("  ? inner ")
+    assert lines[-1] == "… 17 more: 17 may have begun"
+    crowd = [BlockDetails(f"b{number}", "running", 0) for number in range(30)]
+    failed = [BlockDetails(f"f{number}", "failed", 0) for number in range(2)]
+    assert drawn(run_of(*crowd, *failed), height=14).splitlines()[-1].rstrip() == "… 26 more: 24 running, 2 failed"
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ async def test_what_cannot_be_described_is_said(probe: Probe) -> None:
     run = await executor.get_run("foreign")
     assert (statuses(run), run.outputs, run.started_at) == ({"a": "done"}, {}, None)
     assert "was not saved by this executor" in (run.flaw or "")
-    assert run.is_abandoned
+    assert (run.is_abandoned, run.is_held) == (False, False), "nobody ever held it"
     with pytest.raises(CheckpointNotFoundError, match="there is no run 'nope'"):
         await executor.get_run("nope")
 

@@ -27,6 +27,7 @@ from workflows_mcp import (
     SQLAlchemyCheckpointStore,
     StoreConfigurationError,
     StoreUnavailableError,
+    WorkflowExecutor,
     upgrade_schema,
 )
 from workflows_mcp.engine.filters import CheckpointFilter
@@ -409,11 +410,28 @@ def test_a_listing_that_may_walk_far_does_not_hold_up_loads(wanted: CheckpointFi
     assert not listing_statements.is_indexed(wanted)
 
 
+async def test_runs_are_listed_and_counted_while_searches_take_long(open_store: OpenStore) -> None:
+    """Neither waits for a connection of the pool, all of which may be at work on what goes through the whole table."""
+    store = open_store(pool_size=1, deadline_seconds=10)
+    await store.save_checkpoint(make_state("a", run_id="r"))
+    asking = make_state("b", run_id="s", status="paused", paused_block_id="ask", pause_prompt="well?")
+    await store.save_checkpoint(asking)
+    executor = WorkflowExecutor(store)
+    assert await store.load_checkpoint("a") is not None  # the connection that is held for reading comes from the pool
+    async with store._database.engine.connect():
+        searching = asyncio.create_task(executor.list_runs(id_contains="r"))
+        assert [run.run_id for run in await executor.list_runs()] == ["s", "r"]
+        assert [run.run_id for run in await executor.list_runs(status="paused")] == ["s"]
+        assert (await store.take_pulse()).waiting == 1
+        assert not searching.done()
+    assert [run.run_id for run in await searching] == ["r"]
+
+
 async def test_what_pages_ask_for_reads_no_more_than_it_must(filled: SQLAlchemyCheckpointStore) -> None:
     """Paused runs by what waits, which is never much, also those of one workflow; a series by its time."""
     waiting = CheckpointFilter(is_paused=True, status="paused", heads_only=True, runs_only=True)
     async with filled._database.engine.connect() as connection:
-        for wanted in (waiting, replace(waiting, workflow_name="w1")):
+        for wanted in (waiting, replace(waiting, runs_only=False), replace(waiting, workflow_name="w1")):
             for before in (None, (5000.0, "c5000")):
                 query = listing_statements.listing(wanted, limit=50, before=before)
                 assert_plan(await explain(connection, query), "waiting")

@@ -4,23 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workflows_mcp.cli.failures import one_line
+from workflows_mcp.engine.signs import sign_of
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.run_details import BlockDetails
 
-__all__ = ["SIGNS", "BlockRow", "line_of", "row_of"]
-
-SIGNS = {
-    "succeeded": "✓",
-    "failed": "✗",
-    "skipped": "-",
-    "paused": "?",
-    "running": "●",
-    "may have begun": "●",
-    "interrupted": "!",
-    "not begun": "…",
-}
-"""What stands before a block for its status, so that colour is not all that tells them apart."""
+__all__ = ["BlockRow", "line_of", "row_of"]
 
 
 @dataclass(frozen=True)
@@ -56,4 +45,4 @@ def line_of(row: BlockRow) -> str:
     """The row as one line: `✗ deploy[eu] (1.2 s): it refused`."""
     status = "" if row.status in {"succeeded", "failed"} else f" {row.status}"
     seconds = "" if row.seconds is None or row.status == "skipped" else f" ({row.seconds:.1f} s)"
-    return one_line(f"{SIGNS.get(row.status, '●')} {row.path}{status}{seconds}{f': {row.note}' if row.note else ''}")
+    return one_line(f"{sign_of(row.status)} {row.path}{status}{seconds}{f': {row.note}' if row.note else ''}")

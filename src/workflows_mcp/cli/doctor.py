@@ -30,7 +30,7 @@ async def doctor(*, deep: Annotated[bool, Parameter(negative=())] = False, optio
     from workflows_mcp.persistence.health import Verdict, examine
 
     settings = options.settings()
-    checks = await examine(settings.url, settings, deep=deep)
+    checks = await examine(settings.url, settings, deep=deep, options=options.words())
     counts = {verdict: sum(one.verdict is verdict for one in checks) for verdict in Verdict}
     code = EXIT_ERROR if counts[Verdict.PROBLEM] else 0
     if options.json:

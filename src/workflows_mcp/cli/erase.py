@@ -113,7 +113,7 @@ async def _look(store: "CheckpointStore", run_id: str, options: Options, *, forc
     if not count:
         raise no_such_run(run_id, options)
     if held_until is not None and not force:
-        cancel = command_line("runs", "cancel", run_id, options=options)
+        cancel = command_line("runs", "cancel", ids=[run_id], options=options)
         raise CommandError(
             f"run {run_id} was not deleted: a process works on it, and holds it until {when(held_until)} or longer; "
             f"end it first ({cancel}), or delete it all the same with --force"

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["STYLES", "Watcher", "watch_run"]
 
-STYLES = {"✓": "green", "✗": "bold red", "-": "dim", "…": "dim", "●": "cyan", "?": "bold yellow", "!": "bold red"}
+STYLES = {
+    "✓": "green",
+    "✗": "bold red",
+    "-": "dim",
+    "…": "dim",
+    "○": "dim",
+    "●": "cyan",
+    "?": "bold yellow",
+    "!": "bold red",
+}
 """How what begins with a sign looks on a terminal."""
 
 _MOST_AT_WORK = 12

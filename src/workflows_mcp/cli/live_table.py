@@ -1,36 +1,41 @@
 """A run that is watched on a terminal: a table of its blocks that is kept up to date."""
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workflows_mcp.cli.blocks import SIGNS, BlockRow, row_of
+from workflows_mcp.cli.blocks import BlockRow, row_of
 from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.live import STYLES
 from workflows_mcp.cli.options import Options, command_line
 from workflows_mcp.cli.views import abandoned_line, head_line
 from workflows_mcp.engine.ages import shown_age
+from workflows_mcp.engine.signs import sign_of
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
 
-    from workflows_mcp.engine.run_details import RunDetails
+    from workflows_mcp.engine.run_details import BlockDetails, RunDetails
 
-__all__ = ["LiveTable", "TreeRow", "fitting", "tree_of"]
+__all__ = ["LiveTable"]
 
 _LINES_AROUND = 8
 """So many lines of a screen are left for what stands above and below the blocks."""
 
 _FEWEST_ROWS = 5
 
-_OVER = frozenset({"succeeded", "skipped"})
+_OVER = frozenset({"succeeded", "skipped", "done"})
 _AT_WORK = frozenset({"running", "paused"})
+
+_LEFT_OUT_FIRST = ("not begun", "may have begun", "interrupted", "failed", "running")
+"""What makes room once all that is over has; the last of them first."""
 
 
 @dataclass(frozen=True)
-class TreeRow:
+class _TreeRow:
     """A block in a tree.
 
     Attributes:
@@ -62,11 +67,15 @@ class LiveTable:
 
     def show(self, run: "RunDetails") -> None:
         """See `View`."""
-        self._run, self._trouble = run, None
+        self._run = run
 
     def tell_trouble(self, error: Exception) -> None:
         """See `View`."""
         self._trouble = one_line(str(error))
+
+    def end_trouble(self) -> None:
+        """See `View`."""
+        self._trouble = None
 
     def render(self) -> "RenderableType":
         """What is shown now."""
@@ -75,23 +84,21 @@ class LiveTable:
         from rich.text import Text
 
         run = self._run
+        trouble = [] if self._trouble is None else [Text(f"{self._trouble}; looking again", style="yellow")]
         if run is None:
-            return Spinner("dots", text=Text(" waiting for the run to begin"), style="cyan")
+            return Group(Spinner("dots", text=Text(" waiting for the run to begin"), style="cyan"), *trouble)
         parts: list[RenderableType] = [Text(f"{head_line(run)}{_times(run)}", style="bold")]
         if run.flaw is not None:
             parts.append(Text(one_line(run.flaw), style="yellow"))
-        if run.blocks:
-            parts.append(self._blocks(run))
+        parts += self._blocks(run)
         if run.is_abandoned:
             parts.append(Text(abandoned_line(run, self._options), style="bold red"))
         if run.status == "paused" and self._keep:
-            answer = command_line("resume", run.checkpoint_id, "--response", "TEXT", options=self._options)
+            answer = command_line("resume", "--response", "TEXT", ids=[run.checkpoint_id], options=self._options)
             parts += [Text(one_line(run.prompt or ""), style="bold yellow"), Text(f"answer with: {answer}")]
-        if self._trouble is not None:
-            parts.append(Text(f"{self._trouble}; looking again", style="yellow"))
-        return Group(*parts)
+        return Group(*parts, *trouble)
 
-    def _blocks(self, run: "RunDetails") -> "Table":
+    def _blocks(self, run: "RunDetails") -> "Iterator[RenderableType]":
         from rich.table import Table
         from rich.text import Text
 
@@ -99,42 +106,52 @@ class LiveTable:
         for is_number in (False, False, True, False):
             table.add_column(no_wrap=True, overflow="ellipsis", justify="right" if is_number else "left")
         most = max(self._console.height - _LINES_AROUND, _FEWEST_ROWS)
-        before, shown, after = fitting(tree_of(run), most)
-        if before:
-            table.add_row(Text(f"✓ {before:,} more that are over", style="dim"))
-        for one in shown:
-            style = STYLES.get(SIGNS.get(one.row.status, ""), "")
-            name = f"{'  ' * one.depth}{SIGNS.get(one.row.status, '●')} {one_line(one.name)}"
-            table.add_row(Text(name, style=style), one.row.status, _seconds(one.row), Text(one_line(one.row.note)))
-        if after:
-            table.add_row(Text(f"… {after:,} more to come", style="dim"))
-        return table
+        shown, over, others = _fitting(run.blocks, most)
+        if over:
+            yield Text(f"✓ {over:,} more that {'is' if over == 1 else 'are'} over", style="dim")
+        for one in _tree_of(shown, run.blocks):
+            sign = sign_of(one.row.status)
+            name = Text(f"{'  ' * one.depth}{sign} {one_line(one.name)}", style=STYLES.get(sign, ""))
+            table.add_row(name, one.row.status, _seconds(one.row), Text(one_line(one.row.note)))
+        if shown:
+            yield table
+        if others:
+            kinds = ", ".join(f"{count:,} {status}" for status, count in others.items())
+            yield Text(f"… {others.total():,} more: {kinds}", style="dim")
 
 
-def tree_of(run: "RunDetails") -> list[TreeRow]:
-    """The blocks of a run, items and blocks of nested workflows below what they are part of."""
-    above: list[str] = []
+def _tree_of(shown: "Sequence[BlockDetails]", blocks: "Sequence[BlockDetails]") -> list[_TreeRow]:
+    """Those blocks of a run that are shown, each below the nearest one that is shown of what it is within."""
+    parents = {one.path: one.parent for one in blocks}
+    depths: dict[str, int] = {}
     found = []
-    for block in run.blocks:
-        while above and not block.path.startswith((f"{above[-1]}/", f"{above[-1]}[")):
-            above.pop()
-        name = block.path.removeprefix(above[-1]).removeprefix("/") if above else block.path
-        found.append(TreeRow(row_of(block), name, len(above)))
-        above.append(block.path)
+    for one in shown:
+        above = one.parent
+        while above is not None and above not in depths:
+            above = parents.get(above)
+        depths[one.path] = 0 if above is None else depths[above] + 1
+        name = one.path if above is None else one.path.removeprefix(above).removeprefix("/")
+        found.append(_TreeRow(row_of(one), name, depths[one.path]))
     return found
 
 
-def fitting(rows: Sequence[TreeRow], most: int) -> tuple[int, Sequence[TreeRow], int]:
-    """As many rows as there is room for: what is over goes first, then what is to come.
+def _fitting(blocks: "Sequence[BlockDetails]", most: int) -> "tuple[Sequence[BlockDetails], int, Counter[str]]":
+    """As many blocks as there is room for: what is over goes first, wherever it stands, and what is at work last.
 
     Returns:
-        How many at the beginning are left out, the others, and how many at the end are left out.
+        Those that are shown; how many are left out that are over; how many others, by status.
     """
-    excess = max(len(rows) - most, 0)
-    over = next((index for index, one in enumerate(rows) if one.row.status not in _OVER), len(rows))
-    before = min(excess, over)
-    after = excess - before
-    return before, rows[before : len(rows) - after], after
+    ranks = dict(zip(_LEFT_OUT_FIRST, itertools.count(1))) | dict.fromkeys(_OVER, 0)
+
+    def turn(place: int) -> tuple[int, int]:
+        rank = ranks.get(blocks[place].status, len(ranks))
+        return rank, -place if rank else place  # of what is over, what came first, and of all else what comes last
+
+    order = sorted(range(len(blocks)), key=turn)
+    left_out = set(order[: max(len(blocks) - most, 0)])
+    statuses = [blocks[place].status for place in sorted(left_out)]
+    others = Counter[str](status for status in statuses if status not in _OVER)
+    return [one for place, one in enumerate(blocks) if place not in left_out], len(statuses) - others.total(), others
 
 
 def _times(run: "RunDetails") -> str:

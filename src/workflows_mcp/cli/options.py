@@ -1,6 +1,6 @@
 """The options that every command takes, and what they come to."""
 
-import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from workflows_mcp.cli.failures import UsageError
 from workflows_mcp.cli.log import configure_logging
+from workflows_mcp.engine.commands import command_to_type
 
 if TYPE_CHECKING:
     from workflows_mcp.settings import Settings
@@ -58,13 +59,24 @@ class Options:
             words += ["--env-file", str(self.env_file)]
         return words
 
+    def words_elsewhere(self, settings: "Settings") -> list[str]:
+        """The same for a terminal of its own, in any folder, which does not have this process's environment either.
+
+        Args:
+            settings: What the options and the environment say.
+        """
+        words = [] if settings.uses_default_path else ["--database-url", _from_any_folder(settings.url)]
+        if self.env_file is not None:
+            words += ["--env-file", str(self.env_file.absolute())]
+        return words
+
 
 DEFAULT_OPTIONS = Options()
 
 
-def command_line(*words: str, options: Options) -> str:
-    """A command to type, with the options that lead to the same database."""
-    return shlex.join(["workflows-mcp", *words, *options.words()])
+def command_line(*words: str, ids: Sequence[str] = (), options: Options) -> str:
+    """A command to type, with the options that lead to the same database: see `command_to_type`."""
+    return command_to_type(words, ids, options.words())
 
 
 def check_id(what: str, value: str) -> str:
@@ -79,6 +91,10 @@ def check_id(what: str, value: str) -> str:
         return check_name(what, value)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _from_any_folder(url: str) -> str:
+    return _without_password(url) if "://" in url else str(Path(url).absolute())
 
 
 def _without_password(url: str) -> str:

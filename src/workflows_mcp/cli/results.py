@@ -75,7 +75,9 @@ def show_result(result: "WorkflowResult", pause_metadata: Mapping[str, Any] | No
         page.line("This run was kept in memory and ends here: name a database to be able to answer.")
         return
     page.line(f"Answer with TEXT, {taken}:" if taken else "Answer with:")
-    page.line("  " + command_line("resume", result.checkpoint_id, "--response", "TEXT", options=options), style="bold")
+    page.line(
+        "  " + command_line("resume", "--response", "TEXT", ids=[result.checkpoint_id], options=options), style="bold"
+    )
     if options.database_url is not None and options.words()[1] != options.database_url:
         page.line("(with the password put back into the URL, or the URL in WORKFLOWS_DATABASE_URL)")
 
@@ -125,12 +127,14 @@ async def _show(result: "WorkflowResult", store: "CheckpointStore", options: Opt
 def _what_went_wrong(result: "WorkflowResult", options: Options) -> str:
     if result.status == "failure":
         if is_json():  # a log outlives the run, and what a block printed has no place in it
-            return f"run {result.run_id} failed; why: {command_line('runs', 'show', result.run_id, options=options)}"
+            return (
+                f"run {result.run_id} failed; why: {command_line('runs', 'show', ids=[result.run_id], options=options)}"
+            )
         return f"run {result.run_id} failed: {result.error}"
     if result.status == "cancelled":
-        fork = command_line("runs", "fork", result.checkpoint_id or "", options=options)
+        fork = command_line("runs", "fork", ids=[result.checkpoint_id or ""], options=options)
         return f"run {result.run_id} was cancelled; a run of its own begins where it was with: {fork}"
     return (
         f"run {result.run_id} is at work in another process, or its process died; if it died, go on with: "
-        + command_line("recover", result.run_id, options=options)
+        + command_line("recover", ids=[result.run_id], options=options)
     )

@@ -65,7 +65,7 @@ async def _resume(checkpoint_id: str, response: str, definition: Literal["saved"
             run_id = "" if state is None or state.run_id is None else state.run_id
             raise CommandError(
                 f"checkpoint {checkpoint_id!r} was answered already, or is being answered now: run {run_id} goes on "
-                f"without this answer; see {command_line('runs', 'show', run_id, options=options)}"
+                f"without this answer; see {command_line('runs', 'show', ids=[run_id], options=options)}"
             ) from None
         return await print_result(result, store, options)
 

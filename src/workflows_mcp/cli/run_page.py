@@ -70,7 +70,7 @@ async def show_command(
     rows_of = [[_age_of(one), *in_short(one), one.checkpoint_id] for one in found]
     out.table(["age", "status", "waves", "stored", "full", "checkpoint"], rows_of)
     if more:
-        out.line(f"All of them: {command_line('checkpoints', 'list', '--run', run_id, options=options)}")
+        out.line(f"All of them: {command_line('checkpoints', 'list', f'--run={run_id}', options=options)}")
     if commands:
         out.heading("what can be done")
         for what, command in commands.items():
@@ -124,20 +124,20 @@ def _what_can_be_done(run: "RunSummary", found: "list[CheckpointMetadata]", opti
     """Commands by what they are good for."""
     commands: dict[str, str] = {}
 
-    def add(what: str, *words: str) -> None:
-        commands[what] = command_line(*words, options=options)
+    def add(what: str, one: str, *words: str) -> None:
+        commands[what] = command_line(*words, ids=[one], options=options)
 
     match run.status:
         case "paused":
-            add("answer it", "resume", run.checkpoint_id, "--response", "TEXT")
+            add("answer it", run.checkpoint_id, "resume", "--response", "TEXT")
         case "running" if run.is_abandoned:
-            add("go on with it", "recover", run.run_id)
-        case "running":
-            add("go on with it, should its process be gone", "recover", run.run_id)
+            add("go on with it", run.run_id, "recover")
+        case "running" if run.is_held:
+            add("go on with it, should its process be gone", run.run_id, "recover")
     if run.status in {"paused", "running"}:
-        add("end it", "runs", "cancel", run.run_id)
+        add("end it", run.run_id, "runs", "cancel")
     forkable = next((one.checkpoint_id for one in found if one.status != "completed"), None)
     if forkable is not None:
         again = {"failure": "try again what failed, as a new run"}.get(run.status, "begin a new run where this one was")
-        add(again, "runs", "fork", forkable)
+        add(again, forkable, "runs", "fork")
     return commands

@@ -48,7 +48,8 @@ async def list_command(
 ) -> int:
     """List runs, the one that was saved last first.
 
-    One that is `abandoned` is running by what was saved, and no process holds it: it crashed, or was stopped.
+    One that is `abandoned` is running by what was saved, and its process does not hold it any more: it crashed, or was
+    stopped.
 
     Args:
         workflow: Only this workflow's.
@@ -134,7 +135,7 @@ async def cancel_command(
         out = Page(sys.stdout)
         out.line(f"cancelled: run {run_id}")
         out.line("A new run begins where it was with:")
-        out.line(f"  {command_line('runs', 'fork', result.checkpoint_id or '', options=options)}")
+        out.line(f"  {command_line('runs', 'fork', ids=[result.checkpoint_id or ''], options=options)}")
     if result.status == "cancelled":
         return 0
     sys.stdout.flush()

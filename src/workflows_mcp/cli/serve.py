@@ -2,13 +2,13 @@
 
 import asyncio
 import gc
-import webbrowser
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from workflows_mcp.cli.browser import open_browser
 from workflows_mcp.cli.failures import CommandError, InterruptedRunError, UsageError, one_line
 from workflows_mcp.cli.log import log_libraries
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
@@ -61,7 +61,7 @@ async def serve(
     settings = options.settings()
     given = {"http_host": host, "http_port": port, "http_stateless": stateless or None}
     settings = settings.model_copy(update={name: one for name, one in given.items() if one is not None})
-    ui = UiOptions(settings.http_ui_read_only, tuple(options.words())) if settings.http_ui else None
+    ui = UiOptions(settings.http_ui_read_only, tuple(options.words_elsewhere(settings))) if settings.http_ui else None
     return await serve_http(settings, ui=ui)
 
 
@@ -97,7 +97,7 @@ async def serve_http(settings: "Settings", *, ui: "UiOptions | None", agents: bo
             def begin(database: str) -> None:
                 _begin(_told(doorway, tokens, settings, database, agents=agents, ui=ui))
                 if opens:
-                    webbrowser.open(f"{doorway.origin}{UI_PATH}")
+                    open_browser(f"{doorway.origin}{UI_PATH}")
 
             await _serve(settings, doorway, tokens, ui, agents=agents, on_listening=begin)
     except PortTakenError as error:
@@ -124,7 +124,9 @@ async def _serve(
     with stopped_by_signals() as stop:
         try:
             async with open_services(settings, looks_after=agents) as services:
-                runs = RunsToEnd(services.executor, outlives=not is_in_memory(settings))
+                # A server that does not look after its database goes on with nothing when it is started anew.
+                command = None if agents or ui is None else ui.command
+                runs = RunsToEnd(services.executor, outlives=not is_in_memory(settings), command=command)
                 await serve_http(
                     build_server(services, tokens=tokens, tally=tally) if agents else None,
                     services,

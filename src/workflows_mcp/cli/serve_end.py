@@ -1,7 +1,9 @@
 """What is said while a server comes to its end, so that nobody takes its patience for a hang."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from workflows_mcp.cli.failures import one_line
 from workflows_mcp.cli.page import say
 from workflows_mcp.engine import events
 from workflows_mcp.server.texts import counted
@@ -18,11 +20,15 @@ class RunsToEnd:
     Args:
         executor: Runs them. None may have begun yet.
         outlives: Whether what is saved is still there when the server is gone.
+        command: Makes the command that goes on with them, of its words; None: the next start does so, too.
     """
 
-    def __init__(self, executor: "WorkflowExecutor", *, outlives: bool) -> None:
+    def __init__(
+        self, executor: "WorkflowExecutor", *, outlives: bool, command: Callable[..., str] | None = None
+    ) -> None:
         self._executor = executor
         self._outlives = outlives
+        self._command = command
         self._at_work: set[str] = set()
         self._left: set[str] | None = None
         executor.add_listener(self._listen)
@@ -43,6 +49,11 @@ class RunsToEnd:
         count = len(self._left)
         if not count:
             say("stopped; every run has come to its end, or to a question")
+        elif self._outlives and self._command is not None:
+            waits, it = ("waits", "it") if count == 1 else ("wait", "them")
+            command = self._command("recover", *(self._left if count == 1 else ()))
+            runs = f"{counted(count, 'run')} {waits} for a server to go on with {it}"
+            say(one_line(f"stopped; {runs}, or for you: {command}"))
         elif self._outlives:
             say(f"stopped; {counted(count, 'run')} {'goes' if count == 1 else 'go'} on elsewhere, or at the next start")
         else:

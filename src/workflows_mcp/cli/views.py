@@ -35,6 +35,9 @@ class View(Protocol):
     def tell_trouble(self, error: Exception) -> None:
         """Say that the run could not be looked at, and that it is tried again."""
 
+    def end_trouble(self) -> None:
+        """Say no more that the run cannot be looked at, since it can be again."""
+
 
 @contextmanager
 def view_run(options: Options, *, keep: bool) -> Iterator[View]:
@@ -98,7 +101,6 @@ class JsonView:
 
     def show(self, run: "RunDetails") -> None:
         """See `View`."""
-        self._trouble.is_over()
         last, self._last = self._last, _Seen.now(run)
         if not self._last.is_news_after(last):
             return
@@ -109,6 +111,10 @@ class JsonView:
     def tell_trouble(self, error: Exception) -> None:
         """See `View`."""
         self._trouble.tell(error)
+
+    def end_trouble(self) -> None:
+        """See `View`."""
+        self._trouble.is_over()
 
 
 class LineView:
@@ -123,7 +129,6 @@ class LineView:
 
     def show(self, run: "RunDetails") -> None:
         """See `View`."""
-        self._trouble.is_over()
         last, self._last = self._last, _Seen.now(run)
         if not self._last.is_news_after(last):
             return
@@ -135,6 +140,10 @@ class LineView:
     def tell_trouble(self, error: Exception) -> None:
         """See `View`."""
         self._trouble.tell(error)
+
+    def end_trouble(self) -> None:
+        """See `View`."""
+        self._trouble.is_over()
 
 
 class _Trouble:
@@ -162,7 +171,7 @@ def head_line(run: "RunDetails") -> str:
 
 def abandoned_line(run: "RunDetails", options: Options) -> str:
     """What to do about a run that nobody works on any more."""
-    again = command_line("recover", run.run_id, options=options)
+    again = command_line("recover", ids=[run.run_id], options=options)
     return f"no process holds it any more; unless a server goes on with it, do so with: {again}"
 
 

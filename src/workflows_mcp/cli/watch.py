@@ -60,7 +60,15 @@ async def _watch(store: "CheckpointStore", run_id: str, options: Options, *, kee
     last: RunDetails | None = None
     with view_run(options, keep=keep) as view:
         try:
-            views = views_of_run(store, run_id, Secrets(), keep=keep, wait=wait, on_unavailable=view.tell_trouble)
+            views = views_of_run(
+                store,
+                run_id,
+                Secrets(),
+                keep=keep,
+                wait=wait,
+                on_unavailable=view.tell_trouble,
+                on_available=view.end_trouble,
+            )
             async for last in views:
                 view.show(last)
         except CheckpointNotFoundError as error:

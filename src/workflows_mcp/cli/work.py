@@ -65,8 +65,8 @@ def _what_next(error: Exception, run_id: str, options: Options) -> str:
     from workflows_mcp.errors import CheckpointAlreadyClaimedError, LeaseLostError
 
     if isinstance(error, LeaseLostError | CheckpointAlreadyClaimedError):
-        return f"see what becomes of it: {command_line('runs', 'show', run_id, options=options)}"
-    return f"go on with: {command_line('recover', run_id, options=options)}"
+        return f"see what becomes of it: {command_line('runs', 'show', ids=[run_id], options=options)}"
+    return f"go on with: {command_line('recover', ids=[run_id], options=options)}"
 
 
 def _how_to_go_on(watcher: Watcher, options: Options, *, many: bool) -> str:
@@ -76,4 +76,4 @@ def _how_to_go_on(watcher: Watcher, options: Options, *, many: bool) -> str:
         return "nothing had begun"
     if is_in_memory(options.settings()):
         return "the run was kept in memory, and is gone"
-    return f"go on with: {command_line('recover', watcher.run_id, options=options)}"
+    return f"go on with: {command_line('recover', ids=[watcher.run_id], options=options)}"

@@ -1,5 +1,6 @@
-"""Runs that are running by what was saved, and that no process holds: it crashed, or was stopped."""
+"""Runs that are running by what was saved, and whose process crashed, or was stopped."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -27,6 +28,7 @@ async def find_runs(
     workflow_name: str | None = None,
     *,
     status: RunStatus | None = None,
+    picks: Callable[[RunSummary], bool] | None = None,
     id_contains: str | None = None,
     created_after: float | None = None,
     created_before: float | None = None,
@@ -40,6 +42,7 @@ async def find_runs(
         workflow_name: Only this workflow's.
         status: Only those that have come to this; `running` includes abandoned ones, which `abandoned` picks out:
             what is abandoned is known by its lease, and found among what is running.
+        picks: Only those that it is true of; they are looked for among those that the filters let through.
         id_contains: Only those with this text, by its very characters, in their id or their newest checkpoint's.
         created_after: Only those whose newest checkpoint was created at this Unix time, in seconds, or later.
         created_before: Only those whose newest checkpoint was created earlier than this Unix time.
@@ -57,13 +60,19 @@ async def find_runs(
         created_after=created_after,
         created_before=created_before,
     )
-    if status != ABANDONED:
+    if status == ABANDONED:
+        status, picks = "running", partial(_is_abandoned, picks)
+    if picks is None:
         return await listed(status=status, limit=limit, before=before)
     found: list[RunSummary] = []
     while len(found) < limit:
-        page = await listed(status="running", limit=_PAGE, before=before)
-        found += (run for run in page if run.is_abandoned)
+        page = await listed(status=status, limit=_PAGE, before=before)
+        found += filter(picks, page)
         if len(page) < _PAGE:
             break
         before = page[-1].cursor
     return found[:limit]
+
+
+def _is_abandoned(picks: Callable[[RunSummary], bool] | None, run: RunSummary) -> bool:
+    return run.is_abandoned and (picks is None or picks(run))

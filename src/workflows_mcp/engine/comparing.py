@@ -11,7 +11,16 @@ from workflows_mcp.engine.differences import Difference, difference
 from workflows_mcp.engine.stored import listing_of
 from workflows_mcp.errors import CheckpointNotFoundError
 
-__all__ = ["ABOUT", "Comparison", "Scrub", "compare_checkpoints", "fields_of", "load_compared", "one_before"]
+__all__ = [
+    "ABOUT",
+    "Comparison",
+    "Names",
+    "Scrub",
+    "compare_checkpoints",
+    "fields_of",
+    "load_compared",
+    "one_before",
+]
 
 Scrub = Callable[[Any], Any]
 """Masks the secrets in JSON data: `Secrets.scrub_now`."""
@@ -29,6 +38,26 @@ ABOUT = (
 
 
 @dataclass(frozen=True)
+class Names:
+    """Which checkpoint it is, by its very names: what can be looked up must not be masked.
+
+    Attributes:
+        checkpoint_id: The checkpoint.
+        run_id: Its run; None: it belongs to none.
+        workflow_name: The workflow.
+    """
+
+    checkpoint_id: str
+    run_id: str | None
+    workflow_name: str
+
+    @classmethod
+    def of(cls, state: CheckpointState) -> "Names":
+        """The names of a checkpoint."""
+        return cls(state.checkpoint_id, state.run_id, state.workflow_name)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What differs between two checkpoints.
 
@@ -37,22 +66,26 @@ class Comparison:
         after: Those of the other.
         about: What differs in the fields that say which checkpoint it is: `ABOUT`.
         difference: What differs in all others.
+        named_before: Which one it is; None: there is none.
+        named_after: Which one the other is.
     """
 
     before: dict[str, Any] | None
     after: dict[str, Any]
     about: Difference
     difference: Difference
+    named_before: Names | None
+    named_after: Names
 
     @property
     def is_of_one_run(self) -> bool:
         """Whether both belong to one run."""
-        return self.before is not None and self.before["run_id"] == self.after["run_id"] is not None
+        return self.named_before is not None and self.named_before.run_id == self.named_after.run_id is not None
 
     @property
     def is_of_one_workflow(self) -> bool:
         """Whether both belong to runs of a workflow of one name."""
-        return self.before is not None and self.before["workflow_name"] == self.after["workflow_name"]
+        return self.named_before is not None and self.named_before.workflow_name == self.named_after.workflow_name
 
 
 async def compare_checkpoints(
@@ -107,8 +140,8 @@ async def one_before(store: CheckpointStore, state: CheckpointState) -> Checkpoi
 def fields_of(state: CheckpointState, scrub: Scrub) -> dict[str, Any]:
     """The fields of a state by name, in their order, as plain JSON data without secrets; not to be changed."""
     plain = {one.name: getattr(state, one.name) for one in fields(CheckpointState)}
-    scrubbed: dict[str, Any] = scrub({**plain, "status": state.status.value})
-    return scrubbed
+    # One by one: the names of the fields are no data, though one of them may hold what is a secret elsewhere.
+    return {name: scrub(value) for name, value in {**plain, "status": state.status.value}.items()}
 
 
 def _compare(before: CheckpointState | None, after: CheckpointState, scrub: Scrub, most: int | None) -> Comparison:
@@ -120,6 +153,8 @@ def _compare(before: CheckpointState | None, after: CheckpointState, scrub: Scru
         after=new,
         about=difference(_only(known, within=True), _only(new, within=True)),
         difference=difference(_only(known, within=False), _only(new, within=False), most=most),
+        named_before=None if before is None else Names.of(before),
+        named_after=Names.of(after),
     )
 
 

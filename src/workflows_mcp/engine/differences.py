@@ -1,8 +1,6 @@
 """What differs between two values of JSON data, by path."""
 
-import itertools
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,11 +21,10 @@ class _Absent:
 ABSENT = _Absent()
 """Stands where there is no value."""
 
-_Place = tuple[Any, Step] | None
-"""A place as its parent's place and one step; None: the whole value. It costs the same however deep it is."""
+_Pairs = Iterator[tuple[Step, Any, Any]]
+"""Steps from one place, in order, and what is there before and after."""
 
-_Pairs = list[tuple[_Place, Any, Any]]
-"""Places, and what is there before and after."""
+_NONE = (None, None, None)
 
 _SCALARS: Collection[type] = frozenset({str, int, float, bool})
 
@@ -98,22 +95,28 @@ def difference(before: Any, after: Any, *, most: int | None = None) -> Differenc
         after: JSON data.
         most: The most changes to name; None: all.
     """
-    found: _Pairs = []
-    waiting: _Pairs = [(None, before, after)]
+    counts: dict[ChangeKind, int] = {"added": 0, "changed": 0, "removed": 0}
+    changes: list[Change] = []
+    steps: list[Step] = []  # the way to what is compared; the first step of all stands for none
+    waiting: list[_Pairs] = [iter([("", before, after)])]
     while waiting:
-        place, old, new = waiting.pop()
+        step, old, new = next(waiting[-1], _NONE)
+        if step is None:
+            waiting.pop()
+            if steps:
+                steps.pop()
+            continue
         if old is new:
             continue
-        if isinstance(old, dict) and isinstance(new, dict):
-            _compare_objects(place, old, new, waiting, found)
-        elif isinstance(old, list) and isinstance(new, list):
-            _compare_lists(place, old, new, waiting, found)
+        inner = _pairs_within(old, new)
+        if inner is not None:
+            waiting.append(inner)
+            steps.append(step)
         elif not _is_same_scalar(old, new):
-            found.append((place, old, new))
-    ordered = sorted(((_steps_to(place), old, new) for place, old, new in found), key=_in_order)
-    changes = tuple(itertools.starmap(Change, ordered[:most]))
-    counts = Counter(_kind_of(old, new) for _, old, new in found)
-    return Difference(changes, {kind: counts[kind] for kind in ("added", "changed", "removed")})
+            counts[_kind_of(old, new)] += 1
+            if most is None or len(changes) < most:  # places come in order, so the first ones are those to be named
+                changes.append(Change((*steps, step)[1:], old, new))
+    return Difference(tuple(changes), counts)
 
 
 def is_same(one: Any, other: Any) -> bool:  # noqa: ANN401 - JSON data
@@ -144,43 +147,42 @@ def _is_same_scalar(one: object, other: object) -> bool:
     return type(one) is type(other) and one == other
 
 
-def _compare_objects(
-    place: _Place, old: Mapping[str, Any], new: Mapping[str, Any], waiting: _Pairs, found: _Pairs
-) -> None:
+def _pairs_within(old: object, new: object) -> _Pairs | None:
+    """What is to be compared within two values; None: they have no places in common."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return _pairs_of_objects(old, new)
+    if isinstance(old, list) and isinstance(new, list):
+        return _pairs_of_lists(old, new)
+    return None
+
+
+def _pairs_of_objects(old: Mapping[str, Any], new: Mapping[str, Any]) -> _Pairs:
+    keys = []
     for key, before in old.items():
         after = new.get(key, ABSENT)
         if after is before or (type(before) in _SCALARS and type(before) is type(after) and before == after):
             continue  # nearly all of a state; what follows would find the same, in twice the time
-        if after is ABSENT:
-            found.append(((place, key), before, ABSENT))
-        else:
-            waiting.append(((place, key), before, after))
-    found.extend(((place, key), ABSENT, new[key]) for key in new.keys() - old.keys())
+        keys.append(key)
+    keys += new.keys() - old.keys()
+    keys.sort()
+    for key in keys:
+        yield key, old.get(key, ABSENT), new.get(key, ABSENT)
 
 
-def _compare_lists(place: _Place, old: list[Any], new: list[Any], waiting: _Pairs, found: _Pairs) -> None:
+def _pairs_of_lists(old: list[Any], new: list[Any]) -> _Pairs:
     shorter = min(len(old), len(new))
     first = last = 0
     if len(old) != len(new):  # otherwise each item has its counterpart already
         first = _count_same(lambda index: is_same(old[index], new[index]), shorter)
         last = _count_same(lambda index: is_same(old[-1 - index], new[-1 - index]), shorter - first)
     middle = shorter - last
-    waiting.extend(((place, index), old[index], new[index]) for index in range(first, middle))
-    found.extend(((place, index), old[index], ABSENT) for index in range(middle, len(old) - last))
-    found.extend(((place, index), ABSENT, new[index]) for index in range(middle, len(new) - last))
+    for index in range(first, middle):
+        yield index, old[index], new[index]
+    for index in range(middle, len(old) - last):
+        yield index, old[index], ABSENT
+    for index in range(middle, len(new) - last):
+        yield index, ABSENT, new[index]
 
 
 def _count_same(is_same_at: Callable[[int], bool], most: int) -> int:
     return next((index for index in range(most) if not is_same_at(index)), most)
-
-
-def _steps_to(place: _Place) -> tuple[Step, ...]:
-    steps: list[Step] = []
-    while place is not None:
-        place, step = place
-        steps.append(step)
-    return tuple(reversed(steps))
-
-
-def _in_order(change: tuple[tuple[Step, ...], Any, Any]) -> tuple[Step, ...]:
-    return change[0]

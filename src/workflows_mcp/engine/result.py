@@ -71,13 +71,12 @@ class RunSummary:
     Attributes:
         run_id: Names the run.
         workflow_name: Names the workflow.
-        status: What it has come to; one that is `running` and has no lease any more, or one that has run out, has
-            crashed or was stopped.
+        status: What it has come to; one that is `running` and whose lease has run out has crashed or was stopped.
         wave: The wave to run next.
         checkpoint_id: Its newest checkpoint.
         updated_at: When that was created, in Unix seconds.
         prompt: What a human is asked while it is paused.
-        lease_expires_at: Up to when a process holds it, in Unix seconds; None: none does.
+        lease_expires_at: Up to when a process holds it, in Unix seconds; None: none does, and none has held it.
         parent_checkpoint_id: The checkpoint that it was forked from.
         cursor: Its place in the list, for the next page.
     """
@@ -105,8 +104,17 @@ class RunSummary:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether it is running by what was saved, and no process holds it: it crashed, or was stopped."""
-        return self.status == "running" and self.lease_seconds_left == 0
+        """Whether it is running by what was saved, and the process that held it crashed, or was stopped.
+
+        One that nobody ever held is not: whoever saves without a lease may be at work. It is what
+        `CheckpointStore.list_abandoned` lists.
+        """
+        return self.status == "running" and self.lease_expires_at is not None and self.lease_seconds_left == 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is running, and a process holds it."""
+        return self.status == "running" and self.lease_seconds_left > 0
 
     @classmethod
     def of(cls, head: CheckpointMetadata) -> "RunSummary":

@@ -51,7 +51,7 @@ class RunDetails(RunSummary):
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether it is running by what was saved, and no process holds it; of a moment that is past it is not said."""
+        """See `RunSummary.is_abandoned`; of a moment that is past it is not said."""
         return not self.superseded and super().is_abandoned
 
 

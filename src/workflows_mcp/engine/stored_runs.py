@@ -90,6 +90,10 @@ class StoredRuns:
         wanted = status_of(status)
         runs: list[RunSummary] = []
         last: CheckpointMetadata | str | None = before.cursor if isinstance(before, RunSummary) else before
+        # Not asked for before there is need: of a store in which all belong to runs, as in most, each page of heads is
+        # one of runs, and the store knows that it has it in a moment. One that leaves some out may have to go through
+        # many, and is kept among the slow ones.
+        runs_only = False
         while len(runs) < limit:
             size = limit - len(runs)
             page = await self.store.list_checkpoints(
@@ -98,7 +102,7 @@ class StoredRuns:
                 # What is paused and no history waits: the store is told so, since it finds these the quickest.
                 is_paused=True if wanted is CheckpointStatus.PAUSED else None,
                 heads_only=True,
-                runs_only=True,
+                runs_only=runs_only,
                 created_after=created_after,
                 created_before=created_before,
                 id_contains=id_contains,
@@ -108,5 +112,5 @@ class StoredRuns:
             runs.extend(RunSummary.of(head) for head in page if head.run_id is not None)
             if len(page) < size:
                 break
-            last = page[-1]
+            last, runs_only = page[-1], True
         return runs

@@ -28,6 +28,7 @@ async def views_of_run(
     keep: bool = False,
     wait: bool = False,
     on_unavailable: Callable[[StoreUnavailableError], None] = lambda _: None,
+    on_available: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[RunDetails, None]:
     """A run as it is now, and then anew whenever there is more to know, up to its end.
 
@@ -41,6 +42,7 @@ async def views_of_run(
         keep: Whether to go on while the run waits for an answer.
         wait: Whether to wait for a run that is not there yet.
         on_unavailable: Hears each time that the store cannot be asked; it is asked again, but for the first time.
+        on_available: Hears that it answers again, before what it answers is seen.
 
     Yields:
         The run; of a damaged newest checkpoint, what is known without its state, with the reason as `flaw`.
@@ -52,15 +54,22 @@ async def views_of_run(
     with contextlib.suppress(SecretError):  # those that are fit to be secrets are known by now
         secrets.values()
     last: _Sight | None = None
+    has_answered, is_away = False, False
     pause = _FIRST_PAUSE_SECONDS
     while True:
         try:
             sight = await _look(store, run_id, last, secrets)
         except StoreUnavailableError as error:
-            if last is None:
+            if not has_answered:
                 raise
+            is_away = True
             on_unavailable(error)
             sight = last
+        else:
+            has_answered = True
+            if is_away:
+                is_away = False
+                on_available()
         if sight is None and (last is not None or not wait):
             gone = "is gone: its checkpoints were deleted" if last is not None else "is not there"
             raise CheckpointNotFoundError(f"run {run_id!r} {gone}")

@@ -3,8 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Double, Text, bindparam, cast, false, func, literal_column, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,9 +21,9 @@ from workflows_mcp.engine.series import SavedInStep, Steps
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.dialects.types import time_of_statement, whole_part
 from workflows_mcp.persistence.rows import shown_text
-from workflows_mcp.persistence.statements import TABLE
+from workflows_mcp.persistence.statements import TABLE, Query
 
-__all__ = ["read_census", "read_pulse", "read_series"]
+__all__ = ["PulseQueries", "pulse_queries", "read_census", "read_pulse", "read_series"]
 
 C = TABLE.c
 
@@ -88,16 +88,34 @@ _SERIES = (
 """By the index of all by time: it takes as long as there is something in that time."""
 
 
-async def read_pulse(connection: AsyncConnection, dialect: Dialect) -> CheckpointPulse:
+class PulseQueries(NamedTuple):
+    """What is asked for a pulse; each is over in a moment."""
+
+    counts: Query
+    size: Query
+
+
+def pulse_queries(dialect: Dialect) -> PulseQueries:
+    """The queries of a pulse: made once for each store, since they are kept compiled."""
+    return PulseQueries(Query(_PULSE), Query(dialect.database_bytes()))
+
+
+async def read_pulse(
+    fetch: Callable[[Query], Awaitable[Sequence[Sequence[Any]]]], queries: PulseQueries
+) -> CheckpointPulse:
     """See `CheckpointStore.take_pulse`."""
-    row = (await connection.execute(_PULSE)).one()
-    size = (await connection.execute(dialect.database_bytes())).scalar_one()
-    return CheckpointPulse(row.waiting, row.oldest_waiting, row.leased, row.abandoned, size)
+    [[waiting, oldest_waiting, leased, abandoned]] = await fetch(queries.counts)
+    [[size]] = await fetch(queries.size)
+    return CheckpointPulse(waiting, oldest_waiting, leased, abandoned, size)
 
 
-async def read_census(connection: AsyncConnection, dialect: Dialect) -> CheckpointCensus:
+async def read_census(connection: AsyncConnection, queries: PulseQueries) -> CheckpointCensus:
     """See `CheckpointStore.take_census`."""
-    pulse = await read_pulse(connection, dialect)
+
+    async def fetch(query: Query) -> Sequence[Sequence[Any]]:
+        return (await connection.execute(query.statement, query.values)).all()
+
+    pulse = await read_pulse(fetch, queries)
     now = time.time()
     groups = (await connection.execute(_CENSUS, {"hour": now - HOUR_SECONDS, "day": now - DAY_SECONDS})).all()
     statuses: Counter[str] = Counter()

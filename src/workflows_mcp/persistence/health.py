@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, literal, not_, or_, select, true
 
 from workflows_mcp.documents import document
+from workflows_mcp.engine.commands import command_to_type
 from workflows_mcp.engine.filters import CheckpointFilter, Position, position_of
 from workflows_mcp.engine.state_json import IMPORTING
 from workflows_mcp.errors import (
@@ -71,7 +72,9 @@ _ADVICE = {
 }
 
 
-async def examine(url: str, settings: Settings | None = None, *, deep: bool = False) -> list[Check]:
+async def examine(
+    url: str, settings: Settings | None = None, *, deep: bool = False, options: Sequence[str] = ()
+) -> list[Check]:
     """Look at a database, and at the settings that it would be used with.
 
     The database is only read. Each of its answers is waited for no longer than the deadline of the settings.
@@ -80,6 +83,7 @@ async def examine(url: str, settings: Settings | None = None, *, deep: bool = Fa
         url: A SQLite file's path, or a `sqlite:///` or `postgresql://` URL.
         settings: Read from the environment when None; their URL is not used.
         deep: Whether to read all that is stored, however long it takes: every page, and every payload.
+        options: Of the commands that are advised, so that these lead to the same database.
 
     Returns:
         What was found; never raises an error of the database's.
@@ -93,7 +97,7 @@ async def examine(url: str, settings: Settings | None = None, *, deep: bool = Fa
         return report.checks
     report.ok("database", dialect.description)
     codec = _codec(settings, report)
-    look = partial(_look, dialect=dialect, seconds=settings.deadline_seconds, deep=deep, codec=codec)
+    look = partial(_look, dialect=dialect, seconds=settings.deadline_seconds, deep=deep, codec=codec, options=options)
     try:
         await dialect.examine(settings, report, look, deep=deep)
     except Exception as error:  # noqa: BLE001 - a bug is raised again
@@ -120,14 +124,21 @@ def _explain(dialect: Dialect, error: Exception) -> Failure:
 
 
 def _look(
-    connection: Connection, report: Report, *, dialect: Dialect, seconds: float, deep: bool, codec: RowCodec
+    connection: Connection,
+    report: Report,
+    *,
+    dialect: Dialect,
+    seconds: float,
+    deep: bool,
+    codec: RowCodec,
+    options: Sequence[str],
 ) -> None:
     """Look at what is the same in every database. What cannot be read is a finding too, and the rest goes on."""
     steps: dict[str, Callable[[], None]] = {
         "table": lambda: _look_at_table(connection, report, dialect),
         "checkpoints": lambda: _count(connection, report),
         "deltas": lambda: _look_at_deltas(connection, report),
-        "runs": lambda: _look_at_runs(connection, report),
+        "runs": lambda: _look_at_runs(connection, report, options),
         "encryption": lambda: look_at_seals(connection, report, codec),
         # Half of the time that there is, so that none is taken for late which is but the last of many.
         "payloads": lambda: _look_at_payloads(
@@ -212,13 +223,13 @@ def _look_at_deltas(connection: Connection, report: Report) -> None:
         report.ok("deltas", f"{total:,} checkpoints are stored as deltas of others, which are all there")
 
 
-def _look_at_runs(connection: Connection, report: Report) -> None:
+def _look_at_runs(connection: Connection, report: Report, options: Sequence[str]) -> None:
     abandoned = len(connection.execute(lease_statements.abandoned(None).statement).all())
     if abandoned:
         report.notice(
             "runs",
             f"{abandoned:,} {'run is' if abandoned == 1 else 'runs are'} without a process: it was stopped or killed",
-            "go on with all of them: workflows-mcp recover",
+            f"go on with all of them: {command_to_type(['recover'], options=options)}",
         )
     else:
         report.ok("runs", "none was left behind by its process")

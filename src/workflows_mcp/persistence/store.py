@@ -50,7 +50,7 @@ from workflows_mcp.errors import (
     StoreConfigurationError,
 )
 from workflows_mcp.persistence import lease_statements, listing_statements, statements
-from workflows_mcp.persistence.census import read_census, read_pulse, read_series
+from workflows_mcp.persistence.census import pulse_queries, read_census, read_pulse, read_series
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.deltas import Deltas, Plains, Step, is_large
 from workflows_mcp.persistence.dialects import Password, Row, fenced
@@ -122,6 +122,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
             deadline_seconds=database.settings.deadline_seconds,
             spawn=database.calls.start,
         )
+        self._pulse = pulse_queries(database.dialect)
         self._retention = Retention(database)
         self._storing = Storing(database, codec, functools.partial(_row, fence=None, codec=codec))
 
@@ -379,13 +380,11 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
 
     async def take_pulse(self) -> CheckpointPulse:
         """See `CheckpointStore.take_pulse`."""
-        database = self._database
-        return await database.run(lambda connection: read_pulse(connection, database.dialect))
+        return await read_pulse(self._database.fetch, self._pulse)
 
     async def take_census(self) -> CheckpointCensus:
         """See `CheckpointStore.take_census`."""
-        database = self._database
-        return await database.run_patiently(lambda connection: read_census(connection, database.dialect))
+        return await self._database.run_patiently(lambda connection: read_census(connection, self._pulse))
 
     async def take_series(self, since: float, until: float, steps: int) -> list[SavedInStep]:
         """See `CheckpointStore.take_series`."""

@@ -13,6 +13,7 @@ import pytest
 
 from tests.server.http.served import TOKEN, Served, browser, modern_call, serving, settings_of
 from workflows_mcp.server.http import connections, room
+from workflows_mcp.server.ui.paths import UiOptions
 
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LOGIN = {"authorization": f"Bearer {TOKEN}"}
@@ -31,7 +32,7 @@ def crowd() -> Iterator[list[socket.socket]]:
 async def small(sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     """A server that has room for four connections."""
     monkeypatch.setattr("workflows_mcp.server.http.serving.most_connections", lambda: 4)
-    async with serving(settings_of(sqlite_template, http_token=TOKEN)) as served:
+    async with serving(settings_of(sqlite_template, http_token=TOKEN), ui=UiOptions()) as served:
         yield served
 
 
@@ -98,6 +99,21 @@ async def test_strangers_who_hold_all_connections_keep_nobody_out(
                 assert await loop.sock_recv(one, 1) == b""
     told = [record for record in caplog.records if "connections were closed" in record.getMessage()]
     assert [record.levelno for record in told] == [logging.WARNING]
+
+
+@pytest.mark.parametrize("path", ["/ui/login", "/ui/answer?checkpoint=x"])
+async def test_strangers_whose_bodies_never_come_keep_nobody_out(
+    small: Served, crowd: list[socket.socket], path: str
+) -> None:
+    """Not even by the one form that is taken of somebody who shows no token."""
+    await connect(small, crowd, 9)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n".encode()
+    for one in crowd:
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # those that have given way already
+            await asyncio.get_running_loop().sock_sendall(one, head)
+    await asyncio.sleep(0)  # so that their heads are read before anything else is
+    async with asyncio.timeout(5), browser() as client:
+        assert 'workflows_http_connections_closed_total{reason="crowded"} ' in await metrics(client, small)
 
 
 async def test_calls_that_are_under_way_do_not_give_way(small: Served, crowd: list[socket.socket]) -> None:

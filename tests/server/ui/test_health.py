@@ -118,7 +118,8 @@ async def test_runs_are_found_by_text_and_time(runs_file: Path) -> None:
         "after=2023-11-14T22:13:21&until=2023-11-15": "1",
         "until=2023-11-14T23:14%2B01:00": "0",
         "after=2h": "2",
-        "until=2h&status=abandoned": "01",
+        "until=2h&status=running": "01",
+        "status=abandoned": "",
         "text=run-0&after=2h": "",
     }
     async with visiting(runs_file) as visitor:

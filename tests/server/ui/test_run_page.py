@@ -16,7 +16,7 @@ import pytest
 
 from tests.engine.probe import text
 from tests.executor.test_run_details import FOREIGN
-from tests.server.ui.visiting import Visitor, run_workflow, text_of, visiting
+from tests.server.ui.visiting import Visitor, damage, run_workflow, text_of, visiting
 from workflows_mcp import CheckpointMetadata, CheckpointStore, WorkflowExecutor
 from workflows_mcp.persistence.store import create_checkpoint_store
 from workflows_mcp.server.ui import history
@@ -166,7 +166,9 @@ async def test_a_run_of_one_checkpoint_has_no_slider(runs_file: Path) -> None:
         said = text_of(page)
         assert "No more is known of its blocks than this" in said
         assert "a: done" in said
-        assert "! abandoned" in said
+        assert "● running" in said, "nobody has ever held it, so nobody has left it behind"
+        assert "takes no lease" in said
+        assert not any(text in said for text in ("abandoned", "renews its lease", "workflows-mcp recover"))
         missing = await visitor.get("/ui/run?id=nope")
         assert (missing.status_code, "There is no such run" in missing.text) == (404, True)
         assert (await visitor.get("/ui/run?id=foreign&before=x")).status_code == 400
@@ -187,12 +189,6 @@ async def test_a_checkpoint_that_cannot_be_read_is_told_and_hides_no_other(runs_
         page = await visitor.get("/ui/run?id=r1")
         assert (page.status_code, "Its newest checkpoint cannot be read" in page.text) == (200, True)
         assert "build: not begun" in text_of(await visitor.get(f"/ui/run?id=r1&at={first}"))
-
-
-def damage(file: Path, checkpoint_id: str) -> None:
-    """Change a payload behind the store's back."""
-    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute("UPDATE checkpoints SET payload = x'00ff' WHERE checkpoint_id = ?", (checkpoint_id,))
 
 
 async def test_columns_that_no_store_wrote_are_shown_as_far_as_they_go(runs_file: Path, tmp_path: Path) -> None:

@@ -3,13 +3,20 @@
 import asyncio
 import contextlib
 import sqlite3
+import time
 from pathlib import Path
 
+import pytest
+from pydantic import SecretStr
+
 from tests.server.conversation import write_workflows
-from tests.server.ui.visiting import run_workflow, text_of, visiting
+from tests.server.http.served import settings_of
+from tests.server.ui.visiting import damage, run_workflow, text_of, visiting
 from workflows_mcp import WorkflowExecutor
 from workflows_mcp.engine.library import WorkflowLibrary
+from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.persistence.store import create_checkpoint_store
+from workflows_mcp.testing import make_state
 
 ODD = "a/b?c=<script>alert(1)</script>&d=\u202e%00 '\""
 
@@ -43,6 +50,23 @@ async def test_runs_are_shown_newest_first_by_status_and_workflow(database_url: 
         assert "✓ 1 success" in text_of(await visitor.get("/ui/counts"))
 
 
+async def test_what_is_counted_above_the_runs_is_what_is_found_by_it(database_url: str) -> None:
+    """A run that is held, one that its process left behind, and one that nobody ever held are told apart."""
+    async with create_checkpoint_store(database_url) as store:
+        for name in ("held", "left", "free"):
+            lease = {} if name == "free" else {"owner": "me", "lease_seconds": 600.0}
+            await store.save_checkpoint(make_state(name, run_id=f"{name}-run"), **lease)  # type: ignore[arg-type]
+        await store.release_claim("left", "me")
+    async with visiting(database_url) as visitor:
+        said = text_of(await visitor.get("/ui"))
+        assert "1 at work 1 abandoned" in said
+        assert all(one in said for one in ("running held-run", "abandoned left-run", "running free-run"))
+        for status, expected in (("at+work", "held"), ("abandoned", "left"), ("running", "free held")):
+            found = (await visitor.get(f"/ui?status={status}")).text
+            assert " ".join(name for name in ("free", "held", "left") if f"{name}-run" in found) == expected
+        assert "● 2 running ! 1 abandoned" in text_of(await visitor.get("/ui/counts"))
+
+
 async def test_many_runs_come_in_pages(runs_file: Path, tmp_path: Path) -> None:
     """From page to page, each once; only the first one keeps itself up to date."""
     async with create_checkpoint_store(str(runs_file)) as store:
@@ -70,6 +94,43 @@ async def test_a_choice_is_a_button_and_its_answer_goes_on_with_the_run(database
         assert (sent.status_code, sent.headers["location"].startswith("/ui/run?id=r1")) == (303, True)
         assert await ended(database_url, "r1") == "success"
         assert "Nothing waits for you" in (await visitor.get("/ui/waiting")).text
+
+
+async def test_a_question_that_cannot_be_read_hides_no_other(runs_file: Path, tmp_path: Path) -> None:
+    """One that is damaged, and one that is sealed with a key that this server lacks, stand there as such."""
+    damaged = await run_workflow(runs_file, tmp_path, "approve", "damaged")
+    damage(runs_file, damaged.checkpoint_id or "")
+    await run_workflow(runs_file, tmp_path, "approve", "sound")
+    key = SecretStr(new_key("elsewhere").entry)
+    async with create_checkpoint_store(settings=settings_of(runs_file, encryption_keys=key)) as store:
+        asks = {"paused_block_id": "ask", "pause_prompt": "Who knows?"}
+        await store.save_checkpoint(make_state("c1", run_id="sealed", created_at=time.time(), **asks))
+    async with visiting(runs_file) as visitor:
+        page = await visitor.get("/ui/waiting")
+        assert page.status_code == 200
+        assert text_of(page).count("cannot be read") == 2
+        assert [f'href="/ui/run?id={run}"' in page.text for run in ("damaged", "sound", "sealed")] == [True] * 3
+        assert [page.text.count(part) for part in ('name="choice" value="0"', "Who knows?")] == [1, 0]
+
+
+async def test_a_fault_of_the_server_is_a_page_and_is_logged(
+    runs_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the error says may be of what a run works on: it is in neither. A part of a page is told as one."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise KeyError("hunter22")
+
+    monkeypatch.setattr("workflows_mcp.server.ui.runs.find_runs", fail)
+    async with visiting(runs_file) as visitor:
+        page = await visitor.get("/ui")
+        assert (page.status_code, "<h1>The server failed</h1>" in page.text) == (500, True)
+        assert 'href="/ui/health"' in page.text.partition("<main")[2]
+        part = await visitor.get("/ui", **{"hx-request": "true"})
+        assert (part.status_code, "<html" in part.text) == (500, False)
+        assert "hunter22" not in page.text + part.text
+    told = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    assert told == ["a page could not be shown: unexpected KeyError, a bug"] * 2
 
 
 async def test_of_two_people_one_is_first_and_the_other_is_told(database_url: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Somebody looks through a state, and at what differs between two."""
 
+import asyncio
 import html
 import json
 import re
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.server.ui.visiting import Visitor, run_workflow, text_of, visiting
+from workflows_mcp.engine.comparing import Comparison, compare_checkpoints
 from workflows_mcp.persistence.store import create_checkpoint_store
 from workflows_mcp.testing import make_state
 from workflows_mcp.testing.values import nested
@@ -88,6 +90,48 @@ async def differences_are_shown(visitor: Visitor) -> None:
     assert "between runs of different workflows" in other
     assert "the first of its run" in text_of(await visitor.get("/ui/diff?a=c%2F1"))
     assert "Nothing differs" in text_of(await visitor.get("/ui/diff?a=c%2F1&b=c%2F1"))
+
+
+async def test_a_secret_that_is_a_word_of_a_state_itself_hides_no_page(
+    runs_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it break the ways to what is masked."""
+    monkeypatch.setenv("WORKFLOW_SECRET_DB", "workflow")
+    async with create_checkpoint_store(str(runs_file)) as store:
+        for number in (1, 2):
+            state = make_state(f"workflow-{number}", run_id="workflow", created_at=number, current_wave_index=number)
+            await store.save_checkpoint(state)
+    async with visiting(runs_file) as visitor:
+        shown = await visitor.get("/ui/state?checkpoint=workflow-1")
+        assert "workflow_stack" in text_of(shown)
+        assert (await visitor.get(links(shown.text, "***")[0])).status_code == 200
+        page = await visitor.get("/ui/diff?a=workflow-2")
+        assert "between two checkpoints of run ***" in text_of(page)
+        assert "~ current_wave_index Before 1 After 2" in text_of(page)
+        for label in ("***", "current_wave_index", "Swap"):
+            assert (await visitor.get(links(page.text, label)[0])).status_code == 200
+
+
+async def test_one_comparison_is_made_at_a_time(runs_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """States may be large; however many people ask, no more than two of them are in memory."""
+    await fill(runs_file)
+    at_work: list[str] = []
+    most = []
+
+    async def compare(*args: Any, **options: Any) -> Comparison:
+        at_work.append("")
+        most.append(len(at_work))
+        await asyncio.sleep(0.01)
+        try:
+            return await compare_checkpoints(*args, **options)
+        finally:
+            at_work.pop()
+
+    monkeypatch.setattr("workflows_mcp.server.ui.difference.compare_checkpoints", compare)
+    async with visiting(runs_file) as visitor:
+        pages = await asyncio.gather(*(visitor.get("/ui/diff?a=c%2F2") for _ in range(3)))
+    assert [page.status_code for page in pages] == [200] * 3
+    assert most == [1] * 3
 
 
 async def test_a_state_is_downloaded_as_a_file_without_secrets(

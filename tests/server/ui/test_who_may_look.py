@@ -1,13 +1,16 @@
 """Who sees the pages, and whose forms are taken."""
 
+import asyncio
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.server.http.served import TOKEN, browser, serving, settings_of
 from tests.server.ui.visiting import run_workflow, visiting
-from workflows_mcp.server.ui.paths import UiOptions
+from workflows_mcp.server.ui.paths import UiOptions, path_to
 
 ALL_PAGES = (
     "/ui",
@@ -62,6 +65,30 @@ async def test_the_cookie_of_a_page_that_came_by_tls_goes_nowhere_else(runs_file
         visitor.http.follow_redirects = False
         response = await visitor.send("/ui/login", {**by_name, "origin": "https://runs.example.org"}, token=TOKEN)
         assert (response.status_code, "Secure" in response.headers["set-cookie"]) == (303, True)
+
+
+async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
+    """Who it comes from is known by its head: only a login has a body without one, and a short one."""
+    form = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n{}\r\n\r\n"
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        await visitor.get("/ui/login")
+        port = int(visitor.url.rpartition(":")[2])
+        for path, of_body, status in (
+            ("/ui/answer?checkpoint=x", "Content-Length: 9", b" 401 "),
+            ("/ui/fork?checkpoint=x", "Transfer-Encoding: chunked", b" 401 "),
+            ("/ui/waiting", "Content-Length: 4194304", b" 401 "),
+            ("/ui/nothing", "Content-Length: 9", b" 404 "),
+            ("/ui/login", "Content-Length: 4097", b" 413 "),
+            ("/ui/logout", "Content-Length: 4194304", b" 413 "),
+        ):
+            head = form.format(path, f"{of_body}\r\nCookie: workflows_mcp_{port}=99999999999.x.y").encode()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head)
+            async with asyncio.timeout(2):
+                assert status in await reader.readline(), path
+            writer.close()
+        visitor.http.follow_redirects = False
+        assert (await visitor.send("/ui/login", token=TOKEN.ljust(3_000))).status_code == 303
 
 
 @pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example", "/ui\\evil", "/uix", "/ui/login", "/ui?\nx"])
@@ -127,14 +154,94 @@ async def test_no_other_page_can_send_a_form(runs_file: Path, tmp_path: Path) ->
             assert (await visitor.send(path, {"origin": origin}, choice="0")).status_code == 403, origin
         good = visitor.form_token
         for token in ("", "0" * 64, "é", good[:-1]):
-            refused = await visitor.send(path, form_token=token, choice="0")
+            refused = await visitor.send("/ui/cancel?id=r1", form_token=token)
             assert (refused.status_code, "too old" in refused.text) == (403, True)
+            assert 'href="/ui/run?id=r1"' in refused.text
+            asked = await visitor.send(path, form_token=token, choice="0")
+            assert (asked.status_code, "send it again" in asked.text) == (422, True)
         as_text = {"content-type": "text/plain", "origin": visitor.url}
         response = await visitor.http.post(
             f"{visitor.url}{path}", content=f"form_token={good}&choice=0", headers=as_text
         )
         assert response.status_code == 415
         assert "Deploy?" in (await visitor.get("/ui/waiting")).text
+
+
+async def test_what_was_typed_before_the_server_was_started_anew_is_there_to_be_sent_again(
+    runs_file: Path, tmp_path: Path
+) -> None:
+    """In the same form, which is taken then; nothing was done before."""
+    asked = await run_workflow(runs_file, tmp_path, "anything", "r1")
+    async with visiting(runs_file) as visitor:
+        await visitor.get("/ui/waiting")
+        old = visitor.form_token
+    async with visiting(runs_file) as visitor:
+        fork = f"/ui/fork?checkpoint={asked.checkpoint_id}"
+        again = await visitor.send(fork, form_token=old, run_id="r 2", inputs="{}")
+        assert (again.status_code, "send it again" in again.text) == (422, True)
+        assert all(part in again.text for part in ('value="r 2"', ">\n{}</textarea>"))
+        answer = f"/ui/answer?checkpoint={asked.checkpoint_id}"
+        again = await visitor.send(answer, form_token=old, response="typed with care")
+        assert (again.status_code, ">\ntyped with care</textarea>" in again.text) == (422, True)
+        assert "send it again. The run still waits" in again.text
+        assert visitor.form_token != old
+        visitor.http.follow_redirects = False
+        assert (await visitor.send(answer, response="typed with care")).status_code == 303
+
+
+async def test_a_session_that_is_over_leads_back_to_where_it_was(runs_file: Path, tmp_path: Path) -> None:
+    """A part of a page sends the whole of it, and knows only pages of ours; a form is told to be sent again."""
+    asked = await run_workflow(runs_file, tmp_path, "anything", "r1")
+    answer = f"/ui/answer?checkpoint={asked.checkpoint_id}"
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        for shown, to in (
+            (f"{visitor.url}/ui/run?id=a%26b&at=c#x", "/ui/run?id=a%26b&at=c"),
+            ("https://runs.example.org/ui", "/ui"),
+            ("https://evil.example/evil?/ui", "/ui"),
+            (f"{visitor.url}/ui/login?to=x", "/ui"),
+            ("javascript:alert(1)//", "/ui"),
+            ("", "/ui"),
+        ):
+            part = await visitor.get("/ui/run?id=x", **{"hx-request": "true", "hx-current-url": shown})
+            assert (part.status_code, part.headers["hx-redirect"]) == (204, path_to("login", to=to)), shown
+        login = await visitor.send(answer, response="typed")
+        assert (login.status_code, "what you sent is not kept" in login.text) == (401, True)
+        assert f'action="{path_to("login", to=answer)}"' in login.text
+        assert path_to("login", to="/ui/run?id=r1") in (await visitor.send("/ui/cancel?id=r1")).text
+        in_time = visitor.form_token
+        assert "What is it?" in (await visitor.send(path_to("login", to=answer), token=TOKEN)).text
+        other_tab = await visitor.send(path_to("login", to="/ui/health"), form_token=in_time, token=TOKEN)
+        assert (other_tab.status_code, other_tab.url.path) == (200, "/ui/health"), "who is in need not log in"
+
+
+async def test_a_session_that_is_used_goes_on_for_a_week(runs_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its forms stay good, and its cookie stays one for TLS alone; a page that is merely open makes it no longer."""
+    began = now = time.time()
+    monkeypatch.setattr("workflows_mcp.server.ui.sessions.time", SimpleNamespace(time=lambda: now))
+    by_tls = {"host": "runs.example.org", "origin": "https://runs.example.org"}
+    async with visiting(runs_file, http_token=TOKEN, http_allowed_hosts="runs.example.org") as visitor:
+        await visitor.get("/ui/login", **by_tls)
+        visitor.http.follow_redirects = False
+        cookies = [(await visitor.send("/ui/login", by_tls, token=TOKEN)).headers["set-cookie"]]
+
+        async def look_after(hours: float, **headers: str) -> bool:
+            """Whether the session is still one."""
+            nonlocal now
+            now += hours * 3600
+            shown = {"host": by_tls["host"], "cookie": cookies[-1].partition(";")[0]}
+            page = await visitor.get("/ui/waiting", **shown, **headers)
+            cookies.extend(page.headers.get_list("set-cookie"))
+            return page.status_code == 200
+
+        assert await look_after(5.9)
+        form_token = visitor.form_token
+        assert await look_after(0.2, **{"hx-request": "true"})
+        assert len(cookies) == 1
+        while await look_after(5):
+            assert visitor.form_token == form_token
+        assert 7 * 24 <= (now - began) / 3600 < 7 * 24 + 5
+        assert len(set(cookies)) > 12, "it was given more time again and again"
+        assert all({"Secure", "HttpOnly", "SameSite=strict", "Path=/ui"} <= set(one.split("; ")) for one in cookies)
 
 
 async def test_pages_are_not_read_by_pages_of_other_origins(runs_file: Path) -> None:
@@ -160,3 +267,10 @@ async def test_without_pages_there_are_none(runs_file: Path) -> None:
     """WORKFLOWS_HTTP_UI=false."""
     async with serving(settings_of(runs_file)) as served, browser() as http:
         assert (await http.get(f"{served.url}/ui")).status_code == 404
+
+
+async def test_the_server_s_bare_name_leads_to_the_pages(runs_file: Path) -> None:
+    """Where there are some, and for those who call it by a name that it has."""
+    async with visiting(runs_file) as visitor:
+        assert (await visitor.get("/")).url.path == "/ui"
+        assert (await visitor.get("/", host="evil.example")).status_code == 421

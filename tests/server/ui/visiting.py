@@ -1,7 +1,9 @@
 """A person's browser as far as HTTP goes: it keeps cookies, and sends the forms that pages hold."""
 
+import contextlib
 import html
 import re
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from workflows_mcp.persistence.store import create_checkpoint_store
 from workflows_mcp.server.ui.paths import UiOptions
 from workflows_mcp.settings import Settings
 
-__all__ = ["Visitor", "run_workflow", "text_of", "visiting"]
+__all__ = ["Visitor", "damage", "run_workflow", "text_of", "visiting"]
 
 _FORM_TOKEN = re.compile(r'name="form_token" value="([0-9a-f]+)"')
 
@@ -78,6 +80,12 @@ async def run_workflow(
     async with create_checkpoint_store(str(database)) as store:
         executor = WorkflowExecutor(store, library=WorkflowLibrary([write_workflows(folder)]))
         return await executor.execute_workflow(workflow, inputs, run_id=run_id)
+
+
+def damage(file: Path, checkpoint_id: str) -> None:
+    """Change a payload behind the store's back."""
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE checkpoints SET payload = x'00ff' WHERE checkpoint_id = ?", (checkpoint_id,))
 
 
 def text_of(response: httpx2.Response) -> str:

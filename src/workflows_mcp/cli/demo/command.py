@@ -44,7 +44,7 @@ async def demo(*, path: Path | None = None, response: str | None = None, options
         with cancelled_by_signals():
             told = await _tell(story, response)
     except asyncio.CancelledError:
-        again = command_line("recover", story.run_id, options=options)
+        again = command_line("recover", ids=[story.run_id], options=options)
         raise InterruptedRunError(f"the worker is stopped; what it had saved goes on with: {again}") from None
     if options.json:
         print_json(told)

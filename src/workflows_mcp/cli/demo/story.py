@@ -172,10 +172,10 @@ class Story:
         )
         page.line()
         page.line("Look around, and try it with a workflow of your own:")
-        for words in (("runs", "list"), ("runs", "show", self.run_id)):
-            page.line(f"  {command_line(*words, options=self._options)}")
+        for words, ids in ((("runs", "list"), []), (("runs", "show"), [self.run_id])):
+            page.line(f"  {command_line(*words, ids=ids, options=self._options)}")
         own = os.path.relpath(self._workflow) if self._workflow.is_relative_to(Path.cwd()) else str(self._workflow)
-        page.line(f"  {command_line('run', own, '--input', 'path=.', options=self._options)}")
+        page.line(f"  {command_line('run', '--input', 'path=.', ids=[own], options=self._options)}")
         if shutil.which("workflows-mcp") is None:
             page.line("(if the shell does not find workflows-mcp: `. .venv/bin/activate` in the checkout)")
         if self._owns_database:

@@ -5,7 +5,7 @@ import logging
 import time
 
 from workflows_mcp.server.http.callers import Callers
-from workflows_mcp.server.http.exchange import App, Message, Receive, Scope, Send, reply
+from workflows_mcp.server.http.exchange import App, Message, Pages, Receive, Scope, Send, reply
 from workflows_mcp.server.http.guard import Guard, Route
 from workflows_mcp.server.http.metrics import answer_metrics
 from workflows_mcp.server.http.readiness import Readiness, answer_alive
@@ -24,7 +24,7 @@ MCP_PATH = "/mcp"
 def build_app(
     *,
     mcp: App | None,
-    ui: App | None,
+    ui: Pages | None,
     settings: Settings,
     port: int,
     tokens: Tokens,
@@ -50,7 +50,8 @@ def build_app(
         Route("/metrics", answer_metrics),
     ]
     if ui is not None:
-        routes.insert(0, Route(UI_PATH, ui, ("GET", "HEAD", "POST"), takes_bodies=True, has_pages=True))
+        routes.append(Route("/", _lead_to_pages, has_pages=True))
+        routes.insert(0, _route_of(ui))
     if mcp is not None:
         routes.insert(0, Route(MCP_PATH, mcp, ("GET", "POST", "DELETE"), takes_bodies=True))
     guard = Guard(
@@ -61,6 +62,22 @@ def build_app(
         is_stopping=lambda: readiness.is_stopping,
     )
     return _Counted(guard, tally, most_requests)
+
+
+def _route_of(pages: Pages) -> Route:
+    return Route(
+        UI_PATH,
+        pages.serve,
+        ("GET", "HEAD", "POST"),
+        takes_bodies=True,
+        most_body=pages.most_body,
+        has_pages=True,
+    )
+
+
+async def _lead_to_pages(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Send whoever types no more than the server's name to the pages."""
+    await reply(send, 303, b"", headers=((b"location", UI_PATH.encode()),))
 
 
 def max_body_bytes(settings: Settings) -> int:

@@ -98,8 +98,9 @@ class Connection(H11Protocol):
         return cycle is not None and not cycle.response_complete
 
     def _sort(self) -> None:
-        # A client that does not read what is sent is in no hurry for more.
-        if self._is_serving and not self.flow.write_paused:
+        # A client that does not read what is sent is in no hurry for more. One whose request is not there as a whole
+        # may be anybody: a body is waited for that comes without a token, too.
+        if self._is_serving and not self.cycle.more_body and not self.flow.write_paused:
             self.room.keep(self)
         else:
             self.room.spare(self)

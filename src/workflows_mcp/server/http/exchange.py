@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["App", "Message", "Receive", "Refusal", "Scope", "Send", "header_of", "reply"]
+__all__ = ["App", "Message", "Pages", "Receive", "Refusal", "Scope", "Send", "header_of", "reply"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -26,6 +26,20 @@ class Refusal:
     status: int
     text: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class Pages:
+    """An application for people in a browser, which asks for tokens by itself.
+
+    Attributes:
+        serve: Answers.
+        most_body: How many bytes of a body a request may have, by its head alone; 0: none is read, and it is answered
+            without; None: as many as any.
+    """
+
+    serve: App
+    most_body: Callable[[Scope], int | None]
 
 
 def header_of(scope: Scope, name: bytes) -> str | None:

@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 _BODY_SECONDS = 60.0
 """How long a client may take to send a body: 4 MiB over half a megabit a second."""
 
+_HINT = " Whoever runs the server sets that by WORKFLOWS_HTTP_MAX_BODY_MB."
+
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
 _PREFLIGHT_SECONDS = b"600"
@@ -34,6 +36,8 @@ class Route:
         app: Answers.
         methods: Of HTTP.
         takes_bodies: Whether a request may have a body.
+        most_body: How many bytes of one a request may have, by its head alone; 0: none is read, and it is answered
+            without; None: as many as any. For a route that asks for tokens by itself, and so before a body is there.
         is_open: Whether it needs no token, and answers to any name: a probe knows neither.
         has_pages: Whether it is for people in a browser: what lies below it is its own, too, it asks for tokens by
             itself, and serves no pages of another origin but its own.
@@ -43,6 +47,7 @@ class Route:
     app: App
     methods: tuple[str, ...] = ("GET", "HEAD")
     takes_bodies: bool = False
+    most_body: Callable[[Scope], int | None] | None = None
     is_open: bool = False
     has_pages: bool = False
 
@@ -98,7 +103,7 @@ class Guard:
             refusal = self._refuse(scope, route)
         if refusal is None:
             assert route is not None
-            body = await _body(scope, receive, self._max_body_bytes if route.takes_bodies else 0)
+            body = await self._body(scope, receive, route)
             refusal = self._refuse_late(route) if not isinstance(body, Refusal) else body
             if not isinstance(body, Refusal) and refusal is None:
                 await route.app(scope, body, send)
@@ -147,6 +152,17 @@ class Guard:
             return Refusal(405, f"This takes {allowed}.", ((b"allow", allowed.encode("ascii")),))
         return None
 
+    async def _body(self, scope: Scope, receive: Receive, route: Route) -> Receive | Refusal:
+        """The body of a request, which is then given out again; or why it is not taken."""
+        if not route.takes_bodies:
+            return await _read(scope, receive, 0)
+        most = None if route.most_body is None else route.most_body(scope)
+        if most == 0:  # nobody is waited for whose body changes nothing of the answer
+            return _giving({"type": "http.request", "body": b"", "more_body": False}, receive)
+        if most is None or most >= self._max_body_bytes:
+            return await _read(scope, receive, self._max_body_bytes)
+        return await _read(scope, receive, most, "")
+
     def _refuse_late(self, route: Route) -> Refusal | None:
         """Why a request that is there at last is not served any more: its body may have taken its time."""
         if self._is_stopping() and not route.is_open:
@@ -154,13 +170,13 @@ class Guard:
         return None
 
 
-async def _body(scope: Scope, receive: Receive, max_bytes: int) -> Receive | Refusal:
+async def _read(scope: Scope, receive: Receive, max_bytes: int, hint: str = _HINT) -> Receive | Refusal:
     """Read a body, which is then given out again; or why it is not taken."""
     declared = header_of(scope, b"content-length")
     if declared is not None and declared.isdecimal() and int(declared) > max_bytes:
-        return _too_large(max_bytes)
+        return _too_large(max_bytes, hint)
     if not max_bytes and any(key == b"transfer-encoding" for key, _ in scope["headers"]):
-        return _too_large(0)  # strangers may call such a route, and are not waited for
+        return _too_large(0, hint)  # strangers may call such a route, and are not waited for
     body, ended = bytearray(), False
     try:
         async with asyncio.timeout(_BODY_SECONDS):
@@ -170,18 +186,18 @@ async def _body(scope: Scope, receive: Receive, max_bytes: int) -> Receive | Ref
                     return _giving(message, receive)
                 body += message.get("body", b"")
                 if len(body) > max_bytes:
-                    return _too_large(max_bytes)
+                    return _too_large(max_bytes, hint)
                 ended = not message.get("more_body", False)
     except TimeoutError:
         return Refusal(408, f"The body did not arrive within {_BODY_SECONDS:g} seconds.")
     return _giving({"type": "http.request", "body": bytes(body), "more_body": False}, receive)
 
 
-def _too_large(max_bytes: int) -> Refusal:
+def _too_large(max_bytes: int, hint: str) -> Refusal:
     if not max_bytes:
         return Refusal(413, "A request for this has no body.")
-    most = f"{max_bytes / 2**20:g} MiB"
-    return Refusal(413, f"A body may have {most}. Whoever runs the server sets that by WORKFLOWS_HTTP_MAX_BODY_MB.")
+    most = f"{max_bytes / 2**20:g} MiB" if max_bytes >= 2**20 else f"{max_bytes / 2**10:g} KiB"
+    return Refusal(413, f"A body may have {most}.{hint}")
 
 
 def _giving(first: Message, receive: Receive) -> Receive:

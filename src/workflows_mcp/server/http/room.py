@@ -40,9 +40,10 @@ _WHY: dict[Reason, tuple[int, str]] = {
 class Room:
     """Keeps connections below a number, so that files are left for the work itself.
 
-    A connection on which nothing is being answered gives way to a newer one, the one first that has been so for the
-    longest: strangers who hold connections keep nobody out; those who open as many
-    anew between a client's connection and its request still do. Where all are at work, the newest is closed.
+    A connection on which nothing is being answered, or whose request is not there as a whole, gives way to a newer one,
+    the one first that has been so for the longest: strangers who hold connections keep nobody out; those who open as
+    many anew between a client's connection and the end of its request still do. Where all are at work, the newest is
+    closed.
 
     Attributes:
         most: How many connections there may be.

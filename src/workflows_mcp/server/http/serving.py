@@ -16,7 +16,7 @@ from workflows_mcp.engine.executor import WorkflowExecutor
 from workflows_mcp.server.http.app import build_app, max_body_bytes
 from workflows_mcp.server.http.connections import Connection, connections_in
 from workflows_mcp.server.http.doorway import Doorway
-from workflows_mcp.server.http.exchange import App
+from workflows_mcp.server.http.exchange import Pages
 from workflows_mcp.server.http.readiness import Readiness
 from workflows_mcp.server.http.room import Room, at_a_time, most_connections
 from workflows_mcp.server.http.tokens import Tokens
@@ -109,7 +109,7 @@ def _sessions_of(mcp: MCPServer[Any], settings: Settings) -> StreamableHTTPSessi
     return mcp.session_manager
 
 
-def _build_ui(services: Services, tokens: Tokens, options: UiOptions) -> App:
+def _build_ui(services: Services, tokens: Tokens, options: UiOptions) -> Pages:
     """Load the pages: their templates are compiled once, and not while the first person waits."""
     from workflows_mcp.server.ui.app import build_ui
 

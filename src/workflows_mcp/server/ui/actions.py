@@ -7,10 +7,10 @@ from starlette.responses import Response
 
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.errors import CheckpointNotFoundError, WorkflowDefinitionError
-from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect, sentence
+from workflows_mcp.server.ui.page import OLD_FORM, Problem, Ui, Visit, redirect, sentence
 from workflows_mcp.server.ui.paths import path_to
 
-__all__ = ["cancel_run", "fork_run", "show_fork"]
+__all__ = ["ask_fork_again", "cancel_run", "fork_run", "show_fork"]
 
 
 async def cancel_run(ui: Ui, visit: Visit) -> Response:
@@ -27,6 +27,11 @@ async def cancel_run(ui: Ui, visit: Visit) -> Response:
 async def show_fork(ui: Ui, visit: Visit) -> Response:
     """The form for a new run that begins where another one was."""
     return _form(ui, visit, await _forkable(ui, visit))
+
+
+async def ask_fork_again(ui: Ui, visit: Visit) -> Response:
+    """The same form with what was typed in one that is too old to be taken."""
+    return _form(ui, visit, await _forkable(ui, visit), OLD_FORM)
 
 
 async def fork_run(ui: Ui, visit: Visit) -> Response:

@@ -21,7 +21,7 @@ from workflows_mcp.errors import (
     StoreUnavailableError,
     WorkflowsError,
 )
-from workflows_mcp.server.http.exchange import App, Receive, Scope, Send
+from workflows_mcp.server.http.exchange import Pages, Receive, Scope, Send
 from workflows_mcp.server.http.tokens import Tokens
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.ui import actions, difference, health, login, run, runs, states, waiting
@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 View = Callable[[Ui, Visit], Awaitable[Response]]
 
 _MOST_FIELDS = 50
+
+_MOST_OF_A_STRANGER = 4 * 2**10
+"""Bytes of a form that anybody may send: a token, and the token of the form."""
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -58,12 +61,14 @@ class _Page:
     Attributes:
         show: Answers a GET; None: there is nothing to be seen.
         take: Takes a form; None: there is none.
+        again: Shows a form again that is too old to be taken, with what was typed; None: it is only told.
         is_public: Whether it can be seen without a login.
         changes: Whether its form changes what is stored.
     """
 
     show: View | None = None
     take: View | None = None
+    again: View | None = None
     is_public: bool = False
     changes: bool = True
 
@@ -73,23 +78,23 @@ _PAGES = {
     "/counts": _Page(runs.show_counts),
     "/run": _Page(run.show_run),
     "/cancel": _Page(None, actions.cancel_run),
-    "/fork": _Page(actions.show_fork, actions.fork_run),
+    "/fork": _Page(actions.show_fork, actions.fork_run, actions.ask_fork_again),
     "/waiting": _Page(waiting.show_waiting),
     "/diff": _Page(difference.show_difference),
     "/state": _Page(states.show_state),
     "/state.json": _Page(states.download_state),
-    "/answer": _Page(waiting.show_question, waiting.take_answer),
+    "/answer": _Page(waiting.show_question, waiting.take_answer, waiting.ask_again),
     "/health": _Page(health.show_health),
     "/health/checks": _Page(health.show_checks),
     "/health/figures": _Page(health.show_figures),
-    "/login": _Page(login.show_login, login.log_in, is_public=True, changes=False),
+    "/login": _Page(login.show_login, login.log_in, login.log_in_again, is_public=True, changes=False),
     "/logout": _Page(None, login.log_out, is_public=True, changes=False),
 }
 """All pages, by their paths below `UI_PATH`."""
 
 
-def build_ui(services: Services, tokens: Tokens, options: UiOptions) -> App:
-    """The pages, as an application that is to stand behind the guard of the server.
+def build_ui(services: Services, tokens: Tokens, options: UiOptions) -> Pages:
+    """The pages, which are to stand behind the guard of the server.
 
     Args:
         services: What the server works with.
@@ -108,7 +113,20 @@ def build_ui(services: Services, tokens: Tokens, options: UiOptions) -> App:
         response.headers["Server-Timing"] = f"app;dur={(time.perf_counter() - began) * 1000:.1f}"
         await response(scope, receive, send)
 
-    return serve
+    def most_body(scope: Scope) -> int | None:
+        request = Request(scope)
+        page = _page_at(request)
+        if request.method != "POST" or page is None or page.take is None:
+            return 0
+        if page.is_public:
+            return _MOST_OF_A_STRANGER
+        return None if ui.sessions.of(request).is_allowed else 0
+
+    return Pages(serve, most_body)
+
+
+def _page_at(request: Request) -> _Page | None:
+    return _PAGES.get(request.url.path.removeprefix(UI_PATH).rstrip("/"))
 
 
 def _file(ui: Ui, request: Request) -> Response | None:
@@ -131,22 +149,24 @@ async def _page(ui: Ui, request: Request) -> Response:
         response = ui.tell(visit, problem)
     except WorkflowsError as error:
         response = ui.tell(visit, _problem_of(error))
-    except ValueError as error:
-        if type(error) is not ValueError:  # what could not be read is quoted in those that derive from it
-            raise
-        response = ui.tell(visit, Problem(400, "This cannot be shown", sentence(error), {"All runs": UI_PATH}))
+    except Exception as error:  # noqa: BLE001 - whatever it is: its text may show what a run works on
+        response = ui.tell(visit, _problem_of_any(error))
+    # Not when an open page asks for a part of itself: that somebody is there does not say.
+    longer = None if visit.is_fragment else ui.sessions.prolonged(visit.session)
+    if longer is not None and "set-cookie" not in response.headers:
+        ui.sessions.keep(longer, request, response)
     return response
 
 
 async def _answer(ui: Ui, visit: Visit) -> Response:
     request = visit.request
-    page = _PAGES.get(request.url.path.removeprefix(UI_PATH).rstrip("/"))
+    page = _page_at(request)
     if page is None:
         raise Problem(
             404, "There is no such page", "The address is wrong, or of another version.", {"All runs": UI_PATH}
         )
     if not page.is_public and not visit.session.is_allowed:
-        return _to_login(ui, visit)
+        return _to_login(ui, visit, page)
     if request.method != "POST":
         if page.show is None:
             raise Problem(405, "This only takes a form", "There is nothing to be seen here.", {"All runs": UI_PATH})
@@ -159,12 +179,14 @@ async def _answer(ui: Ui, visit: Visit) -> Response:
         )
     visit = dataclasses.replace(visit, form=await _form(request))
     if not visit.session.is_form_token(visit.form.get("form_token", "")):
+        if page.again is not None:
+            return await page.again(ui, visit)
         raise Problem(
             403,
             "This form is too old",
-            "Nothing was done: the page was opened before the server was started anew, or your session has ended. "
-            "Go back, load the page again, and send it once more.",
-            {"All runs": UI_PATH},
+            "Nothing was done: the page was opened before the server was started anew, or in a session that is over. "
+            "Load it again, and send it once more.",
+            _where_it_was(visit, page),
         )
     return await page.take(ui, visit)
 
@@ -183,17 +205,47 @@ async def _form(request: Request) -> dict[str, str]:
     return dict(fields)
 
 
-def _to_login(ui: Ui, visit: Visit) -> Response:
-    """Have somebody log in, and come back to what was asked for, if that can be asked for again."""
+def _to_login(ui: Ui, visit: Visit, page: _Page) -> Response:
+    """Have somebody log in, and come back to what was asked for, or to where it can be asked for again."""
     request = visit.request
-    if request.headers.get("sec-fetch-site") == "cross-site" and request.method != "POST":
-        return ui.render(visit, "again.html")  # a link of another site came without the cookie, which may be there
-    query = f"?{request.url.query}" if request.url.query else ""
-    there = f"{request.url.path}{query}" if request.method != "POST" and not visit.is_fragment else UI_PATH
-    response = redirect(path_to("login", to=there))
     if visit.is_fragment:  # the whole page has to go there, and not a part of it
-        response = Response(status_code=204, headers={"HX-Redirect": path_to("login")})
-    return response
+        there = login.page_in(request.headers.get("hx-current-url", ""))
+        return Response(status_code=204, headers={"HX-Redirect": path_to("login", to=there)})
+    if request.method == "POST":
+        [there, *_] = _where_it_was(visit, page).values()
+        told = "Your session was over: nothing was done, and what you sent is not kept. Log in, and send it again."
+        return login.ask_to_log_in(ui, visit, to=there, status=401, told=told)
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        return ui.render(visit, "again.html")  # a link of another site came without the cookie, which may be there
+    return redirect(path_to("login", to=_path_of(request)))
+
+
+def _where_it_was(visit: Visit, page: _Page) -> dict[str, str]:
+    """Where a form stands that was sent: by its own address, or on the page of a run."""
+    run_id, everything = visit.asked("id"), {"All runs": UI_PATH}
+    if page.show is not None:
+        return {"The page": _path_of(visit.request)} | everything
+    return everything if run_id is None else {"The run": path_to("run", id=run_id)} | everything
+
+
+def _path_of(request: Request) -> str:
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{request.url.path}{query}"
+
+
+def _problem_of_any(error: Exception) -> Problem:
+    """What a person is told of an error that is none of this package; of one that nobody has foreseen nothing."""
+    everything = {"All runs": UI_PATH}
+    if type(error) is ValueError:  # what could not be read is quoted in those that derive from it
+        return Problem(400, "This cannot be shown", sentence(error), everything)
+    _log.error("a page could not be shown: unexpected %s, a bug", type(error).__name__, exc_info=error)
+    return Problem(
+        500,
+        "The server failed",
+        "That is a fault of the server, whose log says more. Whether anything was done is not known: look before you "
+        "do it again.",
+        everything | {"What waits": path_to("waiting"), "Health": path_to("health")},
+    )
 
 
 def _problem_of(error: WorkflowsError) -> Problem:

@@ -1,16 +1,20 @@
 """What is known of a store as a whole: what is in it, how it has grown, and whether anything is wrong with it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workflows_mcp.engine.abandoned import ABANDONED, RunStatus
 from workflows_mcp.engine.census import DAY_SECONDS, HOUR_SECONDS, CheckpointCensus
+from workflows_mcp.engine.checkpoint import CheckpointStatus
+from workflows_mcp.engine.result import RESULT_STATUSES
 from workflows_mcp.engine.series import SavedInStep
 from workflows_mcp.persistence.checks import Check, Report
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.ui.recent import Recent
 from workflows_mcp.wiring import is_in_memory
 
-__all__ = ["GROWTH_DAYS", "Counts", "Growing"]
+__all__ = ["GROWTH_DAYS", "Counts", "Growing", "by_status"]
 
 GROWTH_DAYS = 30
 
@@ -37,6 +41,7 @@ class Counts:
 
     Args:
         services: Have the store.
+        options: Of the commands that are advised, so that these lead to the same database.
 
     Attributes:
         census: What there is.
@@ -45,8 +50,9 @@ class Counts:
         checks: What an examination finds; it raises no error of the database's.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, options: Sequence[str] = ()) -> None:
         self._services = services
+        self._options = options
         self.census = Recent(self._count, fresh_seconds=15.0)
         self.hour = Recent(self._count_hour, fresh_seconds=5.0)
         self.growing = Recent(self._count_growing, fresh_seconds=60.0)
@@ -84,7 +90,15 @@ class Counts:
                 "name a file or a server by --database-url or WORKFLOWS_DATABASE_URL",
             )
             return report.checks
-        return await examine(settings.url, settings)
+        return await examine(settings.url, settings, options=self._options)
+
+
+def by_status(census: CheckpointCensus) -> dict[RunStatus, int]:
+    """How many runs have come to what, each as it is shown: one that was abandoned is not among what is running."""
+    found: dict[RunStatus, int] = {RESULT_STATUSES[one]: census.head_statuses[one.value] for one in CheckpointStatus}
+    running = found.pop("running")
+    abandoned = min(census.pulse.abandoned, running)  # these were counted a moment earlier
+    return {"running": running - abandoned, ABANDONED: abandoned, **found}
 
 
 def _sums(total: int, added: list[int]) -> list[int]:

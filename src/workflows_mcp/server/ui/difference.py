@@ -1,5 +1,6 @@
 """What differs between two checkpoints, side by side."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,15 +64,17 @@ async def show_difference(ui: Ui, visit: Visit) -> Response:
     first, second = visit.needed("a"), visit.asked("b")
     await ui.services.prepare()
     store = ui.services.store
-    found = await compare_checkpoints(store, first, second, ui.services.without_secrets, most=_MOST_CHANGES)
+    async with ui.comparing:
+        found = await compare_checkpoints(store, first, second, ui.services.without_secrets, most=_MOST_CHANGES)
+        groups = await asyncio.to_thread(_groups, found)
     return ui.render(
         visit,
         "diff.html",
         found=found,
-        sides=[("Before", found.before), ("After", found.after)],
-        groups=_groups(found),
+        sides=[("Before", found.before, found.named_before), ("After", found.after, found.named_after)],
+        groups=groups,
         others=await _others(ui, found),
-        words=[first] if second is None else [first, second],
+        ids=[first] if second is None else [first, second],
     )
 
 
@@ -94,5 +97,5 @@ def _row(change: Change) -> Row:
 
 async def _others(ui: Ui, found: Comparison) -> Sequence[CheckpointMetadata]:
     """The newest checkpoints of the run, to be chosen among; any other one can be typed."""
-    run_id = found.after["run_id"]
+    run_id = found.named_after.run_id
     return [] if run_id is None else await ui.services.store.list_checkpoints(run_id=run_id, limit=_MOST_OTHERS)

@@ -6,12 +6,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from workflows_mcp.engine.checkpoint import CheckpointStatus
-from workflows_mcp.engine.result import RESULT_STATUSES
 from workflows_mcp.errors import CheckpointStoreError
 from workflows_mcp.persistence.checks import Verdict
 from workflows_mcp.server.texts import counted
-from workflows_mcp.server.ui.counts import GROWTH_DAYS
+from workflows_mcp.server.ui.counts import GROWTH_DAYS, by_status
 from workflows_mcp.server.ui.drawing.charts import HEIGHT, WIDTH, make_bars, make_columns, make_growth
 from workflows_mcp.server.ui.page import Ui, Visit, redirect, sentence
 from workflows_mcp.server.ui.paths import path_to
@@ -84,7 +82,7 @@ async def _figures(ui: Ui, seconds: float) -> dict[str, Any]:
     figures = {
         "census": known,
         "counted_at": census.taken_at,
-        "runs": {RESULT_STATUSES[one]: known.head_statuses[one.value] for one in CheckpointStatus},
+        "runs": by_status(known),
         "activity": ui.services.store.activity(),
         "ratio": known.full_bytes / known.stored_bytes if known.stored_bytes else None,
         "by_checkpoints": make_bars(((n, one.checkpoints) for n, one in known.workflows.items()), most=_MOST_BARS),

@@ -1,8 +1,8 @@
 """What every page has at hand, and how it is rendered."""
 
+import asyncio
 import hashlib
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -20,7 +20,7 @@ from workflows_mcp.server.ui.sessions import Session, Sessions
 from workflows_mcp.server.ui.shown import FILTERS
 from workflows_mcp.server.visible import visible
 
-__all__ = ["STATIC", "Problem", "Ui", "Visit", "redirect", "sentence"]
+__all__ = ["OLD_FORM", "STATIC", "Problem", "Ui", "Visit", "redirect", "sentence"]
 
 STATIC = {
     "htmx.min.js": "text/javascript",
@@ -29,6 +29,10 @@ STATIC = {
     "icon.svg": "image/svg+xml",
 }
 """The files that pages load, and their kinds."""
+
+OLD_FORM = "the page was opened before the server was started anew, or in a session that is over: send it again"
+"""Why a form is shown again that was made for no session of now. What was typed is there: somebody has to look at it,
+and to click, so that nothing of another page's making is sent."""
 
 
 class Problem(Exception):  # noqa: N818 - what a person is told, and no fault
@@ -94,6 +98,7 @@ class Ui:
         sessions: Who looks.
         options: How they are served.
         counts: What the store holds, counted.
+        comparing: Held while two states are compared, each of which may be large: one comparison at a time.
 
     Args:
         services: What the server works with.
@@ -105,7 +110,8 @@ class Ui:
         self.services = services
         self.sessions = sessions
         self.options = options
-        self.counts = Counts(services)
+        self.comparing = asyncio.Lock()
+        self.counts = Counts(services, options.words)
         self._templates = Environment(
             loader=PackageLoader("workflows_mcp.server.ui"),
             autoescape=True,
@@ -134,9 +140,9 @@ class Ui:
         contents = {name: (folder / name).read_bytes() for name in STATIC}
         return {name: (hashlib.sha256(content).hexdigest()[:16], content) for name, content in contents.items()}
 
-    def command(self, *words: str) -> str:
-        """A command to type, which leads to the same database."""
-        return shlex.join(["workflows-mcp", *words, *self.options.words])
+    def command(self, *words: str, ids: Sequence[str] = ()) -> str:
+        """A command to type, which leads to the same database: see `command_to_type`."""
+        return self.options.command(*words, ids=ids)
 
     def render(
         self,

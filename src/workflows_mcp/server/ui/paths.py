@@ -1,7 +1,10 @@
 """Where the pages are, and how they are served. Loads nothing of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
+
+from workflows_mcp.engine.commands import command_to_type
 
 __all__ = ["UI_PATH", "UiOptions", "path_to"]
 
@@ -19,6 +22,10 @@ class UiOptions:
 
     read_only: bool = False
     words: tuple[str, ...] = ()
+
+    def command(self, *words: str, ids: Sequence[str] = ()) -> str:
+        """A command that leads to the same database, as it is typed: see `command_to_type`."""
+        return command_to_type(words, ids, self.words)
 
 
 def path_to(page: str, **query: str | int | None) -> str:

@@ -107,7 +107,7 @@ def _address(history: History, run_id: str, *, is_past: bool) -> str:
 def _mark_of(head: CheckpointMetadata) -> str | None:
     """What the page of a run that does not go on by itself depends on; None: it goes on."""
     summary = RunSummary.of(head)
-    if summary.status == "running" and not summary.is_abandoned:
+    if summary.is_held:
         return None
     told = f"{head.checkpoint_id} {shown_status(summary)} {shown_age(summary.age_seconds)}"
     return hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
@@ -182,7 +182,7 @@ def _page(head: CheckpointMetadata, now: _Read, then: _Read, history: History, *
 def _timeline(chosen: CheckpointMetadata, run: RunDetails | None) -> Timeline:
     """The bars; what is not over goes on up to now, or up to when that was saved."""
     saved_at = seconds_or_none(chosen.created_at) or time.time()
-    goes_on = run is not None and not run.superseded and not run.is_abandoned
+    goes_on = run is not None and not run.superseded and (run.status != "running" or run.is_held)
     return draw_timeline(() if run is None else run.blocks, time.time() if goes_on else saved_at)
 
 

@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 from starlette.responses import Response
 
-from workflows_mcp.engine.abandoned import ABANDONED, RunStatus, find_runs, shown_status
-from workflows_mcp.engine.checkpoint import CheckpointStatus
+from workflows_mcp.engine.abandoned import ABANDONED, find_runs, shown_status
 from workflows_mcp.engine.durations import parse_moment
 from workflows_mcp.engine.names import check_name
-from workflows_mcp.engine.result import RESULT_STATUSES, ResultStatus, RunSummary
+from workflows_mcp.engine.result import ResultStatus, RunSummary
 from workflows_mcp.server.paging import page_of
+from workflows_mcp.server.ui.counts import by_status
 from workflows_mcp.server.ui.page import Problem, Ui, Visit, sentence
 from workflows_mcp.server.ui.paths import UI_PATH
 from workflows_mcp.server.ui.shown import iso
@@ -32,7 +32,13 @@ _TIMES = {"after": "created_after", "until": "created_before"}
 _LABELS = {"text": "the text in the id", "after": "saved from", "until": "until"}
 """What filters are called on the page."""
 
-_STATUSES: dict[str, RunStatus] = {one: one for one in (*get_args(ResultStatus), ABANDONED)}
+_STATUSES: dict[str, dict[str, Any]] = {
+    **{one: {"status": one} for one in get_args(ResultStatus)},
+    "running": {"status": "running", "picks": lambda run: not run.is_abandoned},
+    ABANDONED: {"status": ABANDONED},
+    "at work": {"status": "running", "picks": lambda run: run.is_held},
+}
+"""What runs are found by: each says the same as the badge of a run, or as what is counted above them."""
 
 
 async def show_runs(ui: Ui, visit: Visit) -> Response:
@@ -68,8 +74,7 @@ async def show_counts(ui: Ui, visit: Visit) -> Response:
     """How many runs have come to what: a part of the first page, which takes its time where there are many."""
     await ui.services.prepare()
     census = (await ui.counts.census.take()).value
-    statuses = {RESULT_STATUSES[one]: census.head_statuses[one.value] for one in CheckpointStatus}
-    return ui.render(visit, "_counts.html", census=census, statuses=statuses)
+    return ui.render(visit, "_counts.html", census=census, statuses=by_status(census))
 
 
 def _rows(ui: Ui, runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
@@ -95,7 +100,7 @@ def _filters(wanted: Mapping[str, str | None]) -> dict[str, Any]:
             check_name(_LABELS["text"], text)
     except ValueError as error:
         raise Problem(400, "There is no such filter", sentence(error), {"All runs": UI_PATH}) from None
-    return {"status": _status_of(wanted["status"]), "id_contains": text, **moments}
+    return {**_status_of(wanted["status"]), "id_contains": text, **moments}
 
 
 def _typed(moment: float | None) -> str:
@@ -103,9 +108,9 @@ def _typed(moment: float | None) -> str:
     return "" if moment is None else iso(moment)[:19]
 
 
-def _status_of(status: str | None) -> RunStatus | None:
+def _status_of(status: str | None) -> dict[str, Any]:
     if status is None:
-        return None
+        return {}
     found = _STATUSES.get(status)
     if found is None:
         known = ", ".join(_STATUSES)

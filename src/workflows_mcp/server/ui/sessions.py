@@ -20,7 +20,12 @@ from workflows_mcp.server.ui.paths import UI_PATH
 __all__ = ["Session", "Sessions"]
 
 _SECONDS = 12 * 3600
-"""How long one lasts: a working day."""
+"""How long one lasts that is not used: a working day."""
+
+_MOST_SECONDS = 7 * 24 * 3600
+"""How long one lasts however much it is used."""
+
+_TLS, _PLAIN = "tls", "plain"
 
 
 @dataclass(frozen=True)
@@ -72,18 +77,34 @@ class Sessions:
                     return _user(key, text)
         return Session(not self.need_login, _signature(self._keys[0], "form of a visitor"))
 
-    def log_in(self, token: str) -> Session | None:
+    def log_in(self, token: str, request: Request) -> Session | None:
         """A session for somebody who shows a token; None: it is not one of those that are taken."""
         if not self._tokens.accept(token.encode(errors="replace")):
             return None
-        key = _key_of(token)
-        signed = f"{int(time.time()) + _SECONDS}.{secrets.token_urlsafe(16)}"
-        return _user(key, f"{signed}.{_signature(key, signed)}")
+        # A browser names the origin of a form truly, and so whether it speaks TLS, with whoever it is.
+        way = _TLS if request.headers.get("origin", "").startswith("https://") else _PLAIN
+        now = int(time.time())
+        return _begin(_key_of(token), now + _SECONDS, f"{now}-{way}-{secrets.token_urlsafe(16)}")
+
+    def prolonged(self, session: Session) -> Session | None:
+        """The same session, with the same token for its forms, that ends later.
+
+        Returns:
+            None: Less than half of its time is over, or it has lasted as long as one may; or it is a visitor's.
+        """
+        if not session.text:
+            return None
+        signed, _, signature = session.text.rpartition(".")
+        expires, _, name = signed.partition(".")
+        now = int(time.time())
+        later = min(now + _SECONDS, int(name.partition("-")[0]) + _MOST_SECONDS)
+        if int(expires) - now >= _SECONDS / 2 or later <= int(expires):
+            return None
+        key = next(one for one in self._keys if hmac.compare_digest(_signature(one, signed), signature))
+        return _begin(key, later, name)
 
     def keep(self, session: Session, request: Request, response: Response) -> None:
         """Have the browser keep a session."""
-        # A browser names the origin of a form truly, and so whether it speaks TLS, with whoever it is.
-        is_encrypted = request.headers.get("origin", "").startswith("https://")
         response.set_cookie(
             _cookie_of(request),
             session.text,
@@ -91,7 +112,8 @@ class Sessions:
             path=UI_PATH,
             httponly=True,
             samesite="strict",
-            secure=is_encrypted,
+            # By how it was begun: of a page that is looked at no browser says it.
+            secure=session.text.partition(".")[2].split("-")[1] == _TLS,
         )
 
     def forget(self, request: Request, response: Response) -> None:
@@ -99,8 +121,14 @@ class Sessions:
         response.delete_cookie(_cookie_of(request), path=UI_PATH, httponly=True, samesite="strict")
 
 
+def _begin(key: bytes, expires: int, name: str) -> Session:
+    signed = f"{expires}.{name}"
+    return _user(key, f"{signed}.{_signature(key, signed)}")
+
+
 def _user(key: bytes, text: str) -> Session:
-    return Session(is_allowed=True, form_token=_signature(key, f"form {text}"), text=text)
+    # By its name alone, which stays: a page that is open can still be sent when its session was made to last longer.
+    return Session(is_allowed=True, form_token=_signature(key, f"form {text.split('.')[1]}"), text=text)
 
 
 def _cookie_of(request: Request) -> str:

@@ -8,33 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workflows_mcp.engine.ages import shown_age
+from workflows_mcp.engine.signs import sign_of
 from workflows_mcp.persistence.sizes import shown_bytes
 from workflows_mcp.server.folding import json_text
 from workflows_mcp.server.texts import one_line, when
 from workflows_mcp.server.ui.drawing.words import span
 
-__all__ = ["FILTERS", "SIGNS", "iso", "shown_json"]
+__all__ = ["FILTERS", "iso", "shown_json"]
 
-SIGNS = {
-    "success": "✓",
-    "succeeded": "✓",
-    "completed": "✓",
-    "failure": "✗",
-    "failed": "✗",
-    "paused": "?",
-    "done": "✓",
-    "running": "●",
-    "may have begun": "●",
-    "abandoned": "!",
-    "interrupted": "!",
-    "cancelled": "-",
-    "skipped": "-",
-    "not begun": "○",
-    "ok": "✓",
-    "notice": "!",
-    "problem": "✗",
-}
-"""A sign for each status, so that none is told by its colour alone."""
+_SIGNS_OF_CHECKS = {"ok": "✓", "notice": "!", "problem": "✗"}
 
 
 def iso(seconds: object) -> str:
@@ -83,7 +65,7 @@ FILTERS = {
     "key": lambda text: hashlib.sha256(str(text).encode(errors="replace")).hexdigest()[:12],  # fit for an element's id
     "line": _line,
     "span": span,
-    "sign": lambda status: SIGNS.get(str(status), "·"),
+    "sign": lambda status: _SIGNS_OF_CHECKS.get(str(status)) or sign_of(str(status)),
     "when": when,
     "zip": zip,
 }

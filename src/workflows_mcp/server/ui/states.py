@@ -56,6 +56,7 @@ async def show_state(ui: Ui, visit: Visit) -> Response:
         visit,
         "state.html",
         checkpoint_id=state.checkpoint_id,
+        run_id=state.run_id,
         about=fields,
         listed=listed,
         node=node,

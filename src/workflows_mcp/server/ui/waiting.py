@@ -13,11 +13,11 @@ from workflows_mcp.errors import (
     WorkflowDefinitionError,
 )
 from workflows_mcp.server.paging import page_of
-from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect, sentence
+from workflows_mcp.server.ui.page import OLD_FORM, Problem, Ui, Visit, redirect, sentence
 from workflows_mcp.server.ui.paths import path_to
 from workflows_mcp.server.ui.questions import Question, answer_in, question_of
 
-__all__ = ["show_question", "show_waiting", "take_answer"]
+__all__ = ["ask_again", "show_question", "show_waiting", "take_answer"]
 
 _PAGE = 10
 """Each of them is loaded: what may be answered stands in its state."""
@@ -64,6 +64,11 @@ async def show_question(ui: Ui, visit: Visit) -> Response:
     return ui.render(visit, "question.html", question=question_of(ui.services, state), flaw=None, given="")
 
 
+async def ask_again(ui: Ui, visit: Visit) -> Response:
+    """The same question with what was typed in a form that is too old to be taken."""
+    return _again(ui, visit, await _waiting_state(ui, visit), OLD_FORM)
+
+
 async def take_answer(ui: Ui, visit: Visit) -> Response:
     """Let a run go on with an answer: of several people, the first one's."""
     state = await _waiting_state(ui, visit)
@@ -86,10 +91,14 @@ async def take_answer(ui: Ui, visit: Visit) -> Response:
                 raise
             flaw = str(error)
     if flaw is not None:
-        question = question_of(ui.services, state)
-        given = visit.form.get("response", "")
-        return ui.render(visit, "question.html", status=422, question=question, flaw=flaw, given=given)
+        return _again(ui, visit, state, flaw)
     return redirect(path_to("run", id=state.run_id, answered=state.checkpoint_id))
+
+
+def _again(ui: Ui, visit: Visit, state: CheckpointState, flaw: str) -> Response:
+    question = question_of(ui.services, state)
+    given = visit.form.get("response", "")
+    return ui.render(visit, "question.html", status=422, question=question, flaw=flaw, given=given)
 
 
 async def _waiting_state(ui: Ui, visit: Visit) -> CheckpointState:

@@ -11,7 +11,7 @@ from tests.server.ui.stage import HISTORY
 from workflows_mcp import CheckpointConfig, SQLAlchemyCheckpointStore, WorkflowExecutor
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Page, Route
 
 LAST = HISTORY + 2
 """How many checkpoints the run with the long history has: one before each step, one after the last, and the end."""
@@ -130,8 +130,8 @@ async def test_a_run_that_failed_is_tried_again(runs: Path, serve: Serve, window
         await page.locator(".run-head .badge", has_text="failure").wait_for(timeout=POLLS_MS)
 
 
-async def test_every_command_leads_to_the_same_database(runs: Path, serve: Serve, windows: OpenWindow) -> None:
-    """What is told to be typed is copied by a click, and does in a terminal what the page does."""
+async def test_a_command_is_copied_by_a_click(runs: Path, serve: Serve, windows: OpenWindow) -> None:
+    """As it stands there; `test_commands.py` types each."""
     server = await serve(runs)
     async with windows(server.origin, permissions=["clipboard-read", "clipboard-write"]) as window:
         page = window.page
@@ -141,3 +141,27 @@ async def test_every_command_leads_to_the_same_database(runs: Path, serve: Serve
         await command.get_by_text("Copied").wait_for()
         assert await page.evaluate("navigator.clipboard.readText()") == await command.locator("code").inner_text()
         assert (await command.locator("code").inner_text()).startswith("workflows-mcp runs show invoice-2041")
+
+
+async def test_a_slider_that_is_moved_on_is_not_put_back(staged: StartedServer, windows: OpenWindow) -> None:
+    """By no answer that it has left behind: of ten keys none is lost, however they meet the server's answers."""
+    async with windows(staged.origin) as window:
+        page = window.page
+        await page.goto("/ui/run?id=ledger-november")
+        slider = page.get_by_role("slider")
+        await slider.focus()
+        between = 3
+
+        async def move_on(route: "Route") -> None:
+            nonlocal between
+            if between:
+                between -= 1
+                await page.keyboard.press("ArrowLeft")  # while the answer to the keys before it is on its way
+            await route.continue_()
+
+        await page.route("**/ui/run?*n=*", move_on)
+        for _ in range(10 - between):
+            await page.keyboard.press("ArrowLeft")
+        await page.locator(f"#slide[value='{LAST - 10}']").wait_for(timeout=POLLS_MS)
+        assert await slider.input_value() == str(LAST - 10)
+        assert between == 0

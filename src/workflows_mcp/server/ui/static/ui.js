@@ -2,20 +2,44 @@
 "use strict";
 
 const stale = () => document.getElementById("stale");
+const ended = () => document.getElementById("ended");
 
-/* Nobody looks at a page in the background: it asks for nothing there. */
+/* Whether somebody has typed something that no server has yet. */
+const isTyped = () => [...document.querySelectorAll("textarea, input:not([type=hidden], [type=range])")]
+  .some((field) => field.value !== field.defaultValue);
+
+/* How often the slider was moved, up to which move the server has answered, and which one each request knows of. */
+let moves = 0;
+let answered = 0;
+const known = new WeakMap();
+const isSlide = (ctx) => ctx.sourceElement.matches(".slide");
+
 document.addEventListener("htmx:before:request", (event) => {
+  const ctx = event.detail.ctx;
+  known.set(ctx, isSlide(ctx) ? moves : answered);
+  /* Nobody looks at a page in the background: it asks for nothing there. */
   if (document.hidden) event.preventDefault();
+});
+document.addEventListener("htmx:finally:request", (event) => {
+  answered = Math.max(answered, known.get(event.detail.ctx) ?? 0);
 });
 
 /* What is there stays when an update fails; a line says that it may be old. */
 document.addEventListener("htmx:error", () => { stale().hidden = false; });
 document.addEventListener("htmx:after:request", (event) => {
-  const response = event.detail.ctx?.response?.raw;
+  const ctx = event.detail.ctx;
+  const response = ctx?.response?.raw;
   if (!response) return;
   const failed = response.status >= 500;
   stale().hidden = !failed;
-  if (failed) event.preventDefault();
+  /* Nor is a page sent away to log in on which somebody is typing. */
+  const login = response.headers.get("HX-Redirect");
+  const stays = login !== null && isTyped();
+  ended().hidden = !stays;
+  if (stays) ended().querySelector("a").href = login;
+  /* Nor is a slider put back by an answer that does not know where it is by now: one that does is on its way. */
+  const isBehind = ctx.target?.id === "run" && known.get(ctx) !== moves;
+  if (failed || stays || isBehind) event.preventDefault();
 });
 
 document.addEventListener("click", async (event) => {
@@ -34,6 +58,7 @@ document.addEventListener("click", async (event) => {
 document.addEventListener("input", (event) => {
   const slide = event.target;
   if (slide.id !== "slide") return;
+  moves += 1;
   document.getElementById("slide-told").textContent = slide.value;
   slide.setAttribute("aria-valuetext", `${slide.value} of ${slide.dataset.count}`);
 });
@@ -52,7 +77,7 @@ document.addEventListener("htmx:after:swap", (event) => {
   typed = null;
   const slide = document.getElementById("slide");
   /* A slider that was moved to the newest checkpoint stays there when there are new ones. */
-  if (slide && event.target.id === "run") slide.value = slide.getAttribute("value");
+  if (slide && known.get(event.detail.ctx) === moves) slide.value = slide.getAttribute("value");
   const page = document.getElementById("run")?.dataset.page;
   if (page && page !== location.pathname + location.search) history.replaceState(null, "", page);
 });

@@ -1,0 +1,104 @@
+"""`ui` as somebody meets it who starts it at a terminal."""
+
+import asyncio
+import os
+import shutil
+import socket
+import time
+import urllib.request
+import webbrowser
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CLI
+from tests.server.started import start_ui
+from workflows_mcp.cli.browser import open_browser
+from workflows_mcp.cli.page import say_through
+
+# Waited for by whatever opens it, as a browser in the terminal is.
+BROWSER = """#!/bin/sh
+echo "$1" > opened
+read word < gate
+exit 1
+"""
+
+
+@pytest.fixture
+def runs_file(tmp_path: Path, sqlite_template: Path) -> Path:
+    """A SQLite file with the schema, and no runs yet."""
+    return Path(shutil.copy(sqlite_template, tmp_path / "runs.db"))
+
+
+async def test_pages_are_served_while_a_browser_that_is_waited_for_is_open(tmp_path: Path, runs_file: Path) -> None:
+    """It may be one in the terminal, or look at the pages before it goes on; and when it fails, one line says so."""
+    script = tmp_path / "browser"
+    script.write_text(BROWSER)
+    script.chmod(0o755)
+    opened, gate = tmp_path / "opened", tmp_path / "gate"
+    for pipe in (opened, gate):
+        os.mkfifo(pipe)
+    holding = os.open(gate, os.O_RDWR)  # for as long as this is open, and nothing was written
+    environment = {"WORKFLOWS_DATABASE_URL": str(runs_file), "BROWSER": f"{script} %s"}
+    server = await start_ui(tmp_path, environment, "--open")
+    try:
+        assert await asyncio.to_thread(opened.read_text) == f"{server.url}\n"
+        with await asyncio.to_thread(urllib.request.urlopen, f"{server.origin}/healthz", timeout=10) as answer:
+            assert answer.status == 200
+        os.write(holding, b"go on\n")
+        told = await asyncio.to_thread(_second_line, server.log)
+        assert told == f"no browser could be opened, or it failed; the pages are at {server.url}\n"
+        assert await server.stop() == 0
+    finally:
+        os.close(holding)
+        await server.kill()
+
+
+def _second_line(file: Path) -> str:
+    """What somebody is about to write there."""
+    with file.open() as log:
+        log.readline()
+        line = ""
+        while not line.endswith("\n"):
+            line += log.readline()
+            time.sleep(0.005)
+        return line
+
+
+async def test_a_browser_that_cannot_be_opened_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the desktop's settings lead to; nothing is said of one that is open."""
+
+    def fail(url: str) -> bool:
+        if url.endswith("/error"):
+            raise ValueError("No closing quotation")
+        return url.endswith("/open")
+
+    said: asyncio.Queue[str] = asyncio.Queue()
+    monkeypatch.setattr(webbrowser, "open", fail)
+    say_through(said.put_nowait)
+    try:
+        for page in ("open", "none", "error"):
+            open_browser(f"http://h/{page}")
+            if page != "open":
+                assert await said.get() == f"no browser could be opened, or it failed; the pages are at http://h/{page}"
+        assert said.empty()
+    finally:
+        say_through(None)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_others_need_a_token(cli: CLI, runs_file: Path, host: str) -> None:
+    """To listen where they can come in, without one, is refused."""
+    outcome = cli("ui", "--host", host, "--port", "0", "--database-url", runs_file)
+    assert outcome.code == 2
+    assert f"others can reach {host}, so callers must show a token: set WORKFLOWS_HTTP_TOKEN or" in outcome.error()
+
+
+def test_a_port_that_is_taken_is_told(cli: CLI, runs_file: Path) -> None:
+    """With what to do about it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        outcome = cli("ui", "--port", str(port), "--database-url", runs_file)
+    assert outcome.code == 1
+    assert f"port {port} of 127.0.0.1 is in use" in outcome.error()
+    assert "choose another port with --port, or 0 for any" in outcome.error()
