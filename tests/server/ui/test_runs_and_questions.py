@@ -19,6 +19,7 @@ from workflows_mcp import WorkflowExecutor
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.persistence.store import create_checkpoint_store
+from workflows_mcp.server.ui.paths import path_to
 from workflows_mcp.testing import make_state
 
 ODD = "a/b?c=<script>alert(1)</script>&d=\u202e%00 '\""
@@ -174,11 +175,31 @@ async def test_of_two_people_one_is_first_and_the_other_is_told(database_url: st
         answers = await asyncio.gather(visitor.send(path, choice="0"), visitor.send(path, choice="1"))
         assert sorted(answer.status_code for answer in answers) == [303, 409]
         late = next(answer for answer in answers if answer.status_code == 409)
-        assert "Somebody else was a moment quicker" in late.text
+        assert (
+            "Somebody else was a moment quicker" in late.text or "somebody else is answering it just now" in late.text
+        )
         assert 'href="/ui/run?id=r1"' in late.text
         assert await ended(database_url, "r1") == "success"
         again = await visitor.send(path, choice="0")
         assert (again.status_code, "answered already" in again.text) == (409, True)
+
+
+async def test_what_somebody_else_has_begun_to_answer_may_still_wait(database_url: str, tmp_path: Path) -> None:
+    """It is not called answered: whoever holds it may be gone. What was typed is still there, to be sent again."""
+    ticket = await run_workflow(database_url, tmp_path, "ticket", "r1")
+    assert ticket.checkpoint_id is not None
+    path = f"/ui/answer?checkpoint={ticket.checkpoint_id}"
+    async with create_checkpoint_store(database_url) as store, visiting(database_url) as visitor:
+        await visitor.get("/ui/waiting")
+        await store.claim_checkpoint(ticket.checkpoint_id, "somebody", lease_seconds=60)
+        held = await visitor.send(path, response="AB-12")
+        assert held.status_code == 409
+        assert "somebody else is answering it just now" in text_of(held)
+        assert "AB-12</textarea>" in held.text
+        await store.release_claim(ticket.checkpoint_id, "somebody")
+        visitor.http.follow_redirects = False
+        assert (await visitor.send(path, response="AB-12")).status_code == 303
+        assert await ended(database_url, "r1") == "success"
 
 
 async def test_an_answer_that_is_not_taken_is_asked_again(runs_file: Path, tmp_path: Path) -> None:
@@ -200,6 +221,29 @@ async def test_an_answer_that_is_not_taken_is_asked_again(runs_file: Path, tmp_p
         await ended(runs_file, "r2")
         async with create_checkpoint_store(str(runs_file)) as store:
             assert (await WorkflowExecutor(store).get_run("r2")).outputs == {"said": "one\ntwo"}
+
+
+async def test_what_was_typed_stays_as_it_was_in_forms(runs_file: Path, tmp_path: Path) -> None:
+    """What would hide in it is made visible where it is only shown: in a form, it would be sent otherwise."""
+    odd = "\u202ea\u200f\x1b<b>"
+    kept = "\u202ea\u200f\x1b&lt;b&gt;"
+    ticket = await run_workflow(runs_file, tmp_path, "ticket", odd)
+    async with visiting(runs_file) as visitor:
+        listed = await visitor.get(path_to("", workflow=odd, text=odd))
+        assert listed.text.count(f'value="{kept}"') == 2
+        refused = await visitor.send(path_to("answer", checkpoint=ticket.checkpoint_id), response=odd)
+        assert (refused.status_code, f"\n{kept}</textarea>" in refused.text) == (422, True)
+        form = await visitor.send(path_to("fork", checkpoint=ticket.checkpoint_id), run_id=odd, inputs=odd)
+        assert (form.status_code, f'value="{kept}"' in form.text, f"\n{kept}</textarea>" in form.text) == (
+            422,
+            True,
+            True,
+        )
+        run = await visitor.get(path_to("run", id=odd))
+        assert f'<input type="hidden" name="id" value="{kept}">' in run.text
+        assert f"<h1>{kept}" not in run.text
+        told = "runs cancel $'\\u202ea\\u200f\\x1b<b>'"
+        assert html.unescape(run.text).count(told) == 2, "as it is shown, and as it is copied"
 
 
 async def test_what_is_not_there_is_told(runs_file: Path, tmp_path: Path) -> None:

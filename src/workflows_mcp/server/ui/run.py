@@ -19,6 +19,7 @@ from workflows_mcp.errors import CheckpointDecodeError
 from workflows_mcp.server.ui.drawing.graph import Graph, draw_graph
 from workflows_mcp.server.ui.drawing.timeline import Timeline, draw_timeline
 from workflows_mcp.server.ui.history import History, Slide, find_history
+from workflows_mcp.server.ui.known import at_length
 from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import UI_PATH, path_to
 from workflows_mcp.server.ui.questions import question_of
@@ -27,6 +28,8 @@ from workflows_mcp.server.ui.states import state_tree
 __all__ = ["show_run"]
 
 _MOST_ROWS = 1_000
+
+_MOST_OUTPUTS = 100
 
 _MOST_NESTED = 6
 """So many nested workflows have a picture of their own."""
@@ -66,7 +69,8 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
     if visit.is_fragment and visit.asked("seen") == (_mark_of(head, is_past=only_now) or ""):
         return Response(status_code=204)  # nothing has changed, and what is shown stays untouched
     if only_now:
-        page = _page_of_now(ui, head, await _read_head(ui, head), is_past=True)
+        now = await _read_head(ui, head)
+        page = await asyncio.to_thread(_page_of_now, ui, head, now, is_past=True)
         return ui.render(visit, "_run.html", run_id=run_id, only_now=True, **page)
     slide = _slide_of(visit)
     history = await find_history(store, run_id, at=at, slide=slide, before=visit.asked("before"))
@@ -80,7 +84,7 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
     now = await _read_head(ui, head)
     then = await _read(ui, history.chosen) if is_past else now
     page = await asyncio.to_thread(_page, then, history)
-    page |= _page_of_now(ui, head, now, is_past=is_past)
+    page |= await asyncio.to_thread(_page_of_now, ui, head, now, is_past=is_past)
     return ui.render(
         visit,
         "_run.html" if visit.is_fragment else "run.html",
@@ -180,6 +184,7 @@ def _page_of_now(ui: Ui, head: CheckpointMetadata, now: _Read, *, is_past: bool)
         "run": summary,
         "doing": shown_status(summary),
         "now": now,
+        "outputs": [] if now.run is None else list(at_length(now.run.outputs, _MOST_OUTPUTS)),
         "is_past": is_past,
         "mark": _mark_of(head, is_past=is_past) or "",
         "every": None if is_over else "5s" if has_many else "2s",
@@ -205,7 +210,8 @@ def _timeline(chosen: CheckpointMetadata, run: RunDetails | None) -> Timeline:
     """The bars; what is not over goes on up to now, or up to when that was saved."""
     saved_at = seconds_or_none(chosen.created_at) or time.time()
     goes_on = run is not None and not run.superseded and (run.status != "running" or run.is_held)
-    return draw_timeline(() if run is None else run.blocks, time.time() if goes_on else saved_at)
+    until = time.time() if goes_on else saved_at
+    return draw_timeline(() if run is None else run.blocks, until, None if run is None else run.started_at)
 
 
 def _nested(blocks: Sequence[BlockDetails]) -> list[tuple[str, str | None, Graph]]:
