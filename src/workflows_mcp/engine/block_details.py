@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -10,7 +10,15 @@ from workflows_mcp.engine.checkpoint import CheckpointState
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.record import BlockRecord, BlockStatus
 
-__all__ = ["BlockDetails", "ShownBlockStatus", "blocks_of", "depths_of", "foreign_blocks", "seconds_or_none"]
+__all__ = [
+    "BlockDetails",
+    "ShownBlockStatus",
+    "blocks_of",
+    "depths_of",
+    "foreign_blocks",
+    "seconds_or_none",
+    "without_secrets",
+]
 
 _MOST_ITEMS = 20
 
@@ -146,6 +154,31 @@ def depths_of(blocks: Sequence[BlockDetails]) -> list[int]:
     for one in blocks:
         depths[one.path] = 0 if one.parent is None else depths.get(one.parent, -1) + 1
     return [depths[one.path] for one in blocks]
+
+
+def without_secrets(blocks: Sequence[BlockDetails], scrub: Callable[[Any], Any]) -> Iterator[BlockDetails]:
+    """The same blocks with masks for secrets in all texts of theirs, and still to be told apart by their paths.
+
+    Args:
+        blocks: All blocks of a run.
+        scrub: Masks secrets in JSON data.
+    """
+    # As keys of one object: paths that become alike get further stars, wherever they stand.
+    found = dict.fromkeys(one.path for one in blocks)
+    paths = dict(zip(found, scrub(found), strict=True))
+    for one in blocks:
+        message, block_id, key, kind, workflow = scrub([one.message, one.block_id, one.key, one.type, one.workflow])
+        yield dataclasses.replace(
+            one,
+            path=paths[one.path],
+            message=message,
+            block_id=block_id,
+            key=key,
+            type=kind,
+            needs=tuple(paths.get(path) or scrub(path) for path in one.needs),
+            parent=None if one.parent is None else paths.get(one.parent) or scrub(one.parent),
+            workflow=workflow,
+        )
 
 
 def seconds_or_none(value: object) -> float | None:

@@ -3,12 +3,20 @@
 import asyncio
 import contextlib
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workflows_mcp.engine.block_details import BlockDetails, blocks_of, foreign_blocks, seconds_or_none
+from workflows_mcp.engine.block_details import (
+    BlockDetails,
+    blocks_of,
+    foreign_blocks,
+    seconds_or_none,
+    without_secrets,
+)
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.deep import text_if_shallow
 from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.result import RunSummary
 from workflows_mcp.engine.secrets import Secrets
@@ -94,27 +102,37 @@ async def run_details(
         secrets.values()
     listed = RunSummary.of(head if head.run_id is not None else dataclasses.replace(head, run_id=""))
     summary = {one.name: getattr(listed, one.name) for one in dataclasses.fields(RunSummary)}
+    summary["superseded"] = head.superseded
     if live is None:  # the expressions of its workflow are compiled, which takes a while for a large one
         is_abandoned = not head.superseded and listed.is_abandoned
         is_known = head.superseded or state.status is not CheckpointStatus.RUNNING
         blocks, flaw = await asyncio.to_thread(_stored_blocks, state, is_known=is_known, is_abandoned=is_abandoned)
     else:
         blocks, flaw = list(blocks_of(live.root, is_known=True)), None
+    return await asyncio.to_thread(_told, summary, state, blocks, flaw, secrets.scrub)  # a state may be large
+
+
+def _told(
+    summary: dict[str, Any],
+    state: CheckpointState,
+    blocks: Sequence[BlockDetails],
+    flaw: str | None,
+    scrub: Callable[[Any], Any],
+) -> RunDetails:
+    """What a state tells of its run, without secrets."""
     saved: object = state.context  # of any kind, where another program saved it
     context = saved if isinstance(saved, dict) else {}
     waves: object = state.execution_waves
     outputs, error = context.get("outputs"), context.get("error")
-    scrub = secrets.scrub
     return RunDetails(
         **{**summary, "prompt": scrub(summary["prompt"])},
         waves=len(waves) if isinstance(waves, list) else 0,
-        blocks=tuple(dataclasses.replace(one, message=scrub(one.message)) for one in blocks),
+        blocks=tuple(without_secrets(blocks, scrub)),
         flaw=flaw,
         outputs=scrub(outputs) if isinstance(outputs, dict) else {},
-        error=None if error is None else scrub(str(error)),
+        error=None if error is None else scrub(text_if_shallow(lambda: str(error))),
         pause_metadata=scrub(state.pause_metadata),
         started_at=seconds_or_none(context.get("started_at")),
-        superseded=head.superseded,
     )
 
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import html
+import re
 import sqlite3
 import time
 from pathlib import Path
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -16,6 +19,7 @@ from workflows_mcp import WorkflowExecutor
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.persistence.store import create_checkpoint_store
+from workflows_mcp.server.ui.paths import path_to
 from workflows_mcp.testing import make_state
 
 ODD = "a/b?c=<script>alert(1)</script>&d=\u202e%00 '\""
@@ -113,6 +117,34 @@ async def test_a_question_that_cannot_be_read_hides_no_other(runs_file: Path, tm
         assert [page.text.count(part) for part in ('name="choice" value="0"', "Who knows?")] == [1, 0]
 
 
+async def test_each_page_of_what_waits_says_when_there_is_more_and_only_then(runs_file: Path) -> None:
+    """Where somebody who sees nothing hears it, and hears nothing else: how old the oldest one is changes always."""
+    async with create_checkpoint_store(str(runs_file)) as store, visiting(runs_file) as visitor:
+
+        async def ask(number: int) -> None:
+            state = make_state(f"c{number}", run_id=f"r{number}", created_at=float(number), paused_block_id="ask")
+            await store.save_checkpoint(state)
+
+        async def heard(page: httpx2.Response) -> str:
+            """What an open page is told when it looks again, of what a screen reader says."""
+            found = re.search(r'id="lead"[^>]* hx-get="([^"]+)"', page.text)
+            assert found is not None
+            part = await visitor.get(html.unescape(found[1]), **{"hx-request": "true"})
+            assert "The oldest question was asked" in part.text.partition("</span>")[2]
+            return text_of(part).partition(" The oldest")[0]
+
+        for number in range(1, 13):
+            await ask(number)
+        first = await visitor.get("/ui/waiting")
+        [older] = re.findall(r'rel="next" href="([^"]+)"', first.text)
+        second = await visitor.get(html.unescape(older))
+        assert [page.text.count("<li class") for page in (first, second)] == [10, 2]
+        assert [await heard(page) for page in (first, second)] == ["12 runs wait for an answer."] * 2
+        await ask(13)
+        news = "13 runs wait for an answer. There are new ones: show them"
+        assert [await heard(page) for page in (first, second)] == [news] * 2
+
+
 async def test_a_fault_of_the_server_is_a_page_and_is_logged(
     runs_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,11 +175,31 @@ async def test_of_two_people_one_is_first_and_the_other_is_told(database_url: st
         answers = await asyncio.gather(visitor.send(path, choice="0"), visitor.send(path, choice="1"))
         assert sorted(answer.status_code for answer in answers) == [303, 409]
         late = next(answer for answer in answers if answer.status_code == 409)
-        assert "Somebody else was a moment quicker" in late.text
+        assert (
+            "Somebody else was a moment quicker" in late.text or "somebody else is answering it just now" in late.text
+        )
         assert 'href="/ui/run?id=r1"' in late.text
         assert await ended(database_url, "r1") == "success"
         again = await visitor.send(path, choice="0")
         assert (again.status_code, "answered already" in again.text) == (409, True)
+
+
+async def test_what_somebody_else_has_begun_to_answer_may_still_wait(database_url: str, tmp_path: Path) -> None:
+    """It is not called answered: whoever holds it may be gone. What was typed is still there, to be sent again."""
+    ticket = await run_workflow(database_url, tmp_path, "ticket", "r1")
+    assert ticket.checkpoint_id is not None
+    path = f"/ui/answer?checkpoint={ticket.checkpoint_id}"
+    async with create_checkpoint_store(database_url) as store, visiting(database_url) as visitor:
+        await visitor.get("/ui/waiting")
+        await store.claim_checkpoint(ticket.checkpoint_id, "somebody", lease_seconds=60)
+        held = await visitor.send(path, response="AB-12")
+        assert held.status_code == 409
+        assert "somebody else is answering it just now" in text_of(held)
+        assert "AB-12</textarea>" in held.text
+        await store.release_claim(ticket.checkpoint_id, "somebody")
+        visitor.http.follow_redirects = False
+        assert (await visitor.send(path, response="AB-12")).status_code == 303
+        assert await ended(database_url, "r1") == "success"
 
 
 async def test_an_answer_that_is_not_taken_is_asked_again(runs_file: Path, tmp_path: Path) -> None:
@@ -169,6 +221,29 @@ async def test_an_answer_that_is_not_taken_is_asked_again(runs_file: Path, tmp_p
         await ended(runs_file, "r2")
         async with create_checkpoint_store(str(runs_file)) as store:
             assert (await WorkflowExecutor(store).get_run("r2")).outputs == {"said": "one\ntwo"}
+
+
+async def test_what_was_typed_stays_as_it_was_in_forms(runs_file: Path, tmp_path: Path) -> None:
+    """What would hide in it is made visible where it is only shown: in a form, it would be sent otherwise."""
+    odd = "\u202ea\u200f\x1b<b>"
+    kept = "\u202ea\u200f\x1b&lt;b&gt;"
+    ticket = await run_workflow(runs_file, tmp_path, "ticket", odd)
+    async with visiting(runs_file) as visitor:
+        listed = await visitor.get(path_to("", workflow=odd, text=odd))
+        assert listed.text.count(f'value="{kept}"') == 2
+        refused = await visitor.send(path_to("answer", checkpoint=ticket.checkpoint_id), response=odd)
+        assert (refused.status_code, f"\n{kept}</textarea>" in refused.text) == (422, True)
+        form = await visitor.send(path_to("fork", checkpoint=ticket.checkpoint_id), run_id=odd, inputs=odd)
+        assert (form.status_code, f'value="{kept}"' in form.text, f"\n{kept}</textarea>" in form.text) == (
+            422,
+            True,
+            True,
+        )
+        run = await visitor.get(path_to("run", id=odd))
+        assert f'<input type="hidden" name="id" value="{kept}">' in run.text
+        assert f"<h1>{kept}" not in run.text
+        told = "runs cancel $'\\u202ea\\u200f\\x1b<b>'"
+        assert html.unescape(run.text).count(told) == 2, "as it is shown, and as it is copied"
 
 
 async def test_what_is_not_there_is_told(runs_file: Path, tmp_path: Path) -> None:

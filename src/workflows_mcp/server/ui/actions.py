@@ -1,5 +1,6 @@
 """What a person can do with a run: end it, or begin a new one where it was."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,10 +8,15 @@ from starlette.responses import Response
 
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.errors import CheckpointNotFoundError, WorkflowDefinitionError
+from workflows_mcp.server.ui.known import in_short
 from workflows_mcp.server.ui.page import OLD_FORM, Problem, Ui, Visit, redirect, sentence
 from workflows_mcp.server.ui.paths import path_to
 
 __all__ = ["ask_fork_again", "cancel_run", "fork_run", "show_fork"]
+
+
+_MOST_INPUTS = 100
+"""So many inputs of the other run are shown."""
 
 
 async def cancel_run(ui: Ui, visit: Visit) -> Response:
@@ -26,12 +32,12 @@ async def cancel_run(ui: Ui, visit: Visit) -> Response:
 
 async def show_fork(ui: Ui, visit: Visit) -> Response:
     """The form for a new run that begins where another one was."""
-    return _form(ui, visit, await _forkable(ui, visit))
+    return await _form(ui, visit, await _forkable(ui, visit))
 
 
 async def ask_fork_again(ui: Ui, visit: Visit) -> Response:
     """The same form with what was typed in one that is too old to be taken."""
-    return _form(ui, visit, await _forkable(ui, visit), OLD_FORM)
+    return await _form(ui, visit, await _forkable(ui, visit), OLD_FORM)
 
 
 async def fork_run(ui: Ui, visit: Visit) -> Response:
@@ -42,11 +48,11 @@ async def fork_run(ui: Ui, visit: Visit) -> Response:
         inputs = _inputs_in(visit.form.get("inputs", ""))
         result = await ui.services.executor.start_fork(state.checkpoint_id, inputs, run_id=run_id)
     except WorkflowDefinitionError as error:
-        return _form(ui, visit, state, str(error))
+        return await _form(ui, visit, state, str(error))
     except ValueError as error:
         if type(error) is not ValueError:
             raise
-        return _form(ui, visit, state, str(error))
+        return await _form(ui, visit, state, str(error))
     return redirect(path_to("run", id=result.run_id, forked="yes"))
 
 
@@ -72,15 +78,16 @@ async def _forkable(ui: Ui, visit: Visit) -> CheckpointState:
     return state
 
 
-def _form(ui: Ui, visit: Visit, state: CheckpointState, flaw: str | None = None) -> Response:
+async def _form(ui: Ui, visit: Visit, state: CheckpointState, flaw: str | None = None) -> Response:
     return ui.render(
         visit,
         "fork.html",
         status=200 if flaw is None else 422,
         state=state,
-        inputs=ui.services.without_secrets(state.runtime_inputs),
+        inputs=await asyncio.to_thread(in_short, state.runtime_inputs, ui.services.without_secrets, _MOST_INPUTS),
         flaw=None if flaw is None else sentence(ValueError(flaw)),
-        given=ui.services.without_secrets({name: visit.form.get(name, "") for name in ("run_id", "inputs")}),
+        # Not masked: it goes back to whoever has just typed it, to be sent once more.
+        given={name: visit.form.get(name, "") for name in ("run_id", "inputs")},
     )
 
 

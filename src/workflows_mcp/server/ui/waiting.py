@@ -1,11 +1,13 @@
 """What waits for a person, and the person's answer."""
 
 import asyncio
+from functools import partial
 
 from starlette.responses import Response
 
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
 from workflows_mcp.engine.filters import position_before
+from workflows_mcp.engine.stored import listing_of
 from workflows_mcp.errors import (
     CheckpointAlreadyClaimedError,
     CheckpointDecodeError,
@@ -22,30 +24,30 @@ __all__ = ["ask_again", "show_question", "show_waiting", "take_answer"]
 _PAGE = 10
 """Each of them is loaded: what may be answered stands in its state."""
 
+_HELD = "somebody else is answering it just now; should that come to nothing, send it again in half a minute"
+
 
 async def show_waiting(ui: Ui, visit: Visit) -> Response:
     """All runs that wait, the one that was saved last first, each with its form; a part of it: how many there are."""
     before = visit.asked("before")
     await ui.services.prepare()
-    store = ui.services.store
-    limit = 1 if visit.is_fragment else _PAGE + 1
-    found, pulse = await asyncio.gather(
-        store.list_checkpoints(is_paused=True, limit=limit, before=None if visit.is_fragment else before),
-        store.take_pulse(),
-    )
-    newest = found[0].cursor if found and not before else None
+    list_paused = partial(ui.services.store.list_checkpoints, is_paused=True)
     if visit.is_fragment:
         # Not the questions: somebody may be typing an answer.
-        is_old = newest is not None and _is_later(newest, visit.asked("newest"))
+        newest, pulse = await asyncio.gather(list_paused(limit=1), ui.services.store.take_pulse())
+        is_old = bool(newest) and _is_later(newest[0].cursor, visit.asked("newest"))
         return ui.render(visit, "_waiting_lead.html", pulse=pulse, is_old=is_old)
+    found, pulse = await asyncio.gather(list_paused(limit=_PAGE + 1, before=before), ui.services.store.take_pulse())
+    # On a further page, too, it is told when there are new ones.
+    newest = found if before is None else await list_paused(limit=1)
     page, following = page_of(found, _PAGE)
-    questions = await asyncio.gather(*(_question(ui, one) for one in page))
+    questions = [await _question(ui, one) for one in page]  # not at once: each state may be large
     return ui.render(
         visit,
         "waiting.html",
         questions=[one for one in questions if one is not None],
         pulse=pulse,
-        newest=newest,
+        newest=newest[0].cursor if newest else None,
         is_old=False,
         before=before,
         following=following,
@@ -61,24 +63,24 @@ def _is_later(cursor: str, than: str | None) -> bool:
 async def show_question(ui: Ui, visit: Visit) -> Response:
     """One question by itself."""
     state = await _waiting_state(ui, visit)
-    return ui.render(visit, "question.html", question=question_of(ui.services, state), flaw=None, given="")
+    return ui.render(visit, "question.html", question=await _made(ui, state), flaw=None, given="")
 
 
 async def ask_again(ui: Ui, visit: Visit) -> Response:
     """The same question with what was typed in a form that is too old to be taken."""
-    return _again(ui, visit, await _waiting_state(ui, visit), OLD_FORM)
+    return await _again(ui, visit, await _waiting_state(ui, visit), OLD_FORM)
 
 
 async def take_answer(ui: Ui, visit: Visit) -> Response:
     """Let a run go on with an answer: of several people, the first one's."""
     state = await _waiting_state(ui, visit)
     answer = answer_in(state, visit.form)
-    flaw = "nothing was chosen or typed" if answer is None else None
+    flaw, is_claimed = "nothing was chosen or typed" if answer is None else None, False
     if answer is not None:
         try:
             await ui.services.executor.start_resume(state.checkpoint_id, answer)
         except CheckpointAlreadyClaimedError:
-            raise _too_late(state) from None
+            is_claimed = True
         except WorkflowDefinitionError as error:
             raise Problem(
                 409,
@@ -90,15 +92,21 @@ async def take_answer(ui: Ui, visit: Visit) -> Response:
             if type(error) is not ValueError:
                 raise
             flaw = str(error)
+    if is_claimed:
+        listed = await listing_of(ui.services.store, state)
+        if listed is None or listed.superseded:
+            raise _too_late(state)
+        # Whoever holds it may be gone, and nobody has answered then.
+        return await _again(ui, visit, state, _HELD, status=409)
     if flaw is not None:
-        return _again(ui, visit, state, flaw)
+        return await _again(ui, visit, state, flaw)
     return redirect(path_to("run", id=state.run_id, answered=state.checkpoint_id))
 
 
-def _again(ui: Ui, visit: Visit, state: CheckpointState, flaw: str) -> Response:
-    question = question_of(ui.services, state)
+async def _again(ui: Ui, visit: Visit, state: CheckpointState, flaw: str, status: int = 422) -> Response:
+    question = await _made(ui, state)
     given = visit.form.get("response", "")
-    return ui.render(visit, "question.html", status=422, question=question, flaw=flaw, given=given)
+    return ui.render(visit, "question.html", status=status, question=question, flaw=flaw, given=given)
 
 
 async def _waiting_state(ui: Ui, visit: Visit) -> CheckpointState:
@@ -145,4 +153,8 @@ async def _question(ui: Ui, listed: CheckpointMetadata) -> Question | Problem | 
     except CheckpointDecodeError as error:
         links = {"Run": path_to("run", id=listed.run_id)} if listed.run_id is not None else {}
         return Problem(500, f"Checkpoint {listed.checkpoint_id} cannot be read", sentence(error), links)
-    return None if state is None or not state.is_paused else question_of(ui.services, state)
+    return None if state is None or not state.is_paused else await _made(ui, state)
+
+
+async def _made(ui: Ui, state: CheckpointState) -> Question:
+    return await asyncio.to_thread(question_of, ui.services, state)

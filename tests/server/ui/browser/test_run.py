@@ -1,6 +1,7 @@
 """The page of a run: its past on a slider, its picture, what can be done with it, and how it goes on by itself."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from tests.server.ui.browser.conftest import POLLS_MS, SCRIPTS, OpenWindow, Serv
 from tests.server.ui.browser.outcomes import until
 from tests.server.ui.stage import HISTORY
 from workflows_mcp import CheckpointConfig, SQLAlchemyCheckpointStore, WorkflowExecutor
+from workflows_mcp.testing import make_state
 
 if TYPE_CHECKING:
     from playwright.async_api import Page, Route
@@ -60,7 +62,8 @@ async def test_a_run_that_goes_on_is_followed(runs: Path, serve: Serve, windows:
     workflow = f"""
 name: followed
 blocks:
-- {{id: first, type: Shell, inputs: {{command: "true"}}}}
+- {{id: zeroth, type: Shell, inputs: {{command: "true"}}}}
+- {{id: first, type: Shell, depends_on: [zeroth], inputs: {{command: "true"}}}}
 - {{id: second, type: Shell, depends_on: [first], inputs: {{command: "while [ ! -e '{go_on}' ]; do sleep 0.02; done"}}}}
 """
     async with (
@@ -73,22 +76,59 @@ blocks:
         await page.goto("/ui/run?id=followed")
         await node_in(page, "first", "is-succeeded")
         await page.get_by_text("Checkpoints around it").click()
+        compare = page.get_by_label("Compare number")
+        await compare.select_option(index=1)
+        chosen = [await compare.input_value(), await page.locator(".compare [name='b']").input_value()]
         await page.get_by_role("slider").focus()
         assert await page.locator(".run-head .badge").inner_text() != "success"
         go_on.touch()
         await page.locator(".run-head .badge", has_text="success").wait_for(timeout=POLLS_MS)
         await node_in(page, "second", "is-succeeded")
         assert await page.locator("#all-checkpoints").evaluate("one => one.open")
+        assert [await compare.input_value(), await page.locator(".compare [name='b']").input_value()] == chosen
         assert await page.get_by_role("slider").evaluate("one => one === document.activeElement")
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         await asyncio.sleep(2.5)  # it has asked every other second
         assert asked == []
+        await page.keyboard.press("Home")
+        await page.get_by_label("Compare number 1 with").wait_for(timeout=POLLS_MS)
 
 
 async def node_in(page: "Page", name: str, css: str) -> None:
     """Wait until a block is drawn as what it is."""
     await page.locator(f"svg.graph .node.{css}", has_text=name).wait_for(timeout=POLLS_MS)
+
+
+async def test_whoever_looks_at_the_past_sees_what_the_run_is_doing_now(
+    runs: Path, serve: Serve, windows: OpenWindow
+) -> None:
+    """The head of the page keeps up, around whoever uses the slider; once the run is deleted the page says so."""
+    server = await serve(runs)
+    async with SQLAlchemyCheckpointStore(runs) as store, windows(server.origin) as window:
+        page = window.page
+
+        async def save(number: int, **fields: object) -> None:
+            state = make_state(f"c{number}", run_id="followed", created_at=time.time(), **fields)
+            await store.save_checkpoint(state, follows=f"c{number - 1}" if number else None)
+
+        for number in range(3):
+            await save(number)
+        await page.goto("/ui/run?id=followed")
+        slider = page.get_by_role("slider")
+        await slider.focus()
+        await page.keyboard.press("ArrowLeft")
+        await page.wait_for_url("**&at=c1", timeout=POLLS_MS)
+        await save(3, paused_block_id="ask", pause_prompt="Shall it go on?")
+        await page.get_by_role("heading", name="It asks").wait_for(timeout=POLLS_MS)
+        assert await slider.evaluate("one => one === document.activeElement && one.value") == "2"
+        assert page.url.endswith("&at=c1")
+        await page.get_by_label("Your answer").fill("Yes, and with care")
+        await store.delete_run("followed")
+        await page.evaluate("document.getElementById('now').dispatchEvent(new CustomEvent('every'))")
+        await page.get_by_role("heading", level=1, name="There is no such run").wait_for(timeout=POLLS_MS)
+        assert "What you had typed: Yes, and with care" in await page.get_by_role("status").first.inner_text()
+        window.had("status 404: GET .*only=now")
 
 
 @SCRIPTS
