@@ -207,7 +207,7 @@ async def test_a_command_is_copied_by_a_click(runs: Path, serve: Serve, windows:
         await page.goto("/ui/run?id=invoice-2041")
         command = page.locator("li", has_text="Look at it in a terminal")
         await command.get_by_role("button", name="Copy").click()
-        await command.get_by_text("Copied").wait_for()
+        await command.get_by_role("button", name="Copied").wait_for()
         assert await page.evaluate("navigator.clipboard.readText()") == await command.locator("code").inner_text()
         assert (await command.locator("code").inner_text()).startswith("workflows-mcp runs show invoice-2041")
 
