@@ -59,6 +59,17 @@ class Options:
             words += ["--env-file", str(self.env_file)]
         return words
 
+    def words_elsewhere(self, settings: "Settings") -> list[str]:
+        """The same for a terminal of its own, in any folder, which does not have this process's environment either.
+
+        Args:
+            settings: What the options and the environment say.
+        """
+        words = [] if settings.uses_default_path else ["--database-url", _from_any_folder(settings.url)]
+        if self.env_file is not None:
+            words += ["--env-file", str(self.env_file.absolute())]
+        return words
+
 
 DEFAULT_OPTIONS = Options()
 
@@ -80,6 +91,10 @@ def check_id(what: str, value: str) -> str:
         return check_name(what, value)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _from_any_folder(url: str) -> str:
+    return _without_password(url) if "://" in url else str(Path(url).absolute())
 
 
 def _without_password(url: str) -> str:

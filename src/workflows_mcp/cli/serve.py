@@ -61,7 +61,7 @@ async def serve(
     settings = options.settings()
     given = {"http_host": host, "http_port": port, "http_stateless": stateless or None}
     settings = settings.model_copy(update={name: one for name, one in given.items() if one is not None})
-    ui = UiOptions(settings.http_ui_read_only, tuple(options.words())) if settings.http_ui else None
+    ui = UiOptions(settings.http_ui_read_only, tuple(options.words_elsewhere(settings))) if settings.http_ui else None
     return await serve_http(settings, ui=ui)
 
 

@@ -35,12 +35,13 @@ async def ui(
         options: What every command takes.
 
     Returns:
-        0, also when SIGTERM ends it. A database that does not exist is an error, and is not created.
+        0, also when SIGTERM ends it. A database that does not exist is an error, and is not created, but for the
+        default file in your data directory.
     """
     settings = options.settings()
     given = {"http_host": host, "http_port": port, "http_ui_read_only": read_only or None}
     settings = settings.model_copy(update={name: one for name, one in given.items() if one is not None})
     async with open_store(options):
         pass  # a database that cannot be used is told here, and not by every page
-    pages = UiOptions(settings.http_ui_read_only, tuple(options.words()))
+    pages = UiOptions(settings.http_ui_read_only, tuple(options.words_elsewhere(settings)))
     return await serve_http(settings, ui=pages, agents=False, opens=open_)

@@ -72,7 +72,7 @@ async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
     form = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n{}\r\n\r\n"
     async with visiting(runs_file, http_token=TOKEN) as visitor:
         await visitor.get("/ui/login")
-        [(name, value)] = visitor.http.cookies.items()
+        port = int(visitor.url.rpartition(":")[2])
         for path, of_body, status in (
             ("/ui/answer?checkpoint=x", "Content-Length: 9", b" 303 "),
             ("/ui/fork?checkpoint=x", "Transfer-Encoding: chunked", b" 303 "),
@@ -81,8 +81,8 @@ async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
             ("/ui/login", "Content-Length: 4097", b" 413 "),
             ("/ui/logout", "Content-Length: 4194304", b" 413 "),
         ):
-            head = form.format(path, f"{of_body}\r\nCookie: {name}={value}").encode()
-            reader, writer = await asyncio.open_connection("127.0.0.1", int(visitor.url.rpartition(":")[2]))
+            head = form.format(path, f"{of_body}\r\nCookie: workflows_mcp_{port}=99999999999.x.y").encode()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(head)
             async with asyncio.timeout(2):
                 assert status in await reader.readline(), path
@@ -267,3 +267,10 @@ async def test_without_pages_there_are_none(runs_file: Path) -> None:
     """WORKFLOWS_HTTP_UI=false."""
     async with serving(settings_of(runs_file)) as served, browser() as http:
         assert (await http.get(f"{served.url}/ui")).status_code == 404
+
+
+async def test_the_server_s_bare_name_leads_to_the_pages(runs_file: Path) -> None:
+    """Where there are some, and for those who call it by a name that it has."""
+    async with visiting(runs_file) as visitor:
+        assert (await visitor.get("/")).url.path == "/ui"
+        assert (await visitor.get("/", host="evil.example")).status_code == 421

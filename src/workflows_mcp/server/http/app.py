@@ -50,6 +50,7 @@ def build_app(
         Route("/metrics", answer_metrics),
     ]
     if ui is not None:
+        routes.append(Route("/", _lead_to_pages, has_pages=True))
         routes.insert(0, _route_of(ui))
     if mcp is not None:
         routes.insert(0, Route(MCP_PATH, mcp, ("GET", "POST", "DELETE"), takes_bodies=True))
@@ -72,6 +73,11 @@ def _route_of(pages: Pages) -> Route:
         most_body=pages.most_body,
         has_pages=True,
     )
+
+
+async def _lead_to_pages(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Send whoever types no more than the server's name to the pages."""
+    await reply(send, 303, b"", headers=((b"location", UI_PATH.encode()),))
 
 
 def max_body_bytes(settings: Settings) -> int:
