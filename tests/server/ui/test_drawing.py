@@ -11,7 +11,7 @@ from workflows_mcp.server.ui.drawing.axis import make_axis, nice_step
 from workflows_mcp.server.ui.drawing.graph import MOST_DRAWN, Graph, Node, draw_graph
 from workflows_mcp.server.ui.drawing.layers import crossings, order_layers
 from workflows_mcp.server.ui.drawing.timeline import MOST_BARS, draw_timeline
-from workflows_mcp.server.ui.drawing.words import shortened, span
+from workflows_mcp.server.ui.drawing.words import mark, shortened, span
 
 
 def waiting(block_id: str, wave: int, *needs: str) -> BlockDetails:
@@ -275,6 +275,7 @@ def test_an_axis_is_marked_as_people_count(least: float, step: float) -> None:
     ("seconds", "words"),
     [
         (0, "0 s"),
+        (0.0004, "0.4 ms"),
         (0.004, "4 ms"),
         (0.25, "0.25 s"),
         (1.04, "1 s"),
@@ -288,6 +289,15 @@ def test_an_axis_is_marked_as_people_count(least: float, step: float) -> None:
 def test_a_length_of_time_is_told_in_two_units_at_most(seconds: float, words: str) -> None:
     """More would be read by nobody."""
     assert span(seconds) == words
+
+
+def test_no_two_marks_of_an_axis_say_the_same() -> None:
+    """However short it is: they have as many digits as their step needs."""
+    for length in (86400 * 0.77**number for number in range(120)):
+        labels = [tick.label for tick in make_axis([(0, length)], 0, length, x=0, width=700).ticks]
+        assert len(labels) == len(set(labels)) > 2, labels
+    assert [mark(number * 0.0005, 0.0005) for number in range(5)] == ["0 s", "0.5 ms", "1 ms", "1.5 ms", "2 ms"]
+    assert mark(0.01, 0.0009999999999999998) == "10 ms"
 
 
 def test_a_label_fits() -> None:
