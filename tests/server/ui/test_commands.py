@@ -60,7 +60,7 @@ async def test_every_command_does_what_it_says_with_the_same_database(tmp_path: 
     database, elsewhere = tmp_path / "my runs.db", tmp_path / "elsewhere"
     elsewhere.mkdir()
     await upgrade_schema(database)
-    server = await start_ui(elsewhere, {}, "--database-url", str(database))
+    server = await start_ui(tmp_path, {"WORKFLOWS_DATABASE_URL": database.name})
     pages = []
     try:
         async with browser() as visitor:

@@ -74,9 +74,9 @@ async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
         await visitor.get("/ui/login")
         port = int(visitor.url.rpartition(":")[2])
         for path, of_body, status in (
-            ("/ui/answer?checkpoint=x", "Content-Length: 9", b" 303 "),
-            ("/ui/fork?checkpoint=x", "Transfer-Encoding: chunked", b" 303 "),
-            ("/ui/waiting", "Content-Length: 4194304", b" 303 "),
+            ("/ui/answer?checkpoint=x", "Content-Length: 9", b" 401 "),
+            ("/ui/fork?checkpoint=x", "Transfer-Encoding: chunked", b" 401 "),
+            ("/ui/waiting", "Content-Length: 4194304", b" 401 "),
             ("/ui/nothing", "Content-Length: 9", b" 404 "),
             ("/ui/login", "Content-Length: 4097", b" 413 "),
             ("/ui/logout", "Content-Length: 4194304", b" 413 "),
