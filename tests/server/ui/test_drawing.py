@@ -190,6 +190,14 @@ def test_bars_are_as_long_as_blocks_took() -> None:
     assert draw_timeline([waiting("c", 1)], until=1).told == "nothing has begun"
 
 
+def test_the_axis_begins_with_the_run() -> None:
+    """As the table of blocks counts; but where what was done before a fork is drawn, too."""
+    assert draw_timeline([ran("a", 105, 10)], until=0, began=100).told == "1 block in 15 s; the longest, a, took 10 s"
+    apart, alone = (draw_timeline([ran("a", 105, 10)], until=0, began=began).bars[0] for began in (100, None))
+    assert (apart.x + apart.width, apart.x > alone.x) == (pytest.approx(alone.x + alone.width, abs=0.2), True)
+    assert draw_timeline([ran("a", 90, 10)], until=0, began=100).bars[0].x == alone.x
+
+
 def test_the_work_around_a_long_wait_can_still_be_seen() -> None:
     """Two days in which somebody thought it over are cut short, and said to be."""
     days = 2 * 86400

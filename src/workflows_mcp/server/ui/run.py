@@ -187,7 +187,8 @@ def _timeline(chosen: CheckpointMetadata, run: RunDetails | None) -> Timeline:
     """The bars; what is not over goes on up to now, or up to when that was saved."""
     saved_at = seconds_or_none(chosen.created_at) or time.time()
     goes_on = run is not None and not run.superseded and (run.status != "running" or run.is_held)
-    return draw_timeline(() if run is None else run.blocks, time.time() if goes_on else saved_at)
+    until = time.time() if goes_on else saved_at
+    return draw_timeline(() if run is None else run.blocks, until, None if run is None else run.started_at)
 
 
 def _nested(blocks: Sequence[BlockDetails]) -> list[tuple[str, str | None, Graph]]:

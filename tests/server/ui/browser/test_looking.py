@@ -9,17 +9,20 @@ import pytest_asyncio
 from tests.server.started import StartedServer
 from tests.server.ui.browser.accessible import assert_accessible
 from tests.server.ui.browser.conftest import OpenWindow
-from tests.server.ui.browser.windows import PHONE, WIDE
+from tests.server.ui.browser.windows import PHONE, SMALL, WIDE
 from tests.server.ui.pages import MORE, PAGES, paths_on_stage
 
 LOOKS: dict[str, dict[str, Any]] = {
     f"{size}-{scheme}": {"viewport": viewport, "color_scheme": scheme}
-    for size, viewport in (("wide", WIDE), ("phone", PHONE))
-    for scheme in ("light", "dark")
+    for size, viewport, scheme in (
+        ("wide", WIDE, "light"),
+        ("wide", WIDE, "dark"),
+        ("phone", PHONE, "light"),
+        ("small", SMALL, "dark"),
+    )
 }
 
-
-LOOKS_IN_SHORT = ("wide-light", "phone-dark")
+LOOKS_IN_SHORT = ("wide-light", "small-dark")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

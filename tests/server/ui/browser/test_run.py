@@ -62,7 +62,8 @@ async def test_a_run_that_goes_on_is_followed(runs: Path, serve: Serve, windows:
     workflow = f"""
 name: followed
 blocks:
-- {{id: first, type: Shell, inputs: {{command: "true"}}}}
+- {{id: zeroth, type: Shell, inputs: {{command: "true"}}}}
+- {{id: first, type: Shell, depends_on: [zeroth], inputs: {{command: "true"}}}}
 - {{id: second, type: Shell, depends_on: [first], inputs: {{command: "while [ ! -e '{go_on}' ]; do sleep 0.02; done"}}}}
 """
     async with (
@@ -75,17 +76,23 @@ blocks:
         await page.goto("/ui/run?id=followed")
         await node_in(page, "first", "is-succeeded")
         await page.get_by_text("Checkpoints around it").click()
+        compare = page.get_by_label("Compare number")
+        await compare.select_option(index=1)
+        chosen = [await compare.input_value(), await page.locator(".compare [name='b']").input_value()]
         await page.get_by_role("slider").focus()
         assert await page.locator(".run-head .badge").inner_text() != "success"
         go_on.touch()
         await page.locator(".run-head .badge", has_text="success").wait_for(timeout=POLLS_MS)
         await node_in(page, "second", "is-succeeded")
         assert await page.locator("#all-checkpoints").evaluate("one => one.open")
+        assert [await compare.input_value(), await page.locator(".compare [name='b']").input_value()] == chosen
         assert await page.get_by_role("slider").evaluate("one => one === document.activeElement")
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         await asyncio.sleep(2.5)  # it has asked every other second
         assert asked == []
+        await page.keyboard.press("Home")
+        await page.get_by_label("Compare number 1 with").wait_for(timeout=POLLS_MS)
 
 
 async def node_in(page: "Page", name: str, css: str) -> None:

@@ -11,10 +11,11 @@ from tests.server.ui.browser.missing import chromium
 if TYPE_CHECKING:
     from playwright.async_api import Browser, ConsoleMessage, Dialog, Page, Request, Response, WebError
 
-__all__ = ["ATTACK", "PHONE", "WIDE", "Window", "open_browser", "open_window"]
+__all__ = ["ATTACK", "PHONE", "SMALL", "WIDE", "Window", "open_browser", "open_window"]
 
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
+SMALL = {"width": 320, "height": 568}
 
 ATTACK = "stolen"
 """A function that every page has, and that nobody but hostile content calls."""

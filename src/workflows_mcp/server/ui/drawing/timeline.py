@@ -92,17 +92,20 @@ class Timeline:
         )
 
 
-def draw_timeline(blocks: Sequence[BlockDetails], until: float) -> Timeline:
+def draw_timeline(blocks: Sequence[BlockDetails], until: float, began: float | None = None) -> Timeline:
     """The picture of when a run's blocks were at work.
 
     Args:
         blocks: What is known of them. Those without a beginning have no bar.
         until: Up to when what is not over goes on, in Unix seconds.
+        began: When the run began; None: it is not known. The axis begins there, so that it counts as the table of
+            blocks does, but where a block began earlier, as one that was done before the run was forked.
     """
     spans = {number: _span_of(one, until) for number, one in enumerate(blocks) if one.started_at is not None}
     if not spans:
         return Timeline(_WIDTH, 0.0, (), (), (), 0, span(0))
     start = min(first for first, _ in spans.values())
+    start = start if began is None else min(start, began)
     end = max(last for _, last in spans.values())
     parents = {one.parent for one in blocks}
     # What is within others works, or waits, in their place.

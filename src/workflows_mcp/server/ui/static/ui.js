@@ -2,6 +2,7 @@
 "use strict";
 
 const stale = () => document.getElementById("stale");
+const comparing = () => document.querySelector("form.compare");
 const ended = () => document.getElementById("ended");
 
 /* Whether somebody has typed something that no server has yet. */
@@ -61,6 +62,19 @@ document.addEventListener("input", (event) => {
   moves += 1;
   document.getElementById("slide-told").textContent = slide.value;
   slide.setAttribute("aria-valuetext", `${slide.value} of ${slide.dataset.count}`);
+  /* Another checkpoint is to be compared: what was chosen for the last one is let go. */
+  comparing()?.removeAttribute("hx-morph-skip");
+});
+
+/* Whoever chooses what to compare is left in peace: after an update each place in the list is another checkpoint's. */
+document.addEventListener("focusin", ({ target }) => {
+  if (target.id === "compare" && !target.form.hasAttribute("hx-morph-skip")) target.form.setAttribute("hx-morph-skip", "");
+});
+document.addEventListener("change", ({ target }) => {
+  if (target.id === "compare") target.form.setAttribute("hx-morph-skip", "chosen");
+});
+document.addEventListener("focusout", ({ target }) => {
+  if (target.id === "compare" && target.form.getAttribute("hx-morph-skip") === "") target.form.removeAttribute("hx-morph-skip");
 });
 
 /* Nothing that somebody has typed is lost without a word when the question is not asked any more. */
