@@ -191,11 +191,21 @@ def test_bars_are_as_long_as_blocks_took() -> None:
 
 
 def test_the_axis_begins_with_the_run() -> None:
-    """As the table of blocks counts; but where what was done before a fork is drawn, too."""
+    """As the table of blocks counts; but where the clock was set back, so that a block began before it."""
     assert draw_timeline([ran("a", 105, 10)], until=0, began=100).told == "1 block in 15 s; the longest, a, took 10 s"
     apart, alone = (draw_timeline([ran("a", 105, 10)], until=0, began=began).bars[0] for began in (100, None))
     assert (apart.x + apart.width, apart.x > alone.x) == (pytest.approx(alone.x + alone.width, abs=0.2), True)
     assert draw_timeline([ran("a", 90, 10)], until=0, began=100).bars[0].x == alone.x
+
+
+def test_what_was_done_before_a_fork_has_no_bar() -> None:
+    """Of what was under way, or waits, only the time since then is drawn: the axis is the fork's."""
+    blocks = [ran("a", 0, 10), under_way("each", 5), ran("each_one", 6, 3), under_way("ask", 20, "paused")]
+    picture = draw_timeline([*blocks, ran("b", 1002, 4)], until=1010, began=1000, is_fork=True)
+    assert [(bar.label, bar.took) for bar in picture.bars] == [("each", "10 s"), ("ask", "10 s"), ("b", "4 s")]
+    assert picture.bars[0].x == picture.bars[1].x == pytest.approx(picture.ticks[0].x, abs=0.1)
+    assert (picture.taken_over, picture.left_out) == (2, 0)
+    assert draw_timeline(blocks[:1], until=1010, began=1000, is_fork=True).bars == ()
 
 
 def test_the_work_around_a_long_wait_can_still_be_seen() -> None:

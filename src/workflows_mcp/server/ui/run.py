@@ -17,7 +17,7 @@ from workflows_mcp.engine.result import RunSummary
 from workflows_mcp.engine.run_details import RunDetails
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 from workflows_mcp.server.ui.drawing.graph import Graph, draw_graph
-from workflows_mcp.server.ui.drawing.timeline import Timeline, draw_timeline
+from workflows_mcp.server.ui.drawing.timeline import Timeline, draw_timeline, was_over
 from workflows_mcp.server.ui.history import History, Slide, find_history
 from workflows_mcp.server.ui.known import at_length
 from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect
@@ -180,6 +180,7 @@ def _page(head: CheckpointMetadata, now: _Read, then: _Read, history: History, *
         "timeline": _timeline(history.chosen, then.run),
         "rows": [(min(depth, 6), one) for depth, one in zip(depths_of(blocks), blocks, strict=True)][:_MOST_ROWS],
         "more_rows": max(len(blocks) - _MOST_ROWS, 0),
+        "taken_over": _taken_over(then.run),
     }
 
 
@@ -188,7 +189,16 @@ def _timeline(chosen: CheckpointMetadata, run: RunDetails | None) -> Timeline:
     saved_at = seconds_or_none(chosen.created_at) or time.time()
     goes_on = run is not None and not run.superseded and (run.status != "running" or run.is_held)
     until = time.time() if goes_on else saved_at
-    return draw_timeline(() if run is None else run.blocks, until, None if run is None else run.started_at)
+    if run is None:
+        return draw_timeline((), until)
+    return draw_timeline(run.blocks, until, run.started_at, is_fork=run.parent_checkpoint_id is not None)
+
+
+def _taken_over(run: RunDetails | None) -> frozenset[str]:
+    """The paths of the blocks that were done in the run that this one was forked from."""
+    if run is None or run.parent_checkpoint_id is None or run.started_at is None:
+        return frozenset()
+    return frozenset(one.path for one in run.blocks if was_over(one, run.started_at))
 
 
 def _nested(blocks: Sequence[BlockDetails]) -> list[tuple[str, str | None, Graph]]:
