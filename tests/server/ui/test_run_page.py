@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import html
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -100,7 +101,8 @@ async def test_a_run_is_shown_as_it_was_at_each_checkpoint(runs_file: Path, tmp_
         assert "build: succeeded (Shell)" in said
         assert "ask: not begun (Prompt)" in said
         assert "? paused" in said, "what it is doing now is told as well"
-        assert "every 2s" not in page.text, "what is past does not go on"
+        only_now = r'<div id="run" data-page="[^"]*">\s*<div id="now" hx-get="[^"]*only=now'
+        assert re.search(only_now, page.text), "what is past does not go on, what is now does"
         assert slider_of(page) == ("2", "3")
         for there in (f"at={first}", f"at={third}", "id=r1"):
             assert there in page.text
@@ -234,6 +236,44 @@ async def test_a_page_that_is_open_changes_only_when_the_run_does(runs_file: Pat
         over = await visitor.get(poll, **PART)
         assert (over.status_code, "hx-trigger" in over.text.partition(">")[0]) == (200, False)
         assert "✓ success" in text_of(over)
+
+
+async def test_beside_what_is_past_only_what_tells_of_now_keeps_up(runs_file: Path, tmp_path: Path) -> None:
+    """It is sent nothing while nothing happens; once the run is over it stops to ask, and once it is gone says so."""
+    paused = await run_workflow(runs_file, tmp_path, "approve", "r1")
+    [first, *_] = await checkpoints_of(runs_file, "r1")
+    async with visiting(runs_file) as visitor:
+        for _ in range(20):  # the age that is shown may change just then
+            page = await visitor.get(f"/ui/run?id=r1&at={first.checkpoint_id}")
+            [poll] = re.findall(r'hx-get="([^"]*seen=\w+)"', page.text)
+            same = await visitor.get(html.unescape(poll), **PART)
+            if same.status_code == 204:
+                break
+        assert (same.status_code, same.text) == (204, "")
+        await visitor.send(f"/ui/answer?checkpoint={paused.checkpoint_id}", choice="0")
+        async with opened(runs_file) as store:
+            assert (await WorkflowExecutor(store).wait_for_run("r1", 10)).is_success
+            over = await visitor.get(html.unescape(poll), **PART)
+            assert over.text.strip().startswith('<div id="now">')
+            assert ("✓ success" in text_of(over), "slide" in over.text) == (True, False)
+            await store.delete_run("r1")
+        gone = await visitor.get(html.unescape(poll), **PART)
+        assert gone.status_code == 404
+        assert all(part in gone.text for part in ("<h1>There is no such run</h1>", 'href="/ui"'))
+
+
+async def test_no_link_has_a_page_say_what_was_not_done(runs_file: Path, tmp_path: Path) -> None:
+    """Only what is stored bears out that somebody has answered, cancelled, or begun a run anew."""
+    paused = await run_workflow(runs_file, tmp_path, "approve", "r1")
+    [first, *_] = await checkpoints_of(runs_file, "r1")
+    async with visiting(runs_file) as visitor:
+        for given in ("cancelled=yes", "forked=yes", f"answered={paused.checkpoint_id}", "answered=x"):
+            page = await visitor.get(f"/ui/run?id=r1&{given}")
+            assert '<p class="told" role="status"></p>' in page.text, given
+        await visitor.send(f"/ui/answer?checkpoint={paused.checkpoint_id}", choice="0")
+        answered = await visitor.get(f"/ui/run?id=r1&answered={paused.checkpoint_id}")
+        assert "Your answer was taken" in answered.text
+        assert "was taken" not in (await visitor.get(f"/ui/run?id=r1&answered={first.checkpoint_id}")).text
 
 
 async def test_a_run_that_goes_on_while_its_page_is_made_is_not_taken_for_past(

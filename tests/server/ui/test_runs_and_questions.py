@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import html
+import re
 import sqlite3
 import time
 from pathlib import Path
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -111,6 +114,34 @@ async def test_a_question_that_cannot_be_read_hides_no_other(runs_file: Path, tm
         assert text_of(page).count("cannot be read") == 2
         assert [f'href="/ui/run?id={run}"' in page.text for run in ("damaged", "sound", "sealed")] == [True] * 3
         assert [page.text.count(part) for part in ('name="choice" value="0"', "Who knows?")] == [1, 0]
+
+
+async def test_each_page_of_what_waits_says_when_there_is_more_and_only_then(runs_file: Path) -> None:
+    """Where somebody who sees nothing hears it, and hears nothing else: how old the oldest one is changes always."""
+    async with create_checkpoint_store(str(runs_file)) as store, visiting(runs_file) as visitor:
+
+        async def ask(number: int) -> None:
+            state = make_state(f"c{number}", run_id=f"r{number}", created_at=float(number), paused_block_id="ask")
+            await store.save_checkpoint(state)
+
+        async def heard(page: httpx2.Response) -> str:
+            """What an open page is told when it looks again, of what a screen reader says."""
+            found = re.search(r'id="lead"[^>]* hx-get="([^"]+)"', page.text)
+            assert found is not None
+            part = await visitor.get(html.unescape(found[1]), **{"hx-request": "true"})
+            assert "The oldest question was asked" in part.text.partition("</span>")[2]
+            return text_of(part).partition(" The oldest")[0]
+
+        for number in range(1, 13):
+            await ask(number)
+        first = await visitor.get("/ui/waiting")
+        [older] = re.findall(r'rel="next" href="([^"]+)"', first.text)
+        second = await visitor.get(html.unescape(older))
+        assert [page.text.count("<li class") for page in (first, second)] == [10, 2]
+        assert [await heard(page) for page in (first, second)] == ["12 runs wait for an answer."] * 2
+        await ask(13)
+        news = "13 runs wait for an answer. There are new ones: show them"
+        assert [await heard(page) for page in (first, second)] == [news] * 2
 
 
 async def test_a_fault_of_the_server_is_a_page_and_is_logged(

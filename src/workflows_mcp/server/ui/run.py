@@ -15,7 +15,7 @@ from workflows_mcp.engine.block_details import BlockDetails, depths_of, seconds_
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.result import RunSummary
 from workflows_mcp.engine.run_details import RunDetails
-from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
+from workflows_mcp.errors import CheckpointDecodeError
 from workflows_mcp.server.ui.drawing.graph import Graph, draw_graph
 from workflows_mcp.server.ui.drawing.timeline import Timeline, draw_timeline, was_over
 from workflows_mcp.server.ui.history import History, Slide, find_history
@@ -54,7 +54,10 @@ class _Read:
 
 
 async def show_run(ui: Ui, visit: Visit) -> Response:
-    """A run as it is now, or as it was at one of its checkpoints; while it goes on the page does, too."""
+    """A run as it is now, or as it was at one of its checkpoints; while it goes on the page does, too.
+
+    Of a page of the past only the part that tells of now does (`only=now`): what is past stays what it was.
+    """
     run_id, at = visit.needed("id"), visit.asked("at")
     await ui.services.prepare()
     store = ui.services.store
@@ -62,8 +65,13 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
     if not heads:
         raise _no_run(run_id)
     head = heads[0]
-    if visit.is_fragment and visit.asked("seen") == (_mark_of(head) or ""):
+    only_now = visit.is_fragment and visit.asked("only") == "now"
+    if visit.is_fragment and visit.asked("seen") == (_mark_of(head, is_past=only_now) or ""):
         return Response(status_code=204)  # nothing has changed, and what is shown stays untouched
+    if only_now:
+        now = await _read_head(ui, head)
+        page = await asyncio.to_thread(_page_of_now, ui, head, now, is_past=True)
+        return ui.render(visit, "_run.html", run_id=run_id, only_now=True, **page)
     slide = _slide_of(visit)
     history = await find_history(store, run_id, at=at, slide=slide, before=visit.asked("before"))
     if history is None:
@@ -75,14 +83,14 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
         return redirect(_address(history, run_id, is_past=is_past))
     now = await _read_head(ui, head)
     then = await _read(ui, history.chosen) if is_past else now
-    page = await asyncio.to_thread(_page, head, now, then, history, is_past=is_past)
-    if now.state is not None and now.state.is_paused:
-        page["question"] = await asyncio.to_thread(question_of, ui.services, now.state)
+    page = await asyncio.to_thread(_page, then, history)
+    page |= await asyncio.to_thread(_page_of_now, ui, head, now, is_past=is_past)
     return ui.render(
         visit,
         "_run.html" if visit.is_fragment else "run.html",
         run_id=run_id,
-        told=_told(visit),
+        only_now=False,
+        told=_told(visit, head, history),
         address=_address(history, run_id, is_past=is_past),
         # While it goes on its state would be loaded each time, and changed under the eyes of whoever reads it.
         state=None if then.state is None else await state_tree(ui.services, then.state),
@@ -107,10 +115,10 @@ def _address(history: History, run_id: str, *, is_past: bool) -> str:
     return path_to("run", id=run_id, at=at, before=history.before if is_past else None)
 
 
-def _mark_of(head: CheckpointMetadata) -> str | None:
-    """What the page of a run that does not go on by itself depends on; None: it goes on."""
+def _mark_of(head: CheckpointMetadata, *, is_past: bool) -> str | None:
+    """What the page of a run depends on that does not go on by itself, or is shown as it was; None: it goes on."""
     summary = RunSummary.of(head)
-    if summary.is_held:
+    if summary.is_held and not is_past:
         return None
     told = f"{head.checkpoint_id} {shown_status(summary)} {shown_age(summary.age_seconds)}"
     return hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
@@ -126,15 +134,23 @@ def _slide_of(visit: Visit) -> Slide | None:
     return Slide(int(number), int(count or 0), newest or "")
 
 
-def _told(visit: Visit) -> str | None:
-    """What somebody has just done, and come from."""
-    if visit.asked("answered") is not None:
+def _told(visit: Visit, head: CheckpointMetadata, history: History) -> str | None:
+    """What somebody has just done, and come from; a link may say anything, so that what is stored must say it, too."""
+    is_cancelled = head.status is CheckpointStatus.CANCELLED
+    answered = visit.asked("answered")
+    if answered is not None and not is_cancelled and _is_answered(answered, head, history):
         return "Your answer was taken, and the run goes on with it."
-    if visit.asked("cancelled") is not None:
+    if visit.asked("cancelled") is not None and is_cancelled:
         return "The run is cancelled: nobody can answer it, or go on with it, any more."
-    if visit.asked("forked") is not None:
+    if visit.asked("forked") is not None and head.parent_checkpoint_id is not None:
         return "This new run begins where the other one was. That one was left alone."
     return None
+
+
+def _is_answered(checkpoint_id: str, head: CheckpointMetadata, history: History) -> bool:
+    """Whether this checkpoint of a run waited, and somebody goes on with it, or has gone on."""
+    waited = any(one.checkpoint_id == checkpoint_id and one.status is CheckpointStatus.PAUSED for one in history.found)
+    return waited and (head.checkpoint_id != checkpoint_id or RunSummary.of(head).lease_seconds_left > 0)
 
 
 async def _read_head(ui: Ui, head: CheckpointMetadata) -> _Read:
@@ -143,38 +159,45 @@ async def _read_head(ui: Ui, head: CheckpointMetadata) -> _Read:
         return await _read(ui, head)
     try:
         return _Read(await ui.services.executor.get_run(head.run_id))
-    except (CheckpointDecodeError, CheckpointKeyError) as error:
+    except CheckpointDecodeError as error:
         return _Read(flaw=str(error))
 
 
 async def _read(ui: Ui, listed: CheckpointMetadata) -> _Read:
     try:
         state = await ui.services.store.load_checkpoint(listed.checkpoint_id)
-    except (CheckpointDecodeError, CheckpointKeyError) as error:
+    except CheckpointDecodeError as error:
         return _Read(flaw=str(error))
     if state is None:
         return _Read(flaw=f"checkpoint {listed.checkpoint_id!r} was deleted a moment ago")
     return _Read(await ui.services.details(listed, state), state)
 
 
-def _page(head: CheckpointMetadata, now: _Read, then: _Read, history: History, *, is_past: bool) -> dict[str, Any]:
-    """What the page shows, by name."""
+def _page_of_now(ui: Ui, head: CheckpointMetadata, now: _Read, *, is_past: bool) -> dict[str, Any]:
+    """What the page shows of what the run is doing, by name."""
     summary = now.run or RunSummary.of(head)
-    blocks = then.run.blocks if then.run is not None else ()
     # By what is listed: what was read may be newer, and the page is to come to the end of the history, too.
     is_over = RunSummary.of(head).status in {"success", "failure", "cancelled"}
+    has_many = now.run is not None and len(now.run.blocks) > _MANY_BLOCKS and not is_past
     return {
-        "question": None,
+        "question": question_of(ui.services, now.state) if now.state is not None and now.state.is_paused else None,
         "run": summary,
         "doing": shown_status(summary),
         "now": now,
-        "then": then,
-        "history": history,
         "outputs": [] if now.run is None else list(at_length(now.run.outputs, _MOST_OUTPUTS)),
         "is_past": is_past,
+        "mark": _mark_of(head, is_past=is_past) or "",
+        "every": None if is_over else "5s" if has_many else "2s",
+    }
+
+
+def _page(then: _Read, history: History) -> dict[str, Any]:
+    """What the page shows of a checkpoint, by name."""
+    blocks = then.run.blocks if then.run is not None else ()
+    return {
+        "then": then,
+        "history": history,
         "chosen": history.chosen,
-        "mark": _mark_of(head) or "",
-        "every": None if is_past or is_over else "5s" if len(blocks) > _MANY_BLOCKS else "2s",
         "graph": draw_graph(blocks),
         "nested": _nested(blocks),
         "timeline": _timeline(history.chosen, then.run),

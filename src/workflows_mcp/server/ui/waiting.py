@@ -1,6 +1,7 @@
 """What waits for a person, and the person's answer."""
 
 import asyncio
+from functools import partial
 
 from starlette.responses import Response
 
@@ -30,17 +31,15 @@ async def show_waiting(ui: Ui, visit: Visit) -> Response:
     """All runs that wait, the one that was saved last first, each with its form; a part of it: how many there are."""
     before = visit.asked("before")
     await ui.services.prepare()
-    store = ui.services.store
-    limit = 1 if visit.is_fragment else _PAGE + 1
-    found, pulse = await asyncio.gather(
-        store.list_checkpoints(is_paused=True, limit=limit, before=None if visit.is_fragment else before),
-        store.take_pulse(),
-    )
-    newest = found[0].cursor if found and not before else None
+    list_paused = partial(ui.services.store.list_checkpoints, is_paused=True)
     if visit.is_fragment:
         # Not the questions: somebody may be typing an answer.
-        is_old = newest is not None and _is_later(newest, visit.asked("newest"))
+        newest, pulse = await asyncio.gather(list_paused(limit=1), ui.services.store.take_pulse())
+        is_old = bool(newest) and _is_later(newest[0].cursor, visit.asked("newest"))
         return ui.render(visit, "_waiting_lead.html", pulse=pulse, is_old=is_old)
+    found, pulse = await asyncio.gather(list_paused(limit=_PAGE + 1, before=before), ui.services.store.take_pulse())
+    # On a further page, too, it is told when there are new ones.
+    newest = found if before is None else await list_paused(limit=1)
     page, following = page_of(found, _PAGE)
     questions = [await _question(ui, one) for one in page]  # not at once: each state may be large
     return ui.render(
@@ -48,7 +47,7 @@ async def show_waiting(ui: Ui, visit: Visit) -> Response:
         "waiting.html",
         questions=[one for one in questions if one is not None],
         pulse=pulse,
-        newest=newest,
+        newest=newest[0].cursor if newest else None,
         is_old=False,
         before=before,
         following=following,

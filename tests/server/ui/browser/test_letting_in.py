@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 from tests.server.ui.browser.conftest import OpenWindow, Serve
 from tests.server.ui.browser.outcomes import until
 from tests.server.ui.browser.test_living import POLLS_MS
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
 
 TOKEN = "the-test-token-Zx81Qk27Lm93Rv55Tn60"
 
@@ -40,15 +44,47 @@ async def test_somebody_logs_in_and_out(runs: Path, serve: Serve, windows: OpenW
 async def test_an_open_page_asks_for_the_token_once_its_session_is_over(
     runs: Path, serve: Serve, windows: OpenWindow
 ) -> None:
-    """By itself: nothing that is renewed shows a login in the middle of a page."""
+    """By itself, and comes back; but whoever has typed something keeps it, logs in beside it, and sends it then."""
     server = await serve(runs, WORKFLOWS_HTTP_TOKEN=TOKEN)
     async with windows(server.origin) as window:
-        await window.page.goto("/ui")
-        await window.page.get_by_label("Token").fill(TOKEN)
-        await window.page.keyboard.press("Enter")
-        await window.page.wait_for_url("**/ui")
-        await window.page.context.clear_cookies()
-        await window.page.wait_for_url("**/ui/login*", timeout=POLLS_MS)
+        page = window.page
+        await page.goto("/ui/run?id=onboard-adria-foods")
+        await log_in(page)
+        await page.context.clear_cookies()
+        await page.evaluate(LOOK_NOW)
+        await page.wait_for_url("**/ui/login?to=*", timeout=POLLS_MS)
+        await log_in(page)
+        assert page.url.endswith("/ui/run?id=onboard-adria-foods")
+        field = page.get_by_label("Your answer")
+        await field.fill("4711")
+        await page.context.clear_cookies()
+        await page.evaluate(LOOK_NOW)
+        async with page.expect_popup() as opened:
+            await page.get_by_role("link", name="Log in, in another tab").click()
+        beside = await opened.value
+        await log_in(beside)
+        assert beside.url == page.url
+        await beside.close()
+        await page.evaluate(LOOK_NOW)
+        await page.get_by_text("Your session is over").wait_for(state="hidden")
+        assert await field.input_value() == "4711"
+        await page.get_by_role("button", name="Answer", exact=True).click()
+        assert "send it again" in await page.get_by_role("alert").inner_text()
+        window.had("status 422: POST .*/ui/answer")
+        await page.get_by_role("button", name="Answer", exact=True).click()
+        await page.wait_for_url("**/ui/run?id=onboard-adria-foods*")
+    await until(runs, "onboard-adria-foods", "success")
+
+
+LOOK_NOW = "document.getElementById('run').dispatchEvent(new CustomEvent('every'))"
+"""What an open page does every other second."""
+
+
+async def log_in(page: "Page") -> None:
+    """Show the token, and come to the page that was asked for."""
+    await page.get_by_label("Token").fill(TOKEN)
+    await page.keyboard.press("Enter")
+    await page.locator("#run").wait_for()
 
 
 async def test_another_page_can_neither_answer_nor_show_this_one(runs: Path, serve: Serve, windows: OpenWindow) -> None:

@@ -1,6 +1,7 @@
 """The page of a run: its past on a slider, its picture, what can be done with it, and how it goes on by itself."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from tests.server.ui.browser.test_answering import SCRIPTS
 from tests.server.ui.browser.test_living import POLLS_MS
 from tests.server.ui.stage import HISTORY
 from workflows_mcp import CheckpointConfig, SQLAlchemyCheckpointStore, WorkflowExecutor
+from workflows_mcp.testing import make_state
 
 if TYPE_CHECKING:
     from playwright.async_api import Page, Route
@@ -98,6 +100,37 @@ blocks:
 async def node_in(page: "Page", name: str, css: str) -> None:
     """Wait until a block is drawn as what it is."""
     await page.locator(f"svg.graph .node.{css}", has_text=name).wait_for(timeout=POLLS_MS)
+
+
+async def test_whoever_looks_at_the_past_sees_what_the_run_is_doing_now(
+    runs: Path, serve: Serve, windows: OpenWindow
+) -> None:
+    """The head of the page keeps up, around whoever uses the slider; once the run is deleted the page says so."""
+    server = await serve(runs)
+    async with SQLAlchemyCheckpointStore(runs) as store, windows(server.origin) as window:
+        page = window.page
+
+        async def save(number: int, **fields: object) -> None:
+            state = make_state(f"c{number}", run_id="followed", created_at=time.time(), **fields)
+            await store.save_checkpoint(state, follows=f"c{number - 1}" if number else None)
+
+        for number in range(3):
+            await save(number)
+        await page.goto("/ui/run?id=followed")
+        slider = page.get_by_role("slider")
+        await slider.focus()
+        await page.keyboard.press("ArrowLeft")
+        await page.wait_for_url("**&at=c1", timeout=POLLS_MS)
+        await save(3, paused_block_id="ask", pause_prompt="Shall it go on?")
+        await page.get_by_role("heading", name="It asks").wait_for(timeout=POLLS_MS)
+        assert await slider.evaluate("one => one === document.activeElement && one.value") == "2"
+        assert page.url.endswith("&at=c1")
+        await page.get_by_label("Your answer").fill("Yes, and with care")
+        await store.delete_run("followed")
+        await page.evaluate("document.getElementById('now').dispatchEvent(new CustomEvent('every'))")
+        await page.get_by_role("heading", level=1, name="There is no such run").wait_for(timeout=POLLS_MS)
+        assert "What you had typed: Yes, and with care" in await page.get_by_role("status").first.inner_text()
+        window.had("status 404: GET .*only=now")
 
 
 @SCRIPTS

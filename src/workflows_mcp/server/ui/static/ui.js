@@ -26,7 +26,10 @@ document.addEventListener("htmx:finally:request", (event) => {
 });
 
 /* What is there stays when an update fails; a line says that it may be old. */
-document.addEventListener("htmx:error", () => { stale().hidden = false; });
+document.addEventListener("htmx:error", () => {
+  stale().hidden = false;
+  ended().hidden = true;
+});
 document.addEventListener("htmx:after:request", (event) => {
   const ctx = event.detail.ctx;
   const response = ctx?.response?.raw;
