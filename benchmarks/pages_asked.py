@@ -105,6 +105,9 @@ def _list(key: str, title: str, holds: str, **query: str) -> Asked:
     for name in {"created_after", "created_before"} & set(called):
         called[name] = calendar.timegm(time.strptime(called[name], _MINUTE))
 
+    if called.get("status") == "running":
+        called["picks"] = lambda run: not run.is_abandoned  # as the page has it
+
     async def call(store: SQLAlchemyCheckpointStore) -> None:
         await asyncio.gather(find_runs(store, limit=_LISTED, **called), store.take_pulse())
 

@@ -1,12 +1,15 @@
 """`checkpoints diff`."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import CLI
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowResult
+from workflows_mcp.cli.diff import diff_command
+from workflows_mcp.cli.options import Options
 from workflows_mcp.testing import make_state
 
 DATABASE = ("--database-url", "runs.db")
@@ -75,6 +78,23 @@ def test_checkpoints_of_other_runs_may_be_compared_and_secrets_are_not_shown(
     assert "hunter22" not in shown.out + whole.out
     assert "Nothing differs.\n" in cli("checkpoints", "diff", "other", "other", *DATABASE).out
     assert "It belongs to no run" in cli("checkpoints", "diff", "alone", *DATABASE).out
+
+
+def test_a_limit_is_offered_only_where_it_is_taken(
+    tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of more changes than that, a program gets all."""
+    runs = shutil.copy(sqlite_template, tmp_path / "runs.db")
+    monkeypatch.setattr("workflows_mcp.cli.diff._MOST_TO_ASK_FOR", 3)
+
+    async def compare() -> None:
+        async with SQLAlchemyCheckpointStore(runs) as store:
+            await store.save_checkpoint(make_state("a", context={}))
+            await store.save_checkpoint(make_state("b", context=dict.fromkeys("wxyz")))
+        await diff_command("a", "b", limit=1, options=Options(database_url=str(runs)))
+
+    asyncio.run(compare())
+    assert "… and 3 more: see them with --json, which has all\n" in capsys.readouterr().out
 
 
 def test_a_checkpoint_that_is_not_there_is_named(cli: CLI, newest: list[str]) -> None:

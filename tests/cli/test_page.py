@@ -2,15 +2,21 @@
 
 import io
 import json
+import math
 import sys
 import time
 
 import pytest
 
-from workflows_mcp.cli.failures import one_line
+from tests.cli.test_watch import run_of
+from workflows_mcp.cli.failures import CommandError, one_line
+from workflows_mcp.cli.options import Options
 from workflows_mcp.cli.page import Page, print_json
+from workflows_mcp.cli.results import show_result, what_is_taken
 from workflows_mcp.cli.telling import Teller
+from workflows_mcp.cli.views import JsonView, result_of_view
 from workflows_mcp.engine.events import RunStarted
+from workflows_mcp.testing.values import nested
 
 ID = "0123456789abcdef0123456789abcdef"
 
@@ -55,6 +61,22 @@ def test_json_on_a_terminal_has_no_control_characters(monkeypatch: pytest.Monkey
     assert "\\u009b ü" in terminal.getvalue()
     assert json.loads(terminal.getvalue()) == {"a": "\x1b\x7f\x9b ü"}
     assert terminal.getvalue().replace("\n", "").isprintable()
+
+
+def test_what_is_nested_deeper_than_python_goes_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    """As JSON it is an error, since no program could tell such words from data."""
+    deep = nested(100_000)
+    run = result_of_view(run_of(status="success", outputs={"deep": deep, "text": "x"}))
+    show_result(run, None, Options())
+    assert capsys.readouterr().out == "success: run r\n  deep: (nested too deeply to be shown)\n  text: x\n"
+    assert what_is_taken({"choices": [deep]}) == "one of: (nested too deeply to be shown)"
+    assert what_is_taken({"pattern": deep}) == "(nested too deeply to be shown)"
+    for value in (deep, [deep, math.nan]):
+        with pytest.raises(CommandError, match="nested too deeply for JSON"):
+            print_json(value)
+    with pytest.raises(CommandError, match="nested too deeply for JSON"):
+        JsonView().show(run_of(status="success", outputs={"deep": deep}))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("kind", ["xterm", "dumb"])

@@ -122,7 +122,10 @@ async def test_a_server_that_waits_for_runs_says_so(cli: CLI) -> None:
 @pytest.mark.parametrize(
     ("many", "told"),
     [
-        (1, "stopped; 1 run waits for a server to go on with it, or for you: workflows-mcp recover 'r 0' --env-file x"),
+        (
+            1,
+            "stopped; 1 run waits for a server to go on with it, or for you: workflows-mcp recover --env-file x -- -r0",
+        ),
         (2, "stopped; 2 runs wait for a server to go on with them, or for you: workflows-mcp recover --env-file x"),
     ],
 )
@@ -133,7 +136,7 @@ async def test_pages_that_are_stopped_tell_how_their_runs_go_on(
     executor = WorkflowExecutor(InMemoryCheckpointStore())
     runs = RunsToEnd(executor, outlives=True, command=UiOptions(words=("--env-file", "x")).command)
     for number in range(many):
-        await executor.start_workflow(LONG % "sleep 300", run_id=f"r {number}")
+        await executor.start_workflow(LONG % "sleep 300", run_id=f"-r{number}")
     await runs.end(0)
     runs.tell()
     assert capsys.readouterr().err.splitlines() == [told]

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import re
 import shutil
+import signal
 import socket
-import time
 import urllib.request
 import webbrowser
 from pathlib import Path
@@ -12,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CLI
-from tests.server.started import start_ui
 from workflows_mcp.cli.browser import open_browser
 from workflows_mcp.cli.page import say_through
 
@@ -30,39 +30,34 @@ def runs_file(tmp_path: Path, sqlite_template: Path) -> Path:
     return Path(shutil.copy(sqlite_template, tmp_path / "runs.db"))
 
 
-async def test_pages_are_served_while_a_browser_that_is_waited_for_is_open(tmp_path: Path, runs_file: Path) -> None:
+def test_pages_are_served_while_a_browser_that_is_waited_for_is_open(cli: CLI, runs_file: Path) -> None:
     """It may be one in the terminal, or look at the pages before it goes on; and when it fails, one line says so."""
-    script = tmp_path / "browser"
+    script, opened, gate = (cli.folder / name for name in ("browser", "opened", "gate"))
     script.write_text(BROWSER)
     script.chmod(0o755)
-    opened, gate = tmp_path / "opened", tmp_path / "gate"
     for pipe in (opened, gate):
         os.mkfifo(pipe)
-    holding = os.open(gate, os.O_RDWR)  # for as long as this is open, and nothing was written
-    environment = {"WORKFLOWS_DATABASE_URL": str(runs_file), "BROWSER": f"{script} %s"}
-    server = await start_ui(tmp_path, environment, "--open")
-    try:
-        assert await asyncio.to_thread(opened.read_text) == f"{server.url}\n"
-        with await asyncio.to_thread(urllib.request.urlopen, f"{server.origin}/healthz", timeout=10) as answer:
-            assert answer.status == 200
-        os.write(holding, b"go on\n")
-        told = await asyncio.to_thread(_second_line, server.log)
-        assert told == f"no browser could be opened, or it failed; the pages are at {server.url}\n"
-        assert await server.stop() == 0
-    finally:
-        os.close(holding)
-        await server.kill()
-
-
-def _second_line(file: Path) -> str:
-    """What somebody is about to write there."""
-    with file.open() as log:
-        log.readline()
-        line = ""
-        while not line.endswith("\n"):
-            line += log.readline()
-            time.sleep(0.005)
-        return line
+    holding = os.open(gate, os.O_RDWR)  # the browser stays for as long as this is open, and nothing was written
+    words = ("ui", "--port", "0", "--open", "--database-url", runs_file)
+    with cli.start_quickly(*words, env={"BROWSER": f"{script} %s"}) as process:
+        try:
+            assert process.stderr is not None
+            told = process.stderr.readline()
+            found = re.match(r"serving pages for people at ((http://127\.0\.0\.1:\d+)/ui), for everybody on", told)
+            assert found is not None, told
+            url, origin = found.groups()
+            assert opened.read_text() == f"{url}\n"
+            with urllib.request.urlopen(f"{origin}/healthz", timeout=10) as answer:
+                assert answer.status == 200
+            os.write(holding, b"go on\n")
+            told = process.stderr.readline()
+            assert told == f"no browser could be opened, or it failed; the pages are at {url}\n"
+            process.send_signal(signal.SIGTERM)
+            outcome = cli.finish(process)
+        finally:
+            os.close(holding)
+            process.kill()
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
 
 
 async def test_a_browser_that_cannot_be_opened_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

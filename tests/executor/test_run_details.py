@@ -20,6 +20,7 @@ from workflows_mcp import (
 from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.run_details import BlockDetails, RunDetails, details_at, run_details
 from workflows_mcp.engine.secrets import Secrets
+from workflows_mcp.testing.values import nested
 
 INNER = text(block("x"), block("y", "x"), name="inner")
 FLOW = text(
@@ -228,6 +229,7 @@ async def test_the_checkpoint_of_another_program_is_told_by_its_waves() -> None:
         {"context": [1], "block_definitions": {"b": None, "c": 3}, "pause_metadata": "x"},
         {"context": {"blocks": {"a": {"status": [], "wave": 0}}, "started_at": "now", "error": {"a": 1}}},
         {"current_wave_index": "one", "workflow_stack": None},
+        {"context": {"error": nested(100_000), "outputs": {"deep": nested(100_000)}}},
     ],
 )
 async def test_what_no_executor_has_saved_is_told_as_far_as_it_goes(odd: dict[str, Any]) -> None:
@@ -236,6 +238,7 @@ async def test_what_no_executor_has_saved_is_told_as_far_as_it_goes(odd: dict[st
     listed = CheckpointMetadata("x", "elsewhere", 1.0, is_paused=False, run_id="r")
     run = await run_details(listed, state, Secrets())
     assert run.flaw is not None
+    assert run.error in {None, "{'a': 1}", "(nested too deeply to be shown)"}
     assert {one.path for one in run.blocks} <= {"a", "b", "c", "d"}
 
 

@@ -45,7 +45,7 @@ async def list_command(
         status: Only those saved with this status.
         paused: Only those that wait for an answer, or only the others.
         contains: Only those with this text in their id or their run's.
-        since: Only those created then or later: 2026-11-27, 2026-11-27T10:30, or an age such as 2h.
+        since: Only those created then or later: 2026-11-27, 2026-11-27T10:30, Unix seconds, or an age such as 2h.
         until: Only those created earlier.
         limit: The most to show.
         before: Go on after a page: the cursor that it ended with.

@@ -23,6 +23,8 @@ __all__ = ["diff_command"]
 
 _MOST_CHANGES = 200
 
+_MOST_TO_ASK_FOR = 1_000_000
+
 _SIGNS = {"added": "+", "changed": "~", "removed": "-"}
 _STYLES = {"added": "green", "changed": "yellow", "removed": "red"}
 
@@ -33,7 +35,7 @@ async def diff_command(
     /,
     *,
     full: Annotated[bool, Parameter(negative=())] = False,
-    limit: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1_000_000))] = None,
+    limit: Annotated[int | None, Parameter(validator=Number(gte=1, lte=_MOST_TO_ASK_FOR))] = None,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
     """Show what differs between two checkpoints: `+` was added, `~` changed, `-` was removed, by path.
@@ -70,7 +72,7 @@ async def diff_command(
             _show(Page(sys.stdout), found, full=full)
     except RecursionError:
         raise CommandError(
-            "a value that differs is nested too deeply to be shown whole; without --full and --json it is cut"
+            "a value that differs is nested too deeply to be shown whole; without --full it is cut"
         ) from None
     return 0
 
@@ -109,7 +111,8 @@ def _show(out: Page, found: "Comparison", *, full: bool) -> None:
         text = f"{_SIGNS[change.kind]} {one_line(change.path)}"
         out.line(f"{text}{_values(change, full=full)}", style=_STYLES[change.kind])
     if difference.more:
-        out.line(f"… and {difference.more:,} more: see them with --limit {difference.total}")
+        how = f"--limit {difference.total}" if difference.total <= _MOST_TO_ASK_FOR else "--json, which has all"
+        out.line(f"… and {difference.more:,} more: see them with {how}")
 
 
 def _show_sides(out: Page, found: "Comparison") -> None:

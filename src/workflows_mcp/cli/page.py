@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO, cast
 
-from workflows_mcp.cli.failures import one_line
+from workflows_mcp.cli.failures import CommandError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,12 +31,19 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
-    """Print one JSON value on stdout; without an indent, on one line, for whoever reads along."""
+    """Print one JSON value on stdout; without an indent, on one line, for whoever reads along.
+
+    Raises:
+        CommandError: It is nested too deeply; nothing was printed.
+    """
     as_ascii = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     try:
-        text = json.dumps(value, ensure_ascii=as_ascii, indent=indent, allow_nan=False)
-    except (ValueError, TypeError):
-        text = json.dumps(_as_json(value), ensure_ascii=as_ascii, indent=indent)
+        try:
+            text = json.dumps(value, ensure_ascii=as_ascii, indent=indent, allow_nan=False)
+        except (ValueError, TypeError):
+            text = json.dumps(_as_json(value), ensure_ascii=as_ascii, indent=indent)
+    except RecursionError:
+        raise CommandError("what is to be shown is nested too deeply for JSON") from None
     if sys.stdout.isatty():
         text = _CONTROL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     sys.stdout.write(f"{text}\n")

@@ -3,12 +3,14 @@
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workflows_mcp.cli.failures import EXIT_CANCELLED, EXIT_ERROR, one_line
 from workflows_mcp.cli.log import is_json
 from workflows_mcp.cli.options import Options, command_line
 from workflows_mcp.cli.page import Page, print_json, say
+from workflows_mcp.engine.deep import text_if_shallow
 from workflows_mcp.wiring import is_in_memory
 
 if TYPE_CHECKING:
@@ -101,14 +103,15 @@ def what_is_taken(pause_metadata: Mapping[str, Any] | None) -> str | None:
     choices = told.get("choices")
     if isinstance(choices, list) and choices:  # anything else is no question of ours
         more = len(choices) - _MOST_CHOICES
-        return f"one of: {', '.join(map(str, choices[:_MOST_CHOICES]))}{f' and {more} more' if more > 0 else ''}"
-    return f"which must match {told['pattern']}" if "pattern" in told else None
+        named = text_if_shallow(lambda: ", ".join(map(str, choices[:_MOST_CHOICES])))
+        return f"one of: {named}{f' and {more} more' if more > 0 else ''}"
+    return text_if_shallow(lambda: f"which must match {told['pattern']}") if "pattern" in told else None
 
 
 def show_outputs(page: Page, outputs: dict[str, object]) -> None:
     """Print a run's outputs, each under its name."""
     for name, value in outputs.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = value if isinstance(value, str) else text_if_shallow(partial(json.dumps, value, ensure_ascii=False))
         lines = text.rstrip("\n").split("\n")
         if len(lines) == 1:
             page.line(f"  {name}: {lines[0]}")

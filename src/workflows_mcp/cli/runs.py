@@ -55,8 +55,8 @@ async def list_command(
         workflow: Only this workflow's.
         status: Only those that have come to this; `running` includes abandoned ones, which `abandoned` picks out.
         contains: Only those with this text in their id or their newest checkpoint's.
-        since: Only those whose newest checkpoint was created then or later: 2026-11-27, 2026-11-27T10:30, or an age
-            such as 2h.
+        since: Only those whose newest checkpoint was created then or later: 2026-11-27, 2026-11-27T10:30, Unix
+            seconds, or an age such as 2h.
         until: Only those whose newest checkpoint was created earlier.
         limit: The most to show.
         before: Go on after a page: the cursor that it ended with.

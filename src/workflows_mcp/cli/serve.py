@@ -97,7 +97,7 @@ async def serve_http(settings: "Settings", *, ui: "UiOptions | None", agents: bo
             def begin(database: str) -> None:
                 _begin(_told(doorway, tokens, settings, database, agents=agents, ui=ui))
                 if opens:
-                    open_browser(f"{doorway.origin}{UI_PATH}")
+                    open_browser(f"{doorway.origin_here}{UI_PATH}")
 
             await _serve(settings, doorway, tokens, ui, agents=agents, on_listening=begin)
     except PortTakenError as error:

@@ -20,7 +20,8 @@ class RunsToEnd:
     Args:
         executor: Runs them. None may have begun yet.
         outlives: Whether what is saved is still there when the server is gone.
-        command: Makes the command that goes on with them, of its words; None: the next start does so, too.
+        command: Makes a command that leads to the same database, of its words and `ids`; None: the next start goes on
+            with them.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RunsToEnd:
             say("stopped; every run has come to its end, or to a question")
         elif self._outlives and self._command is not None:
             waits, it = ("waits", "it") if count == 1 else ("wait", "them")
-            command = self._command("recover", *(self._left if count == 1 else ()))
+            command = self._command("recover", ids=tuple(self._left) if count == 1 else ())
             runs = f"{counted(count, 'run')} {waits} for a server to go on with {it}"
             say(one_line(f"stopped; {runs}, or for you: {command}"))
         elif self._outlives:

@@ -174,15 +174,15 @@ class CheckpointStore(MovingCheckpoints, ABC):
             ValueError: A filter, the limit or the cursor makes no sense.
         """
         wanted = CheckpointFilter(
-            workflow_name,
-            run_id,
-            status,
-            is_paused,
-            heads_only,
-            created_after,
-            created_before,
-            id_contains,
-            runs_only,
+            workflow_name=workflow_name,
+            run_id=run_id,
+            status=status,
+            is_paused=is_paused,
+            heads_only=heads_only,
+            created_after=created_after,
+            created_before=created_before,
+            id_contains=id_contains,
+            runs_only=runs_only,
         )
         if limit is not None:
             check_count("limit", limit, at_least=0)
@@ -220,15 +220,15 @@ class CheckpointStore(MovingCheckpoints, ABC):
                 None: the error is raised.
         """
         wanted = CheckpointFilter(
-            workflow_name,
-            run_id,
-            status,
-            is_paused,
-            heads_only,
-            created_after,
-            created_before,
-            id_contains,
-            runs_only,
+            workflow_name=workflow_name,
+            run_id=run_id,
+            status=status,
+            is_paused=is_paused,
+            heads_only=heads_only,
+            created_after=created_after,
+            created_before=created_before,
+            id_contains=id_contains,
+            runs_only=runs_only,
         )
         async for state in self._iterate(wanted, on_damaged):
             yield state

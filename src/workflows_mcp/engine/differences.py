@@ -24,7 +24,7 @@ ABSENT = _Absent()
 _Pairs = Iterator[tuple[Step, Any, Any]]
 """Steps from one place, in order, and what is there before and after."""
 
-_NONE = (None, None, None)
+_HOLDERS = (dict, list)
 
 _SCALARS: Collection[type] = frozenset({str, int, float, bool})
 
@@ -100,22 +100,22 @@ def difference(before: Any, after: Any, *, most: int | None = None) -> Differenc
     steps: list[Step] = []  # the way to what is compared; the first step of all stands for none
     waiting: list[_Pairs] = [iter([("", before, after)])]
     while waiting:
-        step, old, new = next(waiting[-1], _NONE)
-        if step is None:
-            waiting.pop()
-            if steps:
-                steps.pop()
-            continue
-        if old is new:
-            continue
-        inner = _pairs_within(old, new)
-        if inner is not None:
-            waiting.append(inner)
-            steps.append(step)
-        elif not _is_same_scalar(old, new):
+        for step, old, new in waiting[-1]:
+            if old is new:
+                continue
+            inner = _pairs_within(old, new) if isinstance(old, _HOLDERS) else None
+            if inner is not None:
+                waiting.append(inner)
+                steps.append(step)
+                break  # and go on here behind it
+            if _is_same_scalar(old, new):
+                continue
             counts[_kind_of(old, new)] += 1
             if most is None or len(changes) < most:  # places come in order, so the first ones are those to be named
                 changes.append(Change((*steps, step)[1:], old, new))
+        else:
+            waiting.pop()
+            del steps[-1:]
     return Difference(tuple(changes), counts)
 
 

@@ -5,12 +5,14 @@ import re
 import time
 from contextlib import suppress
 from datetime import datetime, tzinfo
-from functools import partial
 
 __all__ = ["parse_duration", "parse_moment", "shown_duration"]
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_YEAR_OR_DATE = re.compile(r"\d{1,8}")
+"""So few digits alone are a year, or a date that was mistyped, and no Unix seconds: these would be before 1973."""
+
 _KNOWN = "90s, 30min, 12h, 7d or 2w"
 
 
@@ -44,7 +46,7 @@ def parse_moment(what: str, text: str, *, zone: tzinfo | None = None) -> float:
 
     Args:
         what: Names it in messages.
-        text: A date, or a date and time; Unix seconds; or how long ago it was, such as `2h`.
+        text: A date, or a date and time; Unix seconds, from 1973 on; or how long ago it was, such as `2h`.
         zone: Where a date and time are meant that name no zone; None: here.
 
     Raises:
@@ -53,14 +55,15 @@ def parse_moment(what: str, text: str, *, zone: tzinfo | None = None) -> float:
     text = text.strip()
     if _DURATION.fullmatch(text) and not text[-1].isdigit():
         return time.time() - parse_duration(what, text)
-    for read in (float, partial(_moment_of_a_date, zone=zone)):
-        with suppress(ValueError, OverflowError, OSError):
-            moment = read(text)
-            if math.isfinite(moment):
-                return moment
+    with suppress(ValueError, OverflowError, OSError):  # first: one without dashes, as 20261127, is a number, too
+        return _moment_of_a_date(text, zone)
+    with suppress(ValueError):
+        moment = float(text)
+        if math.isfinite(moment) and _YEAR_OR_DATE.fullmatch(text) is None:
+            return moment
     raise ValueError(
-        f"{what} takes a date such as 2026-11-27 or 2026-11-27T10:30+01:00, Unix seconds, or how long ago it was, such "
-        f"as 2h or 7d, not {text!r}"
+        f"{what} takes a date such as 2026-11-27 or 2026-11-27T10:30+01:00, Unix seconds (from 1973 on), or how long "
+        f"ago it was, such as 2h or 7d, not {text!r}"
     )
 
 

@@ -16,6 +16,7 @@ from workflows_mcp.engine.block_details import (
 )
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.deep import text_if_shallow
 from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.result import RunSummary
 from workflows_mcp.engine.secrets import Secrets
@@ -129,7 +130,7 @@ def _told(
         blocks=tuple(without_secrets(blocks, scrub)),
         flaw=flaw,
         outputs=scrub(outputs) if isinstance(outputs, dict) else {},
-        error=None if error is None else scrub(str(error)),
+        error=None if error is None else scrub(text_if_shallow(lambda: str(error))),
         pause_metadata=scrub(state.pause_metadata),
         started_at=seconds_or_none(context.get("started_at")),
     )

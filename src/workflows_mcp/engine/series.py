@@ -54,7 +54,10 @@ class Steps:
         object.__setattr__(self, "until", check_seconds("until", self.until))
         if check_count("steps", self.count, at_least=1) > MOST_STEPS:
             raise ValueError(f"steps must be at most {MOST_STEPS:,}")
-        if not _SHORTEST_SECONDS <= self.seconds < math.inf:
+        # What is counted from is one step earlier: see `index`.
+        if not math.isfinite(self.until - self.since + self.seconds):
+            raise ValueError("since and until are too far apart")
+        if self.seconds < _SHORTEST_SECONDS:
             raise ValueError("until must be later than since, by at least a millisecond for each step")
 
     @property

@@ -66,7 +66,15 @@ async def export_checkpoints(
         CheckpointDecodeError: A checkpoint is damaged, and there is no `on_damaged`.
         CheckpointKeyError: A checkpoint does not fit the keys of the store, `on_damaged` or not.
     """
-    wanted = CheckpointFilter(workflow_name, run_id, status, is_paused, heads_only, created_after, created_before)
+    wanted = CheckpointFilter(
+        workflow_name=workflow_name,
+        run_id=run_id,
+        status=status,
+        is_paused=is_paused,
+        heads_only=heads_only,
+        created_after=created_after,
+        created_before=created_before,
+    )
     done = await export(store, _opened(file), wanted, overwrite=overwrite, on_unreadable=on_damaged)
     return done.count
 

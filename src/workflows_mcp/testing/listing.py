@@ -156,7 +156,7 @@ class ListingContract:
         """Nothing is counted."""
         spans: list[tuple[Any, Any, Any]] = [
             *((1, 1, 1), (2, 1, 1), (0, 1, 0), (0, 1, 1.0), (0, 1, 1001), (0, 1e9, 10_001), (math.nan, 1, 1)),
-            *((0, math.inf, 1), (-1e308, 1e308, 2), ("0", 1, 1), (0, True, 1)),
+            *((0, math.inf, 1), (-1e308, 1e308, 2), (-1e308, 0, 1), ("0", 1, 1), (0, True, 1)),
         ]
         for span in spans:
             with pytest.raises(ValueError):  # noqa: PT011 - the message is each argument's own

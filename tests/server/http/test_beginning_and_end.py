@@ -140,6 +140,13 @@ def test_a_doorway_knows_who_can_come_in() -> None:
             assert doorway.is_loopback == is_loopback, host
 
 
+def test_a_doorway_knows_how_it_is_called_here() -> None:
+    """All addresses together are none that the server answers to: a browser is sent to one of them."""
+    for host, called in {"127.8.8.8": "127.8.8.8", "localhost": "localhost", "0.0.0.0": "127.0.0.1"}.items():
+        with open_doorway(host, 0) as doorway:
+            assert doorway.origin_here == f"http://{called}:{doorway.port}"
+
+
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid", "a b", "x" * 300])
 def test_a_host_that_is_not_this_machine_s_is_refused(host: str) -> None:
     """With what to look at."""

@@ -19,6 +19,7 @@ from workflows_mcp import WorkflowExecutor
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.persistence.store import create_checkpoint_store
+from workflows_mcp.server.ui.paths import path_to
 from workflows_mcp.testing import make_state
 
 ODD = "a/b?c=<script>alert(1)</script>&d=\u202e%00 '\""
@@ -220,6 +221,29 @@ async def test_an_answer_that_is_not_taken_is_asked_again(runs_file: Path, tmp_p
         await ended(runs_file, "r2")
         async with create_checkpoint_store(str(runs_file)) as store:
             assert (await WorkflowExecutor(store).get_run("r2")).outputs == {"said": "one\ntwo"}
+
+
+async def test_what_was_typed_stays_as_it_was_in_forms(runs_file: Path, tmp_path: Path) -> None:
+    """What would hide in it is made visible where it is only shown: in a form, it would be sent otherwise."""
+    odd = "\u202ea\u200f\x1b<b>"
+    kept = "\u202ea\u200f\x1b&lt;b&gt;"
+    ticket = await run_workflow(runs_file, tmp_path, "ticket", odd)
+    async with visiting(runs_file) as visitor:
+        listed = await visitor.get(path_to("", workflow=odd, text=odd))
+        assert listed.text.count(f'value="{kept}"') == 2
+        refused = await visitor.send(path_to("answer", checkpoint=ticket.checkpoint_id), response=odd)
+        assert (refused.status_code, f"\n{kept}</textarea>" in refused.text) == (422, True)
+        form = await visitor.send(path_to("fork", checkpoint=ticket.checkpoint_id), run_id=odd, inputs=odd)
+        assert (form.status_code, f'value="{kept}"' in form.text, f"\n{kept}</textarea>" in form.text) == (
+            422,
+            True,
+            True,
+        )
+        run = await visitor.get(path_to("run", id=odd))
+        assert f'<input type="hidden" name="id" value="{kept}">' in run.text
+        assert f"<h1>{kept}" not in run.text
+        told = "runs cancel $'\\u202ea\\u200f\\x1b<b>'"
+        assert html.unescape(run.text).count(told) == 2, "as it is shown, and as it is copied"
 
 
 async def test_what_is_not_there_is_told(runs_file: Path, tmp_path: Path) -> None:

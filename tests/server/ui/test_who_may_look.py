@@ -10,6 +10,9 @@ import pytest
 
 from tests.server.http.served import TOKEN, browser, serving, settings_of
 from tests.server.ui.visiting import run_workflow, visiting
+from workflows_mcp import CheckpointMetadata
+from workflows_mcp.persistence.store import create_checkpoint_store
+from workflows_mcp.server.ui import app
 from workflows_mcp.server.ui.paths import UiOptions, path_to
 
 ALL_PAGES = (
@@ -57,6 +60,34 @@ async def test_with_a_token_nothing_is_seen_before_a_login(runs_file: Path) -> N
         assert (out.status_code, (await visitor.get("/ui")).status_code) == (303, 303)
 
 
+async def test_no_page_but_the_login_is_seen_or_sent_without_one(runs_file: Path, tmp_path: Path) -> None:
+    """Whatever pages there are, with the visitor's own form token: each leads to the login, and does nothing."""
+    paused = await run_workflow(runs_file, tmp_path, "approve", "secret-run")
+    checkpoint_id = paused.checkpoint_id or ""
+    query = {"id": "secret-run", "checkpoint": checkpoint_id, "a": checkpoint_id}
+    before = await _stored(runs_file)
+    async with visiting(runs_file, http_token=TOKEN) as visitor:
+        await visitor.get("/ui/login")
+        visitor.http.follow_redirects = False
+        inner = [name.removeprefix("/") for name in app._PAGES if name not in {"/login", "/logout"}]
+        assert len(inner) == len(app._PAGES) - 2 >= 13
+        for path in [path_to(name, **query) for name in inner] + ["/ui/run/?id=secret-run"]:
+            got = await visitor.get(path)
+            assert (got.status_code, got.headers["location"].partition("?")[0]) == (303, "/ui/login"), path
+            part = await visitor.get(path, **{"hx-request": "true"})
+            assert (part.status_code, part.headers["hx-redirect"].partition("?")[0]) == (204, "/ui/login"), path
+            sent = await visitor.send(path, choice="0", run_id="another", inputs="")
+            assert (sent.status_code, 'name="token"' in sent.text) == (401, True), path
+            assert not any("Deploy?" in one.text for one in (got, part, sent)), path
+        assert [(await visitor.send(f"/ui{name}")).status_code for name in ("/login", "/logout")] == [401, 303]
+    assert await _stored(runs_file) == before
+
+
+async def _stored(file: Path) -> list[CheckpointMetadata]:
+    async with create_checkpoint_store(str(file)) as store:
+        return await store.list_checkpoints()
+
+
 async def test_the_cookie_of_a_page_that_came_by_tls_goes_nowhere_else(runs_file: Path) -> None:
     """By whatever proxy; its origin is that of the host that was called."""
     async with visiting(runs_file, http_token=TOKEN, http_allowed_hosts="runs.example.org") as visitor:
@@ -91,7 +122,20 @@ async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
         assert (await visitor.send("/ui/login", token=TOKEN.ljust(3_000))).status_code == 303
 
 
-@pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example", "/ui\\evil", "/uix", "/ui/login", "/ui?\nx"])
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/ui\\evil",
+        "/uix",
+        "/ui/login",
+        "/ui?\nx",
+        "/ui/../other",
+        "/ui/x/%2E./other",
+        "/ui/..",
+    ],
+)
 async def test_a_login_leads_nowhere_but_to_our_pages(runs_file: Path, to: str) -> None:
     """A link of a stranger's cannot send people on to the stranger."""
     async with visiting(runs_file, http_token=TOKEN) as visitor:

@@ -15,6 +15,8 @@ __all__ = ["Doorway", "PortTakenError", "open_doorway"]
 
 _BACKLOG = 2048
 
+_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - nothing listens there for its sake
+
 _UNREACHABLE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
@@ -49,6 +51,12 @@ class Doorway:
         """How it is called, for people."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @property
+    def origin_here(self) -> str:
+        """How a browser on this machine calls it: what stands for all addresses is none that is answered to."""
+        host = _THIS_MACHINE.get(self.sockets[0].getsockname()[0])
+        return self.origin if host is None else f"http://{host}:{self.port}"
 
     def listen(self) -> None:
         """Let more wait for the server than it takes in at once."""

@@ -12,6 +12,9 @@ __all__ = ["MOST_IN_HISTORY", "History", "Slide", "find_history"]
 MOST_IN_HISTORY = 1_000
 """So many checkpoints are on the slider; those before them are a page of their own."""
 
+_AT_ONCE = 500
+"""So many of them are asked for at a time, which a store has in a moment: more would wait among its slow queries."""
+
 _NEAR = 4
 
 _MOST_TO_COMPARE = 50
@@ -119,7 +122,7 @@ async def find_history(
         CheckpointStoreError: The store failed.
     """
     while True:
-        page = await store.list_checkpoints(run_id=run_id, limit=MOST_IN_HISTORY + 1, before=before)
+        page = await _page(store, run_id, before)
         if not page:
             return None
         found = page[:MOST_IN_HISTORY]
@@ -132,6 +135,18 @@ async def find_history(
         if older is None:
             return None
         before = found[-1].cursor
+
+
+async def _page(store: CheckpointStore, run_id: str, before: str | None) -> list[CheckpointMetadata]:
+    """As many as the slider holds, and one more, if there are."""
+    page: list[CheckpointMetadata] = []
+    while len(page) <= MOST_IN_HISTORY:
+        size = min(_AT_ONCE, MOST_IN_HISTORY + 1 - len(page))
+        part = await store.list_checkpoints(run_id=run_id, limit=size, before=page[-1] if page else before)
+        page += part
+        if len(part) < size:
+            break
+    return page
 
 
 def _place_of(slide: Slide, ids: Sequence[str]) -> int:

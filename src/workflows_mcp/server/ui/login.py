@@ -12,6 +12,9 @@ __all__ = ["ask_to_log_in", "log_in", "log_in_again", "log_out", "page_in", "sho
 _OURS = re.compile(rf"{UI_PATH}(?:[/?][!-\[\]-~]*)?")
 """Paths of pages of ours: no other server's, however a browser may read it."""
 
+_UPWARDS = re.compile(r"/(?:\.|%2e){1,2}(?=[/?]|$)", re.IGNORECASE)
+"""Segments by which browsers leave a path again: `.` and `..`, also in escapes."""
+
 _ADDRESS = re.compile(r"https?://[^/?#]*([^#]*)(?:#.*)?")
 
 
@@ -74,4 +77,5 @@ def _wanted(visit: Visit) -> str:
 
 
 def _ours(to: str) -> str:
-    return to if _OURS.fullmatch(to) and not to.startswith(path_to("log")) else UI_PATH
+    is_ours = _OURS.fullmatch(to) and not _UPWARDS.search(to.partition("?")[0])
+    return to if is_ours and not to.startswith(path_to("log")) else UI_PATH

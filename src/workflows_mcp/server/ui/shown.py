@@ -6,7 +6,10 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from workflows_mcp.engine.ages import shown_age
+from workflows_mcp.engine.deep import TOO_DEEP, text_if_shallow
 from workflows_mcp.engine.signs import sign_of
 from workflows_mcp.persistence.sizes import shown_bytes
 from workflows_mcp.server.folding import json_text
@@ -35,13 +38,18 @@ def _ago(seconds: object) -> str:
 def shown_json(value: Any) -> str:  # noqa: ANN401 - JSON data
     """A value to be read: a text as it is, all else as JSON."""
     try:
-        return value if isinstance(value, str) else json_text(value)
-    except (RecursionError, TypeError):
-        return "(nested too deeply to be shown)"
+        return value if isinstance(value, str) else text_if_shallow(lambda: json_text(value))
+    except TypeError:  # what is nested a little less deeply is so told there
+        return TOO_DEEP
 
 
 def _line(text: object, most: int = 200) -> str:
     return one_line(str(text), most)
+
+
+def _exact(text: object) -> Markup:
+    """A text as it is, for what is sent back or copied: what would hide in it is not made visible."""
+    return escape(str(text))
 
 
 FILTERS = {
@@ -51,6 +59,7 @@ FILTERS = {
     "clock": lambda seconds: iso(seconds)[11:16],
     "date": lambda seconds: iso(seconds)[:10],
     "css": lambda status: str(status).replace(" ", "-"),
+    "exact": _exact,
     "iso": iso,
     "json": shown_json,
     "key": lambda text: hashlib.sha256(str(text).encode(errors="replace")).hexdigest()[:12],  # fit for an element's id

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
+POLLS_MS = 15_000
+"""Within this time an open page has noticed what happens: some of its looks, while others work on the same machine."""
+
+SCRIPTS = pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+"""Of tests that hold with scripts and without."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Nothing is made ready for what cannot be run; and what drives the browser belongs to one event loop."""

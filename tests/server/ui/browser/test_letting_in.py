@@ -7,9 +7,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from tests.server.ui.browser.conftest import OpenWindow, Serve
+from tests.server.ui.browser.conftest import POLLS_MS, OpenWindow, Serve
 from tests.server.ui.browser.outcomes import until
-from tests.server.ui.browser.test_living import POLLS_MS
 
 if TYPE_CHECKING:
     from playwright.async_api import Page

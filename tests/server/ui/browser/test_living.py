@@ -5,12 +5,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.server.started import StartedServer
-from tests.server.ui.browser.conftest import OpenWindow, Serve, end
+from tests.server.ui.browser.conftest import POLLS_MS, OpenWindow, Serve, end
 from workflows_mcp import SQLAlchemyCheckpointStore
 from workflows_mcp.testing import make_state
-
-POLLS_MS = 15_000
-"""Within this time an open page has noticed: some of its looks, while others work on the same machine."""
 
 
 async def save(database: Path, run_id: str, **fields: object) -> None:

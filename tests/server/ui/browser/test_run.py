@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.server.started import StartedServer
-from tests.server.ui.browser.conftest import OpenWindow, Serve
+from tests.server.ui.browser.conftest import POLLS_MS, SCRIPTS, OpenWindow, Serve
 from tests.server.ui.browser.outcomes import until
-from tests.server.ui.browser.test_answering import SCRIPTS
-from tests.server.ui.browser.test_living import POLLS_MS
 from tests.server.ui.stage import HISTORY
 from workflows_mcp import CheckpointConfig, SQLAlchemyCheckpointStore, WorkflowExecutor
 from workflows_mcp.testing import make_state

@@ -9,8 +9,7 @@ from typing import Any
 import pytest_asyncio
 
 from tests.server.started import StartedServer
-from tests.server.ui.browser.conftest import OpenWindow, Serve
-from tests.server.ui.browser.test_answering import SCRIPTS
+from tests.server.ui.browser.conftest import SCRIPTS, OpenWindow, Serve
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
 from workflows_mcp.testing import make_state
 

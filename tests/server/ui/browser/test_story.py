@@ -7,12 +7,9 @@ import pytest
 import pytest_asyncio
 
 from tests.conftest import fresh_database
-from tests.server.ui.browser.conftest import OpenWindow, Serve
+from tests.server.ui.browser.conftest import POLLS_MS, OpenWindow, Serve
 from tests.server.ui.browser.outcomes import until
 from workflows_mcp import SQLAlchemyCheckpointStore, copy_checkpoints, upgrade_schema
-
-SECONDS_TO_SEE_IT = 15
-"""Within this time an open page has noticed what became of its run, while others work on the same machine."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -75,7 +72,7 @@ async def test_somebody_finds_a_run_that_waits_and_sees_it_finish(
         if not scripts:
             await until(home, "release-4.3.0", "success")
             await page.reload()
-        await page.locator(".run-head .badge", has_text="success").wait_for(timeout=SECONDS_TO_SEE_IT * 1000)
+        await page.locator(".run-head .badge", has_text="success").wait_for(timeout=POLLS_MS)
         outputs = page.locator("#outputs")
         assert "Release it" in await outputs.inner_text()
         assert await page.locator("svg.graph .node.is-succeeded", has_text="publish").count() == 1
