@@ -11,7 +11,7 @@ from workflows_mcp.server.ui.drawing.axis import make_axis, nice_step
 from workflows_mcp.server.ui.drawing.graph import MOST_DRAWN, Graph, Node, draw_graph
 from workflows_mcp.server.ui.drawing.layers import crossings, order_layers
 from workflows_mcp.server.ui.drawing.timeline import MOST_BARS, draw_timeline
-from workflows_mcp.server.ui.drawing.words import shortened, span
+from workflows_mcp.server.ui.drawing.words import mark, shortened, span
 
 
 def waiting(block_id: str, wave: int, *needs: str) -> BlockDetails:
@@ -191,12 +191,22 @@ def test_bars_are_as_long_as_blocks_took() -> None:
 
 
 def test_the_axis_begins_with_the_run() -> None:
-    """As the table of blocks counts; but where what was done before a fork is drawn, too."""
+    """As the table of blocks counts; but where the clock was set back, so that a block began before it."""
     assert draw_timeline([ran("a", 105, 10)], until=0, began=100).told == "1 block in 15 s; the longest, a, took 10 s"
     apart, alone = (draw_timeline([ran("a", 105, 10)], until=0, began=began).bars[0] for began in (100, None))
     assert apart.x > alone.x
     assert apart.x + apart.width == pytest.approx(alone.x + alone.width, abs=0.2)
     assert draw_timeline([ran("a", 90, 10)], until=0, began=100).bars[0].x == alone.x
+
+
+def test_what_was_done_before_a_fork_has_no_bar() -> None:
+    """Of what was under way, or waits, only the time since then is drawn: the axis is the fork's."""
+    blocks = [ran("a", 0, 10), under_way("each", 5), ran("each_one", 6, 3), under_way("ask", 20, "paused")]
+    picture = draw_timeline([*blocks, ran("b", 1002, 4)], until=1010, began=1000, is_fork=True)
+    assert [(bar.label, bar.took) for bar in picture.bars] == [("each", "10 s"), ("ask", "10 s"), ("b", "4 s")]
+    assert picture.bars[0].x == picture.bars[1].x == pytest.approx(picture.ticks[0].x, abs=0.1)
+    assert (picture.taken_over, picture.left_out) == (2, 0)
+    assert draw_timeline(blocks[:1], until=1010, began=1000, is_fork=True).bars == ()
 
 
 def test_the_work_around_a_long_wait_can_still_be_seen() -> None:
@@ -284,6 +294,7 @@ def test_an_axis_is_marked_as_people_count(least: float, step: float) -> None:
     ("seconds", "words"),
     [
         (0, "0 s"),
+        (0.0004, "0.4 ms"),
         (0.004, "4 ms"),
         (0.25, "0.25 s"),
         (1.04, "1 s"),
@@ -297,6 +308,15 @@ def test_an_axis_is_marked_as_people_count(least: float, step: float) -> None:
 def test_a_length_of_time_is_told_in_two_units_at_most(seconds: float, words: str) -> None:
     """More would be read by nobody."""
     assert span(seconds) == words
+
+
+def test_no_two_marks_of_an_axis_say_the_same() -> None:
+    """However short it is: they have as many digits as their step needs."""
+    for length in (86400 * 0.77**number for number in range(120)):
+        labels = [tick.label for tick in make_axis([(0, length)], 0, length, x=0, width=700).ticks]
+        assert len(labels) == len(set(labels)) > 2, labels
+    assert [mark(number * 0.0005, 0.0005) for number in range(5)] == ["0 s", "0.5 ms", "1 ms", "1.5 ms", "2 ms"]
+    assert mark(0.01, 0.0009999999999999998) == "10 ms"
 
 
 def test_a_label_fits() -> None:

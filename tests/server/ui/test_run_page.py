@@ -359,11 +359,12 @@ async def test_a_new_run_begins_where_another_one_was(runs_file: Path, tmp_path:
     path = f"/ui/fork?checkpoint={first}"
     async with visiting(runs_file) as visitor:
         form = await visitor.get(path)
-        assert 'who "Ann"' in text_of(form)
+        assert '{ "who": "Ann" }' in text_of(form), "what may differ is there to be changed"
+        assert "--input NAME=VALUE" in text_of(form)
         assert f"workflows-mcp runs fork {first}" in text_of(form)
         for inputs, flaw in (
-            ("{who: </textarea>}", "The inputs are no JSON"),
-            ('["x"]', "a JSON object"),
+            ("{who: </textarea>}", 'such as {"version": "1.4.3"}; what was typed is no JSON'),
+            ('["x"]', 'such as {"version": "1.4.3"}; what was typed is of another kind: list'),
             ('{"who": NaN}', "hold NaN"),
             ("[" * 100_000, "nested too deeply"),
             ('{"nobody": 1}', "nobody"),
@@ -380,6 +381,7 @@ async def test_a_new_run_begins_where_another_one_was(runs_file: Path, tmp_path:
         async with opened(runs_file) as store:
             assert (await WorkflowExecutor(store).wait_for_run("r2", 10)).outputs == {"said": "hello Bob"}
         assert page.url.params["id"] == "r2"
+        assert "Move the slider back" in text_of(await visitor.get("/ui/run?id=r1"))
         over = await visitor.get(f"/ui/fork?checkpoint={last}")
         assert (over.status_code, "nothing left to do" in over.text) == (409, True)
         assert (await visitor.get("/ui/fork?checkpoint=gone")).status_code == 404

@@ -1,8 +1,6 @@
 """What a person can do with a run: end it, or begin a new one where it was."""
 
 import asyncio
-import json
-from typing import Any
 
 from starlette.responses import Response
 
@@ -11,6 +9,7 @@ from workflows_mcp.errors import CheckpointNotFoundError, WorkflowDefinitionErro
 from workflows_mcp.server.ui.known import in_short
 from workflows_mcp.server.ui.page import OLD_FORM, Problem, Ui, Visit, redirect, sentence
 from workflows_mcp.server.ui.paths import path_to
+from workflows_mcp.server.ui.refilled import changed_inputs, inputs_in, refilled
 
 __all__ = ["ask_fork_again", "cancel_run", "fork_run", "show_fork"]
 
@@ -45,7 +44,8 @@ async def fork_run(ui: Ui, visit: Visit) -> Response:
     state = await _forkable(ui, visit)
     run_id = visit.form.get("run_id", "").strip() or None
     try:
-        inputs = _inputs_in(visit.form.get("inputs", ""))
+        typed = inputs_in(visit.form.get("inputs", ""))
+        inputs = changed_inputs(typed, state.runtime_inputs, ui.services.without_secrets)
         result = await ui.services.executor.start_fork(state.checkpoint_id, inputs, run_id=run_id)
     except WorkflowDefinitionError as error:
         return await _form(ui, visit, state, str(error))
@@ -79,36 +79,16 @@ async def _forkable(ui: Ui, visit: Visit) -> CheckpointState:
 
 
 async def _form(ui: Ui, visit: Visit, state: CheckpointState, flaw: str | None = None) -> Response:
+    scrub = ui.services.without_secrets
+    offered = await asyncio.to_thread(refilled, state.runtime_inputs, scrub)
     return ui.render(
         visit,
         "fork.html",
         status=200 if flaw is None else 422,
         state=state,
-        inputs=await asyncio.to_thread(in_short, state.runtime_inputs, ui.services.without_secrets, _MOST_INPUTS),
+        inputs=await asyncio.to_thread(in_short, state.runtime_inputs, scrub, _MOST_INPUTS),
+        offered=offered,
         flaw=None if flaw is None else sentence(ValueError(flaw)),
         # Not masked: it goes back to whoever has just typed it, to be sent once more.
-        given={name: visit.form.get(name, "") for name in ("run_id", "inputs")},
+        given={"run_id": visit.form.get("run_id", ""), "inputs": visit.form.get("inputs", offered.text)},
     )
-
-
-def _inputs_in(text: str) -> dict[str, Any]:
-    """The inputs that were typed, as a JSON object.
-
-    Raises:
-        ValueError: It is none; the message shows nothing of it.
-    """
-    if not text.strip():
-        return {}
-    try:
-        found = json.loads(text, parse_constant=_refuse)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the inputs are no JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    except RecursionError:
-        raise ValueError("the inputs are nested too deeply") from None
-    if not isinstance(found, dict):
-        raise ValueError('the inputs are a JSON object of values by name, such as {"version": "1.4.3"}')  # noqa: TRY004 - what a form is told
-    return found
-
-
-def _refuse(name: str) -> object:
-    raise ValueError(f"the inputs hold {name}, which is no JSON")

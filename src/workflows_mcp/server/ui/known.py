@@ -1,14 +1,14 @@
 """What is known of a run, in few words: of a state of any size, no more is made than a page shows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from workflows_mcp.engine.glimpses import glimpse, json_size
+from workflows_mcp.engine.glimpses import Glimpse, glimpse, json_size
 from workflows_mcp.server.texts import one_line
 from workflows_mcp.server.ui.shown import shown_json
 
-__all__ = ["MOST_AT_LENGTH", "Scrub", "Value", "at_length", "in_short"]
+__all__ = ["MOST_AT_LENGTH", "Scrub", "Value", "at_length", "in_short", "many_in_short"]
 
 Scrub = Callable[[Any], Any]
 
@@ -43,17 +43,49 @@ def in_short(value: object, scrub: Scrub, most: int) -> tuple[Value, ...]:
         scrub: Masks secrets. What is not shown is not looked through.
         most: The most values to show.
     """
-    if not value:
-        return ()
-    found = dict(islice(value.items(), most)) if isinstance(value, dict) else {"": value}
-    large = [isinstance(one, dict | list) and json_size(one) > _MOST_IN_SHORT for one in found.values()]
+    return many_in_short([value], scrub, most)[0]
+
+
+def many_in_short(values: Sequence[object], scrub: Scrub, most: int) -> list[tuple[Value, ...]]:
+    """The same of many objects, with their secrets looked for once.
+
+    Args:
+        values: JSON data.
+        scrub: See `in_short`.
+        most: The most values to show of each.
+    """
+    found = [_first(value, most) for value in values]
     # Of what is large only the count of its values is shown, in which no secret can be.
-    small = {name: None if is_large else one for (name, one), is_large in zip(found.items(), large, strict=True)}
-    shown = []
-    for (name, clean), one, is_large in zip(scrub(small).items(), found.values(), large, strict=True):
-        told = glimpse(one if is_large else clean, _MOST_IN_SHORT)
-        shown.append(Value(one_line(str(name), _MOST_LETTERS), told.text, told.is_whole))
-    return tuple(shown)
+    told = [{name: glimpse(one, _MOST_IN_SHORT) for name, one in these.items() if _is_large(one)} for these in found]
+    small = [
+        {name: None if name in large else one for name, one in these.items()}
+        for these, large in zip(found, told, strict=True)
+    ]
+    return [
+        tuple(
+            Value(one_line(str(name), _MOST_LETTERS), seen.text, seen.is_whole)
+            for (name, seen) in _glimpses(clean, these, large)
+        )
+        for clean, these, large in zip(scrub(small), found, told, strict=True)
+    ]
+
+
+def _first(value: object, most: int) -> dict[Any, Any]:
+    if not value:
+        return {}
+    return dict(islice(value.items(), most)) if isinstance(value, dict) else {"": value}
+
+
+def _is_large(value: object) -> bool:
+    return isinstance(value, dict | list) and json_size(value) > _MOST_IN_SHORT
+
+
+def _glimpses(
+    clean: dict[Any, Any], found: dict[Any, Any], large: dict[Any, Glimpse]
+) -> Iterator[tuple[object, Glimpse]]:
+    """Each value at a glance, by its clean name: names that were masked are no longer those that were found."""
+    for (name, one), before in zip(clean.items(), found, strict=True):
+        yield name, large[before] if before in large else glimpse(one, _MOST_IN_SHORT)
 
 
 def at_length(values: dict[str, Any], most: int) -> Iterator[Value]:

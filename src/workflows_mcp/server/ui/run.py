@@ -17,9 +17,10 @@ from workflows_mcp.engine.result import RunSummary
 from workflows_mcp.engine.run_details import RunDetails
 from workflows_mcp.errors import CheckpointDecodeError
 from workflows_mcp.server.ui.drawing.graph import Graph, draw_graph
-from workflows_mcp.server.ui.drawing.timeline import Timeline, draw_timeline
+from workflows_mcp.server.ui.drawing.timeline import Timeline, draw_timeline, was_over
+from workflows_mcp.server.ui.given import given_to
 from workflows_mcp.server.ui.history import History, Slide, find_history
-from workflows_mcp.server.ui.known import at_length
+from workflows_mcp.server.ui.known import Value, at_length, in_short
 from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import UI_PATH, path_to
 from workflows_mcp.server.ui.questions import question_of
@@ -29,7 +30,7 @@ __all__ = ["show_run"]
 
 _MOST_ROWS = 1_000
 
-_MOST_OUTPUTS = 100
+_MOST_INPUTS, _MOST_OUTPUTS = 50, 100
 
 _MOST_NESTED = 6
 """So many nested workflows have a picture of their own."""
@@ -44,13 +45,15 @@ class _Read:
 
     Attributes:
         run: What it tells of its run; None: it cannot be read.
-        state: The state; None: it cannot be read, or was not needed.
+        state: The state; None: it cannot be read.
         flaw: Why it cannot be read.
+        goes_on: Whether the run goes on, so that the state is what was saved before that of which `run` tells.
     """
 
     run: RunDetails | None = None
     state: CheckpointState | None = None
     flaw: str | None = None
+    goes_on: bool = False
 
 
 async def show_run(ui: Ui, visit: Visit) -> Response:
@@ -83,7 +86,7 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
         return redirect(_address(history, run_id, is_past=is_past))
     now = await _read_head(ui, head)
     then = await _read(ui, history.chosen) if is_past else now
-    page = await asyncio.to_thread(_page, then, history)
+    page = await asyncio.to_thread(_page, ui, then, history)
     page |= await asyncio.to_thread(_page_of_now, ui, head, now, is_past=is_past)
     return ui.render(
         visit,
@@ -92,8 +95,8 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
         only_now=False,
         told=_told(visit, head, history),
         address=_address(history, run_id, is_past=is_past),
-        # While it goes on its state would be loaded each time, and changed under the eyes of whoever reads it.
-        state=None if then.state is None else await state_tree(ui.services, then.state),
+        # While it goes on its state would be changed under the eyes of whoever reads it.
+        state=None if then.state is None or then.goes_on else await state_tree(ui.services, then.state),
         **page,
     )
 
@@ -120,7 +123,8 @@ def _mark_of(head: CheckpointMetadata, *, is_past: bool) -> str | None:
     summary = RunSummary.of(head)
     if summary.is_held and not is_past:
         return None
-    told = f"{head.checkpoint_id} {shown_status(summary)} {shown_age(summary.age_seconds)}"
+    lease = shown_age(summary.lease_seconds_left) if summary.is_held else ""
+    told = f"{head.checkpoint_id} {shown_status(summary)} {shown_age(summary.age_seconds)} {lease}"
     return hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
 
 
@@ -158,7 +162,8 @@ async def _read_head(ui: Ui, head: CheckpointMetadata) -> _Read:
     if head.status is not CheckpointStatus.RUNNING or head.run_id is None:
         return await _read(ui, head)
     try:
-        return _Read(await ui.services.executor.get_run(head.run_id))
+        run = await ui.services.executor.get_run(head.run_id)
+        return _Read(run, await ui.services.store.load_checkpoint(run.checkpoint_id), goes_on=True)
     except CheckpointDecodeError as error:
         return _Read(flaw=str(error))
 
@@ -184,6 +189,7 @@ def _page_of_now(ui: Ui, head: CheckpointMetadata, now: _Read, *, is_past: bool)
         "run": summary,
         "doing": shown_status(summary),
         "now": now,
+        "started_with": _started_with(ui, now.state),
         "outputs": [] if now.run is None else list(at_length(now.run.outputs, _MOST_OUTPUTS)),
         "is_past": is_past,
         "mark": _mark_of(head, is_past=is_past) or "",
@@ -191,9 +197,18 @@ def _page_of_now(ui: Ui, head: CheckpointMetadata, now: _Read, *, is_past: bool)
     }
 
 
-def _page(then: _Read, history: History) -> dict[str, Any]:
+def _started_with(ui: Ui, state: CheckpointState | None) -> tuple[Sequence[Value], bool]:
+    """The run's inputs, and whether they are all there is of them."""
+    inputs: object = {} if state is None else state.runtime_inputs
+    shown = in_short(inputs, ui.services.without_secrets, _MOST_INPUTS)
+    count = len(inputs) if isinstance(inputs, dict) else len(shown)
+    return shown, count == len(shown) and all(one.is_whole for one in shown)
+
+
+def _page(ui: Ui, then: _Read, history: History) -> dict[str, Any]:
     """What the page shows of a checkpoint, by name."""
     blocks = then.run.blocks if then.run is not None else ()
+    given = {} if then.state is None else given_to(then.state, blocks[:_MOST_ROWS], ui.services.without_secrets)
     return {
         "then": then,
         "history": history,
@@ -203,6 +218,8 @@ def _page(then: _Read, history: History) -> dict[str, Any]:
         "timeline": _timeline(history.chosen, then.run),
         "rows": [(min(depth, 6), one) for depth, one in zip(depths_of(blocks), blocks, strict=True)][:_MOST_ROWS],
         "more_rows": max(len(blocks) - _MOST_ROWS, 0),
+        "given": given,
+        "taken_over": _taken_over(then.run),
     }
 
 
@@ -211,7 +228,16 @@ def _timeline(chosen: CheckpointMetadata, run: RunDetails | None) -> Timeline:
     saved_at = seconds_or_none(chosen.created_at) or time.time()
     goes_on = run is not None and not run.superseded and (run.status != "running" or run.is_held)
     until = time.time() if goes_on else saved_at
-    return draw_timeline(() if run is None else run.blocks, until, None if run is None else run.started_at)
+    if run is None:
+        return draw_timeline((), until)
+    return draw_timeline(run.blocks, until, run.started_at, is_fork=run.parent_checkpoint_id is not None)
+
+
+def _taken_over(run: RunDetails | None) -> frozenset[str]:
+    """The paths of the blocks that were done in the run that this one was forked from."""
+    if run is None or run.parent_checkpoint_id is None or run.started_at is None:
+        return frozenset()
+    return frozenset(one.path for one in run.blocks if was_over(one, run.started_at))
 
 
 def _nested(blocks: Sequence[BlockDetails]) -> list[tuple[str, str | None, Graph]]:

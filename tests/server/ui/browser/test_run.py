@@ -131,6 +131,35 @@ async def test_whoever_looks_at_the_past_sees_what_the_run_is_doing_now(
         window.had("status 404: GET .*only=now")
 
 
+async def test_what_was_looked_up_in_a_state_stays(staged: StartedServer, windows: OpenWindow) -> None:
+    """Whatever else of its run's page is put in place; the state of another checkpoint takes its place."""
+    async with windows(staged.origin) as window:
+        page = window.page
+        await page.goto("/ui/run?id=release-4.3.0")
+        part = page.locator("#run .tree details[hx-get]").first
+        await part.evaluate(
+            "one => { for (; one; one = one.parentElement) if (one.matches('details')) one.open = true; }"
+        )
+        await part.get_by_text("Show it on a page of its own").wait_for(state="detached")
+        shown = await part.inner_text()
+        await page.evaluate(RENEW)
+        await page.locator("#run:not([data-old])").wait_for(state="attached", timeout=POLLS_MS)
+        assert await part.inner_text() == shown
+        first = await page.locator("section[id^=state-]").get_attribute("id")
+        await page.get_by_role("slider").press("ArrowLeft")
+        await page.wait_for_url("**&at=*", timeout=POLLS_MS)
+        assert await page.locator(f"#{first}").count() == 0
+
+
+RENEW = """
+    const run = document.getElementById("run");
+    run.dataset.old = "";
+    run.setAttribute("hx-get", run.getAttribute("hx-get") + "x");
+    run.dispatchEvent(new CustomEvent("every"));
+"""
+"""As if something had changed that the page of a run shows."""
+
+
 @SCRIPTS
 async def test_a_run_is_cancelled_once_it_is_meant(
     runs: Path, serve: Serve, windows: OpenWindow, *, scripts: bool

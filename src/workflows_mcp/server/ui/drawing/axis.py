@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from workflows_mcp.server.ui.drawing.words import span
+from workflows_mcp.server.ui.drawing.words import mark, span
 
 __all__ = ["Axis", "Stretch", "Tick", "make_axis", "nice_step"]
 
@@ -141,5 +141,5 @@ def _ticks(stretches: Sequence[Stretch], step: float) -> Iterable[Tick]:
             there = one.x + (one.width * number * step / length if number else 0.0)
             if there - last >= _LEAST_BETWEEN:
                 last = there
-                since_start = span(one.start + number * step - stretches[0].start)
-                yield Tick(round(there, 1), f"+{span(number * step)}" if index and number else since_start)
+                since_start = mark(one.start + number * step - stretches[0].start, step)
+                yield Tick(round(there, 1), f"+{mark(number * step, step)}" if index and number else since_start)

@@ -7,7 +7,7 @@ from workflows_mcp.engine.block_details import BlockDetails, depths_of
 from workflows_mcp.server.ui.drawing.axis import Axis, Stretch, Tick, make_axis
 from workflows_mcp.server.ui.drawing.words import shortened, span
 
-__all__ = ["MOST_BARS", "Bar", "Timeline", "draw_timeline"]
+__all__ = ["MOST_BARS", "Bar", "Timeline", "draw_timeline", "was_over"]
 
 MOST_BARS = 60
 """So many bars are drawn; of more blocks, those that are not over, that failed, and that took longest."""
@@ -67,8 +67,9 @@ class Timeline:
         bars: The blocks that have begun.
         ticks: What is marked on the axis.
         cuts: Long stretches in which nothing worked, which are cut short.
-        left_out: How many blocks have begun that have no bar.
+        left_out: How many blocks have begun that have no bar, since others matter more.
         took: How long all of it took, or takes by now.
+        taken_over: How many have none since they were done in the run that this one was forked from.
     """
 
     width: float
@@ -78,6 +79,7 @@ class Timeline:
     cuts: tuple[Stretch, ...]
     left_out: int
     took: str
+    taken_over: int = 0
 
     @property
     def told(self) -> str:
@@ -92,18 +94,30 @@ class Timeline:
         )
 
 
-def draw_timeline(blocks: Sequence[BlockDetails], until: float, began: float | None = None) -> Timeline:
+def draw_timeline(
+    blocks: Sequence[BlockDetails], until: float, began: float | None = None, *, is_fork: bool = False
+) -> Timeline:
     """The picture of when a run's blocks were at work.
 
     Args:
         blocks: What is known of them. Those without a beginning have no bar.
         until: Up to when what is not over goes on, in Unix seconds.
         began: When the run began; None: it is not known. The axis begins there, so that it counts as the table of
-            blocks does, but where a block began earlier, as one that was done before the run was forked.
+            blocks does, but where the clock was set back meanwhile, and a block began earlier.
+        is_fork: Whether the run goes on where another one was. What was over before it began has no bar, and of what
+            was under way only the time since then is drawn.
     """
     spans = {number: _span_of(one, until) for number, one in enumerate(blocks) if one.started_at is not None}
+    begun = len(spans)
+    if is_fork and began is not None:
+        spans = {
+            number: (max(first, began), max(last, began))
+            for number, (first, last) in spans.items()
+            if not was_over(blocks[number], began)
+        }
+    taken_over = begun - len(spans)
     if not spans:
-        return Timeline(_WIDTH, 0.0, (), (), (), 0, span(0))
+        return Timeline(_WIDTH, 0.0, (), (), (), 0, span(0), taken_over)
     start = min(first for first, _ in spans.values())
     start = start if began is None else min(start, began)
     end = max(last for _, last in spans.values())
@@ -116,7 +130,12 @@ def draw_timeline(blocks: Sequence[BlockDetails], until: float, began: float | N
     bars = tuple(_bar(blocks[number], spans[number], axis, depths[number], row) for row, number in enumerate(chosen))
     height = _HEAD + len(bars) * _ROW + 6
     cuts = tuple(one for one in axis.stretches if one.is_cut)
-    return Timeline(_WIDTH, height, bars, axis.ticks, cuts, len(spans) - len(bars), span(end - start))
+    return Timeline(_WIDTH, height, bars, axis.ticks, cuts, len(spans) - len(bars), span(end - start), taken_over)
+
+
+def was_over(block: BlockDetails, moment: float) -> bool:
+    """Whether a block had come to its end by then; one that nobody knows the times of had not."""
+    return _is_over(block) and block.completed_at is not None and block.completed_at <= moment
 
 
 def _span_of(block: BlockDetails, until: float) -> tuple[float, float]:
