@@ -148,7 +148,7 @@ def test_abandoned_runs_are_found_among_others_that_run(
     page = cli("runs", "list", "--status", "abandoned", *some, "--json", *DATABASE).json()
     assert [run["run_id"] for run in page["runs"]] == ["r2", "r4", "r5"]
 
-    # Where one look at what is running does not suffice.
+    # Where there are more than are asked for at first.
     monkeypatch.setattr(abandoned_runs, "_PAGE", 2)
     assert asyncio.run(abandoned(tmp_path / "runs.db", 5)) == expected[:5]
     assert asyncio.run(abandoned(tmp_path / "runs.db", 50)) == expected

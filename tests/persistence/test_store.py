@@ -30,6 +30,7 @@ from workflows_mcp import (
     WorkflowExecutor,
     upgrade_schema,
 )
+from workflows_mcp.engine.abandoned import find_runs
 from workflows_mcp.engine.filters import CheckpointFilter
 from workflows_mcp.persistence import census, lease_statements, listing_statements, retention_statements, statements
 from workflows_mcp.persistence.retention_statements import OfRun
@@ -416,11 +417,13 @@ async def test_runs_are_listed_and_counted_while_searches_take_long(open_store: 
     await store.save_checkpoint(make_state("a", run_id="r"))
     asking = make_state("b", run_id="s", status="paused", paused_block_id="ask", pause_prompt="well?")
     await store.save_checkpoint(asking)
+    await store.save_checkpoint(make_state("c", run_id="t"), owner="nobody", lease_seconds=1e-3)
     executor = WorkflowExecutor(store)
     assert await store.load_checkpoint("a") is not None  # the connection that is held for reading comes from the pool
     async with store._database.engine.connect():
         searching = asyncio.create_task(executor.list_runs(id_contains="r"))
-        assert [run.run_id for run in await executor.list_runs()] == ["s", "r"]
+        assert [run.run_id for run in await executor.list_runs()] == ["t", "s", "r"]
+        assert [run.run_id for run in await find_runs(store, status="abandoned", limit=5)] == ["t"]
         assert [run.run_id for run in await executor.list_runs(status="paused")] == ["s"]
         assert (await store.take_pulse()).waiting == 1
         assert not searching.done()

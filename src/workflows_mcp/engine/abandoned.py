@@ -1,10 +1,13 @@
 """Runs that are running by what was saved, and whose process crashed, or was stopped."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 from workflows_mcp.engine.checkpoint_store import CheckpointStore
+from workflows_mcp.engine.filters import CheckpointFilter, Position, check_count, position_before, position_of
 from workflows_mcp.engine.result import ResultStatus, RunSummary
 from workflows_mcp.engine.stored_runs import StoredRuns
 
@@ -40,8 +43,7 @@ async def find_runs(
     Args:
         store: Where they are.
         workflow_name: Only this workflow's.
-        status: Only those that have come to this; `running` includes abandoned ones, which `abandoned` picks out:
-            what is abandoned is known by its lease, and found among what is running.
+        status: Only those that have come to this; `running` includes abandoned ones, which are `abandoned`, too.
         picks: Only those that it is true of; they are looked for among those that the filters let through.
         id_contains: Only those with this text, by its very characters, in their id or their newest checkpoint's.
         created_after: Only those whose newest checkpoint was created at this Unix time, in seconds, or later.
@@ -61,7 +63,16 @@ async def find_runs(
         created_before=created_before,
     )
     if status == ABANDONED:
-        status, picks = "running", partial(_is_abandoned, picks)
+        check_count("limit", limit, at_least=0)
+        wanted = CheckpointFilter(
+            workflow_name,
+            created_after=created_after,
+            created_before=created_before,
+            id_contains=id_contains,
+            runs_only=True,
+        )
+        runs = await _find_abandoned(store, wanted, position_before(before))
+        return [run for run in runs if picks is None or picks(run)][:limit]
     if picks is None:
         return await listed(status=status, limit=limit, before=before)
     found: list[RunSummary] = []
@@ -74,5 +85,18 @@ async def find_runs(
     return found[:limit]
 
 
-def _is_abandoned(picks: Callable[[RunSummary], bool] | None, run: RunSummary) -> bool:
-    return run.is_abandoned and (picks is None or picks(run))
+async def _find_abandoned(
+    store: CheckpointStore, wanted: CheckpointFilter, before: Position | None
+) -> list[RunSummary]:
+    """Those that pass a filter, in the order of all lists; the store has them at once, by their leases."""
+    heads = await store.list_abandoned(_PAGE)
+    if len(heads) == _PAGE:  # seldom: those who are asked for so many take their time
+        heads = await store.list_abandoned()
+    known = [head if _is_time(head.created_at) else replace(head, created_at=math.inf) for head in heads]
+    found = [head for head in known if wanted.matches(head) and (before is None or position_of(head) < before)]
+    return [RunSummary.of(head) for head in sorted(found, key=position_of, reverse=True)]
+
+
+def _is_time(moment: object) -> bool:
+    """Whether it can be compared; in a row that no store wrote there may be anything."""
+    return type(moment) is float and not math.isnan(moment)

@@ -40,7 +40,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 """How each page is looked at: options of `open_window`."""
 
-_HEIGHTS = {"run": 1600}
+_HEIGHTS = {"run": 1720}
 """Of what is shown wide, where the first screen does not tell what the page is."""
 
 MOST_BYTES = 150_000

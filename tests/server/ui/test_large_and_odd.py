@@ -71,7 +71,7 @@ async def test_large_states_make_no_large_page_and_keep_nobody_waiting(runs_file
         await visitor.get("/ui/waiting?before=1.0,x")
         # Of this thread alone, in which the event loop is: how long others wait for it, however much else is going on.
         began = time.thread_time()
-        paths = ("/ui/waiting", "/ui/answer?checkpoint=large", "/ui/fork?checkpoint=large", "/ui/run?id=large")
+        paths = ("/ui/waiting", "/ui", "/ui/answer?checkpoint=large", "/ui/fork?checkpoint=large", "/ui/run?id=large")
         pages = [await visitor.get(path) for path in paths]
         used = time.thread_time() - began
         assert used < 0.5

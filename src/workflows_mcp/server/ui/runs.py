@@ -14,6 +14,7 @@ from workflows_mcp.engine.durations import parse_moment
 from workflows_mcp.engine.names import check_name
 from workflows_mcp.engine.result import ResultStatus, RunSummary
 from workflows_mcp.server.paging import page_of
+from workflows_mcp.server.texts import one_line
 from workflows_mcp.server.ui.counts import by_status
 from workflows_mcp.server.ui.page import Problem, Ui, Visit, sentence
 from workflows_mcp.server.ui.paths import UI_PATH
@@ -22,6 +23,9 @@ from workflows_mcp.server.ui.shown import iso
 __all__ = ["show_counts", "show_runs"]
 
 _PAGE = 50
+
+_LETTERS = 120
+"""So much is shown of each prompt."""
 
 _SECONDS_BETWEEN_LOOKS, _MOST_SECONDS_BETWEEN_LOOKS = 3, 60
 _MOST_OF_THE_TIME = 0.05
@@ -63,7 +67,7 @@ async def show_runs(ui: Ui, visit: Visit) -> Response:
         before=before,
         following=following,
         pulse=pulse,
-        runs=_rows(ui, page),
+        runs=await asyncio.to_thread(_rows, ui, page),
         times={name: _typed(filters[key]) for name, key in _TIMES.items()},
         # What takes long to find is not looked for all the time.
         every=math.ceil(min(max(_SECONDS_BETWEEN_LOOKS, seconds / _MOST_OF_THE_TIME), _MOST_SECONDS_BETWEEN_LOOKS)),
@@ -78,9 +82,11 @@ async def show_counts(ui: Ui, visit: Visit) -> Response:
 
 
 def _rows(ui: Ui, runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
+    """What is shown of each run; for a thread, since prompts may be large."""
     prompts = ui.services.without_secrets([run.prompt for run in runs])
     return [
-        {"run": run, "status": shown_status(run), "prompt": prompt} for run, prompt in zip(runs, prompts, strict=True)
+        {"run": run, "status": shown_status(run), "prompt": prompt and one_line(prompt, _LETTERS)}
+        for run, prompt in zip(runs, prompts, strict=True)
     ]
 
 

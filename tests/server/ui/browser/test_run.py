@@ -131,6 +131,35 @@ async def test_whoever_looks_at_the_past_sees_what_the_run_is_doing_now(
         window.had("status 404: GET .*only=now")
 
 
+async def test_what_was_looked_up_in_a_state_stays(staged: StartedServer, windows: OpenWindow) -> None:
+    """Whatever else of its run's page is put in place; the state of another checkpoint takes its place."""
+    async with windows(staged.origin) as window:
+        page = window.page
+        await page.goto("/ui/run?id=release-4.3.0")
+        part = page.locator("#run .tree details[hx-get]").first
+        await part.evaluate(
+            "one => { for (; one; one = one.parentElement) if (one.matches('details')) one.open = true; }"
+        )
+        await part.get_by_text("Show it on a page of its own").wait_for(state="detached")
+        shown = await part.inner_text()
+        await page.evaluate(RENEW)
+        await page.locator("#run:not([data-old])").wait_for(state="attached", timeout=POLLS_MS)
+        assert await part.inner_text() == shown
+        first = await page.locator("section[id^=state-]").get_attribute("id")
+        await page.get_by_role("slider").press("ArrowLeft")
+        await page.wait_for_url("**&at=*", timeout=POLLS_MS)
+        assert await page.locator(f"#{first}").count() == 0
+
+
+RENEW = """
+    const run = document.getElementById("run");
+    run.dataset.old = "";
+    run.setAttribute("hx-get", run.getAttribute("hx-get") + "x");
+    run.dispatchEvent(new CustomEvent("every"));
+"""
+"""As if something had changed that the page of a run shows."""
+
+
 @SCRIPTS
 async def test_a_run_is_cancelled_once_it_is_meant(
     runs: Path, serve: Serve, windows: OpenWindow, *, scripts: bool
@@ -157,13 +186,13 @@ async def test_a_run_that_failed_is_tried_again(runs: Path, serve: Serve, window
         await page.goto("/ui/run?id=backup-orders")
         assert "507 Insufficient Storage" in await page.inner_text("main")
         await page.get_by_role("link", name="Try again what failed").click()
-        await page.get_by_label("Inputs that differ").fill('{"database": ')
+        await page.get_by_label("Inputs, as JSON").fill('{"database": ')
         await page.get_by_label("Id of the new run").fill("backup, once more")
         await page.get_by_role("button", name="Begin it").click()
         assert "JSON" in await page.get_by_role("alert").inner_text()
         window.had("status 422: POST .*/ui/fork")
         assert await page.get_by_label("Id of the new run").input_value() == "backup, once more"
-        await page.get_by_label("Inputs that differ").fill('{"database": "customers"}')
+        await page.get_by_label("Inputs, as JSON").fill('{"database": "customers"}')
         await page.get_by_role("button", name="Begin it").click()
         await page.get_by_text("This new run begins where the other one was").wait_for()
         assert (await page.inner_text("h1")).startswith("backup, once more")
@@ -178,7 +207,7 @@ async def test_a_command_is_copied_by_a_click(runs: Path, serve: Serve, windows:
         await page.goto("/ui/run?id=invoice-2041")
         command = page.locator("li", has_text="Look at it in a terminal")
         await command.get_by_role("button", name="Copy").click()
-        await command.get_by_text("Copied").wait_for()
+        await command.get_by_role("button", name="Copied").wait_for()
         assert await page.evaluate("navigator.clipboard.readText()") == await command.locator("code").inner_text()
         assert (await command.locator("code").inner_text()).startswith("workflows-mcp runs show invoice-2041")
 
