@@ -142,9 +142,9 @@ def test_abandoned_runs_are_found_among_others_that_run(
         found += [run["run_id"] for run in page["runs"]]
         before = ["--before", str(page["next"])]
     assert (found, page["next"]) == (expected, None)
-    for none in (["--workflow", "other"], ["--contains", "r0"], ["--since", "10001"]):
+    for none in (["--workflow", "other"], ["--contains", "r0"], ["--since", "1970-01-01T02:46:41Z"]):
         assert cli("runs", "list", "--status", "abandoned", *none, *DATABASE).out.startswith("There are no")
-    some = ("--contains", "r", "--since", "9994", "--until", "9999")
+    some = ("--contains", "r", "--since", "1970-01-01T02:46:34Z", "--until", "1970-01-01T02:46:39Z")
     page = cli("runs", "list", "--status", "abandoned", *some, "--json", *DATABASE).json()
     assert [run["run_id"] for run in page["runs"]] == ["r2", "r4", "r5"]
 
