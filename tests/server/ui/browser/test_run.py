@@ -200,7 +200,7 @@ async def test_a_run_that_failed_is_tried_again(runs: Path, serve: Serve, window
 
 
 async def test_a_command_is_copied_by_a_click(runs: Path, serve: Serve, windows: OpenWindow) -> None:
-    """As it stands there; `test_commands.py` types each."""
+    """As it stands there; `commands.py` types each."""
     server = await serve(runs)
     async with windows(server.origin, permissions=["clipboard-read", "clipboard-write"]) as window:
         page = window.page

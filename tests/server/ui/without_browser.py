@@ -1,4 +1,4 @@
-"""A run of the tests without a browser says so, and fails where one is required."""
+"""A run of the tests without a browser says so, and fails where one is required; run by name, as `.ci/run` does."""
 
 import os
 import subprocess

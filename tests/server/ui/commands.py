@@ -1,4 +1,7 @@
-"""What the pages tell people to type does in a terminal what it says, and with the same database."""
+"""What the pages tell people to type does in a terminal what it says, and with the same database.
+
+Run by name, as `.ci/run` does: it takes long.
+"""
 
 import html
 import os
