@@ -122,32 +122,33 @@ async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
         assert (await visitor.send("/ui/login", token=TOKEN.ljust(3_000))).status_code == 303
 
 
-@pytest.mark.parametrize(
-    "to",
-    [
-        "https://evil.example/",
-        "//evil.example",
-        "/ui\\evil",
-        "/uix",
-        "/ui/login",
-        "/ui?\nx",
-        "/ui/../other",
-        "/ui/x/%2E./other",
-        "/ui/..",
-    ],
+STRANGERS = (
+    "https://evil.example/",
+    "//evil.example",
+    "/ui\\evil",
+    "/uix",
+    "/ui/login",
+    "/ui?\nx",
+    "/ui/../other",
+    "/ui/x/%2E./other",
+    "/ui/..",
 )
-async def test_a_login_leads_nowhere_but_to_our_pages(runs_file: Path, to: str) -> None:
+
+
+async def test_a_login_leads_nowhere_but_to_our_pages(runs_file: Path) -> None:
     """A link of a stranger's cannot send people on to the stranger."""
     async with visiting(runs_file, http_token=TOKEN) as visitor:
-        await visitor.get("/ui/login")
         visitor.http.follow_redirects = False
-        response = await visitor.http.post(
-            f"{visitor.url}/ui/login",
-            params={"to": to},
-            data={"form_token": visitor.form_token, "token": TOKEN},
-            headers={"origin": visitor.url},
-        )
-        assert (response.status_code, response.headers["location"]) == (303, "/ui")
+        for to in STRANGERS:
+            visitor.http.cookies.clear()
+            await visitor.get("/ui/login")
+            response = await visitor.http.post(
+                f"{visitor.url}/ui/login",
+                params={"to": to},
+                data={"form_token": visitor.form_token, "token": TOKEN},
+                headers={"origin": visitor.url},
+            )
+            assert (response.status_code, response.headers["location"]) == (303, "/ui"), to
 
 
 async def test_a_forged_or_old_cookie_is_none(runs_file: Path) -> None:
