@@ -1,10 +1,21 @@
 """What a long run's history costs, as Markdown: for a terminal, and for the document."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from benchmarks.history_results import HistoryOf, HistoryResults, Way, goals
+from benchmarks.history_results import Goal, HistoryOf, HistoryResults, Way, goals
 
-__all__ = ["NAMES", "check_marks", "markdown", "number", "size_of", "table", "with_history", "with_marks"]
+__all__ = [
+    "NAMES",
+    "check_marks",
+    "made_by",
+    "markdown",
+    "number",
+    "size_of",
+    "table",
+    "table_of",
+    "with_history",
+    "with_marks",
+]
 
 _MARK = "history"
 """What the marks around the tables say."""
@@ -73,17 +84,10 @@ def _lines(results: HistoryResults) -> Iterator[str]:
         ],
     )
     yield "\nThe goals:\n"
-    yield from table(
-        ("database", "what", "goal", "measured", "met"),
-        [
-            (goal.database, goal.text, str(goal.bound), number(goal.measured), "yes" if goal.is_met else "**no**")
-            for goal in goals(results)
-        ],
-    )
+    yield from table_of(goals(results))
     for found in results.databases:
         yield from _details(found)
-    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items() if version != "-")
-    yield f"\n`{results.command}`, {results.date}: {', '.join(results.machine.values())}; {versions}"
+    yield made_by(results.command, results.date, results.machine, results.versions)
 
 
 def _details(found: HistoryOf) -> Iterator[str]:
@@ -144,3 +148,20 @@ def number(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def table_of(goals: Iterable[Goal]) -> Iterator[str]:
+    """A table of figures, what they may be, and whether they are that."""
+    yield from table(
+        ("database", "what", "goal", "measured", "met"),
+        [
+            (goal.database, goal.text, str(goal.bound), number(goal.measured), "yes" if goal.is_met else "**no**")
+            for goal in goals
+        ],
+    )
+
+
+def made_by(command: str, date: str, machine: Mapping[str, str], versions: Mapping[str, str]) -> str:
+    """The line that says what has measured something, when, and on what."""
+    used = ", ".join(f"{name} {version}" for name, version in versions.items() if version != "-")
+    return f"\n`{command}`, {date}: {', '.join(machine.values())}; {used}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from benchmarks.history_report import NAMES, check_marks, number, size_of, table, with_marks
+from benchmarks.history_report import NAMES, check_marks, made_by, number, size_of, table, table_of, with_marks
 from benchmarks.pages_results import PagesOf, PagesResults, Took, goals
 
 __all__ = ["check_place", "markdown", "with_pages"]
@@ -37,17 +37,10 @@ def check_place(document: str) -> None:
 def _lines(results: PagesResults) -> Iterator[str]:
     if results.is_quick:
         yield "A quick run: it shows that everything works; its figures mean little.\n"
-    yield from table(
-        ("database", "what", "goal", "measured", "met"),
-        [
-            (goal.database, goal.text, str(goal.bound), number(goal.measured), "yes" if goal.is_met else "**no**")
-            for goal in goals(results)
-        ],
-    )
+    yield from table_of(goals(results))
     for found in results.databases:
         yield from _database(found)
-    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items() if version != "-")
-    yield f"\n`{results.command}`, {results.date}: {', '.join(results.machine.values())}; {versions}"
+    yield made_by(results.command, results.date, results.machine, results.versions)
 
 
 def _database(found: PagesOf) -> Iterator[str]:
