@@ -79,9 +79,17 @@ class Window:
         Raises:
             AssertionError: It has not.
         """
+        assert self.may_have_had(pattern), f"nothing was like {pattern!r}: {self.wrong}"
+
+    def may_have_had(self, pattern: str) -> bool:
+        """Forget what has gone wrong that may, and tell whether it has.
+
+        Args:
+            pattern: A regular expression for a line of `wrong`.
+        """
         found = [one for one in self.wrong if re.match(pattern, one)]
-        assert found, f"nothing was like {pattern!r}: {self.wrong}"
         self.wrong = [one for one in self.wrong if one not in found]
+        return bool(found)
 
     async def jumps(self) -> list[str]:
         """What has been pushed elsewhere since the page was opened, with how much of the screen that was."""
