@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, overload
 from workflows_mcp.engine.arguments import MAX_RESPONSE_CHARACTERS, check_inputs, check_patience, check_response
 from workflows_mcp.engine.background import Background
 from workflows_mcp.engine.cancelling import cancel_run
-from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointState, CheckpointStatus
+from workflows_mcp.engine.checkpoint import CheckpointConfig, CheckpointMetadata, CheckpointState, CheckpointStatus
 from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore
 from workflows_mcp.engine.definition import WorkflowDefinition
 from workflows_mcp.engine.disabling import DisabledBlocks
@@ -396,10 +396,19 @@ class WorkflowExecutor:
         found = await self._stored.newest_listed(run_id)
         if found is None:
             raise CheckpointNotFoundError(f"there is no run {run_id!r}, or none of its checkpoints is kept any more")
-        head, state = found
-        running = self._running.get(run_id) if state.status is CheckpointStatus.RUNNING else None
+        return await self.details_of(*found)
+
+    async def details_of(self, listed: CheckpointMetadata, state: CheckpointState) -> RunDetails:
+        """What `get_run` and `get_run_at` tell, of a checkpoint that has been loaded already; asks no store.
+
+        Args:
+            listed: The checkpoint as it is listed.
+            state: The state of it.
+        """
+        is_going_on = state.status is CheckpointStatus.RUNNING and not listed.superseded
+        running = self._running.get(listed.run_id) if is_going_on and listed.run_id is not None else None
         run = None if running is None else running.run
-        return await run_details(head, state, self._secrets, None if run is None else run.progress)
+        return await run_details(listed, state, self._secrets, None if run is None else run.progress)
 
     async def get_run_at(self, checkpoint_id: str) -> RunDetails:
         """All that is known of a run and its blocks as of one of its checkpoints, without secrets.

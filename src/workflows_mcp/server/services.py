@@ -18,13 +18,11 @@ from workflows_mcp.wiring import is_in_memory, make_executor, open_library, prep
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState
     from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.engine.disabling import DisabledBlocks
     from workflows_mcp.engine.executor import WorkflowExecutor
     from workflows_mcp.engine.finding import PlanFinder
     from workflows_mcp.engine.library import WorkflowLibrary
-    from workflows_mcp.engine.run_details import RunDetails
     from workflows_mcp.engine.secrets import Secrets
     from workflows_mcp.settings import Settings
 
@@ -103,17 +101,6 @@ class Services:
     def without_secrets(self, value: Any) -> Any:  # noqa: ANN401 - JSON data
         """The value with `***` for every secret that there is now: what was saved before it was one may hold it."""
         return self._secrets.scrub_now(value)
-
-    async def details(self, listed: "CheckpointMetadata", state: "CheckpointState") -> "RunDetails":
-        """All that a checkpoint tells of its run, without secrets.
-
-        Args:
-            listed: The checkpoint as it is listed.
-            state: The state of it.
-        """
-        from workflows_mcp.engine.run_details import run_details
-
-        return await run_details(listed, state, self._secrets)
 
     @property
     def store(self) -> "CheckpointStore":

@@ -21,6 +21,8 @@ def visible(text: str) -> str:
 
     Line breaks and tabs stay, and so does what is no more than invisible.
     """
+    if text.isprintable():  # as nearly all are, and pages have thousands of them
+        return text
     return _HIDING.sub(_escape, text.replace("\r\n", "\n"))
 
 

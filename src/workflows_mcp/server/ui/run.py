@@ -47,13 +47,11 @@ class _Read:
         run: What it tells of its run; None: it cannot be read.
         state: The state; None: it cannot be read.
         flaw: Why it cannot be read.
-        goes_on: Whether the run goes on, so that the state is what was saved before that of which `run` tells.
     """
 
     run: RunDetails | None = None
     state: CheckpointState | None = None
     flaw: str | None = None
-    goes_on: bool = False
 
 
 async def show_run(ui: Ui, visit: Visit) -> Response:
@@ -72,7 +70,7 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
     if visit.is_fragment and visit.asked("seen") == (_mark_of(head, is_past=only_now) or ""):
         return Response(status_code=204)  # nothing has changed, and what is shown stays untouched
     if only_now:
-        now = await _read_head(ui, head)
+        now = await _read(ui, head)
         page = await asyncio.to_thread(_page_of_now, ui, head, now, is_past=True)
         return ui.render(visit, "_run.html", run_id=run_id, only_now=True, **page)
     slide = _slide_of(visit)
@@ -84,8 +82,9 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
     is_past = history.chosen.checkpoint_id != head.checkpoint_id
     if slide is not None and not visit.is_fragment:
         return redirect(_address(history, run_id, is_past=is_past))
-    now = await _read_head(ui, head)
+    now = await _read(ui, head)
     then = await _read(ui, history.chosen) if is_past else now
+    goes_on = head.status is CheckpointStatus.RUNNING and not is_past
     page = await asyncio.to_thread(_page, ui, then, history)
     page |= await asyncio.to_thread(_page_of_now, ui, head, now, is_past=is_past)
     return ui.render(
@@ -96,7 +95,7 @@ async def show_run(ui: Ui, visit: Visit) -> Response:
         told=_told(visit, head, history),
         address=_address(history, run_id, is_past=is_past),
         # While it goes on its state would be changed under the eyes of whoever reads it.
-        state=None if then.state is None or then.goes_on else await state_tree(ui.services, then.state),
+        state=None if then.state is None or goes_on else await state_tree(ui.services, then.state),
         **page,
     )
 
@@ -157,32 +156,21 @@ def _is_answered(checkpoint_id: str, head: CheckpointMetadata, history: History)
     return waited and (head.checkpoint_id != checkpoint_id or RunSummary.of(head).lease_seconds_left > 0)
 
 
-async def _read_head(ui: Ui, head: CheckpointMetadata) -> _Read:
-    """The newest checkpoint; of a run that this very server works on, how far it is by now."""
-    if head.status is not CheckpointStatus.RUNNING or head.run_id is None:
-        return await _read(ui, head)
-    try:
-        run = await ui.services.executor.get_run(head.run_id)
-        return _Read(run, await ui.services.store.load_checkpoint(run.checkpoint_id), goes_on=True)
-    except CheckpointDecodeError as error:
-        return _Read(flaw=str(error))
-
-
 async def _read(ui: Ui, listed: CheckpointMetadata) -> _Read:
+    """A checkpoint; the newest one of a run that this very server works on tells how far that is by now."""
     try:
         state = await ui.services.store.load_checkpoint(listed.checkpoint_id)
     except CheckpointDecodeError as error:
         return _Read(flaw=str(error))
     if state is None:
         return _Read(flaw=f"checkpoint {listed.checkpoint_id!r} was deleted a moment ago")
-    return _Read(await ui.services.details(listed, state), state)
+    return _Read(await ui.services.executor.details_of(listed, state), state)
 
 
 def _page_of_now(ui: Ui, head: CheckpointMetadata, now: _Read, *, is_past: bool) -> dict[str, Any]:
     """What the page shows of what the run is doing, by name."""
     summary = now.run or RunSummary.of(head)
-    # By what is listed: what was read may be newer, and the page is to come to the end of the history, too.
-    is_over = RunSummary.of(head).status in {"success", "failure", "cancelled"}
+    is_over = summary.status in {"success", "failure", "cancelled"}
     has_many = now.run is not None and len(now.run.blocks) > _MANY_BLOCKS and not is_past
     return {
         "question": question_of(ui.services, now.state) if now.state is not None and now.state.is_paused else None,
