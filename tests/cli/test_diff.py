@@ -103,3 +103,11 @@ def test_a_checkpoint_that_is_not_there_is_named(cli: CLI, newest: list[str]) ->
     assert failed.code == 1
     assert "there is no checkpoint 'nope'; those that there are: workflows-mcp checkpoints list" in failed.error()
     assert cli("checkpoints", "diff", "", *DATABASE).code == 2
+
+
+def test_a_run_is_told_from_its_checkpoints(cli: CLI, newest: list[str], waiting: WorkflowResult) -> None:
+    """Whoever names it learns what to type instead."""
+    failed = cli("checkpoints", "diff", waiting.run_id, *DATABASE)
+    assert failed.code == 1
+    assert f"there is such a run; what it saved last: workflows-mcp checkpoints diff {newest[0]} " in failed.error()
+    assert f"its checkpoints: workflows-mcp checkpoints list --run={waiting.run_id} " in failed.error()

@@ -38,11 +38,12 @@ def serving(cli: CLI, *words: str, **environment: str) -> Iterator["subprocess.P
 
 def test_a_server_says_where_it_listens_and_ends_when_it_is_told_to(cli: CLI) -> None:
     """With one line, and exit code 0; meanwhile nobody else gets its port, and a second server says so."""
-    with serving(cli, *DATABASE, WORKFLOWS_HTTP_TOKEN=TOKEN) as process:
+    with serving(cli, *DATABASE, "--ui-read-only", WORKFLOWS_HTTP_TOKEN=TOKEN) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         found = re.fullmatch(r"serving MCP at http://(127\.0\.0\.1:(\d+))/mcp, .*; runs are kept in .*\n", line)
         assert found is not None, line
+        assert "/mcp, pages for people (read-only) at http" in line
         address, port = found.groups()
         with urllib.request.urlopen(f"http://{address}/readyz", timeout=10) as answer:
             assert json.load(answer) == {"status": "ready"}
@@ -90,6 +91,15 @@ def test_of_runs_in_memory_it_is_said_that_they_end_with_the_server() -> None:
         settings = Settings(database_url=SecretStr("memory://"))
         told = _told(doorway, Tokens(()), settings, "a store in memory", agents=True, ui=None)
     assert "; runs are kept in memory, and gone with this process; " in told
+
+
+def test_an_address_that_stands_for_all_of_them_is_told_beside_one_that_can_be_called() -> None:
+    """Nobody's browser can open http://0.0.0.0."""
+    with open_doorway("0.0.0.0", 0) as doorway:
+        settings = Settings(database_url=SecretStr("runs.db"), http_host="0.0.0.0")
+        told = _told(doorway, Tokens(()), settings, "SQLite file runs.db", agents=True, ui=UiOptions())
+        here = f"http://127.0.0.1:{doorway.port}"
+    assert told.startswith(f"serving MCP at {here}/mcp, pages for people at {here}/ui (listening on 0.0.0.0), for ")
 
 
 def post(url: str, message: dict[str, object], session: str = "") -> str:
@@ -186,6 +196,7 @@ async def test_the_last_word_is_what_has_become_of_the_runs(
         (["--http", "--port", "70000"], {}, 2, "65535"),
         (["--host", "127.0.0.1"], {}, 2, "go together with --http"),
         (["--stateless"], {}, 2, "go together with --http"),
+        (["--ui-read-only"], {}, 2, "go together with --http"),
     ],
 )
 def test_what_must_not_be_served_is_refused_at_the_start(

@@ -141,7 +141,7 @@ async def test_what_is_over_is_not_cancelled(store: CheckpointStore, probe: Prob
     executor = WorkflowExecutor(store)
     done = await executor.execute_workflow(SUM, {"n": 1}, run_id="r")
     assert await executor.cancel("r") == done
-    with pytest.raises(CheckpointNotFoundError, match="run 'nope' has no checkpoint"):
+    with pytest.raises(CheckpointNotFoundError, match="there is no run 'nope'"):
         await executor.cancel("nope")
 
 

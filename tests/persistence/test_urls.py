@@ -501,10 +501,12 @@ async def test_a_closed_store_says_so(database_url: str) -> None:
 
 
 def test_both_dialects_say_how_to_upgrade() -> None:
-    """With the file where there is one, quoted for a shell."""
+    """With the file where there is one, quoted for a shell; where a password stood in the URL, it is to be given."""
     assert dialect_for("/tmp/a b.db").upgrade_command == "workflows-mcp db upgrade --database-url '/tmp/a b.db'"
     of_postgres = dialect_for("postgresql://u:hunter2@h/d?sslpassword=hunter2&sslmode=require").upgrade_command
-    assert of_postgres == "workflows-mcp db upgrade --database-url 'postgresql://u@h/d?sslmode=require'"
+    shown = "workflows-mcp db upgrade --database-url 'postgresql://u@h/d?sslmode=require'"
+    assert of_postgres == f"PGPASSWORD=*** {shown}"
+    assert dialect_for("postgresql://u@h/d?sslmode=require").upgrade_command == shown
 
 
 @pytest.mark.parametrize(
@@ -518,9 +520,10 @@ def test_both_dialects_say_how_to_upgrade() -> None:
     ],
 )
 def test_a_command_to_type_leads_to_the_same_database(url: str, typed: str) -> None:
-    """With nothing in the password's place, so that `PGPASSWORD` or `~/.pgpass` may give it."""
+    """With nothing in the password's place, so that `PGPASSWORD` or `~/.pgpass` may give it; that there was one is shown."""
     command = dialect_for(url).upgrade_command
-    assert shlex.split(command) == ["workflows-mcp", "db", "upgrade", "--database-url", typed]
+    secret = ["PGPASSWORD=***"] if "hunter2" in url else []
+    assert shlex.split(command) == [*secret, "workflows-mcp", "db", "upgrade", "--database-url", typed]
     assert dialect_for(typed).description == dialect_for(url).description
 
 

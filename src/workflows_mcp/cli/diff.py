@@ -15,6 +15,7 @@ from workflows_mcp.cli.page import Page, print_json
 from workflows_mcp.persistence.sizes import brief_bytes
 
 if TYPE_CHECKING:
+    from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.engine.comparing import Comparison
     from workflows_mcp.engine.differences import Change
     from workflows_mcp.engine.glimpses import Glimpse
@@ -63,8 +64,7 @@ async def diff_command(
         try:
             found = await compare_checkpoints(store, checkpoint_id, other_id, Secrets().scrub_now, most=most)
         except CheckpointNotFoundError as error:
-            listing = command_line("checkpoints", "list", options=options)
-            raise CommandError(f"{error}; those that there are: {listing}") from None
+            raise CommandError(await _not_found(store, error, (checkpoint_id, other_id), options)) from None
     try:
         if options.json:
             print_json(_as_data(found))
@@ -75,6 +75,18 @@ async def diff_command(
             "a value that differs is nested too deeply to be shown whole; without --full it is cut"
         ) from None
     return 0
+
+
+async def _not_found(
+    store: "CheckpointStore", error: Exception, names: tuple[str | None, ...], options: Options
+) -> str:
+    """Why there is nothing to compare, and how to go on; somebody may have named a run."""
+    for run_id in filter(None, names):
+        if newest := await store.list_checkpoints(run_id=run_id, limit=1):
+            compare = command_line("checkpoints", "diff", ids=[newest[0].checkpoint_id], options=options)
+            listing = command_line("checkpoints", "list", f"--run={run_id}", options=options)
+            return f"{error}, but there is such a run; what it saved last: {compare}; its checkpoints: {listing}"
+    return f"{error}; those that there are: {command_line('checkpoints', 'list', options=options)}"
 
 
 def _as_data(found: "Comparison") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from workflows_mcp.cli.metrics import metrics_of
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
 from workflows_mcp.cli.page import Page, say
 from workflows_mcp.cli.results import print_result, print_results
+from workflows_mcp.cli.runs import no_such_run
 from workflows_mcp.cli.signals import cancelled_by_signals
 from workflows_mcp.cli.waiting import recover_when_free
 from workflows_mcp.cli.work import watched
@@ -71,6 +72,8 @@ async def recover(
 
 
 async def _recover_one(store: "CheckpointStore", run_id: str, options: Options, *, wait: bool) -> int:
+    from workflows_mcp.errors import CheckpointNotFoundError
+
     def tell(seconds: float) -> None:
         say(
             one_line(
@@ -79,13 +82,16 @@ async def _recover_one(store: "CheckpointStore", run_id: str, options: Options, 
             )
         )
 
-    result = await watched(
-        store,
-        lambda executor: (
-            recover_when_free(store, run_id, executor.recover, tell=tell) if wait else executor.recover(run_id)
-        ),
-        options,
-    )
+    try:
+        result = await watched(
+            store,
+            lambda executor: (
+                recover_when_free(store, run_id, executor.recover, tell=tell) if wait else executor.recover(run_id)
+            ),
+            options,
+        )
+    except CheckpointNotFoundError:
+        raise no_such_run(run_id, options) from None
     return await print_result(result, store, options)
 
 

@@ -32,6 +32,7 @@ async def serve(
     host: str | None = None,
     port: Annotated[int | None, Parameter(validator=Number(gte=0, lte=65535))] = None,
     stateless: Annotated[bool, Parameter(negative=())] = False,
+    ui_read_only: Annotated[bool, Parameter(negative=())] = False,
     options: Options = DEFAULT_OPTIONS,
 ) -> int:
     """Be an MCP server: over stdin and stdout, up to the end of stdin, for a client that starts it; or over HTTP.
@@ -49,17 +50,24 @@ async def serve(
         port: The port: 8000 unless WORKFLOWS_HTTP_PORT says otherwise; 0: a free one, which is told.
         stateless: Keep no sessions, so that requests of clients of older protocols may go to any of several servers;
             these clients can then not be asked anything during a call. WORKFLOWS_HTTP_STATELESS sets it for good.
+        ui_read_only: Have the pages at /ui only show; agents may do what they may without it.
+            WORKFLOWS_HTTP_UI_READ_ONLY sets it for good.
         options: What every command takes.
 
     Returns:
         0, also when SIGTERM ends it: what was at work then goes on with the next server.
     """
     if not http:
-        if host is not None or port is not None or stateless:
-            raise UsageError("--host, --port and --stateless go together with --http")
+        if host is not None or port is not None or stateless or ui_read_only:
+            raise UsageError("--host, --port, --stateless and --ui-read-only go together with --http")
         return await serve_client(options.settings())
     settings = options.settings()
-    given = {"http_host": host, "http_port": port, "http_stateless": stateless or None}
+    given = {
+        "http_host": host,
+        "http_port": port,
+        "http_stateless": stateless or None,
+        "http_ui_read_only": ui_read_only or None,
+    }
     settings = settings.model_copy(update={name: one for name, one in given.items() if one is not None})
     ui = UiOptions(settings.http_ui_read_only, tuple(options.words_elsewhere(settings))) if settings.http_ui else None
     return await serve_http(settings, ui=ui)
@@ -154,8 +162,8 @@ def _told(
 ) -> str:
     who = "with a token" if tokens else "for everybody on this machine"
     kept = "kept in memory, and gone with this process" if is_in_memory(settings) else f"kept in the {database}"
-    what = [f"MCP at {doorway.origin}/mcp"] if agents else []
-    what += (
-        [] if ui is None else [f"pages for people{' (read-only)' if ui.read_only else ''} at {doorway.origin}{UI_PATH}"]
-    )
-    return f"serving {', '.join(what)}, {who}; runs are {kept}; Ctrl-C or SIGTERM stops it"
+    here = doorway.origin_here
+    what = [f"MCP at {here}/mcp"] if agents else []
+    what += [] if ui is None else [f"pages for people{' (read-only)' if ui.read_only else ''} at {here}{UI_PATH}"]
+    where = "" if here == doorway.origin else f" (listening on {settings.http_host})"
+    return f"serving {', '.join(what)}{where}, {who}; runs are {kept}; Ctrl-C or SIGTERM stops it"

@@ -8,8 +8,8 @@ from workflows_mcp.engine.continuing import cancelled_state
 from workflows_mcp.engine.result import RESULT_STATUSES, WorkflowResult, result_of
 from workflows_mcp.engine.running import Running, RunningRuns
 from workflows_mcp.engine.scratch import remove_scratch_folder
-from workflows_mcp.engine.stored_runs import MOST_TRIES, StoredRuns
-from workflows_mcp.errors import CheckpointNotFoundError, CheckpointStoreError, LeaseLostError
+from workflows_mcp.engine.stored_runs import MOST_TRIES, StoredRuns, no_such_run
+from workflows_mcp.errors import CheckpointStoreError, LeaseLostError
 
 __all__ = ["cancel_run"]
 
@@ -36,7 +36,7 @@ async def cancel_run(run_id: str, stored: StoredRuns, running: RunningRuns) -> W
             if was_stopped:
                 return WorkflowResult("cancelled", run_id)
             if at_work is None:
-                raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint, so there is nothing to cancel")
+                raise no_such_run(run_id)
             if at_work.task is asyncio.current_task():  # somebody who is told of the run ends it
                 _stop(run_id, at_work)
                 return WorkflowResult("cancelled", run_id)

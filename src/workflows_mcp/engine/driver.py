@@ -24,10 +24,9 @@ from workflows_mcp.engine.running import Running, RunningRuns
 from workflows_mcp.engine.saving import seen_through
 from workflows_mcp.engine.scratch import remove_scratch_folder
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.engine.stored_runs import StoredRuns
+from workflows_mcp.engine.stored_runs import StoredRuns, no_such_run
 from workflows_mcp.errors import (
     CheckpointAlreadyClaimedError,
-    CheckpointNotFoundError,
     LeaseLostError,
     WorkflowDefinitionError,
     WorkflowNotFoundError,
@@ -132,7 +131,7 @@ class Driver:
     async def _recover_one(self, run_id: str) -> WorkflowResult:
         head = await self._stored.newest(run_id)
         if head is None:
-            raise CheckpointNotFoundError(f"run {run_id!r} has no checkpoint to continue from; start it again")
+            raise no_such_run(run_id)
         return await self._take_over(head)
 
     async def _take_over(self, head: CheckpointState) -> WorkflowResult:

@@ -23,9 +23,8 @@ from workflows_mcp.engine.result import ResultStatus, RunSummary, WorkflowResult
 from workflows_mcp.engine.run_details import RunDetails, details_at, run_details
 from workflows_mcp.engine.running import Running, RunningRuns
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.engine.stored_runs import StoredRuns
+from workflows_mcp.engine.stored_runs import StoredRuns, no_such_run
 from workflows_mcp.engine.workflow import WorkflowSource
-from workflows_mcp.errors import CheckpointNotFoundError
 
 __all__ = ["MAX_RESPONSE_CHARACTERS", "WorkflowExecutor", "WorkflowResult"]
 
@@ -395,7 +394,7 @@ class WorkflowExecutor:
         check_name("run_id", run_id)
         found = await self._stored.newest_listed(run_id)
         if found is None:
-            raise CheckpointNotFoundError(f"there is no run {run_id!r}, or none of its checkpoints is kept any more")
+            raise no_such_run(run_id)
         return await self.details_of(*found)
 
     async def details_of(self, listed: CheckpointMetadata, state: CheckpointState) -> RunDetails:

@@ -5,8 +5,7 @@ import asyncio
 from workflows_mcp.engine.checkpoint import CheckpointStatus
 from workflows_mcp.engine.result import WorkflowResult, result_of
 from workflows_mcp.engine.running import RunningRuns
-from workflows_mcp.engine.stored_runs import StoredRuns
-from workflows_mcp.errors import CheckpointNotFoundError
+from workflows_mcp.engine.stored_runs import StoredRuns, no_such_run
 
 __all__ = ["follow_run"]
 
@@ -39,9 +38,7 @@ async def follow_run(run_id: str, seconds: float, runs: RunningRuns, stored: Sto
         if left <= 0 or not await stored.is_running(run_id):
             head = await stored.newest(run_id)
             if head is None:
-                raise CheckpointNotFoundError(
-                    f"there is no run {run_id!r}, or none of its checkpoints is kept any more"
-                )
+                raise no_such_run(run_id)
             if left <= 0 or head.status is not CheckpointStatus.RUNNING:
                 return result_of(head)
         await asyncio.sleep(min(pause, left))

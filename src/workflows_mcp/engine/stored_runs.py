@@ -6,10 +6,15 @@ from workflows_mcp.engine.filters import check_count
 from workflows_mcp.engine.result import ResultStatus, RunSummary, status_of
 from workflows_mcp.errors import CheckpointNotFoundError, CheckpointStoreError
 
-__all__ = ["MOST_TRIES", "StoredRuns"]
+__all__ = ["MOST_TRIES", "StoredRuns", "no_such_run"]
 
 MOST_TRIES = 20
 """How often the newest checkpoint of a run is looked up anew when the run goes on meanwhile."""
+
+
+def no_such_run(run_id: str) -> CheckpointNotFoundError:
+    """The error for a run of which a store knows nothing."""
+    return CheckpointNotFoundError(f"there is no run {run_id!r}, or none of its checkpoints is kept any more")
 
 
 class StoredRuns:

@@ -112,9 +112,10 @@ class PostgreSQLDialect(Dialect):
         self._options = options
         self._name = database_name(url, options)
         self.description = describe(url, options, self.schema)
-        self.upgrade_command = (
-            f"workflows-mcp db upgrade --database-url {shlex.quote(without_password(url, schema=self.schema))}"
-        )
+        # What the URL had is left out, and its place is shown: whoever types the rest is not refused for want of it.
+        secret = "PGPASSWORD=*** " if url.password or options.get("password") else ""
+        shown = shlex.quote(without_password(url, schema=self.schema))
+        self.upgrade_command = f"{secret}workflows-mcp db upgrade --database-url {shown}"
 
     def create_engine(
         self, settings: Settings, *, patient: bool = False, asked_in: asyncio.AbstractEventLoop | None = None
