@@ -520,7 +520,7 @@ def test_both_dialects_say_how_to_upgrade() -> None:
     ],
 )
 def test_a_command_to_type_leads_to_the_same_database(url: str, typed: str) -> None:
-    """With nothing in the password's place, so that `PGPASSWORD` or `~/.pgpass` may give it; that there was one is shown."""
+    """With nothing in the password's place, so that `PGPASSWORD` or `~/.pgpass` may give it; one that was is shown."""
     command = dialect_for(url).upgrade_command
     secret = ["PGPASSWORD=***"] if "hunter2" in url else []
     assert shlex.split(command) == [*secret, "workflows-mcp", "db", "upgrade", "--database-url", typed]
