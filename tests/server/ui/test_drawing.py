@@ -52,6 +52,21 @@ def test_blocks_stand_in_the_column_of_their_wave_and_on_no_other_block(shape: t
     )
 
 
+@pytest.mark.parametrize(
+    ("waves", "letters", "is_seen_whole"), [(5, 18, True), (6, 12, True), (8, 8, True), (30, 18, False)]
+)
+def test_a_long_workflow_is_drawn_closer_and_its_labels_still_fit(
+    waves: int, letters: int, *, is_seen_whole: bool
+) -> None:
+    """So that nobody has to scroll sideways who need not."""
+    graph = draw_graph([waiting(f"b{wave}".ljust(letters, "w"), wave) for wave in range(waves)])
+    assert (graph.width <= 1_160) is is_seen_whole
+    assert all(node.width >= 41 + 7.5 * len(node.label) - 1 for node in graph.nodes)
+    for node, following in itertools.pairwise(sorted(graph.nodes, key=lambda node: node.x)):
+        assert following.x - node.x - node.width >= 32
+    assert graph.width == graph.nodes[-1].x + graph.nodes[-1].width + graph.nodes[0].x
+
+
 def ends_of(path: str) -> tuple[tuple[float, float], tuple[float, float]]:
     """Where a line begins and ends."""
     first, *_, last = path.replace("M", " M").replace("C", " C").replace("H", " H").split(" C")

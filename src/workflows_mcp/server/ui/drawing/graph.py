@@ -27,6 +27,11 @@ NODE_WIDTH, NODE_HEIGHT = 176.0, 36.0
 _ROOM = NODE_HEIGHT + 14.0
 _ROOM_FOR_LINE = 12.0
 _BETWEEN = 64.0
+_LEAST_WIDTH, _LEAST_BETWEEN = 96.0, 32.0
+_BESIDE_LABEL, _A_LETTER = 41.0, 7.5
+_WIDE = 1_160.0
+"""So much of a picture is seen at once on a wide screen; one that would be wider draws blocks closer to each other."""
+
 _MARGIN = 12.0
 _HEAD = 26.0
 _MOST_LETTERS = 18
@@ -143,35 +148,30 @@ def draw_graph(blocks: Sequence[BlockDetails], within: str | None = None) -> Gra
     room = {one: _ROOM if one < len(drawn) else _ROOM_FOR_LINE for layer in layers for one in layer}
     ordered = order_layers(layers, steps)
     middle = {one: _HEAD + place for one, place in place_layers(ordered, steps, room).items()}
-    left = {one: _MARGIN + index * (NODE_WIDTH + _BETWEEN) for one, index in column.items()}
+    labels = [shortened(one.block_id or one.path, _MOST_LETTERS) for one in drawn]
+    width, step = _measures(len(layers), max(map(len, labels), default=0))
+    left = {one: _MARGIN + index * step for one, index in column.items()}
     nodes = tuple(
-        Node(
-            one.path,
-            shortened(one.block_id or one.path, _MOST_LETTERS),
-            one.status,
-            one.type,
-            left[number],
-            round(middle[number] - NODE_HEIGHT / 2, 1),
-        )
-        for number, one in enumerate(drawn)
+        Node(one.path, label, one.status, one.type, left[number], round(middle[number] - NODE_HEIGHT / 2, 1), width)
+        for number, (one, label) in enumerate(zip(drawn, labels, strict=True))
     )
     edges = tuple(
         Edge(
             drawn[route[0]].path,
             drawn[route[-1]].path,
-            _line([(left[one], middle[one]) for one in route]),
+            _line([(left[one], middle[one]) for one in route], width),
             drawn[route[0]].status in {"not begun", "may have begun", "running", "paused", "interrupted"},
         )
         for route in routes
     )
     bottom = max((middle[one] + room[one] / 2 for one in middle), default=_HEAD)
     return Graph(
-        _width_of(len(layers)),
+        2 * _MARGIN + width + max(len(layers) - 1, 0) * step,
         round(bottom + _MARGIN / 2, 1),
         tuple(
             Column(
                 f"wave {wave + 1}",
-                _MARGIN + index * (NODE_WIDTH + _BETWEEN),
+                _MARGIN + index * step,
                 dict(Counter(one.status for one in drawn if one.wave == wave)),
             )
             for index, wave in enumerate(waves)
@@ -183,8 +183,14 @@ def draw_graph(blocks: Sequence[BlockDetails], within: str | None = None) -> Gra
     )
 
 
-def _width_of(columns: int) -> float:
-    return 2 * _MARGIN + max(columns, 1) * NODE_WIDTH + max(columns - 1, 0) * _BETWEEN
+def _measures(columns: int, letters: int) -> tuple[float, float]:
+    """How wide a block is, and how far each wave is from the one before it."""
+    room = _WIDE - 2 * _MARGIN
+    if columns * (NODE_WIDTH + _BETWEEN) - _BETWEEN <= room:
+        return NODE_WIDTH, NODE_WIDTH + _BETWEEN
+    width = min(max(_BESIDE_LABEL + letters * _A_LETTER, _LEAST_WIDTH), NODE_WIDTH)
+    between = (room - columns * width) // (columns - 1)
+    return width, width + min(max(between, _LEAST_BETWEEN), _BETWEEN)
 
 
 def _routes(drawn: Sequence[BlockDetails], layers: list[list[int]]) -> tuple[list[list[int]], int]:
@@ -215,17 +221,17 @@ def _routes(drawn: Sequence[BlockDetails], layers: list[list[int]]) -> tuple[lis
     return routes, 0
 
 
-def _line(stops: Sequence[tuple[float, float]]) -> str:
+def _line(stops: Sequence[tuple[float, float]], width: float) -> str:
     """A smooth line, from the right edge of the first stop to the left edge of the last, straight through others."""
     (left, y), *others = stops
-    x = left + NODE_WIDTH
+    x = left + width
     parts = [f"M{x:g} {y:.1f}"]
     for index, (to_x, to_y) in enumerate(others):
         bend = (to_x - x) / 2
         parts.append(f"C{x + bend:g} {y:.1f} {to_x - bend:g} {to_y:.1f} {to_x:g} {to_y:.1f}")
         x, y = to_x, to_y
         if index < len(others) - 1:
-            x += NODE_WIDTH
+            x += width
             parts.append(f"H{x:g}")
     return "".join(parts)
 
@@ -244,4 +250,5 @@ def _summary(drawn: Sequence[BlockDetails], counts: Mapping[str, int]) -> Graph:
         label = f"wave {first + 1}" if first == last else f"waves {first + 1} to {last + 1}"
         columns.append(Column(label, _MARGIN + index * (NODE_WIDTH + _BETWEEN), dict(tally)))
     lines = max(len(column.counts) for column in columns)
-    return Graph(_width_of(len(columns)), _HEAD + lines * _ROOM + _MARGIN, tuple(columns), (), (), 0, dict(counts))
+    width = 2 * _MARGIN + len(columns) * (NODE_WIDTH + _BETWEEN) - _BETWEEN
+    return Graph(width, _HEAD + lines * _ROOM + _MARGIN, tuple(columns), (), (), 0, dict(counts))
