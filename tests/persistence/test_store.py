@@ -508,7 +508,7 @@ async def test_fenced_saves_find_their_rows_by_their_keys(filled: SQLAlchemyChec
 
 async def test_checkpoints_are_loaded_by_their_key(filled: SQLAlchemyCheckpointStore) -> None:
     """One or many."""
-    query = filled._database._payloads_of(["c1", "c2"])
+    query = filled._database.chains.payloads(["c1", "c2"])
     async with filled._database.engine.connect() as connection:
         plan = await explain(connection, query)
     assert re.search(BY_ID, plan), plan

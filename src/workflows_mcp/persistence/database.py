@@ -31,7 +31,7 @@ from workflows_mcp.persistence.reader import Reader
 from workflows_mcp.persistence.retry import Retry
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.slow import SlowLog, Timed
-from workflows_mcp.persistence.statements import TABLE, Query
+from workflows_mcp.persistence.statements import TABLE, Loading, Query
 from workflows_mcp.persistence.threads import Threads
 from workflows_mcp.persistence.turns import Turns
 from workflows_mcp.persistence.waiting import Draft
@@ -116,8 +116,6 @@ class Database(Inherited):
         )
         self._slow = SlowLog(self.settings.slow_operation_seconds, self.description, self.audience.slowed)
         self._retry = Retry(self._failures.explain, self._failures.too_late, self.audience.retried)
-        self._loading = codec.loading
-        self._payloads = codec.loading.many(self.dialect)
         self.chains = Chains(self.dialect, codec, deltas)
         self._reader = Reader(
             self._fetch_payloads,
@@ -190,20 +188,24 @@ class Database(Inherited):
             return rows[0] if rows else None
         return await self._read(lambda: self._reader.load(checkpoint_id))
 
-    async def load_many(self, checkpoint_ids: Collection[str], plains: Plains | None = None) -> Sequence[Sequence[Any]]:
+    async def load_many(
+        self, checkpoint_ids: Collection[str], plains: Plains | None = None, *, loading: Loading | None = None
+    ) -> Sequence[Sequence[Any]]:
         """The same of several checkpoints, in no order, over a connection of the pool; all within one deadline.
 
         Args:
             checkpoint_ids: Their ids.
             plains: Keeps what is unpacked of their bases, for others that have these in common.
+            loading: Which columns; None: those that the codec takes.
         """
         fetch = functools.partial(self.fetch_long, deadline=self.deadline())
-        return await self._complete(await fetch(self._payloads_of(checkpoint_ids)), fetch, plains)
+        rows = await fetch(self.chains.payloads(checkpoint_ids, loading))
+        return await self.chains.complete(rows, fetch, plains, loading=loading)
 
     async def complete(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Rows that were loaded by a statement of somebody's own, together with what it takes to unpack them."""
         fetch = self._fetching(self.deadline())
-        return await self._read(lambda: self._complete(rows, fetch))
+        return await self._read(lambda: self.chains.complete(rows, fetch))
 
     async def fetch(self, query: Query) -> Sequence[Sequence[Any]]:
         """All rows of a query that is over in a moment, over the connection that is held for such.
@@ -447,18 +449,10 @@ class Database(Inherited):
     async def _fetch_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """What loading some checkpoints needs, over the connection that is held for reading."""
         deadline = self.deadline()
-        rows = await self._fetch(self._payloads_of(checkpoint_ids))
+        rows = await self._fetch(self.chains.payloads(checkpoint_ids))
         # States of one run, asked for together, have most of their bases in common.
         plains = Plains(_PLAIN_BYTES) if len(rows) > 1 else None
-        return await self._complete(rows, functools.partial(self._fetch, deadline=deadline), plains)
-
-    async def _complete(
-        self, rows: Sequence[Sequence[Any]], fetch: Fetch, plains: Plains | None = None
-    ) -> Sequence[Sequence[Any]]:
-        async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-            return await fetch(self._payloads_of(checkpoint_ids))
-
-        return await self.chains.complete(rows, read, fetch, plains)
+        return await self.chains.complete(rows, functools.partial(self._fetch, deadline=deadline), plains)
 
     async def _part_now(self, checkpoint_ids: Collection[str], deadline: float) -> bool:
         """See `Writer`. Nothing of it begins after the deadline: others wait for the lane."""
@@ -479,11 +473,6 @@ class Database(Inherited):
     def _fetching(self, deadline: float) -> Fetch:
         """A way to fetch what is needed within a call that has begun before."""
         return functools.partial(self._fetch if self._connections.are_ours else self.fetch_long, deadline=deadline)
-
-    def _payloads_of(self, checkpoint_ids: Collection[str]) -> Query:
-        if len(checkpoint_ids) == 1:
-            return self._loading.one(*checkpoint_ids)  # PostgreSQL plans it once, and `= ANY` at every call
-        return Query(self._payloads, {"checkpoint_ids": self.dialect.any_value(checkpoint_ids)})
 
     async def _fetch(self, query: Query, *, deadline: float | None = None) -> Sequence[Sequence[Any]]:
         """All rows of a query, over the connection that is held for reading.
