@@ -75,7 +75,7 @@ async def require_whole_history(
 
 def queries(store: SQLAlchemyCheckpointStore) -> list[int]:
     """How many rows each query returns that a store makes over its held connection from now on."""
-    fetch = store._database._fetch
+    fetch = store._database._queries.fetch
     counts: list[int] = []
 
     async def counted(query: Any, **options: Any) -> Sequence[Sequence[Any]]:
@@ -83,7 +83,7 @@ def queries(store: SQLAlchemyCheckpointStore) -> list[int]:
         counts.append(len(rows))
         return rows
 
-    store._database._fetch = counted  # type: ignore[method-assign] # it is as before, but counted
+    store._database._queries.fetch = counted  # type: ignore[method-assign] # it is as before, but counted
     return counts
 
 
@@ -110,7 +110,7 @@ async def test_a_row_whose_base_changes_while_it_is_loaded_is_loaded_right(open_
     """Between the query of the row and that of its chain; somebody else does it."""
     store, reader = open_store(), open_store()
     await save(store, *range(4))
-    fetch, have_changed = reader._database._fetch, False
+    fetch, have_changed = reader._database._queries.fetch, False
 
     async def fetch_and_change(query: Any, **options: Any) -> Sequence[Sequence[Any]]:
         nonlocal have_changed
@@ -135,7 +135,7 @@ async def test_a_row_whose_base_changes_while_it_is_loaded_is_loaded_right(open_
         "replaced and the row deleted": replace_and_delete,
         "the row is another": save_another,
     }
-    reader._database._fetch = fetch_and_change  # type: ignore[method-assign] # it is as before, and somebody is quick
+    reader._database._queries.fetch = fetch_and_change  # type: ignore[method-assign] # it is as before, and somebody is quick
     loaded = await reader.load_checkpoint("r 3")
     assert have_changed
     if change == "replaced and the row deleted":

@@ -137,6 +137,6 @@ async def test_a_delta_with_an_odd_id_and_no_base_is_told_of(open_store: OpenSto
         file.execute("UPDATE checkpoints SET checkpoint_id = x'ff' WHERE base_checkpoint_id = 'run-000'")
         file.execute("DELETE FROM checkpoints WHERE checkpoint_id = 'run-000'")
         file.commit()
-    unreadable = dict[str, CheckpointDecodeError]()
+    unreadable = dict[str, Any]()
     assert [one async for one in open_store().iter_stored(on_unreadable=unreadable.__setitem__)] == []
     assert [(name, error.link) for name, error in unreadable.items()] == [("b'\\xff'", "run-000")]

@@ -41,15 +41,14 @@ from workflows_mcp.engine.leases import (
 )
 from workflows_mcp.engine.observing import StoreActivity, StoreObserver
 from workflows_mcp.engine.series import SavedInStep, Steps
-from workflows_mcp.engine.state_json import IMPORTING, damaged, encode_state
+from workflows_mcp.engine.state_json import damaged, encode_state
 from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
 from workflows_mcp.errors import (
     CheckpointDecodeError,
-    CheckpointKeyError,
     CheckpointStoreError,
     StoreConfigurationError,
 )
-from workflows_mcp.persistence import lease_statements, listing_statements, statements
+from workflows_mcp.persistence import deletions, lease_statements, listing_statements, statements
 from workflows_mcp.persistence.census import pulse_queries, read_census, read_pulse, read_series
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.deltas import Deltas, Plains, Step, is_large
@@ -253,17 +252,7 @@ class SQLAlchemyCheckpointStore(CheckpointStore):
         what is then found to be absent. The same goes for the numbers that `delete_run`, `cleanup_expired` and
         `trim_per_workflow` return.
         """
-        statement = statements.remove(check_name("checkpoint_id", checkpoint_id))
-        own = (checkpoint_id,)
-        try:
-            return await self._database.in_time(self._database.remove(statement, own, keys=own)) > 0
-        except CheckpointKeyError:
-            raise
-        except CheckpointDecodeError as error:
-            failure = error
-        rows: Sequence[Sequence[Any]] = await self._database.fetch_long(self._database.chains.needing(checkpoint_id))
-        [[count, first]] = rows
-        raise _still_needed(checkpoint_id, failure, count, shown_text(first))
+        return await deletions.delete_checkpoint(self._database, check_name("checkpoint_id", checkpoint_id))
 
     async def delete_run(self, run_id: str) -> int:
         """See `CheckpointStore.delete_run`. Goes in batches, each with a deadline of its own."""
@@ -518,20 +507,6 @@ def _row(columns: dict[str, Any], plain: bytes, fence: Fence | None, codec: RowC
     """The values of `statements.SAVED`, and what is asked for besides."""
     row: Row = _VALUES(codec.filled(columns, plain, step))
     return row if fence is None else fenced(row, fence)
-
-
-def _still_needed(checkpoint_id: str, failure: CheckpointDecodeError, count: int, first: str) -> CheckpointDecodeError:
-    """The error for deleting what others need that could not be read any more, whatever was put back."""
-    link = failure.link
-    they, them = (f"checkpoint {first!r} needs", "it") if count == 1 else (f"{count:,} checkpoints need", "them")
-    such_as = "" if count == 1 else f", such as {first!r}"
-    error = CheckpointDecodeError(
-        f"checkpoint {checkpoint_id!r} was not deleted: {they} it{such_as}, and could never be read again without it, "
-        f"since {link!r} {failure.reason}; put {link!r} back ({IMPORTING}), or delete {them} first, from the newest "
-        "on, or all of the run (workflows-mcp runs delete RUN_ID)"
-    )
-    error.link, error.reason = link, failure.reason
-    return error
 
 
 def _not_found(metadata: CheckpointMetadata) -> Sequence[Any]:

@@ -25,6 +25,7 @@ from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError, Chec
 from workflows_mcp.persistence import listing_statements, statements
 from workflows_mcp.persistence.arrivals import Arrivals
 from workflows_mcp.persistence.database import Database
+from workflows_mcp.persistence.deletions import make_whole
 from workflows_mcp.persistence.deltas import Plains
 from workflows_mcp.persistence.dialects import BrokenBaseError, Dialect, Row, RowsThereError
 from workflows_mcp.persistence.dialects.types import time_now
@@ -206,7 +207,7 @@ class Storing:
                 there = await self._look(checkpoints)
                 continue
             except BrokenBaseError:
-                await self._database.make_whole([one.checkpoint_id for one in chosen], lets_go=True)
+                await make_whole(self._database, [one.checkpoint_id for one in chosen], lets_go=True)
                 continue
             self._meets_others = bool(there)
             if may_be_deltas:
