@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Executable, Integer, Text, and_, case, false, func, not_, or_, true, update
@@ -22,7 +22,7 @@ from workflows_mcp.engine.stored import (
     judge,
 )
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError, CheckpointStoreError, StoreUnavailableError
-from workflows_mcp.persistence import listing_statements, statements
+from workflows_mcp.persistence import listing_statements
 from workflows_mcp.persistence.arrivals import Arrivals
 from workflows_mcp.persistence.database import Database
 from workflows_mcp.persistence.deletions import make_whole
@@ -59,20 +59,12 @@ class Storing:
 
     Args:
         database: Where they are.
-        codec: Makes states of rows.
-        encode: Makes a row of `statements.SAVED` of its columns, the state's plain JSON, and the `step` that says what
-            it may be a delta of; called in any thread.
+        codec: Makes states of rows, and rows of states.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        codec: RowCodec,
-        encode: Callable[..., Row],
-    ) -> None:
+    def __init__(self, database: Database, codec: RowCodec) -> None:
         self._database = database
         self._codec = codec
-        self._encode = encode
         self._arrivals = self._no_arrivals()
         self._meets_others = False
 
@@ -244,7 +236,7 @@ class Storing:
             "status": str(stored.state.status),
             "is_paused": stored.is_waiting,
         }
-        saved = dict(zip(statements.SAVED, self._encode(columns, stored.plain, step=step), strict=True))
+        filled = self._codec.filled(columns, stored.plain, step)
         if arrivals is not None and step is not None:
             arrivals.made(stored.state, step)
         place = {
@@ -252,7 +244,7 @@ class Storing:
             "superseded": stored.superseded,
             "lease_expires_at": by_now(stored.lease_ended_at),
         }
-        row: Row = _VALUES({**saved, **place})
+        row: Row = _VALUES({**filled, **place})
         return row
 
     async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, "_There"]:
