@@ -45,17 +45,10 @@ from workflows_mcp.errors import (
 )
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.copies import Copy, Copying
-from workflows_mcp.persistence.dialects.base import (
-    ENGINE_LOG,
-    Compiled,
-    Dialect,
-    Failure,
-    HeldConnection,
-    Look,
-    Replaced,
-    Row,
-    are_fenced,
-)
+from workflows_mcp.persistence.dialects.base import ENGINE_LOG, Dialect, Look, Replaced
+from workflows_mcp.persistence.dialects.errors import Failure
+from workflows_mcp.persistence.dialects.fencing import are_fenced
+from workflows_mcp.persistence.dialects.held import Compiled, HeldConnection, Row
 from workflows_mcp.persistence.dialects.quoting import quoted
 from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.persistence.dialects.sqlite_connecting import BEGIN, OPENED, listen
