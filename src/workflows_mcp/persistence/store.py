@@ -9,12 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from workflows_mcp.engine.census import CheckpointCensus, CheckpointPulse
 from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState, CheckpointStats
-from workflows_mcp.engine.checkpoint_store import (
-    CheckpointStore,
-    InMemoryCheckpointStore,
-    OnDamaged,
-    OnDeleted,
-)
+from workflows_mcp.engine.checkpoint_store import CheckpointStore, InMemoryCheckpointStore, OnDamaged, OnDeleted
 from workflows_mcp.engine.filters import (
     CheckpointFilter,
     Position,
@@ -25,11 +20,7 @@ from workflows_mcp.engine.filters import (
     check_flag,
     check_name,
 )
-from workflows_mcp.engine.leases import (
-    check_fence,
-    check_lease,
-    lease_lost,
-)
+from workflows_mcp.engine.leases import check_fence, check_lease, lease_lost
 from workflows_mcp.engine.observing import StoreActivity, StoreObserver
 from workflows_mcp.engine.series import SavedInStep, Steps
 from workflows_mcp.engine.stored import OnConflict, OnUnreadable, StoredCheckpoint, Writing
