@@ -33,8 +33,8 @@ from workflows_mcp.persistence.dialects import Password
 from workflows_mcp.persistence.drafting import draft
 from workflows_mcp.persistence.renewals import Renewals
 from workflows_mcp.persistence.retention import Retention
+from workflows_mcp.persistence.revisions import check_schema
 from workflows_mcp.persistence.row_codec import open_codec
-from workflows_mcp.persistence.schema import check_schema
 from workflows_mcp.persistence.seals import Seals, check_database
 from workflows_mcp.persistence.statements import Query
 from workflows_mcp.persistence.states import States
