@@ -108,19 +108,6 @@ async def test_of_many_items_those_are_told_that_are_not_done(probe: Probe) -> N
     assert len(probe.started) == 41
 
 
-async def test_after_a_wave_the_next_one_may_have_begun_elsewhere(probe: Probe) -> None:
-    """Its turn has come once the wave before it is saved, though nothing of its own is."""
-    store = InMemoryCheckpointStore()
-    executor = WorkflowExecutor(store)
-    probe.hold("b", started=2)
-    await executor.start_workflow(text(block("a"), block("b", "a"), block("c", "b")), run_id="r")
-    await probe.all_started.wait()
-    seen = statuses(await WorkflowExecutor(store).get_run("r"))
-    assert seen == {"a": "succeeded", "b": "may have begun", "c": "not begun"}
-    probe.release()
-    assert (await executor.wait_for_run("r", 60)).is_success
-
-
 def test_no_name_of_a_block_shows_a_secret() -> None:
     """Whichever of them holds it; what a block waits for, or is within, need not be there."""
     secret = "hunter2"

@@ -55,6 +55,18 @@ def test_a_session_ends_with_the_token_that_it_was_begun_with(monkeypatch: pytes
     assert [is_let_in(one, first) for one in (both, only_first, only_second)] == [True, True, False]
 
 
+def test_a_session_that_is_not_used_is_over_after_half_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the second: by what stands in the cookie, which a browser may keep for longer."""
+    now = 1_800_000_000.0
+    monkeypatch.setattr("workflows_mcp.server.ui.sessions.time", SimpleNamespace(time=lambda: now))
+    sessions = Sessions(Tokens((FIRST,)))
+    session = begun(sessions, FIRST)
+    now += 12 * 3600 - 1
+    assert is_let_in(sessions, session)
+    now += 1
+    assert not is_let_in(sessions, session)
+
+
 def test_a_form_is_good_for_its_own_session_alone() -> None:
     """Not for one that was begun in the same second with the same token; a visitor's is good for neither."""
     sessions = Sessions(Tokens((FIRST,)))
