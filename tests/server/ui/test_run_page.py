@@ -377,7 +377,7 @@ async def test_a_new_run_begins_where_another_one_was(runs_file: Path, tmp_path:
         assert (await visitor.send(path, run_id="r1", inputs="")).status_code == 422, "it is there already"
         assert (await visitor.send(path, run_id="x" * 600, inputs="")).status_code == 422
         assert await checkpoints_of(runs_file, "r2") == []
-        page = await visitor.send(path, run_id="r2", inputs='{"who": "Bob"}')
+        page = await visitor.send(path, run_id=" r2 ", inputs='{"who": "Bob"}')
         async with opened(runs_file) as store:
             assert (await WorkflowExecutor(store).wait_for_run("r2", 10)).outputs == {"said": "hello Bob"}
         assert page.url.params["id"] == "r2"
