@@ -335,13 +335,14 @@ class Database(Inherited):
         if self._connections.are_ours:
             # The pool last of what opens connections: what is given back to it later would stay open.
             # The writer alone and last: on SQLite whoever is last puts the -wal file into the database.
-            for closing in (
-                [line.open_no_more() for line in (self._reading, self._saving)],
-                [self._reading.close(), self.engine.dispose()],
-                [self._saving.close()],
-            ):
-                tasks = [self.calls.start(one) for one in closing]
-                await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
+            await self._until(end, *(line.open_no_more() for line in (self._reading, self._saving)))
+            await self._until(end, self._reading.close(), self.engine.dispose())
+            await self._until(end, self._saving.close())
+
+    async def _until(self, end: float, *closing: Coroutine[Any, Any, None]) -> None:
+        """Close some of what is open, at the same time; what takes longer than that is left behind."""
+        tasks = [self.calls.start(one) for one in closing]
+        await wait_or_cancel(tasks, max(end - asyncio.get_running_loop().time(), LEAST_SECONDS_TO_CLOSE))
 
     async def _leave(self) -> None:
         """Close what can be closed from another event loop than the one that used it; there nobody waits any more."""
