@@ -82,7 +82,9 @@ async def test_a_browser_that_cannot_be_opened_is_told_in_a_line(monkeypatch: py
         for page in ("open", "none", "error"):
             open_browser(f"http://h/{page}")
             if page != "open":
-                assert await said.get() == f"no browser could be opened, or it failed; the pages are at http://h/{page}"
+                async with asyncio.timeout(10):
+                    told = await said.get()
+                assert told == f"no browser could be opened, or it failed; the pages are at http://h/{page}"
         assert said.empty()
     finally:
         say_through(None)
