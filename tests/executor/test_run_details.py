@@ -111,11 +111,12 @@ async def test_of_many_items_those_are_told_that_are_not_done(probe: Probe) -> N
 def test_no_name_of_a_block_shows_a_secret() -> None:
     """Whichever of them holds it; what a block waits for, or is within, need not be there."""
     secret = "hunter2"
-    names = {"block_id": secret, "key": secret, "type": secret, "workflow": secret, "message": secret}
+    names: dict[str, Any] = {"block_id": secret, "key": secret, "type": secret, "workflow": secret, "message": secret}
     block = BlockDetails(f"a/{secret}", "failed", 0, needs=(f"b/{secret}",), parent=f"c/{secret}", **names)
     scrub = Secrets(lambda: {"PASSWORD": secret}).scrub_now
     [clean] = without_secrets([block], scrub)
-    assert clean == BlockDetails("a/***", "failed", 0, needs=("b/***",), parent="c/***", **dict.fromkeys(names, "***"))
+    masked: dict[str, Any] = dict.fromkeys(names, "***")
+    assert clean == BlockDetails("a/***", "failed", 0, needs=("b/***",), parent="c/***", **masked)
 
 
 async def test_what_cannot_be_described_is_said(probe: Probe) -> None:

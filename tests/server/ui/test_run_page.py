@@ -306,6 +306,7 @@ async def test_a_run_that_goes_on_here_is_shown_as_it_is_by_now(runs_file: Path,
         fork = await begun(visitor, runs_file, gate, mark)
         page = await visitor.get(f"/ui/run?id={fork}")
         assert "wait: running (Shell)" in text_of(page)
+        assert "current_wave_index" not in text_of(page), "a state that is not saved yet is shown by no tree"
         assert "every 2s" in page.text
         assert (await visitor.get(f"/ui/run?id={fork}&seen=", **PART)).status_code == 200
         cancelled = await visitor.send(f"/ui/cancel?id={fork}")

@@ -5,6 +5,7 @@ import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -147,7 +148,7 @@ async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
             writer.close()
         visitor.http.follow_redirects = False
         assert (await visitor.send("/ui/login", token=TOKEN.ljust(3_000))).status_code == 303
-    many = {f"n{number}": "" for number in range(60)}
+    many: dict[str, Any] = {f"n{number}": "" for number in range(60)}
     async with visiting(runs_file) as visitor:
         await visitor.get("/ui/login")
         assert (await visitor.send("/ui/login", **many)).status_code == 400, "no form of ours has so many fields"
