@@ -111,11 +111,14 @@ async def take_over(
     journal.mkdir()
     clocks = [Clock(place.folder / f"clock-{n}") for n in range(3)]
     names = [f"run-{n}" for n in range(runs)]
+    shares = [names[n :: len(clocks)] for n in range(len(clocks))]
     servers = [
-        start(work, place.url, place.folder / f"clock-{n}", journal, stop, names[n :: len(clocks)])
-        for n in range(len(clocks))
+        start(work, place.url, place.folder / f"clock-{n}", journal, stop, share) for n, share in enumerate(shares)
     ]
     until = time.monotonic() + _LONGEST_WAIT
+    # A clock that jumps before anybody works takes no run from anybody.
+    while not all(any((journal / name).exists() for name in share) for share in shares) and time.monotonic() < until:
+        await asyncio.sleep(0.01)
     jumps = 0
     while await _ended(store, names) < runs and time.monotonic() < until:
         await asyncio.sleep(0.05)
