@@ -191,6 +191,10 @@ async def test_a_checkpoint_that_cannot_be_read_is_told_and_hides_no_other(runs_
         page = await visitor.get("/ui/run?id=r1")
         assert (page.status_code, "Its newest checkpoint cannot be read" in page.text) == (200, True)
         assert "build: not begun" in text_of(await visitor.get(f"/ui/run?id=r1&at={first}"))
+        await save_foreign(runs_file, 1)  # it runs, so that the page asks whether this server works on it
+        damage(runs_file, "c1")
+        page = await visitor.get("/ui/run?id=foreign")
+        assert (page.status_code, "Its newest checkpoint cannot be read" in page.text) == (200, True)
 
 
 async def test_columns_that_no_store_wrote_are_shown_as_far_as_they_go(runs_file: Path, tmp_path: Path) -> None:
