@@ -402,7 +402,7 @@ async def test_no_secret_is_shown_on_a_run_s_page(
     monkeypatch.setenv("WORKFLOW_SECRET_PASSWORD", "hunter2")
     monkeypatch.setenv("WORKFLOW_SECRET_QUESTION", "Deploy?")
     async with visiting(runs_file) as visitor:
-        for path in ("/ui/run?id=r1", "/ui/run?id=r2", f"/ui/fork?checkpoint={first}"):
+        for path in ("/ui", "/ui/run?id=r1", "/ui/run?id=r2", f"/ui/fork?checkpoint={first}"):
             page = await visitor.get(path)
             assert ("hunter2" in page.text, "Deploy?" in page.text, "***" in page.text) == (False, False, True), path
         refused = await visitor.send(f"/ui/fork?checkpoint={first}", run_id="r3", inputs='{"who": "hunter2"}')
