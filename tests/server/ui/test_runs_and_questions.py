@@ -221,6 +221,8 @@ async def test_of_two_people_one_is_first_and_the_other_is_told(database_url: st
         assert await ended(database_url, "r1") == "success"
         again = await visitor.send(path, choice="0")
         assert (again.status_code, "answered already" in again.text) == (409, True)
+        seen = await visitor.get(path)
+        assert (seen.status_code, "answered already" in seen.text, "<button" in seen.text) == (409, True, False)
 
 
 async def test_what_somebody_else_has_begun_to_answer_may_still_wait(database_url: str, tmp_path: Path) -> None:
