@@ -21,8 +21,9 @@ from workflows_mcp.server.ui.drawing.timeline import Timeline, draw_timeline, wa
 from workflows_mcp.server.ui.given import given_to
 from workflows_mcp.server.ui.history import History, Slide, find_history
 from workflows_mcp.server.ui.known import Value, at_length, in_short
-from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect
+from workflows_mcp.server.ui.page import Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import UI_PATH, path_to
+from workflows_mcp.server.ui.problems import Problem
 from workflows_mcp.server.ui.questions import question_of
 from workflows_mcp.server.ui.states import state_tree
 
