@@ -15,10 +15,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.ui.counts import Counts
+from workflows_mcp.server.ui.formatting import FILTERS
 from workflows_mcp.server.ui.paths import UI_PATH, UiOptions, path_to
 from workflows_mcp.server.ui.problems import Problem
 from workflows_mcp.server.ui.sessions import Session, Sessions
-from workflows_mcp.server.ui.shown import FILTERS
 from workflows_mcp.server.visible import visible
 
 __all__ = ["STATIC", "Ui", "Visit", "redirect"]

@@ -8,7 +8,7 @@ from typing import Any
 from workflows_mcp.engine.block_details import BlockDetails
 from workflows_mcp.engine.checkpoint import CheckpointState
 from workflows_mcp.engine.pointers import Step, pointer_of
-from workflows_mcp.server.ui.known import Scrub, Value, many_in_short
+from workflows_mcp.server.ui.values import Scrub, Value, many_in_short
 
 __all__ = ["Given", "given_to"]
 
