@@ -6,14 +6,14 @@ from typing import Any, get_args
 
 import pytest
 
-from tests.server.ui.test_given import state_with
+from tests.server.ui.test_block_values import state_with
 from workflows_mcp.engine.block_details import BlockDetails, ShownBlockStatus
 from workflows_mcp.engine.checkpoint import CheckpointStatus
 from workflows_mcp.engine.result import ResultStatus
 from workflows_mcp.engine.signs import sign_of
-from workflows_mcp.server.ui.given import given_to
-from workflows_mcp.server.ui.known import Value, in_short
-from workflows_mcp.server.ui.shown import FILTERS
+from workflows_mcp.server.ui.block_values import given_to
+from workflows_mcp.server.ui.formatting import FILTERS
+from workflows_mcp.server.ui.values import Value, in_short
 
 SHOWN: dict[str, Any] = FILTERS
 
