@@ -44,6 +44,15 @@ def no_garbage_collection() -> Iterator[None]:
     gc.enable()
 
 
+async def test_a_store_that_only_read_leaves_no_file_beside_its_own(path: Path) -> None:
+    """Its connections close one after the other: of two at the same moment, none would be the last."""
+    for _ in range(30):
+        async with SQLAlchemyCheckpointStore(path) as store:
+            await store.list_checkpoints(limit=1)  # over the connection that is held
+            await store.list_checkpoints()  # over one of the pool
+        assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
 async def test_a_closing_that_is_cancelled_forgets_nothing_that_it_had_begun(path: Path) -> None:
     """Wherever it is: two signals, one shortly after the other, end a server so."""
     turns, is_over = 0, False

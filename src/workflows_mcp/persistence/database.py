@@ -334,13 +334,14 @@ class Database(Inherited):
         self.threads.close()
         if self._connections.are_ours:
             # The pool last of what opens connections: what is given back to it later would stay open.
-            # The writer alone and last: on SQLite whoever is last puts the -wal file into the database.
+            # One after the other: on SQLite whoever is last puts the -wal file into the database, and of two that close
+            # at the same moment neither is.
             await self._until(end, *(line.open_no_more() for line in (self._reading, self._saving)))
-            await self._until(end, self._reading.close(), self.engine.dispose())
-            await self._until(end, self._saving.close())
+            for close in (self._reading.close, self.engine.dispose, self._saving.close):
+                await self._until(end, close())
 
     async def _until(self, end: float, *closing: Coroutine[Any, Any, None]) -> None:
-        """Close some of what is open, at the same time; what takes longer than that is left behind."""
+        """Do what belongs to closing, at the same time; what takes longer than that is left behind."""
         tasks = [self.calls.start(one) for one in closing]
         await wait_or_cancel(tasks, max(end - asyncio.get_running_loop().time(), LEAST_SECONDS_TO_CLOSE))
 
