@@ -172,7 +172,7 @@ def draw_graph(blocks: Sequence[BlockDetails], within: str | None = None) -> Gra
             Column(
                 f"wave {wave + 1}",
                 _MARGIN + index * step,
-                dict(Counter(one.status for one in drawn if one.wave == wave)),
+                dict(Counter(drawn[one].status for one in layers[index] if one < len(drawn))),
             )
             for index, wave in enumerate(waves)
         ),

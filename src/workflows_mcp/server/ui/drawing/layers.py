@@ -98,14 +98,17 @@ def place_layers(layers: Layers, edges: Sequence[tuple[int, int]], room: Mapping
         for one in layer:
             place[one] = edge + room[one] / 2
             edge += room[one]
-    for sweep in range(_SWEEPS):
-        joined, turn = (before, layers) if sweep % 2 == 0 else (after, layers[::-1])
-        for layer in turn:
-            aims = [
-                sum(place[other] for other in joined[one]) / len(joined[one]) if joined.get(one) else place[one]
-                for one in layer
-            ]
-            place.update(zip(layer, _kept_apart(aims, [room[one] for one in layer]), strict=True))
+    for _ in range(_SWEEPS // 2):
+        earlier = dict(place)
+        for joined, turn in ((before, layers), (after, layers[::-1])):
+            for layer in turn:
+                aims = [
+                    sum(place[other] for other in joined[one]) / len(joined[one]) if joined.get(one) else place[one]
+                    for one in layer
+                ]
+                place.update(zip(layer, _kept_apart(aims, [room[one] for one in layer]), strict=True))
+        if place == earlier:  # going to and fro moves nothing any more
+            break
     least = min((place[one] - room[one] / 2 for layer in layers for one in layer), default=0.0)
     return {one: there - least for one, there in place.items()}
 
