@@ -53,6 +53,13 @@ def test_a_tree_has_an_end_whatever_the_value_is(value: Any) -> None:
     assert characters(tree) <= 250_000
 
 
+def test_fewer_values_are_shown_where_less_is_asked_for() -> None:
+    """Level by level, as far as there is room; what is left out is fetched when it is opened."""
+    tree = tree_of({f"key {number}": {f"key {other}": LARGE for other in range(20)} for number in range(30)}, most=90)
+    assert nodes(tree) == 1 + 30 + 3 * 20
+    assert [child.is_there for child in tree.children] == [True] * 3 + [False] * 27
+
+
 def test_a_small_state_is_all_there() -> None:
     """Types are told apart, as JSON does; nothing has to be fetched."""
     tree = tree_of({"n": 1, "f": 1.0, "t": True, "none": None, "s": "1", "list": [1, "a"], "o": {"deep": LARGE}})

@@ -22,6 +22,10 @@ from workflows_mcp.server.ui.tree import Node, tree_of
 
 __all__ = ["download_state", "show_state", "state_tree"]
 
+_MOST_BESIDE = 200
+"""So many values are sent with the page of a run, where nearly all are folded at first: as many again take a fifth of
+the time that the whole page does."""
+
 _LONGEST_NUMBER = 12
 
 _FIRST_CRUMBS, _LAST_CRUMBS = 3, 5
@@ -84,8 +88,8 @@ async def download_state(ui: Ui, visit: Visit) -> Response:
 
 
 async def state_tree(services: Services, state: CheckpointState) -> Node:
-    """The tree of a state, for `tree` of `_state.html`."""
-    return await asyncio.to_thread(lambda: tree_of(fields_of(state, services.without_secrets)))
+    """The tree of a state, for `tree` of `_state.html`, where it stands among other things."""
+    return await asyncio.to_thread(lambda: tree_of(fields_of(state, services.without_secrets), most=_MOST_BESIDE))
 
 
 async def _found(ui: Ui, visit: Visit) -> tuple[CheckpointState, dict[str, Any], tuple[Step, ...], Any]:

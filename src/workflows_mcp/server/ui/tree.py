@@ -10,7 +10,7 @@ from workflows_mcp.engine.glimpses import glimpse, json_size, kind_of
 from workflows_mcp.engine.pointers import Step, dotted, pointer_of
 from workflows_mcp.server.texts import counted
 
-__all__ = ["MOST_CHARACTERS", "MOST_CHILDREN", "Node", "tree_of"]
+__all__ = ["MOST_CHARACTERS", "MOST_CHILDREN", "MOST_NODES", "Node", "tree_of"]
 
 MOST_CHILDREN = 100
 """So many keys or items of one value are shown at a time."""
@@ -18,7 +18,7 @@ MOST_CHILDREN = 100
 MOST_CHARACTERS = 20_000
 """So many characters of one text are shown at a time."""
 
-_MOST_NODES = 400
+MOST_NODES = 400
 """So many values are shown at once: a browser draws them in a moment, and a person reads no more."""
 
 _MOST_LEVELS = 4
@@ -105,13 +105,20 @@ class Node:
         return max(self.first - a_page, 0) if self.first else None
 
 
-def tree_of(value: Any, steps: tuple[Step, ...] = (), *, first: int = 0) -> Node:  # noqa: ANN401 - JSON data
+def tree_of(
+    value: Any,  # noqa: ANN401 - JSON data
+    steps: tuple[Step, ...] = (),
+    *,
+    first: int = 0,
+    most: int = MOST_NODES,
+) -> Node:
     """A value as a tree whose size has an end, whatever the value is.
 
     Args:
         value: JSON data, without secrets.
         steps: Where it stands.
         first: Which of its keys, items or characters to begin with.
+        most: The most values to show at once; those of the outermost one are shown in any case.
     """
     node = _node(value, steps)
     if isinstance(value, str):
@@ -119,13 +126,17 @@ def tree_of(value: Any, steps: tuple[Step, ...] = (), *, first: int = 0) -> Node
         return replace(node, is_there=True, first=min(first, len(value)), part=part)
     if not isinstance(value, dict | list):
         return node
-    return _built(value, steps, _fitting(value, steps, first), first)
+    return _built(value, steps, _fitting(value, steps, first, most), first)
 
 
-def _fitting(value: Any, steps: tuple[Step, ...], first: int) -> frozenset[tuple[Step, ...]]:  # noqa: ANN401 - JSON data
+def _fitting(
+    value: Any,  # noqa: ANN401 - JSON data
+    steps: tuple[Step, ...],
+    first: int,
+    room: int,
+) -> frozenset[tuple[Step, ...]]:
     """The places whose children are shown, level by level, for as long as there is room."""
     fitting = set()
-    room = _MOST_NODES
     waiting = deque([(value, steps, first)])
     while waiting:
         one, place, begin = waiting.popleft()
