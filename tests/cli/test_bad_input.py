@@ -111,10 +111,10 @@ CASES: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a run that is not there": (
         ("runs", "show", "r", "--database-url", "head.db"),
         1,
-        "there is no run 'r'; those that there are: workflows-mcp runs list --database-url head.db",
+        "run 'r' in the SQLite database '.*/head.db'; those .* workflows-mcp runs list --database-url head.db",
     ),
     "a run to cancel that is not there": (("runs", "cancel", "r", "--database-url", "head.db"), 1, "no run 'r'"),
-    "a run to recover that is not there": (("recover", "r", "--database-url", "head.db"), 1, "'r' has no checkpoint"),
+    "a run to recover that is not there": (("recover", "r", "--database-url", "head.db"), 1, "no run 'r'"),
     "a checkpoint to fork that is not there": (("runs", "fork", "c", "--database-url", "head.db"), 1, "no checkpoint"),
     "a workflow's name, and no library": (("run", "asking"), 1, "no workflow 'asking' .* WORKFLOWS_TEMPLATE_PATHS"),
     "a file of inputs that is not there": (

@@ -2,15 +2,19 @@
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import CLI
-from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowResult
+from workflows_mcp import CheckpointState, InMemoryCheckpointStore, SQLAlchemyCheckpointStore, WorkflowResult
 from workflows_mcp.cli.diff import diff_command
+from workflows_mcp.cli.failures import CommandError
 from workflows_mcp.cli.options import Options
 from workflows_mcp.testing import make_state
+from workflows_mcp.testing.values import nested
 
 DATABASE = ("--database-url", "runs.db")
 
@@ -63,9 +67,10 @@ def test_checkpoints_of_other_runs_may_be_compared_and_secrets_are_not_shown(
 
     async def save() -> None:
         async with SQLAlchemyCheckpointStore(tmp_path / "runs.db") as store:
+            await store.save_checkpoint(make_state("same", workflow_name="w", created_at=2.0))
             many = {f"key {number}": number for number in range(300)}
             await store.save_checkpoint(make_state("other", run_id="o", context={**many, "token": "hunter22"}))
-            await store.save_checkpoint(make_state("alone", workflow_name="w"))
+            await store.save_checkpoint(make_state("alone", workflow_name="w", created_at=1.0))
 
     asyncio.run(save())
     secret = {"WORKFLOW_SECRET_TOKEN": "hunter22"}
@@ -76,7 +81,11 @@ def test_checkpoints_of_other_runs_may_be_compared_and_secrets_are_not_shown(
     whole = cli("checkpoints", "diff", newest[0], "other", "--limit", "1000", "--full", *DATABASE, env=secret)
     assert '+ context.token:\n    "***"\n' in whole.out
     assert "hunter22" not in shown.out + whole.out
+    found = cli("checkpoints", "diff", newest[0], "other", "--json", *DATABASE).json()
+    assert found["more"] == 0, "programs get all, however many"
+    assert len(found["changes"]) > 300
     assert "Nothing differs.\n" in cli("checkpoints", "diff", "other", "other", *DATABASE).out
+    assert "Nothing else differs.\n" in cli("checkpoints", "diff", "alone", "same", *DATABASE).out
     assert "It belongs to no run" in cli("checkpoints", "diff", "alone", *DATABASE).out
 
 
@@ -95,6 +104,53 @@ def test_a_limit_is_offered_only_where_it_is_taken(
 
     asyncio.run(compare())
     assert "… and 3 more: see them with --json, which has all\n" in capsys.readouterr().out
+
+
+def test_values_of_any_kind_are_shown_without_harm(
+    tmp_path: Path, sqlite_template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What moves a terminal's cursor is left out."""
+    runs = shutil.copy(sqlite_template, tmp_path / "runs.db")
+
+    async def compare() -> None:
+        async with SQLAlchemyCheckpointStore(runs) as store:
+            await store.save_checkpoint(make_state("a", context={}))
+            await store.save_checkpoint(make_state("b", context={"odd": "x\x9b2Jy"}))
+        await diff_command("a", "b", options=Options(database_url=str(runs)))
+
+    asyncio.run(compare())
+    assert '+ context.odd: "x 2Jy"\n' in capsys.readouterr().out
+
+
+class _Foreign(InMemoryCheckpointStore):
+    """Holds what no store of ours takes."""
+
+    async def load_checkpoint(self, checkpoint_id: str) -> CheckpointState | None:
+        """See `CheckpointStore.load_checkpoint`."""
+        deep = nested(100_000) if checkpoint_id == "b" else None
+        return make_state(checkpoint_id, context={"deep": deep})
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_is_nested_too_deeply_is_cut_or_told(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    full: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """As another program may have saved it."""
+
+    @asynccontextmanager
+    async def opened(_: Options) -> AsyncIterator[InMemoryCheckpointStore]:
+        yield _Foreign()
+
+    monkeypatch.setattr("workflows_mcp.cli.diff.open_store", opened)
+    comparing = diff_command("a", "b", full=full)
+    if full:
+        with pytest.raises(CommandError, match="nested too deeply to be shown whole"):
+            asyncio.run(comparing)
+    else:
+        asyncio.run(comparing)
+        assert "~ context.deep: null → {1 key} (" in capsys.readouterr().out
 
 
 def test_a_checkpoint_that_is_not_there_is_named(cli: CLI, newest: list[str]) -> None:

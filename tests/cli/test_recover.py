@@ -65,7 +65,8 @@ def test_a_killed_run_goes_on_when_its_lease_has_run_out_and_not_before(
     assert cli("recover", *DATABASE).out == "There was nothing to recover.\n"
     unknown = cli("recover", "nobody", *DATABASE)
     assert unknown.code == 1
-    assert "there is no run 'nobody'; those that there are: workflows-mcp runs list " in unknown.error()
+    assert f"there is no run 'nobody' in the SQLite database '{tmp_path / 'runs.db'}'; " in unknown.error()
+    assert "; those that there are: workflows-mcp runs list " in unknown.error()
 
     waiting = cli.start_quickly("recover", "r", *DATABASE)
     assert waiting.stderr is not None

@@ -334,7 +334,10 @@ def test_no_password_stands_in_the_command_that_resumes(cli: CLI, asking: Path, 
     ran = cli("run", asking, "--input", "who=Ann", "--database-url", url)
     assert ran.code == 0, ran.err
     assert f"postgresql://{user}@{host}/" in ran.out
-    assert "with the password put back" in ran.out
+    assert "  PGPASSWORD=*** workflows-mcp resume " in ran.out
+    assert "(with the password in place of ***, " in ran.out
+    unknown = cli("recover", "nobody", "--database-url", url)
+    assert "; those that there are: PGPASSWORD=*** workflows-mcp runs list " in unknown.error()
 
 
 def _read_until(end: str, terminal: int) -> str:

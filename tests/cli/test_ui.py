@@ -6,15 +6,22 @@ import re
 import shutil
 import signal
 import socket
+import threading
 import urllib.request
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import CLI
 from workflows_mcp.cli.browser import open_browser
+from workflows_mcp.cli.options import Options
 from workflows_mcp.cli.page import say_through
+from workflows_mcp.cli.ui import ui
+from workflows_mcp.errors import SchemaOutOfDateError
+from workflows_mcp.server.ui.paths import UiOptions
+from workflows_mcp.settings import Settings
 
 # Waited for by whatever opens it, as a browser in the terminal is.
 BROWSER = """#!/bin/sh
@@ -75,10 +82,57 @@ async def test_a_browser_that_cannot_be_opened_is_told_in_a_line(monkeypatch: py
         for page in ("open", "none", "error"):
             open_browser(f"http://h/{page}")
             if page != "open":
-                assert await said.get() == f"no browser could be opened, or it failed; the pages are at http://h/{page}"
+                async with asyncio.timeout(10):
+                    told = await said.get()
+                assert told == f"no browser could be opened, or it failed; the pages are at http://h/{page}"
         assert said.empty()
     finally:
         say_through(None)
+
+
+async def test_of_a_browser_that_ends_together_with_the_server_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends both: that the browser failed is no news."""
+    said: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda _: False)
+    say_through(said.append)
+    try:
+        for ended, lines in ((signal.SIGINT, 0), (None, 1)):
+            monkeypatch.setattr("workflows_mcp.cli.browser.first_signal", lambda ended=ended: ended)
+            open_browser("http://h")
+            for thread in threading.enumerate():
+                if thread.name == "open a browser":
+                    await asyncio.to_thread(thread.join)
+            await asyncio.sleep(0)
+            assert len(said) == lines
+    finally:
+        say_through(None)
+
+
+@pytest.mark.parametrize(("given", "setting"), [(False, "false"), (True, "false"), (False, "true")])
+async def test_what_is_served_is_what_was_asked_for(
+    runs_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: bool,  # noqa: FBT001 - a parameter of the test
+    setting: str,
+) -> None:
+    """Read-only by the option or for good; where it listens; and commands for the same database in any folder."""
+    served: dict[str, Any] = {}
+
+    async def serve(settings: Settings, **options: object) -> int:
+        served.update(options, settings=settings)
+        return 0
+
+    monkeypatch.setattr("workflows_mcp.cli.ui.serve_http", serve)
+    monkeypatch.setenv("WORKFLOWS_HTTP_UI_READ_ONLY", setting)
+    options = Options(database_url=str(runs_file))
+    assert await ui(host="localhost", port=1, read_only=given, open_=given, options=options) == 0
+    pages: UiOptions = served["ui"]
+    assert pages.read_only is (given or setting == "true")
+    assert (served["agents"], served["opens"]) == (False, given)
+    assert (served["settings"].http_host, served["settings"].http_port) == ("localhost", 1)
+    assert pages.command("runs", "list") == f"workflows-mcp runs list --database-url {runs_file}"
+    with pytest.raises(SchemaOutOfDateError, match="there is no SQLite database"):
+        await ui(options=Options(database_url=str(runs_file.with_name("other.db"))))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

@@ -131,7 +131,8 @@ def test_a_run_that_is_not_there_is_an_error_unless_it_is_waited_for(cli: CLI) -
     """Whoever waits for it stops with one line, and nothing of the run is touched."""
     missing = cli("watch", "nope", *DATABASE)
     assert missing.code == 1
-    assert "run 'nope' is not there: --wait waits until it begins" in missing.error()
+    assert "/runs.db': --wait waits until it begins; those that there are: workflows-mcp runs list " in missing.error()
+    assert cli("watch", "", *DATABASE).code == 2
     ours, theirs = pty.openpty()
     process = cli.start_quickly("watch", "nope", "--wait", *DATABASE, stdout=theirs, env={"TERM": "xterm"})
     os.close(theirs)

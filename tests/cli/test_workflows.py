@@ -137,6 +137,58 @@ def test_validate_checks_each_file_and_what_it_calls(cli: CLI, library: dict[str
     assert not (tmp_path / ".local").exists()
 
 
+def test_what_a_file_calls_is_found_beside_it_by_validate_and_by_run_alike(cli: CLI, tmp_path: Path) -> None:
+    """By its own name, in no other folder; a file that is only validated at the same time is none that is there."""
+    for path, called in {
+        "outer.yaml": "inner",
+        "inner.yml": "innermost",
+        "alone.yaml": "one",
+        "odd.yaml": "misnamed",
+        "misnamed.yaml": "outer",
+        "away.yaml": "other/one",
+        "up.yaml": "../one",
+        "long.yaml": "n" * 500,
+    }.items():
+        name = "other" if path == "misnamed.yaml" else Path(path).stem
+        (tmp_path / path).write_text(
+            f"name: {name}\nblocks: [{{id: a, type: Workflow, inputs: {{workflow: {called}}}}}]"
+        )
+    (tmp_path / "innermost.yaml").write_text(
+        ASKING.replace("name: asking", "name: innermost").replace("{type: str}", "{default: Ann}")
+    )
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "one.yaml").write_text(ONE)
+    checked = cli("workflows", "validate", "outer.yaml", "other/one.yaml", "alone.yaml", "odd.yaml", "away.yaml")
+    assert checked.out.splitlines() == ["outer.yaml: fine, workflow outer", "other/one.yaml: fine, workflow one"]
+    alone, odd, away = checked.err.splitlines()
+    assert "block 'a': there is no workflow 'one': put its file, of the same name, beside this one or" in alone
+    assert "there is no workflow 'misnamed': 'other' is what the file of that name holds" in odd
+    assert "there is no workflow 'other/one': put its file" in away
+    for path in ("up.yaml", "long.yaml"):
+        assert "put its file, of the same name" in cli("workflows", "validate", path).error()
+
+    ran = cli("run", "outer.yaml", "--database-url", "memory://")
+    assert ran.code == 0, ran.err
+    assert "✓ a/a/greet" in ran.err
+    assert alone.removeprefix("error: alone.yaml: ") in cli("run", "alone.yaml", "--database-url", "memory://").error()
+
+
+def test_the_library_goes_before_what_stands_beside_a_file(cli: CLI, library: dict[str, str], tmp_path: Path) -> None:
+    """What somebody puts into a folder does not change what a workflow of the library does."""
+    (tmp_path / "outer.yaml").write_text(CALLING)
+    (tmp_path / "one.yaml").write_text("name: [\n")
+    assert cli("workflows", "validate", "outer.yaml", env=library).code == 0
+    assert cli("run", "outer.yaml", "--database-url", "memory://", env=library).code == 0
+    assert "one.yaml: line 2" in cli("workflows", "validate", "outer.yaml").error()
+
+
+def test_validate_refuses_what_is_switched_off_here(cli: CLI, library: dict[str, str]) -> None:
+    """As `run` does."""
+    refused = cli("workflows", "validate", "own/one.yaml", env={**library, "WORKFLOWS_DISABLED_BLOCKS": "Shell"})
+    assert refused.code == 1
+    assert "'Shell' is switched off" in refused.error()
+
+
 def test_the_schema_is_the_one_that_the_documents_point_editors_at(cli: CLI) -> None:
     """For those who have no checkout."""
     assert cli("workflows", "schema").json() == json.loads((ROOT / "docs" / "workflow-schema.json").read_text())

@@ -23,3 +23,12 @@ def test_what_is_not_seen_is_named_and_comes_out_as_it_was() -> None:
 def test_a_usual_word_is_quoted_as_usual() -> None:
     """In any shell."""
     assert command_to_type(["runs", "show"], ["it is"]) == "workflows-mcp runs show 'it is'"
+
+
+def test_every_command_has_its_options_wherever_they_stand() -> None:
+    """Behind the ids, but before the dashes that end all options."""
+    words, options = ["runs", "fork", "--input", "a=1"], ["--database-url", "my runs.db"]
+    assert command_to_type(words, ["c"], options) == "workflows-mcp runs fork c --input a=1 --database-url 'my runs.db'"
+    assert command_to_type(words, ["c", "-d"], options) == (
+        "workflows-mcp runs fork --input a=1 --database-url 'my runs.db' -- c -d"
+    )

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from workflows_mcp import InMemoryCheckpointStore
 from workflows_mcp.engine.comparing import compare_checkpoints
 from workflows_mcp.engine.differences import ABSENT, Difference, difference, is_same
-from workflows_mcp.engine.glimpses import glimpse, json_size
-from workflows_mcp.engine.pointers import follow, pointer_of
+from workflows_mcp.engine.glimpses import glimpse, glimpses_of_change, json_size, kind_of
+from workflows_mcp.engine.pointers import dotted, follow, pointer_of
 from workflows_mcp.engine.secrets import Secrets
 from workflows_mcp.errors import CheckpointNotFoundError
 from workflows_mcp.testing import make_state
@@ -139,12 +139,34 @@ def test_what_differs_everywhere_is_counted_without_being_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "pointer", ["context", "/nope", "/rows/2", "/rows/01", "/rows/-1", "/rows/x", "/rows/0/a", "/rows/²"]
+    "pointer",
+    [
+        "/nope",
+        "/rows/2",
+        "/rows/01",
+        "/rows/-1",
+        "/rows/x",
+        "/rows/0/a",
+        "/rows/²",
+        "/rows/\u0660",
+        f"/rows/{'9' * 5_000}",
+    ],
 )
 def test_a_pointer_to_nothing_is_told_from_one_to_something(pointer: str) -> None:
-    """Also one that is none, or whose index is odd."""
-    with pytest.raises((LookupError, ValueError)):
-        follow({"rows": ["a", "b"]}, pointer)
+    """Whatever its index looks like; and from what is none."""
+    value = {"rows": ["a", "b"]}
+    with pytest.raises(LookupError, match="there is no "):
+        follow(value, pointer)
+    with pytest.raises(ValueError, match="begins with a slash"):
+        follow(value, pointer[1:])
+
+
+def test_a_path_can_be_printed_whatever_its_keys_hold() -> None:
+    """What is not seen is named, and a long key is cut; a pointer has it all."""
+    odd = ("a\x1b[2J\n\u202e", 3, "k" * 81)
+    assert dotted(odd) == f"a\\x1b[2J\\n\\u202e[3].{'k' * 80}…"
+    assert pointer_of(odd) == f"/a\x1b[2J\n\u202e/3/{'k' * 81}"
+    assert dotted(["k" * 80]) == "k" * 80
 
 
 def test_a_pointer_leads_back_whatever_keys_hold() -> None:
@@ -160,6 +182,8 @@ def test_a_pointer_leads_back_whatever_keys_hold() -> None:
     [
         ("short \n", '"short \\n"', True),
         ("x" * 500, '"' + "x" * 120 + "…", False),
+        ("x" * 120, '"' + "x" * 120 + '"', True),
+        (["x" * 116], '["' + "x" * 116 + '"]', True),
         ({"k": 1}, '{"k": 1}', True),
         ({str(number): number for number in range(5000)}, "{5,000 keys}", False),
         ([["x" * 130]], "[1 item]", False),
@@ -173,12 +197,37 @@ def test_a_value_is_shown_whole_or_in_short(value: Any, text: str, is_whole: boo
     assert (shown.text, shown.is_whole) == (text, is_whole)
 
 
+@pytest.mark.parametrize("alike", [0, 19, 20, 21, 500])
+@pytest.mark.parametrize("lengths", [(200, 200), (0, 130), (130, 1)])
+def test_of_long_texts_that_differ_it_is_shown_where(alike: int, lengths: tuple[int, int]) -> None:
+    """After a little of what they have in common; how large they are, and from where they are shown, is told."""
+    before, after = ("é" * alike + letter * length for letter, length in zip("ab", lengths, strict=True))
+    begin = max(alike - 20, 0)
+    for shown, text in zip(glimpses_of_change(before, after), (before, after), strict=True):
+        assert (shown.first, shown.size) == (begin, len(text.encode()) + 2)
+        seen = shown.text.strip('"').removeprefix("…").removesuffix("…")
+        assert seen == text[begin : begin + 120]
+        assert shown.text.startswith('"…') is (begin > 0)
+        assert shown.is_whole is (seen == text)
+
+
+def test_the_size_of_what_is_nested_deeply_is_in_bytes() -> None:
+    """As that of any other value; and kinds of values are named for people."""
+    value: Any = {"é": ["é", 1]}
+    for _ in range(300):
+        value = [value]
+    assert json_size(value) == 600 + len('{"é":["é",1]}'.encode())
+    kinds = {"boolean": True, "number": 1.0, "text": "", "object": {}, "list": [], "null": None}
+    assert [kind_of(one) for one in kinds.values()] == list(kinds)
+
+
 async def test_checkpoints_are_compared_without_secrets_and_ids_are_set_apart() -> None:
     """A secret that was saved before it was one, in a value and in a key."""
     store = InMemoryCheckpointStore()
     common = {"run_id": "r", "created_at": 1.0}
     await store.save_checkpoint(make_state("a", context={"k": "the hunter22"}, **common))
     later = {**common, "created_at": 2.0}
+    await store.save_checkpoint(make_state("of another run", run_id="s", created_at=1.5))
     await store.save_checkpoint(make_state("b", context={"k": "the hunter23", "hunter22": {"n": "hunter22"}}, **later))
     scrub = Secrets(lambda: {"A": "hunter22", "B": "hunter23"}).scrub_now
     found = await compare_checkpoints(store, "b", None, scrub)
@@ -186,6 +235,7 @@ async def test_checkpoints_are_compared_without_secrets_and_ids_are_set_apart() 
     assert (found.before["checkpoint_id"], found.is_of_one_run) == ("a", True)
     assert [(one.path, one.after) for one in found.difference.changes] == [("context.***", {"n": "***"})]
     assert {one.path for one in found.about.changes} == {"checkpoint_id", "created_at"}
+    assert type(found.after["status"]) is str, "plain data, as it is stored"
     first = await compare_checkpoints(store, "a", None, scrub)
     assert first.before is None
     assert first.difference.counts["changed"] == first.difference.counts["removed"] == 0
@@ -204,3 +254,6 @@ async def test_the_names_of_fields_and_which_checkpoints_they_are_are_no_secrets
     assert (found.after["workflow_name"], found.after["run_id"]) == ("*** 1", "***")
     assert (found.is_of_one_run, found.is_of_one_workflow, found.named_after.run_id) == (False, False, "workflow-2")
     assert found.difference.total == 0
+    for name in ("alone", "lonely"):
+        await store.save_checkpoint(make_state(name))
+    assert not (await compare_checkpoints(store, "alone", "lonely", scrub)).is_of_one_run, "they are of none"

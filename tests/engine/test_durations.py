@@ -1,10 +1,10 @@
 """Moments as people write them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from workflows_mcp.engine.durations import parse_moment
+from workflows_mcp.engine.durations import parse_moment, shown_duration
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,20 @@ def test_a_number_that_is_hardly_meant_as_a_time_is_refused(text: str) -> None:
 def test_a_number_with_a_fraction_is_meant_as_a_time() -> None:
     """However small: it is no date."""
     assert parse_moment("--since", "2.5") == 2.5
+
+
+def test_a_time_is_meant_in_its_own_zone_and_else_in_that_of_whoever_asks() -> None:
+    """Whatever this machine's is."""
+    there = timezone(timedelta(hours=5))
+    noon = datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp()
+    for text in ("2026-11-27T17:00", "2026-11-27T12:00Z", "2026-11-27T09:00-03:00"):
+        assert parse_moment("--since", text, zone=there) == noon
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1.5, "1.5s"), (90, "90s"), (120, "2min"), (7200, "2h"), (7 * 86400, "7d"), (14 * 86400, "2w")],
+)
+def test_a_duration_is_shown_in_its_largest_whole_unit(seconds: float, text: str) -> None:
+    """A single week in days, as people set it."""
+    assert shown_duration(seconds) == text

@@ -60,7 +60,7 @@ async def test_a_run_without_checkpoints_cannot_be_recovered(probe: Probe) -> No
     with pytest.raises(StoreUnavailableError):
         await WorkflowExecutor(store).execute_workflow(CHAIN, {"n": 1}, run_id="r")
     for run_id in ("r", "nope"):
-        with pytest.raises(CheckpointNotFoundError, match=f"run '{run_id}' has no checkpoint"):
+        with pytest.raises(CheckpointNotFoundError, match=f"there is no run '{run_id}'"):
             await WorkflowExecutor(store).recover(run_id)
     assert probe.started == []
 

@@ -104,6 +104,13 @@ async def test_a_run_whose_process_lets_go_of_it_is_seen_as_abandoned(store: Cou
         assert (await anext(found)).is_abandoned
 
 
+async def test_a_run_whose_process_is_gone_is_seen_as_abandoned_by_time_alone(store: Counting) -> None:
+    """Nothing of what is stored changes."""
+    await store.save_checkpoint(make_state("c", run_id="r"), owner="me", lease_seconds=0.2)
+    async with asyncio.timeout(10), aclosing(views(store)) as found:
+        assert [(await anext(found)).is_abandoned for _ in range(2)] == [False, True]
+
+
 async def test_a_database_that_is_away_for_a_moment_is_asked_again(store: Counting) -> None:
     """Whoever watches hears of it, each time, and that it is back; but at the first look it is an error."""
     store.failure = StoreUnavailableError("away")

@@ -17,6 +17,7 @@ from workflows_mcp import (
     InMemoryCheckpointStore,
     WorkflowExecutor,
 )
+from workflows_mcp.engine.block_details import without_secrets
 from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.run_details import BlockDetails, RunDetails, details_at, run_details
 from workflows_mcp.engine.secrets import Secrets
@@ -94,6 +95,28 @@ async def test_a_description_shows_no_secret(probe: Probe) -> None:
         {"o": "***"},
     ]
     assert probe.started == ["a"] * 3
+
+
+async def test_of_many_items_those_are_told_that_are_not_done(probe: Probe) -> None:
+    """Of few all; how many there are of each kind is told of any number."""
+    executor = WorkflowExecutor(InMemoryCheckpointStore())
+    for count, shown in ((20, 20), (21, 0)):
+        many = {**block("n"), "for_each": {f"k{number}": number for number in range(count)}}
+        await executor.execute_workflow(text(many), run_id=f"r{count}")
+        [whole, *items] = (await executor.get_run(f"r{count}")).blocks
+        assert (whole.items, len(items)) == ({"succeeded": count}, shown)
+    assert len(probe.started) == 41
+
+
+def test_no_name_of_a_block_shows_a_secret() -> None:
+    """Whichever of them holds it; what a block waits for, or is within, need not be there."""
+    secret = "hunter2"
+    names: dict[str, Any] = {"block_id": secret, "key": secret, "type": secret, "workflow": secret, "message": secret}
+    block = BlockDetails(f"a/{secret}", "failed", 0, needs=(f"b/{secret}",), parent=f"c/{secret}", **names)
+    scrub = Secrets(lambda: {"PASSWORD": secret}).scrub_now
+    [clean] = without_secrets([block], scrub)
+    masked: dict[str, Any] = dict.fromkeys(names, "***")
+    assert clean == BlockDetails("a/***", "failed", 0, needs=("b/***",), parent="c/***", **masked)
 
 
 async def test_what_cannot_be_described_is_said(probe: Probe) -> None:
@@ -239,13 +262,16 @@ async def test_what_no_executor_has_saved_is_told_as_far_as_it_goes(odd: dict[st
     run = await run_details(listed, state, Secrets())
     assert run.flaw is not None
     assert run.error in {None, "{'a': 1}", "(nested too deeply to be shown)"}
-    assert {one.path for one in run.blocks} <= {"a", "b", "c", "d"}
+    paths = [one.path for one in run.blocks]
+    assert set(paths) <= {"a", "b", "c", "d"}
+    assert len(paths) == len(set(paths)), "a block is told once, however often it is listed"
 
 
 @pytest.mark.parametrize(
     ("odd", "status"),
     [
         ({"started_at": "soon"}, "succeeded"),
+        ({"started_at": True}, "succeeded"),
         ({"completed_at": 10**400}, "succeeded"),
         ({"wave": None}, "succeeded"),
         ({"status": {}}, "done"),

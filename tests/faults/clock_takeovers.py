@@ -111,11 +111,12 @@ async def take_over(
     journal.mkdir()
     clocks = [Clock(place.folder / f"clock-{n}") for n in range(3)]
     names = [f"run-{n}" for n in range(runs)]
+    shares = [names[n :: len(clocks)] for n in range(len(clocks))]
     servers = [
-        start(work, place.url, place.folder / f"clock-{n}", journal, stop, names[n :: len(clocks)])
-        for n in range(len(clocks))
+        start(work, place.url, place.folder / f"clock-{n}", journal, stop, share) for n, share in enumerate(shares)
     ]
     until = time.monotonic() + _LONGEST_WAIT
+    await _all_at_work(journal, shares, until)
     jumps = 0
     while await _ended(store, names) < runs and time.monotonic() < until:
         await asyncio.sleep(0.05)
@@ -152,6 +153,12 @@ async def take_over(
             doubles += len(heads) > 1
             wrong.append(f"{name} ended with heads that are {[str(one) for one in heads]}")
     return takeovers, doubles, wrong
+
+
+async def _all_at_work(journal: Path, shares: list[list[str]], until: float) -> None:
+    """Wait until each server has begun a run: a clock that jumps before takes no run from anybody."""
+    while not all(any((journal / name).exists() for name in share) for share in shares) and time.monotonic() < until:
+        await asyncio.sleep(0.01)
 
 
 async def _ended(store: CheckpointStore, names: list[str]) -> int:

@@ -19,7 +19,7 @@ from workflows_mcp import (
     WorkflowExecutor,
 )
 from workflows_mcp.persistence.dialects import RowsThereError
-from workflows_mcp.persistence.schema import HEAD
+from workflows_mcp.persistence.revisions import HEAD
 from workflows_mcp.settings import load_settings
 
 

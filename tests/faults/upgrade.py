@@ -13,7 +13,8 @@ from tests.faults.upgrade_process import OPEN, upgrade
 from tests.migrations import raw
 from tests.migrations.test_guide_database import assert_rows_load, guide_rows
 from workflows_mcp import SQLAlchemyCheckpointStore, upgrade_schema
-from workflows_mcp.persistence.schema import HEAD, SchemaManager
+from workflows_mcp.persistence.revisions import HEAD
+from workflows_mcp.persistence.schema import SchemaManager
 
 __all__ = ["ROW"]
 

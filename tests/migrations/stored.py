@@ -20,7 +20,7 @@ from tests.conftest import running_server
 from tests.migrations import raw
 from tests.migrations.test_guide_database import guide_row
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor, upgrade_schema
-from workflows_mcp.persistence.schema import HEAD
+from workflows_mcp.persistence.revisions import HEAD
 from workflows_mcp.testing import make_state
 from workflows_mcp.testing.values import EXACT_VALUES
 

@@ -33,7 +33,8 @@ from workflows_mcp import (
 )
 from workflows_mcp.engine.state_json import encode_state
 from workflows_mcp.persistence.dialects import dialect_for
-from workflows_mcp.persistence.schema import HEAD, SchemaManager
+from workflows_mcp.persistence.revisions import HEAD
+from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import make_state
 

@@ -33,7 +33,8 @@ from workflows_mcp import (
 from workflows_mcp.persistence import schema
 from workflows_mcp.persistence.dialects import dialect_for
 from workflows_mcp.persistence.indexes import indexed_metadata
-from workflows_mcp.persistence.schema import HEAD, REVISIONS, SchemaManager
+from workflows_mcp.persistence.revisions import HEAD, REVISIONS
+from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import make_state
 

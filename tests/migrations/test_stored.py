@@ -7,7 +7,8 @@ import pytest
 
 from tests.migrations.stored import ASKING, FOLDER, restore, states_in
 from workflows_mcp import SQLAlchemyCheckpointStore, WorkflowExecutor
-from workflows_mcp.persistence.schema import REVISIONS, SchemaManager
+from workflows_mcp.persistence.revisions import REVISIONS
+from workflows_mcp.persistence.schema import SchemaManager
 
 OURS = REVISIONS[1:]
 """The first is the guide's: see test_guide_database.py."""

@@ -29,8 +29,8 @@ from workflows_mcp import (
 from workflows_mcp.persistence import writer as writer_module
 from workflows_mcp.persistence.deltas import MOST_LINKS, Deltas, Step
 from workflows_mcp.persistence.dialects.sqlite import SQLiteDialect
+from workflows_mcp.persistence.drafting import draft
 from workflows_mcp.persistence.row_codec import RowCodec
-from workflows_mcp.persistence.store import _draft
 from workflows_mcp.testing import assert_same
 
 waves = functools.cache(wave)
@@ -75,7 +75,7 @@ async def require_whole_history(
 
 def queries(store: SQLAlchemyCheckpointStore) -> list[int]:
     """How many rows each query returns that a store makes over its held connection from now on."""
-    fetch = store._database._fetch
+    fetch = store._database._queries.fetch
     counts: list[int] = []
 
     async def counted(query: Any, **options: Any) -> Sequence[Sequence[Any]]:
@@ -83,7 +83,7 @@ def queries(store: SQLAlchemyCheckpointStore) -> list[int]:
         counts.append(len(rows))
         return rows
 
-    store._database._fetch = counted  # type: ignore[method-assign] # it is as before, but counted
+    store._database._queries.fetch = counted  # type: ignore[method-assign] # it is as before, but counted
     return counts
 
 
@@ -110,7 +110,7 @@ async def test_a_row_whose_base_changes_while_it_is_loaded_is_loaded_right(open_
     """Between the query of the row and that of its chain; somebody else does it."""
     store, reader = open_store(), open_store()
     await save(store, *range(4))
-    fetch, have_changed = reader._database._fetch, False
+    fetch, have_changed = reader._database._queries.fetch, False
 
     async def fetch_and_change(query: Any, **options: Any) -> Sequence[Sequence[Any]]:
         nonlocal have_changed
@@ -135,7 +135,7 @@ async def test_a_row_whose_base_changes_while_it_is_loaded_is_loaded_right(open_
         "replaced and the row deleted": replace_and_delete,
         "the row is another": save_another,
     }
-    reader._database._fetch = fetch_and_change  # type: ignore[method-assign] # it is as before, and somebody is quick
+    reader._database._queries.fetch = fetch_and_change  # type: ignore[method-assign] # it is as before, and somebody is quick
     loaded = await reader.load_checkpoint("r 3")
     assert have_changed
     if change == "replaced and the row deleted":
@@ -247,7 +247,7 @@ def step_after(base: CheckpointState, state: CheckpointState, *, codec: RowCodec
     """A save of a state in a process where another one is the newest of the run."""
     deltas, codec = Deltas(2**20), codec or RowCodec()
     step = deltas.step(base)
-    _draft(base, None, None, codec, step).finish()
+    draft(base, None, None, codec, step).finish()
     deltas.saved(step)
     return deltas.step(state)
 
@@ -265,8 +265,8 @@ async def test_two_that_are_saved_at_once_do_not_become_each_others_bases(
             tasks.append(asyncio.create_task(store.save_checkpoint(wave(0, "fenced"), **lease)))
         for base, state in pairs:
             step = step_after(base, state)
-            draft = functools.partial(_draft, state, None, None, RowCodec(), step)
-            tasks.append(asyncio.create_task(store._database.save(draft)))
+            begin = functools.partial(draft, state, None, None, RowCodec(), step)
+            tasks.append(asyncio.create_task(store._database.save(begin)))
         await until(lambda: writer_of(store).queued[0] >= len(tasks))
     assert list((await all_bases(database_url)).values()).count(None) >= 2
     for state in (waves(1), waves(2)):
@@ -296,7 +296,7 @@ async def test_circles_of_any_length_are_broken(open_store: OpenStore) -> None:
             place = (number * (turn + 1)) % 5
             base, state = states[place - 1], states[place]
             step = step_after(base, state)
-            await store._database.save(functools.partial(_draft, state, None, None, RowCodec(), step))
+            await store._database.save(functools.partial(draft, state, None, None, RowCodec(), step))
             await store.delete_checkpoint(states[place - 2 - turn].checkpoint_id)
             left = [one for one in states if one.checkpoint_id in await ids_in(store)]
             for one in left:

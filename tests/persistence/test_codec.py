@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflows_mcp import CheckpointDecodeError, CheckpointEncodeError, CheckpointState
-from workflows_mcp.engine.state_json import encode_state, why_not_json
+from workflows_mcp.engine.plain_json import why_not_json
+from workflows_mcp.engine.state_json import encode_state
 from workflows_mcp.persistence.codec import (
     GUIDE_JSON,
     JSON,

@@ -37,8 +37,9 @@ from workflows_mcp.persistence import rekeying, sealing
 from workflows_mcp.persistence.deltas import Plains
 from workflows_mcp.persistence.health import Verdict
 from workflows_mcp.persistence.keys import new_key
+from workflows_mcp.persistence.revisions import HEAD
 from workflows_mcp.persistence.row_codec import REFUSED_PROMPT, SEALED_PROMPT, open_codec
-from workflows_mcp.persistence.schema import HEAD, SchemaManager
+from workflows_mcp.persistence.schema import SchemaManager
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import assert_same, make_state
 

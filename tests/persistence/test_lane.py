@@ -18,7 +18,7 @@ from tests.persistence.test_leases import holding
 from tests.persistence.test_writer import until, weigh, writer_of
 from workflows_mcp import SQLAlchemyCheckpointStore, StoreUnavailableError
 from workflows_mcp.errors import CheckpointStoreError
-from workflows_mcp.persistence import store as store_module
+from workflows_mcp.persistence import drafting
 from workflows_mcp.persistence.deltas import Linked, is_large
 from workflows_mcp.persistence.dialects import Row, RowsLockedError
 from workflows_mcp.persistence.reader import Reader
@@ -93,7 +93,7 @@ async def test_what_cannot_be_made_whole_fails_alone(
     def fail(*_: object) -> Row:
         raise MemoryError
 
-    monkeypatch.setattr(store_module, "_whole_row", fail)
+    monkeypatch.setattr(drafting, "_whole_row", fail)
     async with holding(database_url, "r 0"):
         failing, lane = asyncio.create_task(save(store, 1)), asyncio.create_task(save(store, 0, run_id="other"))
         with pytest.raises(MemoryError):

@@ -34,8 +34,8 @@ from workflows_mcp.engine.leases import check_fence
 from workflows_mcp.persistence.deltas import Deltas
 from workflows_mcp.persistence.dialects import HeldConnection, Then
 from workflows_mcp.persistence.dialects.postgresql_held import HeldPostgreSQLConnection
+from workflows_mcp.persistence.drafting import draft
 from workflows_mcp.persistence.row_codec import RowCodec
-from workflows_mcp.persistence.store import _draft
 from workflows_mcp.testing import make_state
 from workflows_mcp.testing.following import FollowingContract, metadata_of, raised
 from workflows_mcp.testing.leases import MOMENT, LeaseContract, run_out
@@ -181,7 +181,7 @@ async def test_a_repetition_whose_first_attempt_is_still_under_way_succeeds(
     await begin(store, "x")
     fence = check_fence("y", follows="x", owner="me", lease_seconds=60)
     sql, values = held_by(store)._saving.of(
-        [_draft(make_state("y"), None, fence, RowCodec(), Deltas(0).step(make_state("y"))).finish()]
+        [draft(make_state("y"), None, fence, RowCodec(), Deltas(0).step(make_state("y"))).finish()]
     )
     async with holding(database_url, "x") as connection:
         assert await connection.fetchval(sql, *values) == "y"
@@ -201,7 +201,7 @@ async def test_what_meets_a_row_that_nobody_had_seen_is_taken_back(
     sql = store._database._saving_sql["one"].sql
     async with holding(database_url, "absent") as connection:
         await connection.execute(
-            sql, *_draft(make_state("y"), None, None, RowCodec(), Deltas(0).step(make_state("y"))).finish()
+            sql, *draft(make_state("y"), None, None, RowCodec(), Deltas(0).step(make_state("y"))).finish()
         )
         save = asyncio.create_task(following(store, "y", "x"))
         await until_blocked(database_url, 1)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import OpenStore
+from tests.persistence.chained import run_of, save_run
 from workflows_mcp import CheckpointDecodeError, CheckpointMetadata, SQLAlchemyCheckpointStore
 from workflows_mcp.engine.filters import position_before, position_of
 from workflows_mcp.testing import make_state
@@ -126,3 +127,16 @@ async def test_sqlalchemys_log_tells_no_row(store: SQLAlchemyCheckpointStore, ca
     assert [one async for one in store.iter_checkpoints()]
     assert "checkpoints.pause_prompt" in caplog.text
     assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_delta_with_an_odd_id_and_no_base_is_told_of(open_store: OpenStore, database_url: str) -> None:
+    """It cannot be looked for by its id, and is not passed over for that."""
+    await save_run(open_store(), run_of(2))
+    with contextlib.closing(sqlite3.connect(database_url)) as file:
+        file.execute("UPDATE checkpoints SET checkpoint_id = x'ff' WHERE base_checkpoint_id = 'run-000'")
+        file.execute("DELETE FROM checkpoints WHERE checkpoint_id = 'run-000'")
+        file.commit()
+    unreadable = dict[str, Any]()
+    assert [one async for one in open_store().iter_stored(on_unreadable=unreadable.__setitem__)] == []
+    assert [(name, error.link) for name, error in unreadable.items()] == [("b'\\xff'", "run-000")]

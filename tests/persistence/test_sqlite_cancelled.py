@@ -6,6 +6,7 @@ import gc
 import shutil
 import sqlite3
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,37 @@ def no_garbage_collection() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+async def test_a_store_that_only_read_leaves_no_file_beside_its_own(path: Path) -> None:
+    """Its connections close one after the other: of two at the same moment, none would be the last."""
+    for _ in range(30):
+        async with SQLAlchemyCheckpointStore(path) as store:
+            await store.list_checkpoints(limit=1)  # over the connection that is held
+            await store.list_checkpoints()  # over one of the pool
+        assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+async def test_a_closing_that_is_cancelled_forgets_nothing_that_it_had_begun(path: Path) -> None:
+    """Wherever it is: two signals, one shortly after the other, end a server so."""
+    turns, is_over = 0, False
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        while not is_over:
+            store = SQLAlchemyCheckpointStore(path)
+            await store.save_checkpoint(make_state("one"))
+            closing = asyncio.create_task(store.close())
+            for _ in range(turns):
+                await asyncio.sleep(_SECONDS_OF_A_TURN)
+            is_over = not closing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await closing
+            await store.close()
+            turns += 1
+        del closing, store
+        gc.collect()
+    assert turns > 2, "it was not cancelled in its middle"
+    assert [str(one.message) for one in warned] == []
 
 
 @pytest.mark.parametrize("whose", ["ours", "theirs"])

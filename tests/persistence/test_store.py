@@ -34,7 +34,7 @@ from workflows_mcp.engine.abandoned import find_runs
 from workflows_mcp.engine.filters import CheckpointFilter
 from workflows_mcp.persistence import census, lease_statements, listing_statements, retention_statements, statements
 from workflows_mcp.persistence.retention_statements import OfRun
-from workflows_mcp.persistence.store import _chunks
+from workflows_mcp.persistence.states import chunks
 from workflows_mcp.settings import Settings
 from workflows_mcp.testing import assert_same, make_state
 
@@ -88,8 +88,8 @@ def test_iteration_holds_a_bounded_number_of_bytes() -> None:
     page = [
         CheckpointMetadata(str(n), "w", 1.0, is_paused=False, full_bytes=size * 2**20) for n, size in enumerate(sizes)
     ]
-    chunks = [[one.full_bytes // 2**20 for one in chunk] for chunk in _chunks(page)]
-    assert chunks == [[3, 4], [5], [9], [1], [20], [1, 2]]
+    found = [[one.full_bytes // 2**20 for one in chunk] for chunk in chunks(page)]
+    assert found == [[3, 4], [5], [9], [1], [20], [1, 2]]
 
 
 # --- deadlines
@@ -508,7 +508,7 @@ async def test_fenced_saves_find_their_rows_by_their_keys(filled: SQLAlchemyChec
 
 async def test_checkpoints_are_loaded_by_their_key(filled: SQLAlchemyCheckpointStore) -> None:
     """One or many."""
-    query = filled._database._payloads_of(["c1", "c2"])
+    query = filled._database.chains.payloads(["c1", "c2"])
     async with filled._database.engine.connect() as connection:
         plan = await explain(connection, query)
     assert re.search(BY_ID, plan), plan

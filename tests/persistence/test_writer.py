@@ -946,7 +946,7 @@ async def test_whoever_shares_a_load_hears_why_it_failed(
         await asyncio.sleep(0)
         raise MemoryError
 
-    monkeypatch.setattr(store._database, "_fetch", fetch)
+    monkeypatch.setattr(store._database._queries, "fetch", fetch)
     results = await asyncio.gather(*(store.load_checkpoint("x") for _ in range(4)), return_exceptions=True)
     assert [type(result) for result in results] == [MemoryError] * 4
 

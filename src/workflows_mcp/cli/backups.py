@@ -161,7 +161,7 @@ def _tell_commands(dialect: "Dialect", what: str, commands: list[str], options: 
 
 
 def _tell_restored(restored: "Copy", options: Options) -> None:
-    from workflows_mcp.persistence.schema import HEAD
+    from workflows_mcp.persistence.revisions import HEAD
 
     out = Page(sys.stdout)
     out.line(one_line(f"restored: {_in_short(restored)}, to {restored.file}"))

@@ -100,7 +100,7 @@ async def current_command(*, options: Options = DEFAULT_OPTIONS) -> int:
     Returns:
         0.
     """
-    from workflows_mcp.persistence.schema import HEAD
+    from workflows_mcp.persistence.revisions import HEAD
 
     schema = open_schema(options.settings())
     current = await schema.current()
@@ -121,7 +121,7 @@ async def check_command(*, options: Options = DEFAULT_OPTIONS) -> int:
     Returns:
         0. Anything else than a schema in order is an error.
     """
-    from workflows_mcp.persistence.schema import HEAD
+    from workflows_mcp.persistence.revisions import HEAD
 
     schema = open_schema(options.settings())
     await schema.check()

@@ -111,7 +111,7 @@ async def _look(store: "CheckpointStore", run_id: str, options: Options, *, forc
         held_until = max([held_until, *ends], key=lambda one: one or 0.0)
         page = await store.list_checkpoints(run_id=run_id, limit=_PAGE, before=page[-1])
     if not count:
-        raise no_such_run(run_id, options)
+        raise no_such_run(run_id, store, options)
     if held_until is not None and not force:
         cancel = command_line("runs", "cancel", ids=[run_id], options=options)
         raise CommandError(

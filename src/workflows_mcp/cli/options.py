@@ -59,6 +59,11 @@ class Options:
             words += ["--env-file", str(self.env_file)]
         return words
 
+    @property
+    def leaves_out_password(self) -> bool:
+        """Whether a password was typed that `words` leaves out."""
+        return self.database_url is not None and _has_password(self.database_url)
+
     def words_elsewhere(self, settings: "Settings") -> list[str]:
         """The same for a terminal of its own, in any folder, which does not have this process's environment either.
 
@@ -75,8 +80,12 @@ DEFAULT_OPTIONS = Options()
 
 
 def command_line(*words: str, ids: Sequence[str] = (), options: Options) -> str:
-    """A command to type, with the options that lead to the same database: see `command_to_type`."""
-    return command_to_type(words, ids, options.words())
+    """A command to type, with the options that lead to the same database: see `command_to_type`.
+
+    A password that they had is left out, and its place is shown: whoever types the rest is not refused for want of it.
+    """
+    typed = command_to_type(words, ids, options.words())
+    return f"PGPASSWORD=*** {typed}" if options.leaves_out_password else typed
 
 
 def check_id(what: str, value: str) -> str:
@@ -95,6 +104,14 @@ def check_id(what: str, value: str) -> str:
 
 def _from_any_folder(url: str) -> str:
     return _without_password(url) if "://" in url else str(Path(url).absolute())
+
+
+def _has_password(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme.startswith("postgres") and bool(parts.password or "password" in dict(parse_qsl(parts.query)))
 
 
 def _without_password(url: str) -> str:

@@ -91,7 +91,7 @@ async def _recover_one(store: "CheckpointStore", run_id: str, options: Options, 
             options,
         )
     except CheckpointNotFoundError:
-        raise no_such_run(run_id, options) from None
+        raise no_such_run(run_id, store, options) from None
     return await print_result(result, store, options)
 
 

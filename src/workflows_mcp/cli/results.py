@@ -80,8 +80,8 @@ def show_result(result: "WorkflowResult", pause_metadata: Mapping[str, Any] | No
     page.line(
         "  " + command_line("resume", "--response", "TEXT", ids=[result.checkpoint_id], options=options), style="bold"
     )
-    if options.database_url is not None and options.words()[1] != options.database_url:
-        page.line("(with the password put back into the URL, or the URL in WORKFLOWS_DATABASE_URL)")
+    if options.leaves_out_password:
+        page.line("(with the password in place of ***, or in ~/.pgpass and without PGPASSWORD)")
 
 
 def tell_end(result: "WorkflowResult", options: Options) -> int:

@@ -47,7 +47,7 @@ async def show_command(
         found = await store.list_checkpoints(run_id=run_id, limit=_MOST_CHECKPOINTS + 1)
         state = await store.load_checkpoint(found[0].checkpoint_id) if found else None
     if state is None:
-        raise no_such_run(run_id, options)
+        raise no_such_run(run_id, store, options)
     run = await run_details(found[0], state, Secrets())
     rows = [row_of(block) for block in run.blocks]
     commands = _what_can_be_done(run, found, options)

@@ -20,6 +20,7 @@ from workflows_mcp.engine.ages import shown_age
 from workflows_mcp.wiring import make_executor
 
 if TYPE_CHECKING:
+    from workflows_mcp.engine.checkpoint_store import CheckpointStore
     from workflows_mcp.engine.result import RunSummary
 
 __all__ = [
@@ -128,7 +129,7 @@ async def cancel_command(
         try:
             result = await make_executor(store, options.settings()).cancel(run_id)
         except CheckpointNotFoundError:
-            raise no_such_run(run_id, options) from None
+            raise no_such_run(run_id, store, options) from None
     if options.json:
         print_json(result.to_dict())
     elif result.status == "cancelled":
@@ -190,10 +191,11 @@ def as_data(run: "RunSummary") -> dict[str, Any]:
     return {**data, "age_seconds": run.age_seconds, "abandoned": run.is_abandoned}
 
 
-def no_such_run(run_id: str, options: Options) -> CommandError:
-    """The error for a run that is not there."""
+def no_such_run(run_id: str, store: "CheckpointStore", options: Options, advice: str = "") -> CommandError:
+    """The error for a run that is not there. It names the database: another one may be meant."""
+    listing = command_line("runs", "list", options=options)
     return CommandError(
-        f"there is no run {run_id!r}; those that there are: {command_line('runs', 'list', options=options)}"
+        f"there is no run {run_id!r} in the {store.description}{advice}; those that there are: {listing}"
     )
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from workflows_mcp.cli.database import open_store
-from workflows_mcp.cli.failures import CommandError, InterruptedRunError
-from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id, command_line
+from workflows_mcp.cli.failures import InterruptedRunError
+from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options, check_id
 from workflows_mcp.cli.results import show_result, tell_end
+from workflows_mcp.cli.runs import no_such_run
 from workflows_mcp.cli.signals import cancelled_by_signals
 from workflows_mcp.cli.views import result_of_view, view_run
 
@@ -71,11 +72,10 @@ async def _watch(store: "CheckpointStore", run_id: str, options: Options, *, kee
             )
             async for last in views:
                 view.show(last)
-        except CheckpointNotFoundError as error:
+        except CheckpointNotFoundError:
             if last is not None:
                 raise
-            listing = command_line("runs", "list", options=options)
-            raise CommandError(f"{error}: --wait waits until it begins; those that there are: {listing}") from None
+            raise no_such_run(run_id, store, options, ": --wait waits until it begins") from None
     assert last is not None
     result = result_of_view(last)
     if not options.json:

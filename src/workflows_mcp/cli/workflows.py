@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from workflows_mcp.cli.failures import EXIT_ERROR, CommandError, one_line
-from workflows_mcp.cli.finding import check_calls, find_plan, is_file
+from workflows_mcp.cli.finding import find_called, find_plan, is_file, open_finder
 from workflows_mcp.cli.options import DEFAULT_OPTIONS, Options
 from workflows_mcp.cli.page import Page, print_json, say
 from workflows_mcp.wiring import open_library
@@ -16,6 +16,7 @@ from workflows_mcp.wiring import open_library
 if TYPE_CHECKING:
     from workflows_mcp.engine.library import WorkflowLibrary
     from workflows_mcp.engine.plan import Plan
+    from workflows_mcp.settings import Settings
 
 __all__ = ["list_command", "schema_command", "show_command", "validate_command"]
 
@@ -116,7 +117,7 @@ def show_command(workflow: Annotated[str, Parameter(name="WORKFLOW")], /, *, opt
 def validate_command(
     workflows: Annotated[list[str], Parameter(name="WORKFLOW")], /, *, options: Options = DEFAULT_OPTIONS
 ) -> int:
-    """Check workflows as a whole, without running them. They may call each other, and those of the library.
+    """Check workflows as a whole, each as `run` finds it and what it calls here; nothing runs.
 
     Args:
         workflows: YAML files, or names in the library.
@@ -125,7 +126,9 @@ def validate_command(
     Returns:
         0: all of them can run; 1: one of them cannot. What is wrong stands on stderr.
     """
-    checked = _check(workflows, open_library(options.settings()))
+    settings = options.settings()
+    library = open_library(settings)
+    checked = {word: _check(word, library, settings) for word in workflows}
     is_fine = all(flaw is None for _, flaw in checked.values())
     if options.json:
         rows = [{"workflow": word, "name": name, "problem": flaw} for word, (name, flaw) in checked.items()]
@@ -140,27 +143,19 @@ def validate_command(
     return 0 if is_fine else EXIT_ERROR
 
 
-def _check(words: list[str], library: "WorkflowLibrary") -> dict[str, tuple[str | None, str | None]]:
-    """By word: the name of its workflow, and what is wrong with it."""
-    from workflows_mcp.engine.finding import PlanFinder
+def _check(word: str, library: "WorkflowLibrary", settings: "Settings") -> tuple[str | None, str | None]:
+    """The name of the workflow that a word stands for, and what is wrong with it."""
     from workflows_mcp.errors import WorkflowsError
 
-    finder = PlanFinder(library)
-    plans: dict[str, Plan] = {}
-    checked: dict[str, tuple[str | None, str | None]] = dict.fromkeys(words, (None, None))
-    for word in words:
-        try:
-            plans[word] = find_plan(word, library, finder)
-        except (WorkflowsError, CommandError) as error:
-            checked[word] = None, str(error)
-    # Only now all are known that they may call.
-    for word, plan in plans.items():
-        try:
-            check_calls(plan, finder)
-            checked[word] = plan.definition.name, None
-        except WorkflowsError as error:
-            checked[word] = plan.definition.name, str(error)
-    return checked
+    finder = open_finder(library, settings)  # of its own: `run` does not know of the other words either
+    name = None
+    try:
+        plan = find_plan(word, library, finder)
+        name = plan.definition.name
+        find_called(word, plan, finder)
+    except (WorkflowsError, CommandError) as error:
+        return name, str(error)
+    return name, None
 
 
 def schema_command(*, options: Options = DEFAULT_OPTIONS) -> int:  # noqa: ARG001 - every command takes them

@@ -14,12 +14,12 @@ from workflows_mcp.engine.frame import Frame, Parent
 from workflows_mcp.engine.nested import MAX_NESTING
 from workflows_mcp.engine.outputs import evaluate_inputs
 from workflows_mcp.engine.place import Place
+from workflows_mcp.engine.plain_json import why_not_json
 from workflows_mcp.engine.plan import describe_inputs
 from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
 from workflows_mcp.engine.scratch import scratch_folder
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.engine.state_json import why_not_json
 from workflows_mcp.errors import (
     BlockTypeDisabledError,
     ScratchFolderError,

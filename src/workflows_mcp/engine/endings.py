@@ -8,8 +8,8 @@ from workflows_mcp.engine.expressions import ExpressionError
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.outputs import evaluate_outputs
 from workflows_mcp.engine.place import Place
+from workflows_mcp.engine.plain_json import why_not_json
 from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
-from workflows_mcp.engine.state_json import why_not_json
 
 __all__ = ["can_be_kept", "finished", "missing_dependency", "outputs_of", "shortened"]
 

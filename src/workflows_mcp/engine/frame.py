@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from workflows_mcp.engine.plain_json import sealed, sealed_with
 from workflows_mcp.engine.plan import Plan
 from workflows_mcp.engine.record import BlockRecord
-from workflows_mcp.engine.state_json import sealed, sealed_with
 
 __all__ = ["Frame", "Parent"]
 

@@ -102,14 +102,18 @@ def _counted(value: Any) -> int:  # noqa: ANN401 - JSON data
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict):
-            size += 2 + sum(len(_json(key)) + 1 for key in one) + max(len(one) - 1, 0)
+            size += 2 + sum(_size_of_scalar(key) + 1 for key in one) + max(len(one) - 1, 0)
             waiting.extend(one.values())
         elif isinstance(one, list):
             size += 2 + max(len(one) - 1, 0)
             waiting.extend(one)
         else:
-            size += len(_json(one).encode(errors="replace"))
+            size += _size_of_scalar(one)
     return size
+
+
+def _size_of_scalar(value: Any) -> int:  # noqa: ANN401 - JSON data
+    return len(_json(value).encode(errors="replace"))
 
 
 def _json(value: Any) -> str:  # noqa: ANN401 - JSON data

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from workflows_mcp.engine.plain_json import sealed
 from workflows_mcp.engine.plan import Plan, plan_workflow
-from workflows_mcp.engine.state_json import sealed
 from workflows_mcp.engine.workflow import define_workflow
 from workflows_mcp.errors import BlockTypeDisabledError, WorkflowNotFoundError
 

@@ -22,8 +22,8 @@ from workflows_mcp.engine.expressions import (
 from workflows_mcp.engine.flaws import Flaws
 from workflows_mcp.engine.graph import check_dependencies, waves_of
 from workflows_mcp.engine.inputs import coerce_default
+from workflows_mcp.engine.plain_json import sealed
 from workflows_mcp.engine.scope import Scope, check_references
-from workflows_mcp.engine.state_json import sealed
 from workflows_mcp.errors import WorkflowDefinitionError
 
 __all__ = ["BlockPlan", "Plan", "describe_inputs", "plan_workflow", "truth_of"]

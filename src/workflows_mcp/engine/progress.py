@@ -32,9 +32,9 @@ from workflows_mcp.engine.blocks import answered
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.engine.frame import Frame, Parent
 from workflows_mcp.engine.nested import FindPlan, NestedWorkflows
+from workflows_mcp.engine.plain_json import why_not_json
 from workflows_mcp.engine.plan import plan_workflow
 from workflows_mcp.engine.record import RECORD_DEPTH, BlockRecord
-from workflows_mcp.engine.state_json import why_not_json
 from workflows_mcp.engine.workflow import define_workflow
 from workflows_mcp.errors import WorkflowDefinitionError
 

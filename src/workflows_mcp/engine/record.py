@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from workflows_mcp.engine.state_json import sealed
+from workflows_mcp.engine.plain_json import sealed
 
 if TYPE_CHECKING:
     from workflows_mcp.engine.frame import Frame

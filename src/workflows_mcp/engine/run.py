@@ -25,12 +25,12 @@ from workflows_mcp.engine.expressions import ExpressionError
 from workflows_mcp.engine.giving_up import smaller_states
 from workflows_mcp.engine.lease import Heartbeat, Moment
 from workflows_mcp.engine.outputs import evaluate_outputs
+from workflows_mcp.engine.plain_json import why_not_json
 from workflows_mcp.engine.progress import Progress, Question
 from workflows_mcp.engine.result import WorkflowResult, result_of
 from workflows_mcp.engine.runner import Runner
 from workflows_mcp.engine.saving import Saver
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.engine.state_json import why_not_json
 from workflows_mcp.errors import (
     BlockTypeDisabledError,
     CheckpointEncodeError,

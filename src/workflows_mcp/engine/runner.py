@@ -18,11 +18,12 @@ from workflows_mcp.engine.events import BlockSkipped, BlockStarted, Event, WaveF
 from workflows_mcp.engine.frame import Frame
 from workflows_mcp.engine.items import Weights, failure_of, items_of
 from workflows_mcp.engine.place import Place
+from workflows_mcp.engine.plain_json import copy_json
 from workflows_mcp.engine.plan import truth_of
 from workflows_mcp.engine.progress import Progress
 from workflows_mcp.engine.record import BlockRecord
 from workflows_mcp.engine.secrets import Secrets
-from workflows_mcp.engine.state_json import MAX_STATE_BYTES, copy_json
+from workflows_mcp.engine.state_json import MAX_STATE_BYTES
 from workflows_mcp.errors import BlockTypeDisabledError
 
 __all__ = ["Runner"]

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from workflows_mcp.engine.state_json import MAX_DEPTH
+from workflows_mcp.engine.plain_json import MAX_DEPTH
 from workflows_mcp.errors import SecretError
 from workflows_mcp.settings import SECRET_PREFIX, read_secrets
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from workflows_mcp.engine.definition import ValueType
-from workflows_mcp.engine.state_json import why_not_json
+from workflows_mcp.engine.plain_json import why_not_json
 
 __all__ = ["coerce_value", "read_text"]
 

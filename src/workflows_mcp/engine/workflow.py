@@ -17,7 +17,7 @@ from workflows_mcp.engine.definition import (
     WorkflowDefinition,
 )
 from workflows_mcp.engine.flaws import flawed
-from workflows_mcp.engine.state_json import why_not_json
+from workflows_mcp.engine.plain_json import why_not_json
 from workflows_mcp.engine.yaml_text import YAMLTextError, parse_yaml
 from workflows_mcp.errors import WorkflowDefinitionError, WorkflowNotFoundError
 

@@ -9,7 +9,7 @@ from workflows_mcp.errors import SchemaTooNewError, StoreConfigurationError
 from workflows_mcp.persistence.copies import Copy, Copying, OnCopied
 from workflows_mcp.persistence.dialects import Dialect, dialect_for
 from workflows_mcp.persistence.dialects.thread import CallThread
-from workflows_mcp.persistence.schema import HEAD, REVISIONS
+from workflows_mcp.persistence.revisions import HEAD, REVISIONS
 
 __all__ = ["backup_database", "restore_database"]
 

@@ -16,14 +16,15 @@ from workflows_mcp.engine.census import (
     CheckpointPulse,
     WorkflowCensus,
 )
-from workflows_mcp.engine.checkpoint import CheckpointStatus
+from workflows_mcp.engine.checkpoint import CheckpointStats, CheckpointStatus
 from workflows_mcp.engine.series import SavedInStep, Steps
+from workflows_mcp.persistence import statements
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.dialects.types import time_of_statement, whole_part
 from workflows_mcp.persistence.rows import shown_text
 from workflows_mcp.persistence.statements import TABLE, Query
 
-__all__ = ["PulseQueries", "pulse_queries", "read_census", "read_pulse", "read_series"]
+__all__ = ["PulseQueries", "pulse_queries", "read_census", "read_pulse", "read_series", "read_stats"]
 
 C = TABLE.c
 
@@ -98,6 +99,25 @@ class PulseQueries(NamedTuple):
 def pulse_queries(dialect: Dialect) -> PulseQueries:
     """The queries of a pulse: made once for each store, since they are kept compiled."""
     return PulseQueries(Query(_PULSE), Query(dialect.database_bytes()))
+
+
+async def read_stats(connection: AsyncConnection, dialect: Dialect) -> CheckpointStats:
+    """See `CheckpointStore.get_stats`."""
+    rows = (await connection.execute(statements.stats().statement)).all()
+    size = (await connection.execute(dialect.database_bytes())).scalar_one()
+    [everything] = (row for row in rows if row.workflow_name is None)
+    workflows = {shown_text(row.workflow_name): row.total for row in rows if row.workflow_name is not None}
+    return CheckpointStats(
+        total_checkpoints=everything.total,
+        paused_checkpoints=everything.paused,
+        automatic_checkpoints=everything.total - everything.paused,
+        workflows=dict(sorted(workflows.items())),
+        oldest_checkpoint=everything.oldest,
+        newest_checkpoint=everything.newest,
+        full_bytes=_bytes([everything.full_bytes]),
+        stored_bytes=_bytes([everything.stored_bytes]),
+        database_bytes=size,
+    )
 
 
 async def read_pulse(

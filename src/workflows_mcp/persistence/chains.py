@@ -62,6 +62,7 @@ class Chains:
         self._any_codec = codec.taking_plain()
         self._deltas = deltas
         self.rewriting = Rewriting(dialect, _WHOLE_ROWS)
+        self._payloads = functools.cache(lambda loading: loading.many(dialect))
 
     # Built when they are needed: most stores never meet a delta that is not in memory.
 
@@ -147,20 +148,30 @@ class Chains:
         """How many checkpoints cannot be unpacked without one, and the first of their ids."""
         return Query(self._needing, {"checkpoint_id": checkpoint_id})
 
+    def payloads(self, checkpoint_ids: Collection[str], loading: Loading | None = None) -> Query:
+        """The rows with some ids, in no order and not completed; see `complete`."""
+        loading = loading or self._codec.loading
+        if len(checkpoint_ids) == 1:
+            return loading.one(*checkpoint_ids)  # PostgreSQL plans it once, and `= ANY` at every call
+        return Query(self._payloads(loading), {"checkpoint_ids": self._dialect.any_value(checkpoint_ids)})
+
     async def complete(
         self,
         rows: Sequence[Sequence[Any]],
-        read: Callable[[Collection[str]], Awaitable[Sequence[Sequence[Any]]]],
         fetch: Fetch,
         plains: Plains | None = None,
+        *,
+        loading: Loading | None = None,
     ) -> Sequence[Sequence[Any]]:
         """The same rows, each delta together with what it takes to unpack it.
 
+        Those are read anew whose bases others have changed in between, and left out when they are gone by then.
+
         Args:
-            rows: As the codec's `loading` loads them.
-            read: Reads rows anew whose bases others have changed in between. Those that are gone by then are left out.
-            fetch: Reads the bases.
+            rows: As `loading` loads them.
+            fetch: Reads.
             plains: Keeps what is unpacked, for rows that have bases in common.
+            loading: How rows are loaded; None: as the codec takes them.
         """
         for attempt in range(_MOST_ATTEMPTS):
             deltas = [row for row in rows if base_of(row) is not None and type(row) is not Linked]
@@ -169,8 +180,9 @@ class Chains:
             wanted = self.missing(deltas)
             bases = await fetch(self.bases(wanted)) if wanted else ()
             linked = self.link(deltas, bases, plains, at_any_rate=attempt == _MOST_ATTEMPTS - 1)
-            changed = [row[0] for row in deltas if row[0] not in linked]
-            anew = {row[0]: row for row in await read(changed)} if changed else {}
+            # What has an odd id cannot be looked for by it, and is linked in the end, at any rate.
+            changed = [row[0] for row in deltas if row[0] not in linked and not is_odd(row[0])]
+            anew = {row[0]: row for row in await fetch(self.payloads(changed, loading))} if changed else {}
             left = set(changed) - set(anew)
             rows = [linked.get(row[0], anew.get(row[0], row)) for row in rows if row[0] not in left]
         return rows

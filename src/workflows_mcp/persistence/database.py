@@ -22,16 +22,17 @@ from workflows_mcp.persistence.chains import Chains, Fetch
 from workflows_mcp.persistence.compiling import Compiler
 from workflows_mcp.persistence.connections import Check, Connections, Work
 from workflows_mcp.persistence.deltas import Deltas, Plains
-from workflows_mcp.persistence.dialects import BrokenBaseError, Failure, Password, Row, RowsHeldError, dialect_for
+from workflows_mcp.persistence.dialects import Failure, Password, Row, dialect_for
 from workflows_mcp.persistence.failures import Failures
 from workflows_mcp.persistence.forking import Inherited, keep_from_children
 from workflows_mcp.persistence.guard import Guard
 from workflows_mcp.persistence.line import Line
 from workflows_mcp.persistence.reader import Reader
+from workflows_mcp.persistence.reading import Reading
 from workflows_mcp.persistence.retry import Retry
 from workflows_mcp.persistence.row_codec import RowCodec
-from workflows_mcp.persistence.slow import SlowLog, Timed
-from workflows_mcp.persistence.statements import TABLE, Query
+from workflows_mcp.persistence.slow import SlowLog
+from workflows_mcp.persistence.statements import Loading, Query
 from workflows_mcp.persistence.threads import Threads
 from workflows_mcp.persistence.turns import Turns
 from workflows_mcp.persistence.waiting import Draft
@@ -43,15 +44,6 @@ __all__ = ["Database", "describe_database"]
 
 _PLAIN_BYTES = 16 * 2**20
 """How much of what is unpacked is kept for those that are loaded together."""
-
-_MOST_PARTINGS = 5
-"""How often deltas are looked for anew that others make, at the same time, of what is to be deleted."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.4
-"""Seconds between two looks at deltas that somebody has locked; twice as long every time."""
-
-_LAST_TRY = 0.05
-"""How many seconds before the deadline the last one begins."""
 
 T = TypeVar("T")
 
@@ -74,6 +66,9 @@ class Database(Inherited):
         guard: Refuses misuse.
         calls: What is under way, and waited for by `close`.
         audience: Is told of commits, repeated attempts and slow calls.
+        failures: What went wrong, in the project's terms.
+        compiler: Compiles statements.
+        chains: What is a delta of what in it.
         threads: Unpack what is large.
 
     Args:
@@ -108,38 +103,44 @@ class Database(Inherited):
         self.threads = Threads("workflows-mcp-unpack")
         self._packing = Threads("workflows-mcp-pack")  # apart: no load holds up the lane
         self.compiler = Compiler(self.engine.dialect, self.dialect.schema)
-        self._failures = Failures(self.dialect, self.settings.deadline_seconds)
+        self.failures = Failures(self.dialect, self.settings.deadline_seconds)
         self._saving_sql = self.compiler.saving(self.dialect, is_ours=self._connections.are_ours)
         self._saving, self._reading = (
             Line(functools.partial(self._connections.hold, self._saving_sql, is_shared=is_shared), self.guard.closed)
             for is_shared in (True, False)
         )
         self._slow = SlowLog(self.settings.slow_operation_seconds, self.description, self.audience.slowed)
-        self._retry = Retry(self._failures.explain, self._failures.too_late, self.audience.retried)
-        self._loading = codec.loading
-        self._payloads = codec.loading.many(self.dialect)
+        self._retry = Retry(self.failures.explain, self.failures.too_late, self.audience.retried)
         self.chains = Chains(self.dialect, codec, deltas)
+        self._queries = Reading(
+            self._reading,
+            compiler=self.compiler,
+            retry=self._retry,
+            slow=self._slow,
+            guard=self.guard,
+            deadline_seconds=self.settings.deadline_seconds,
+        )
         self._reader = Reader(
             self._fetch_payloads,
             self.calls.start,
             deadline_seconds=self.settings.deadline_seconds,
-            too_late=self._failures.too_late,
+            too_late=self.failures.too_late,
         )
         writing = Writing(
             self._connections,
             self._saving,
             self._saving_sql,
             retry=self._retry,
-            explain=self._failures.explain,
+            explain=self.failures.explain,
             audience=self.audience,
         )
         self._writer = Writer(
             writing.commit,
             writing.begin_commit,
             deadline_seconds=self.settings.deadline_seconds,
-            too_late=self._failures.too_late,
-            locked=self._failures.locked,
-            refused=self._failures.refused,
+            too_late=self.failures.too_late,
+            locked=self.failures.locked,
+            refused=self.failures.refused,
             part=self._part_now,
             threads=self._packing,
             slow=self._slow,
@@ -154,8 +155,6 @@ class Database(Inherited):
             slow=self._slow,
             guard=self.guard,
         )
-        self._reads = 0
-        self._no_reads = asyncio.Event()
         keep_from_children(self)
 
     @property
@@ -188,22 +187,26 @@ class Database(Inherited):
         if not self._connections.are_ours:
             rows = await self.load_many((checkpoint_id,))
             return rows[0] if rows else None
-        return await self._read(lambda: self._reader.load(checkpoint_id))
+        return await self._queries.call(lambda: self._reader.load(checkpoint_id))
 
-    async def load_many(self, checkpoint_ids: Collection[str], plains: Plains | None = None) -> Sequence[Sequence[Any]]:
+    async def load_many(
+        self, checkpoint_ids: Collection[str], plains: Plains | None = None, *, loading: Loading | None = None
+    ) -> Sequence[Sequence[Any]]:
         """The same of several checkpoints, in no order, over a connection of the pool; all within one deadline.
 
         Args:
             checkpoint_ids: Their ids.
             plains: Keeps what is unpacked of their bases, for others that have these in common.
+            loading: Which columns; None: those that the codec takes.
         """
         fetch = functools.partial(self.fetch_long, deadline=self.deadline())
-        return await self._complete(await fetch(self._payloads_of(checkpoint_ids)), fetch, plains)
+        rows = await fetch(self.chains.payloads(checkpoint_ids, loading))
+        return await self.chains.complete(rows, fetch, plains, loading=loading)
 
     async def complete(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Rows that were loaded by a statement of somebody's own, together with what it takes to unpack them."""
         fetch = self._fetching(self.deadline())
-        return await self._read(lambda: self._complete(rows, fetch))
+        return await self._queries.call(lambda: self.chains.complete(rows, fetch))
 
     async def fetch(self, query: Query) -> Sequence[Sequence[Any]]:
         """All rows of a query that is over in a moment, over the connection that is held for such.
@@ -213,18 +216,7 @@ class Database(Inherited):
         """
         if not self._connections.are_ours:
             return await self.fetch_long(query)
-        return await self._read(lambda: self._fetch(query))
-
-    async def _read(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Read in the caller's own task: a held connection is let go of at once when the caller gives up."""
-        self.guard.refuse_misuse()
-        self._reads += 1
-        try:
-            return await call()
-        finally:
-            self._reads -= 1
-            if self.guard.is_closed and not self._reads:
-                self._no_reads.set()
+        return await self._queries.call(lambda: self._queries.fetch(query))
 
     async def fetch_long(self, query: Query, *, deadline: float | None = None) -> Sequence[ResultRow[Any]]:
         """All rows of a query that may take a while, over a connection of the pool; see `run`."""
@@ -247,80 +239,6 @@ class Database(Inherited):
     ) -> int:
         """See `Turns.change`."""
         return await self._turns.change(query, keys=keys, waits=waits, deadline=deadline)
-
-    async def remove(
-        self,
-        query: Query,
-        checkpoint_ids: Collection[str],
-        *,
-        keys: Collection[str],
-        waits: bool = True,
-        lets_go: bool = False,
-    ) -> int:
-        """Run a statement that deletes checkpoints; what is a delta of them, and stays, is stored whole before.
-
-        Args:
-            query: The statement.
-            checkpoint_ids: Those that it deletes.
-            keys: See `Writer.run`.
-            waits: See there. Then whoever has locked such a delta is waited for, too, and all of it has one deadline;
-                otherwise each statement has one of its own.
-            lets_go: See `make_whole`; for what goes itself, a moment later.
-
-        Returns:
-            How many it deleted.
-
-        Raises:
-            RowsLockedError: See there. PostgreSQL waits for whoever is about to delete such a delta.
-            BrokenBaseError: Somebody has locked such a delta, and it does not wait, or makes others all the time.
-            CheckpointDecodeError: Such a delta cannot be stored whole; see `make_whole`.
-            RowsHeldError: A foreign key of somebody else's leads to one of them.
-            CheckpointStoreError: The error, in the project's terms.
-        """
-        deadline = self.deadline() if waits else None
-        partings, pause = 0, _FIRST_PAUSE
-        while partings < _MOST_PARTINGS:
-            with contextlib.suppress(BrokenBaseError):
-                return await self.change(query, keys=keys, waits=waits, deadline=deadline)
-            if await self.make_whole(checkpoint_ids, lets_go=lets_go, deadline=deadline):
-                partings += 1
-            elif deadline is None:
-                break
-            elif (left := deadline - asyncio.get_running_loop().time() - _LAST_TRY) <= 0:
-                raise self._failures.locked()
-            else:
-                await asyncio.sleep(min(pause, left))
-                pause = min(pause * 2, _LONGEST_PAUSE)
-        try:
-            return await self.change(query, keys=keys, waits=waits, deadline=deadline)
-        except BrokenBaseError as error:
-            refusal = error
-        raise await self._held(checkpoint_ids, deadline) or refusal
-
-    async def _held(self, checkpoint_ids: Collection[str], deadline: float | None) -> RowsHeldError | None:
-        """Whose key it is that keeps what nothing is a delta of; None: something is, or nobody's."""
-        referring = self.dialect.tables_referring
-        if referring is None or await self.fetch_long(self.chains.dependents(checkpoint_ids, 1), deadline=deadline):
-            return None
-        tables = await self.fetch_long(Query(referring, {"table": TABLE.name}), deadline=deadline)
-        return RowsHeldError.by(self.description, [name for (name,) in tables]) if tables else None
-
-    async def make_whole(
-        self, checkpoint_ids: Collection[str], *, lets_go: bool, deadline: float | None = None
-    ) -> bool:
-        """Store whole what is a delta of some checkpoints, and is none of them; see `Chains.make_whole`.
-
-        Args:
-            checkpoint_ids: Their ids.
-            lets_go: See there.
-            deadline: In the event loop's time; None: each statement has a deadline of its own.
-        """
-
-        async def rewrite(query: Query, changed: Collection[str]) -> Sequence[Sequence[Any]]:
-            return await self.fetch_changed(lambda _: query, keys=changed, deadline=deadline)
-
-        fetch = functools.partial(self.fetch_long, deadline=deadline)
-        return await self.chains.make_whole(checkpoint_ids, fetch, rewrite, self.threads, lets_go=lets_go)
 
     async def put(self, statement: Executable, rows: Sequence[Row], *, keys: Collection[str]) -> int:
         """See `Turns.put`."""
@@ -347,7 +265,7 @@ class Database(Inherited):
             # Later than the last of them would give up by itself: it may know the reason.
             async with asyncio.timeout(self.settings.deadline_seconds + 2 * GRACE_SECONDS):
                 return await calls
-        raise self._failures.too_late()
+        raise self.failures.too_late()
 
     async def run(self, work: Work[T], *, deadline: float | None = None) -> T:
         """Do some work on a connection within the deadline, or by an earlier one in the event loop's time.
@@ -367,7 +285,7 @@ class Database(Inherited):
         done, _ = await asyncio.wait({call}, timeout=left + GRACE_SECONDS)
         if not done:
             call.cancel()
-            raise self._failures.too_late()
+            raise self.failures.too_late()
         return call.result()
 
     async def run_patiently(self, work: Work[T]) -> T:
@@ -391,7 +309,7 @@ class Database(Inherited):
         try:
             return await attempt()
         except Exception as error:
-            failure = self._failures.explain(error)
+            failure = self.failures.explain(error)
             if failure is None:
                 raise
         raise failure.error
@@ -410,23 +328,22 @@ class Database(Inherited):
         loop = asyncio.get_running_loop()
         end = loop.time() + self.settings.deadline_seconds
         await self._writer.close(self.settings.deadline_seconds)
-        if self._reads:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(end):
-                    await self._no_reads.wait()
+        await self._queries.end(end)
         await self.calls.end(end - loop.time())
         self._reader.close()
         self.threads.close()
         if self._connections.are_ours:
             # The pool last of what opens connections: what is given back to it later would stay open.
-            # The writer alone and last: on SQLite whoever is last puts the -wal file into the database.
-            for closing in (
-                [line.open_no_more() for line in (self._reading, self._saving)],
-                [self._reading.close(), self.engine.dispose()],
-                [self._saving.close()],
-            ):
-                tasks = [self.calls.start(one) for one in closing]
-                await wait_or_cancel(tasks, max(end - loop.time(), LEAST_SECONDS_TO_CLOSE))
+            # One after the other: on SQLite whoever is last puts the -wal file into the database, and of two that close
+            # at the same moment neither is.
+            await self._until(end, *(line.open_no_more() for line in (self._reading, self._saving)))
+            for close in (self._reading.close, self.engine.dispose, self._saving.close):
+                await self._until(end, close())
+
+    async def _until(self, end: float, *closing: Coroutine[Any, Any, None]) -> None:
+        """Do what belongs to closing, at the same time; what takes longer than that is left behind."""
+        tasks = [self.calls.start(one) for one in closing]
+        await wait_or_cancel(tasks, max(end - asyncio.get_running_loop().time(), LEAST_SECONDS_TO_CLOSE))
 
     async def _leave(self) -> None:
         """Close what can be closed from another event loop than the one that used it; there nobody waits any more."""
@@ -447,25 +364,17 @@ class Database(Inherited):
     async def _fetch_payloads(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
         """What loading some checkpoints needs, over the connection that is held for reading."""
         deadline = self.deadline()
-        rows = await self._fetch(self._payloads_of(checkpoint_ids))
+        rows = await self._queries.fetch(self.chains.payloads(checkpoint_ids))
         # States of one run, asked for together, have most of their bases in common.
         plains = Plains(_PLAIN_BYTES) if len(rows) > 1 else None
-        return await self._complete(rows, functools.partial(self._fetch, deadline=deadline), plains)
-
-    async def _complete(
-        self, rows: Sequence[Sequence[Any]], fetch: Fetch, plains: Plains | None = None
-    ) -> Sequence[Sequence[Any]]:
-        async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-            return await fetch(self._payloads_of(checkpoint_ids))
-
-        return await self.chains.complete(rows, read, fetch, plains)
+        return await self.chains.complete(rows, functools.partial(self._queries.fetch, deadline=deadline), plains)
 
     async def _part_now(self, checkpoint_ids: Collection[str], deadline: float) -> bool:
         """See `Writer`. Nothing of it begins after the deadline: others wait for the lane."""
 
         async def rewrite(query: Query, _: Collection[str]) -> Sequence[Sequence[Any]]:
             if asyncio.get_running_loop().time() >= deadline:
-                raise self._failures.too_late()
+                raise self.failures.too_late()
             return await self._turns.change_now(query, deadline)
 
         return await self.chains.make_whole(
@@ -478,34 +387,9 @@ class Database(Inherited):
 
     def _fetching(self, deadline: float) -> Fetch:
         """A way to fetch what is needed within a call that has begun before."""
-        return functools.partial(self._fetch if self._connections.are_ours else self.fetch_long, deadline=deadline)
-
-    def _payloads_of(self, checkpoint_ids: Collection[str]) -> Query:
-        if len(checkpoint_ids) == 1:
-            return self._loading.one(*checkpoint_ids)  # PostgreSQL plans it once, and `= ANY` at every call
-        return Query(self._payloads, {"checkpoint_ids": self.dialect.any_value(checkpoint_ids)})
-
-    async def _fetch(self, query: Query, *, deadline: float | None = None) -> Sequence[Sequence[Any]]:
-        """All rows of a query, over the connection that is held for reading.
-
-        Args:
-            query: The query.
-            deadline: In the event loop's time; None: it has a whole one, and needs no timer then.
-        """
-        sql, values = self.compiler.query(query)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        until = started + self.settings.deadline_seconds if deadline is None else deadline
-
-        def attempt() -> Awaitable[Sequence[Sequence[Any]]]:
-            return self._reading.call(lambda held: held.fetch(sql, values))
-
-        # A query over an open connection ends by itself, when it has taken as long as a call may.
-        ends_by_itself = deadline is None and self._reading.held is not None
-        rows = await self._retry.until(until, attempt, ends_by_itself=ends_by_itself)
-        if loop.time() - started >= self._slow.seconds:
-            self._slow.look_at(Timed("read", started, sql, len(rows)))
-        return rows
+        return functools.partial(
+            self._queries.fetch if self._connections.are_ours else self.fetch_long, deadline=deadline
+        )
 
     def activity(self) -> StoreActivity:
         """See `CheckpointStore.activity`."""

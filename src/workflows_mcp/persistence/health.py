@@ -28,9 +28,10 @@ from workflows_mcp.persistence.chains import Chains
 from workflows_mcp.persistence.checks import Check, Report, Verdict
 from workflows_mcp.persistence.deltas import Deltas, Linked, Plains
 from workflows_mcp.persistence.dialects import Dialect, Failure, dialect_for
+from workflows_mcp.persistence.revisions import HEAD, check_schema
 from workflows_mcp.persistence.row_codec import RowCodec, open_codec
 from workflows_mcp.persistence.rows import base_of, metadata_of
-from workflows_mcp.persistence.schema import HEAD, check_schema, find_differences
+from workflows_mcp.persistence.schema import find_differences
 from workflows_mcp.persistence.seals import look_at_seals
 from workflows_mcp.settings import Settings, load_settings
 

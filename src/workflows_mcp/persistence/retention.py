@@ -13,6 +13,7 @@ from workflows_mcp.engine.state_json import IMPORTING
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError
 from workflows_mcp.persistence import retention_statements as statements
 from workflows_mcp.persistence.database import Database
+from workflows_mcp.persistence.deletions import remove
 from workflows_mcp.persistence.deltas import MOST_LINKS
 from workflows_mcp.persistence.dialects import BrokenBaseError, RowsHeldError, RowsLockedError
 from workflows_mcp.persistence.retention_statements import Doomed, OfRun
@@ -95,7 +96,7 @@ class Retention:
                 break  # no store has written what is left
         async for query, ids, *_ in self._of_run(run_id, "all", pace):
             # What is damaged is of this run, and goes as well.
-            total += await database.remove(query, ids, keys=ids, lets_go=True)
+            total += await remove(database, query, ids, keys=ids, lets_go=True)
         return total
 
     async def _of_run(
@@ -157,7 +158,7 @@ class Retention:
         half = len(rows) // 2
         try:
             # About none that anybody has in mind: a save that waits for a lock may come before or after.
-            return await self._database.remove(query, ids, keys=(), waits=False)
+            return await remove(self._database, query, ids, keys=(), waits=False)
         except (BrokenBaseError, RowsLockedError):
             pass
         except (CheckpointDecodeError, RowsHeldError) as error:

@@ -241,7 +241,7 @@ class RowCodec:
         Raises:
             CheckpointDecodeError: They do not.
         """
-        stored = Stored._make(row)
+        stored = Stored.of(row)
         # Those of a sealed one were compared when it was opened.
         if not (type(stored.encoding) is str and stored.encoding.startswith(CIPHER)):
             _require_plain_same(stored, state)
@@ -275,7 +275,7 @@ class RowCodec:
                 not be loaded afterwards.
         """
         body, plain, state = self._compared(row)
-        columns = {**Stored._make(row)._asdict(), "pause_prompt": columns_of(state)["pause_prompt"]}
+        columns = {**Stored.of(row)._asdict(), "pause_prompt": columns_of(state)["pause_prompt"]}
         if plain is not None and columns["state_digest"] is not None:
             columns["state_digest"] = digest_of(plain, None if decrypt else self._secret)
         return Opened(body if decrypt else _self_contained(body, state), columns)
@@ -301,7 +301,7 @@ class RowCodec:
             CheckpointKeyError: It is sealed, and cannot be opened with these keys.
             CheckpointDecodeError: Its seal is broken.
         """
-        stored = Stored._make(row)
+        stored = Stored.of(row)
         changed = {**_kept(stored), "base_digest": base_digest}
         if is_sealed(stored.encoding):
             columns = {**stored._asdict(), "base_digest": base_digest, "pause_prompt": None}
@@ -325,7 +325,7 @@ class RowCodec:
             CheckpointDecodeError: One that it needs is damaged or missing, and it does not let go; or it, or one that
                 it needs, is of an encoding that this version does not know.
         """
-        stored = Stored._make(row)
+        stored = Stored.of(row)
         try:
             plain = self.unpacking.plain(row, self.unpacking.body(row), compares=is_sealed(stored.encoding))
         except CheckpointKeyError:
@@ -353,7 +353,7 @@ class RowCodec:
     def _require_opened_same(self, row: Sequence[Any], state: CheckpointState) -> None:
         """The same as `require_same` of a sealed row."""
         assert self._seal is not None
-        stored = Stored._make(row)
+        stored = Stored.of(row)
         prompt = stored.pause_prompt
         if prompt is not None:
             prompt = self._seal.open_prompt(prompt, stored.checkpoint_id, stored.schema_version, stored.encoding)

@@ -1,4 +1,4 @@
-"""The schema's revisions: which one a database is at, and how it gets to another one."""
+"""How the schema of a database gets from one revision to another, and whether it is what the revisions make of it."""
 
 import asyncio
 import functools
@@ -15,7 +15,6 @@ from workflows_mcp.documents import document
 from workflows_mcp.errors import (
     CheckpointStoreError,
     SchemaOutOfDateError,
-    SchemaTooNewError,
     StoreConfigurationError,
 )
 from workflows_mcp.persistence.dialects import Dialect, Password, dialect_for
@@ -23,25 +22,30 @@ from workflows_mcp.persistence.dialects.roles import Roles
 from workflows_mcp.persistence.dialects.thread import CallThread
 from workflows_mcp.persistence.dialects.triggers import find_triggers
 from workflows_mcp.persistence.models import VERSION_TABLE, CheckpointRecord
+from workflows_mcp.persistence.revisions import (
+    HEAD,
+    REVISIONS,
+    check_known,
+    check_schema,
+    read_revision,
+    refuse_newer,
+    refuse_upward,
+)
 from workflows_mcp.persistence.statements import METADATA_FIELDS
 from workflows_mcp.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-__all__ = ["HEAD", "REVISIONS", "SchemaManager", "check_schema", "find_differences", "upgrade_schema"]
+__all__ = ["SchemaManager", "connect_and_run", "find_differences", "upgrade_schema"]
 
 T = TypeVar("T")
 
-REVISIONS = ("0001", "0002", "0003")
-"""All revisions, the oldest first. They stand here too so that a store need not load Alembic to check one."""
-
-HEAD = REVISIONS[-1]
-
 _KNOWS_NO_RUNS = "0001"
+"""The revision whose table has no place for a run's id and status."""
 
 _KNOW_NO_DELTAS = ("0001", "0002")
-"""The revision whose table has no place for a run's id and status."""
+"""Those whose table has no place for what a checkpoint is a delta of."""
 
 _MATTERS = {
     "add_table": "a table is missing",
@@ -118,13 +122,13 @@ class SchemaManager:
             StoreConfigurationError: There is a `checkpoints` table of another origin, or no such revision; or a
                 SQLite file's table, which is made anew, has columns of somebody else's.
         """
-        _check_known(revision, ("head", *REVISIONS))
+        check_known(revision, ("head", *REVISIONS))
         self._dialect.create_database()
 
         def work(connection: Connection) -> None:
             from alembic import command
 
-            _refuse_newer(self._read_revision(connection), self.description)
+            refuse_newer(self._read_revision(connection), self.description)
             command.upgrade(self._config(connection, is_upward=True), revision)
 
         await self._in_thread(work)
@@ -143,14 +147,14 @@ class SchemaManager:
                 columns of somebody else's.
             SchemaTooNewError: The database is at a revision that this version does not know.
         """
-        _check_known(revision, ("base", *REVISIONS))
+        check_known(revision, ("base", *REVISIONS))
 
         def work(connection: Connection) -> None:
             from alembic import command
 
             current = self._read_revision(connection)
-            _refuse_newer(current, self.description)
-            _refuse_upward(current, revision, self.description)
+            refuse_newer(current, self.description)
+            refuse_upward(current, revision, self.description)
             command.downgrade(self._config(connection, drop_data=drop_data), revision)
 
         await self._in_thread(work)
@@ -248,7 +252,7 @@ class SchemaManager:
         )
 
     def _read_revision(self, connection: Connection) -> str | None:
-        return _read_revision(connection, self._dialect.schema)
+        return read_revision(connection, self._dialect.schema)
 
     def _config(self, connection: Connection, *, drop_data: bool = False, is_upward: bool = False) -> "Config":
         from alembic.config import Config
@@ -325,17 +329,6 @@ async def upgrade_schema(
     await SchemaManager(url if url is not None else settings.url, settings=settings, password=password).upgrade()
 
 
-def check_schema(connection: Connection, dialect: Dialect) -> None:
-    """Make sure that a database is at head.
-
-    Raises:
-        SchemaOutOfDateError: It has no schema, or an older one.
-        SchemaTooNewError: Its revision is not known to this version.
-    """
-    has_table = inspect(connection).has_table(CheckpointRecord.__tablename__, schema=dialect.schema)
-    _refuse(_read_revision(connection, dialect.schema), dialect, has_table=has_table)
-
-
 def find_differences(connection: Connection, dialect: Dialect) -> list[str]:
     """What in the table is not as the revisions make it, its triggers and rules included; only reads."""
     from alembic.autogenerate import compare_metadata
@@ -358,49 +351,6 @@ def _named(steps: Iterable[Any]) -> list[str]:
     """What is the matter, by some of Alembic's steps, each a tuple, or a list of tuples for one column."""
     kinds = {str(one[0] if isinstance(one, tuple) else one[0][0]) for one in steps}
     return sorted(_MATTERS.get(kind, kind.replace("_", " ")) for kind in kinds)
-
-
-def _read_revision(connection: Connection, schema: str | None) -> str | None:
-    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
-        return None
-    return connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE, schema=schema)))
-
-
-def _refuse(revision: str | None, dialect: Dialect, *, has_table: bool) -> None:
-    if revision == HEAD and has_table:
-        return
-    _refuse_newer(revision, dialect.description)
-    if revision == HEAD:
-        raise SchemaOutOfDateError(
-            f"{dialect.description} says that it is at revision {HEAD}, but has no checkpoints table; restore a "
-            f"backup as {document('operations')} says, or drop {VERSION_TABLE} and run: {dialect.upgrade_command}"
-        )
-    if revision is not None:
-        found = f"has the schema of revision {revision}, and this version needs {HEAD}"
-    elif has_table:
-        found = "has a checkpoints table that is not under our revisions yet"
-    else:
-        found = "has no checkpoints table yet"
-    raise SchemaOutOfDateError(f"{dialect.description} {found}; run: {dialect.upgrade_command}")
-
-
-def _refuse_newer(revision: str | None, description: str) -> None:
-    if revision is not None and revision not in REVISIONS:
-        raise SchemaTooNewError(
-            f"{description} has the schema of revision {revision!r}, which is newer than {HEAD}, the newest that this "
-            "version knows; upgrade workflows-mcp"
-        )
-
-
-def _refuse_upward(current: str | None, revision: str, description: str) -> None:
-    if revision != "base" and (current is None or REVISIONS.index(current) < REVISIONS.index(revision)):
-        at = "at no revision of ours" if current is None else f"at revision {current}"
-        raise StoreConfigurationError(f"{description} is {at}, and {revision} is no way down from there")
-
-
-def _check_known(revision: str, known: tuple[str, ...]) -> None:
-    if revision not in known:
-        raise StoreConfigurationError(f"there is no revision {revision!r}; there are: {', '.join(known)}")
 
 
 def _find_migrations() -> Path:

@@ -12,9 +12,9 @@ from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects import Dialect
 from workflows_mcp.persistence.keys import KeyName
 from workflows_mcp.persistence.models import CheckpointRecord
+from workflows_mcp.persistence.revisions import check_schema
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.row_seal import key_of
-from workflows_mcp.persistence.schema import check_schema
 
 __all__ = ["BY_ENCODING", "Seals", "check_database", "look_at_seals", "seals_of"]
 

@@ -40,6 +40,7 @@ from workflows_mcp.persistence.models import CheckpointRecord
 __all__ = [
     "LIMIT",
     "METADATA_FIELDS",
+    "PLACED",
     "PLAIN",
     "SAVED",
     "TABLE",
@@ -163,8 +164,13 @@ def rows_by_id(dialect: Dialect, columns: Sequence[str]) -> Executable:
 PLAIN = Loading()
 """What loading needs when nothing is sealed."""
 
-VERIFIED = Loading("run_id", "status", "parent_checkpoint_id", "current_wave_index", "schema_version", "pause_prompt")
+_COMPARED = ("run_id", "status", "parent_checkpoint_id", "current_wave_index", "schema_version", "pause_prompt")
+
+VERIFIED = Loading(*_COMPARED)
 """The same, and what is compared with a sealed payload."""
+
+PLACED = Loading(*_COMPARED, "is_paused", "pinned", "superseded", "lease_expires_at")
+"""The same, and a checkpoint's place in its run."""
 
 
 def stats() -> Query:

@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Executable, Integer, Text, and_, case, false, func, not_, or_, true, update
@@ -22,16 +22,17 @@ from workflows_mcp.engine.stored import (
     judge,
 )
 from workflows_mcp.errors import CheckpointDecodeError, CheckpointKeyError, CheckpointStoreError, StoreUnavailableError
-from workflows_mcp.persistence import listing_statements, statements
+from workflows_mcp.persistence import listing_statements
 from workflows_mcp.persistence.arrivals import Arrivals
 from workflows_mcp.persistence.database import Database
+from workflows_mcp.persistence.deletions import make_whole
 from workflows_mcp.persistence.deltas import Plains
 from workflows_mcp.persistence.dialects import BrokenBaseError, Dialect, Row, RowsThereError
 from workflows_mcp.persistence.dialects.types import time_now
 from workflows_mcp.persistence.row_codec import RowCodec
 from workflows_mcp.persistence.row_seal import changed
 from workflows_mcp.persistence.rows import first_within, is_odd, position_in, shown_text
-from workflows_mcp.persistence.statements import TABLE, VERIFIED, Query
+from workflows_mcp.persistence.statements import PLACED, TABLE, Query
 
 __all__ = ["Storing"]
 
@@ -46,7 +47,8 @@ _MOST_ATTEMPTS = 20
 """How often a batch that meets what others save at the same time is looked at anew."""
 
 _SIZES = ("created_at", "checkpoint_id", "full_bytes")
-_PLACE = ("is_paused", "pinned", "superseded", "lease_expires_at")
+_READ = tuple(column.name for column in PLACED.columns)
+_PLACE = slice(_READ.index("is_paused"), _READ.index("lease_expires_at") + 1)
 
 _WRITTEN = {column.name: column.type for column in TABLE.c if column.name != "lease_owner"}
 _VALUES = operator.itemgetter(*_WRITTEN)
@@ -57,21 +59,12 @@ class Storing:
 
     Args:
         database: Where they are.
-        codec: Makes states of rows.
-        encode: Makes a row of `statements.SAVED` of its columns, the state's plain JSON, and the `step` that says what
-            it may be a delta of; called in any thread.
+        codec: Makes states of rows, and rows of states.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        codec: RowCodec,
-        encode: Callable[..., Row],
-    ) -> None:
+    def __init__(self, database: Database, codec: RowCodec) -> None:
         self._database = database
         self._codec = codec
-        self._read = (*(column.name for column in VERIFIED.columns), *_PLACE)
-        self._encode = encode
         self._arrivals = self._no_arrivals()
         self._meets_others = False
 
@@ -92,22 +85,18 @@ class Storing:
     def _superseding(self) -> Executable:
         return _superseding(self._database.dialect)
 
-    @functools.cached_property
-    def _reading(self) -> Executable:
-        return statements.rows_by_id(self._database.dialect, self._read)
-
     async def iterate(
         self, wanted: CheckpointFilter, on_unreadable: OnUnreadable | None
     ) -> AsyncIterator[StoredCheckpoint]:
         """See `CheckpointStore.iter_stored`. Holds no connection between two pages."""
+        database, plains = self._database, Plains()
         last: Position | None = None
-        plains = Plains()
         while sizes := await self._list(wanted, last, _PAGE_ROWS, _SIZES):
             while sizes:
                 part = first_within(sizes, _PAGE_BYTES)
                 sizes = sizes[len(part) :]
-                rows = await self._list(wanted, last, len(part), self._read)
-                for row in await self._completed(rows, plains):
+                rows = await self._list(wanted, last, len(part), _READ)
+                for row in await database.chains.complete(rows, database.fetch_long, plains, loading=PLACED):
                     stored = self._stored(row, on_unreadable)
                     if stored is not None:
                         yield stored
@@ -123,44 +112,26 @@ class Storing:
         query = listing_statements.listing(wanted, limit=limit, before=before, columns=columns)
         return await self._database.fetch_long(query)
 
-    async def _completed(
-        self, rows: Sequence[Sequence[Any]], plains: Plains, *, deadline: float | None = None
-    ) -> Sequence["_Placed"]:
-        """Rows, each delta with what it takes to unpack it; those that were deleted meanwhile are left out."""
-        places: dict[Any, Sequence[Any]] = {}
-
-        def parted(rows: Iterable[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-            rows = [(row[: -len(_PLACE)], row[-len(_PLACE) :]) for row in rows]
-            places.update((row[0], place) for row, place in rows)
-            return [row for row, _ in rows]
-
-        async def read(checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
-            return parted(await self._rows_of(checkpoint_ids, deadline=deadline))
-
-        fetch = functools.partial(self._database.fetch_long, deadline=deadline)
-        completed = await self._database.chains.complete(parted(rows), read, fetch, plains)
-        return [_Placed(row, *places[row[0]]) for row in completed]
-
     def _stored(
-        self, placed: "_Placed", on_unreadable: OnUnreadable | None, known: StoredCheckpoint | None = None
+        self, row: Sequence[Any], on_unreadable: OnUnreadable | None, known: StoredCheckpoint | None = None
     ) -> StoredCheckpoint | None:
         """The checkpoint of a row; None: it cannot be read."""
         try:
-            return self._checked(placed, known)
+            return self._checked(row, known)
         except CheckpointKeyError:
             raise  # it is not damaged, and nobody may take it for that
         except CheckpointDecodeError as error:
             if on_unreadable is None:
                 raise
-            on_unreadable(shown_text(placed.row[0]), error)
+            on_unreadable(shown_text(row[0]), error)
             return None
 
-    def _checked(self, placed: "_Placed", known: StoredCheckpoint | None) -> StoredCheckpoint:
+    def _checked(self, row: Sequence[Any], known: StoredCheckpoint | None) -> StoredCheckpoint:
         """The checkpoint of a row whose columns say what its payload says.
 
         Listings, runs and retention go by the columns, which something else may have changed.
         """
-        row, is_paused, pinned, superseded, ended = placed
+        is_paused, pinned, superseded, ended = row[_PLACE]
         # SQLite holds any type in any column.
         has_ended = type(ended) is float and math.isfinite(ended)
         place = (bool(pinned), bool(superseded), by_now(ended if has_ended else None))
@@ -185,25 +156,14 @@ class Storing:
     ) -> dict[str, StoredCheckpoint]:
         """See `CheckpointStore.load_stored`."""
         known_by_id = {one.checkpoint_id: one for one in known}
-        rows = await self._complete_rows_of(checkpoint_ids)
-        found = (self._stored(placed, on_unreadable, known_by_id.get(placed.row[0])) for placed in rows)
+        rows = await self._load(checkpoint_ids)
+        found = (self._stored(row, on_unreadable, known_by_id.get(row[0])) for row in rows)
         return {one.checkpoint_id: one for one in found if one is not None}
 
-    async def _complete_rows_of(self, checkpoint_ids: Collection[str]) -> Sequence["_Placed"]:
-        """The rows with some ids, each delta with what it takes to unpack it; all within one deadline."""
-        deadline = self._database.deadline()
-        return await self._completed(
-            await self._rows_of(checkpoint_ids, deadline=deadline), Plains(), deadline=deadline
-        )
-
-    async def _rows_of(
-        self, checkpoint_ids: Collection[str], *, deadline: float | None = None
-    ) -> Sequence[Sequence[Any]]:
+    async def _load(self, checkpoint_ids: Collection[str]) -> Sequence[Sequence[Any]]:
+        """The rows with some ids, in no order; all within one deadline."""
         wanted = [one for one in checkpoint_ids if not is_odd(one)]
-        if not wanted:
-            return ()
-        by_id = {"checkpoint_ids": self._database.dialect.any_value(wanted)}
-        return await self._database.fetch_long(Query(self._reading, by_id), deadline=deadline)
+        return await self._database.load_many(wanted, Plains(), loading=PLACED) if wanted else ()
 
     async def count(self, wanted: CheckpointFilter) -> int | None:
         """See `CheckpointStore.count_stored`."""
@@ -239,7 +199,7 @@ class Storing:
                 there = await self._look(checkpoints)
                 continue
             except BrokenBaseError:
-                await self._database.make_whole([one.checkpoint_id for one in chosen], lets_go=True)
+                await make_whole(self._database, [one.checkpoint_id for one in chosen], lets_go=True)
                 continue
             self._meets_others = bool(there)
             if may_be_deltas:
@@ -276,7 +236,7 @@ class Storing:
             "status": str(stored.state.status),
             "is_paused": stored.is_waiting,
         }
-        saved = dict(zip(statements.SAVED, self._encode(columns, stored.plain, step=step), strict=True))
+        filled = self._codec.filled(columns, stored.plain, step)
         if arrivals is not None and step is not None:
             arrivals.made(stored.state, step)
         place = {
@@ -284,17 +244,14 @@ class Storing:
             "superseded": stored.superseded,
             "lease_expires_at": by_now(stored.lease_ended_at),
         }
-        row: Row = _VALUES({**saved, **place})
+        row: Row = _VALUES({**filled, **place})
         return row
 
     async def _look(self, checkpoints: Sequence[StoredCheckpoint]) -> dict[str, "_There"]:
         """What bears the ids of some."""
         known = {one.checkpoint_id: one for one in checkpoints}
-        rows = await self._complete_rows_of(list(known))
-        return {
-            placed.row[0]: _There(self._stored(placed, _ignore, known[placed.row[0]]), _beginning(placed.row[-1]))
-            for placed in rows
-        }
+        rows = await self._load(list(known))
+        return {row[0]: _There(self._stored(row, _ignore, known[row[0]]), _beginning(row[-1])) for row in rows}
 
     async def _supersede(self, present: Sequence[StoredCheckpoint], there: Mapping[str, "_There"]) -> Sequence[str]:
         """Make history of what is history elsewhere, unless it was changed since it was looked at, or has an owner.
@@ -328,16 +285,6 @@ def _place_in(row: Sequence[Any]) -> Position:
 
 def _ignore(_checkpoint_id: str, _error: CheckpointStoreError) -> None:
     """What cannot be read is seen to be so."""
-
-
-class _Placed(NamedTuple):
-    """A row as `VERIFIED` loads it, completed, and its place."""
-
-    row: Sequence[Any]
-    is_paused: Any
-    pinned: Any
-    superseded: Any
-    lease_expires_at: Any
 
 
 class _There(NamedTuple):

@@ -20,9 +20,12 @@ __all__ = ["Stored", "Unpacking", "digest_of", "is_sealed"]
 _DIGEST_BYTES = 12
 """Of a digest, so many bytes: it tells apart the states of one id alone, and takes up a place in an index."""
 
+_BEFORE_PLACE, _BEHIND_PLACE = 9, -5
+"""Where in a row the columns end, and go on, between which `PLACED` has its own."""
+
 
 class Stored(NamedTuple):
-    """A row as `VERIFIED` loads it."""
+    """What `VERIFIED` loads of a row."""
 
     checkpoint_id: Any
     workflow_name: Any
@@ -38,6 +41,11 @@ class Stored(NamedTuple):
     base_digest: Any
     encoding: Any
     payload: Any
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> "Stored":
+        """What is so of a row that `VERIFIED` has loaded, or `PLACED`, which has more columns in between."""
+        return cls._make((*row[:_BEFORE_PLACE], *row[_BEHIND_PLACE:]))
 
 
 class Unpacking:
@@ -60,7 +68,7 @@ class Unpacking:
         if is_sealed(encoding):
             if self._seal is None:
                 raise key_missing(checkpoint_id, encoding, None)
-            return self._seal.open(payload, _place(Stored._make(row)))
+            return self._seal.open(payload, _place(Stored.of(row)))
         if not self._takes_plain:
             raise _not_sealed(checkpoint_id)
         return body_of(encoding, payload, checkpoint_id)

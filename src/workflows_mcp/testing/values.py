@@ -11,7 +11,8 @@ from collections import OrderedDict, namedtuple
 from typing import Any
 
 from workflows_mcp.engine.checkpoint import CheckpointState
-from workflows_mcp.engine.state_json import MAX_DEPTH, encode_state
+from workflows_mcp.engine.plain_json import MAX_DEPTH
+from workflows_mcp.engine.state_json import encode_state
 
 __all__ = ["BAD_NAMES", "EXACT_VALUES", "GOOD_NAMES", "REFUSED_VALUES", "assert_same", "make_state"]
 

@@ -94,6 +94,20 @@ async def test_a_database_that_fails_is_a_finding(runs_file: Path, monkeypatch: 
         assert (part.status_code, "refused a statement" in part.text) == (200, True)
 
 
+async def test_no_secret_is_in_what_is_said_of_a_database(runs_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in what was found, nor in what to do, nor in why nothing was counted."""
+    monkeypatch.setattr(health, "_AT_ONCE_SECONDS", 20.0)
+    secrets = ("checkpoints table", "restore a backup", "refused a statement")
+    for number, secret in enumerate(secrets):
+        monkeypatch.setenv(f"WORKFLOW_SECRET_{number}", secret)
+    async with visiting(runs_file) as visitor:
+        with contextlib.closing(sqlite3.connect(runs_file)) as connection:
+            connection.execute("DROP TABLE checkpoints")
+        said = text_of(await visitor.get("/ui/health"))
+        assert said.count("***") >= 3
+        assert not any(secret in said for secret in secrets)
+
+
 async def test_nothing_stored_is_nothing_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of a store in memory, which ends with its process, as it says."""
     monkeypatch.setattr(health, "_AT_ONCE_SECONDS", 20.0)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.conftest import OpenStore
-from workflows_mcp import InMemoryCheckpointStore
+from workflows_mcp import CheckpointMetadata, InMemoryCheckpointStore
 from workflows_mcp.server.ui import history
 from workflows_mcp.testing import make_state
 
@@ -38,3 +38,36 @@ async def test_a_run_is_looked_at_while_searches_take_long(open_store: OpenStore
         assert not searching.done()
     assert found is not None
     assert [one.checkpoint_id for one in await searching] == ["a"]
+
+
+def numbered(count: int, place: int, *, older: bool = False) -> history.History:
+    """A history of checkpoints that are called by their numbers, the newest first."""
+    found = [CheckpointMetadata(str(number), "w", float(number), is_paused=False) for number in range(count, 0, -1)]
+    return history.History(found, place, older=CheckpointMetadata("0", "w", 0.0, is_paused=False) if older else None)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_steps_lead_to_what_there_is(older: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Back from the first one to an older stretch, if there is one; forth from the newest nowhere."""
+    newest, middle, first = (numbered(3, place, older=older) for place in range(3))
+    steps = [(one.previous, one.number, one.following) for one in (newest, middle, first)]
+    names = [tuple(getattr(one, "checkpoint_id", one) for one in step) for step in steps]
+    assert names == [("2", 3, None), ("1", 2, "3"), ("0" if older else None, 1, "2")]
+    assert newest.earlier == (first.chosen.cursor if older else None)
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 10, 49, 50, 51, 120, 1000])
+def test_some_around_the_chosen_one_and_some_of_all_others_are_offered(count: int) -> None:
+    """Each by its own number, the newest first; as many near the ends as in the middle, and never too many."""
+    for place in {0, 1, count // 2, count - 1} & set(range(count)):
+        shown = numbered(count, place)
+        for offered in (shown.near, shown.sample):
+            assert [one.checkpoint_id for _, one in offered] == [str(number) for number, _ in offered]
+            assert [number for number, _ in offered] == sorted({number for number, _ in offered}, reverse=True)
+        near, sample = ({number for number, _ in offered} for offered in (shown.near, shown.sample))
+        assert len(near) == min(count, 9)
+        assert shown.number in near
+        assert shown.number not in sample
+        beside = {shown.number + step for step in range(-4, 5)} & set(range(1, count + 1))
+        assert sample >= ({1, count} | beside) - {shown.number}
+        assert len(sample) <= 120

@@ -96,6 +96,16 @@ async def test_long_outputs_of_a_run_are_shown_in_part(runs_file: Path, outputs:
         assert "o and p" not in text_of(await visitor.get(link))
 
 
+async def test_what_cannot_be_answered_here_still_waits(runs_file: Path) -> None:
+    """As the question of a program whose workflows this one does not know; and it is told why."""
+    await save(runs_file, asking("r1"))
+    async with visiting(runs_file) as visitor:
+        await visitor.get("/ui/waiting")
+        refused = await visitor.send("/ui/answer?checkpoint=r1", response="yes")
+        assert (refused.status_code, "It cannot be answered here" in refused.text) == (409, True)
+        assert "Is r1 well?" in (await visitor.get("/ui/waiting")).text
+
+
 async def test_no_secret_is_in_the_names_of_blocks(runs_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of items are values; two that look alike then are two still, and what waits for one is drawn so."""
     first, second = "eu-hunter2", "eu-swordfish"
@@ -106,7 +116,11 @@ async def test_no_secret_is_in_the_names_of_blocks(runs_file: Path, monkeypatch:
         "last": {"type": "t", "depends_on": [second]},
     }
     named: dict[str, Any] = {"execution_waves": waves, "block_definitions": definitions, "completed_blocks": [first]}
-    await save(runs_file, asking("r1", **named, paused_block_id=second, pause_metadata={"pending": [first]}))
+    known: dict[str, Any] = {
+        "runtime_inputs": {"i": "hunter2"},
+        "context": {"blocks": {first: {"outputs": {"o": "swordfish"}}}},
+    }
+    await save(runs_file, asking("r1", **named, **known, paused_block_id=second, pause_metadata={"pending": [first]}))
     monkeypatch.setenv("WORKFLOW_SECRET_A", "hunter2")
     monkeypatch.setenv("WORKFLOW_SECRET_B", "swordfish")
     async with visiting(runs_file) as visitor:

@@ -1,6 +1,8 @@
 """What takes a while is found out once for all who ask."""
 
 import asyncio
+import gc
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,3 +51,40 @@ async def test_an_error_is_not_kept() -> None:
     async with asyncio.timeout(10):
         while (await recent.take()).value == 3:
             pass
+
+
+async def test_what_takes_long_holds_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it is looked for during a twentieth of the time at the most."""
+    now = 0.0
+    monkeypatch.setattr("workflows_mcp.server.ui.recent.time", SimpleNamespace(monotonic=lambda: now, time=lambda: now))
+
+    async def look() -> float:
+        nonlocal now
+        now += 3
+        return now
+
+    recent = Recent(look, fresh_seconds=1)
+    assert (await recent.take()).value == 3
+    for later, value in ((59.9, 3), (0.2, 66.1)):
+        now += later
+        assert (await recent.take()).value == pytest.approx(value)
+
+
+async def test_an_error_that_nobody_waits_for_any_more_is_no_news() -> None:
+    """Whoever waited has been told that it takes long."""
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    slow = _Slow()
+    slow.error = OSError("away")
+    recent: Recent[int] | None = Recent(slow.look, fresh_seconds=60)
+    assert recent is not None
+    assert await recent.take_within(0) is None
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    try:
+        slow.may_end.set()
+        await asyncio.sleep(0.01)
+        slow.error = recent = None  # by its traceback, an error holds on to whoever it has met
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert told == []

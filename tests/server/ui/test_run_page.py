@@ -191,6 +191,10 @@ async def test_a_checkpoint_that_cannot_be_read_is_told_and_hides_no_other(runs_
         page = await visitor.get("/ui/run?id=r1")
         assert (page.status_code, "Its newest checkpoint cannot be read" in page.text) == (200, True)
         assert "build: not begun" in text_of(await visitor.get(f"/ui/run?id=r1&at={first}"))
+        await save_foreign(runs_file, 1)  # it runs, so that the page asks whether this server works on it
+        damage(runs_file, "c1")
+        page = await visitor.get("/ui/run?id=foreign")
+        assert (page.status_code, "Its newest checkpoint cannot be read" in page.text) == (200, True)
 
 
 async def test_columns_that_no_store_wrote_are_shown_as_far_as_they_go(runs_file: Path, tmp_path: Path) -> None:
@@ -306,6 +310,7 @@ async def test_a_run_that_goes_on_here_is_shown_as_it_is_by_now(runs_file: Path,
         fork = await begun(visitor, runs_file, gate, mark)
         page = await visitor.get(f"/ui/run?id={fork}")
         assert "wait: running (Shell)" in text_of(page)
+        assert "current_wave_index" not in text_of(page), "a state that is not saved yet is shown by no tree"
         assert "every 2s" in page.text
         assert (await visitor.get(f"/ui/run?id={fork}&seen=", **PART)).status_code == 200
         cancelled = await visitor.send(f"/ui/cancel?id={fork}")
@@ -377,7 +382,7 @@ async def test_a_new_run_begins_where_another_one_was(runs_file: Path, tmp_path:
         assert (await visitor.send(path, run_id="r1", inputs="")).status_code == 422, "it is there already"
         assert (await visitor.send(path, run_id="x" * 600, inputs="")).status_code == 422
         assert await checkpoints_of(runs_file, "r2") == []
-        page = await visitor.send(path, run_id="r2", inputs='{"who": "Bob"}')
+        page = await visitor.send(path, run_id=" r2 ", inputs='{"who": "Bob"}')
         async with opened(runs_file) as store:
             assert (await WorkflowExecutor(store).wait_for_run("r2", 10)).outputs == {"said": "hello Bob"}
         assert page.url.params["id"] == "r2"
@@ -397,7 +402,7 @@ async def test_no_secret_is_shown_on_a_run_s_page(
     monkeypatch.setenv("WORKFLOW_SECRET_PASSWORD", "hunter2")
     monkeypatch.setenv("WORKFLOW_SECRET_QUESTION", "Deploy?")
     async with visiting(runs_file) as visitor:
-        for path in ("/ui/run?id=r1", "/ui/run?id=r2", f"/ui/fork?checkpoint={first}"):
+        for path in ("/ui", "/ui/run?id=r1", "/ui/run?id=r2", f"/ui/fork?checkpoint={first}"):
             page = await visitor.get(path)
             assert ("hunter2" in page.text, "Deploy?" in page.text, "***" in page.text) == (False, False, True), path
         refused = await visitor.send(f"/ui/fork?checkpoint={first}", run_id="r3", inputs='{"who": "hunter2"}')

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import html
+import json
 import re
 import sqlite3
 import time
@@ -15,7 +16,7 @@ from pydantic import SecretStr
 from tests.server.conversation import write_workflows
 from tests.server.http.served import settings_of
 from tests.server.ui.visiting import damage, run_workflow, text_of, visiting
-from workflows_mcp import WorkflowExecutor
+from workflows_mcp import WorkflowExecutor, WorkflowResult
 from workflows_mcp.engine.library import WorkflowLibrary
 from workflows_mcp.persistence.keys import new_key
 from workflows_mcp.persistence.store import create_checkpoint_store
@@ -145,13 +146,14 @@ async def test_each_page_of_what_waits_says_when_there_is_more_and_only_then(run
         assert [await heard(page) for page in (first, second)] == [news] * 2
 
 
+@pytest.mark.parametrize("error", [KeyError("hunter22"), json.JSONDecodeError("no hunter22", "hunter22", 0)])
 async def test_a_fault_of_the_server_is_a_page_and_is_logged(
-    runs_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    runs_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     """What the error says may be of what a run works on: it is in neither. A part of a page is told as one."""
 
     async def fail(*_: object, **__: object) -> None:
-        raise KeyError("hunter22")
+        raise error
 
     monkeypatch.setattr("workflows_mcp.server.ui.runs.find_runs", fail)
     async with visiting(runs_file) as visitor:
@@ -162,7 +164,44 @@ async def test_a_fault_of_the_server_is_a_page_and_is_logged(
         assert (part.status_code, "<html" in part.text) == (500, False)
         assert "hunter22" not in page.text + part.text
     told = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
-    assert told == ["a page could not be shown: unexpected KeyError, a bug"] * 2
+    assert told == [f"a page could not be shown: unexpected {type(error).__name__}, a bug"] * 2
+
+
+async def test_what_fails_while_a_form_is_taken_is_told_on_no_page(
+    runs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of no known kind may quote what it failed with, though it is a `ValueError` as a wrong answer is."""
+    asked = await run_workflow(runs_file, tmp_path, "anything", "r1")
+
+    async def fail(*_: object, **__: object) -> None:
+        raise json.JSONDecodeError("no hunter22", "hunter22", 0)
+
+    monkeypatch.setattr(WorkflowExecutor, "start_resume", fail)
+    monkeypatch.setattr(WorkflowExecutor, "start_fork", fail)
+    async with visiting(runs_file) as visitor:
+        await visitor.get("/ui/waiting")
+        for page in ("answer", "fork"):
+            failed = await visitor.send(path_to(page, checkpoint=asked.checkpoint_id), response="x", inputs="")
+            assert (failed.status_code, "hunter22" in failed.text) == (500, False)
+
+
+async def test_who_answers_while_another_answer_is_taken_is_told_that_it_was(
+    runs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that somebody is answering it, and that it may be sent again."""
+    asked = await run_workflow(runs_file, tmp_path, "anything", "r1")
+    start = WorkflowExecutor.start_resume
+
+    async def start_late(executor: WorkflowExecutor, checkpoint_id: str, response: str) -> WorkflowResult:
+        async with create_checkpoint_store(str(runs_file)) as store:
+            assert (await WorkflowExecutor(store).resume_workflow(checkpoint_id, "the first")).is_success
+        return await start(executor, checkpoint_id, response)
+
+    monkeypatch.setattr(WorkflowExecutor, "start_resume", start_late)
+    async with visiting(runs_file) as visitor:
+        await visitor.get("/ui/waiting")
+        late = await visitor.send(path_to("answer", checkpoint=asked.checkpoint_id), response="the second")
+        assert (late.status_code, "It was answered already" in late.text) == (409, True)
 
 
 async def test_of_two_people_one_is_first_and_the_other_is_told(database_url: str, tmp_path: Path) -> None:
@@ -182,6 +221,8 @@ async def test_of_two_people_one_is_first_and_the_other_is_told(database_url: st
         assert await ended(database_url, "r1") == "success"
         again = await visitor.send(path, choice="0")
         assert (again.status_code, "answered already" in again.text) == (409, True)
+        seen = await visitor.get(path)
+        assert (seen.status_code, "answered already" in seen.text, "<button" in seen.text) == (409, True, False)
 
 
 async def test_what_somebody_else_has_begun_to_answer_may_still_wait(database_url: str, tmp_path: Path) -> None:
@@ -213,7 +254,8 @@ async def test_an_answer_that_is_not_taken_is_asked_again(runs_file: Path, tmp_p
         assert wrong.status_code == 422
         assert "It was not taken: the answer must match" in text_of(wrong)
         assert "&lt;/textarea&gt;&lt;b&gt;12</textarea>" in wrong.text
-        assert (await visitor.send(path, choice="7")).status_code == 422
+        for choice in ("7", "9" * 5_000):
+            assert (await visitor.send(path, choice=choice)).status_code == 422
         visitor.http.follow_redirects = False
         assert (await visitor.send(path, response="AB-12")).status_code == 303
         sent = await visitor.send(f"/ui/answer?checkpoint={note.checkpoint_id}", response="one\r\ntwo")
@@ -221,6 +263,18 @@ async def test_an_answer_that_is_not_taken_is_asked_again(runs_file: Path, tmp_p
         await ended(runs_file, "r2")
         async with create_checkpoint_store(str(runs_file)) as store:
             assert (await WorkflowExecutor(store).get_run("r2")).outputs == {"said": "one\ntwo"}
+
+
+async def test_an_answer_may_be_empty(runs_file: Path, tmp_path: Path) -> None:
+    """That is another thing than none."""
+    asked = await run_workflow(runs_file, tmp_path, "anything", "r1")
+    path = path_to("answer", checkpoint=asked.checkpoint_id)
+    async with visiting(runs_file) as visitor:
+        await visitor.get("/ui/waiting")
+        visitor.http.follow_redirects = False
+        assert (await visitor.send(path)).status_code == 422
+        assert (await visitor.send(path, response="")).status_code == 303
+    assert await ended(runs_file, "r1") == "success"
 
 
 async def test_what_was_typed_stays_as_it_was_in_forms(runs_file: Path, tmp_path: Path) -> None:

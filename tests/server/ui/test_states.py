@@ -12,6 +12,7 @@ import pytest
 from tests.server.ui.visiting import Visitor, run_workflow, text_of, visiting
 from workflows_mcp.engine.comparing import Comparison, compare_checkpoints
 from workflows_mcp.persistence.store import create_checkpoint_store
+from workflows_mcp.server.ui.paths import path_to
 from workflows_mcp.testing import make_state
 from workflows_mcp.testing.values import nested
 
@@ -149,6 +150,30 @@ async def test_a_state_is_downloaded_as_a_file_without_secrets(
         assert "hunter22" not in whole.text
         part = await visitor.get("/ui/state.json?checkpoint=c%2F1&path=/context/many")
         assert json.loads(part.text) == CONTEXT["many"]
+
+
+async def test_what_another_program_has_named_and_nested_is_still_shown(
+    runs_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file has a short name that is not hidden; what is too deep for a file is told so; a long way is cut."""
+    names = {"...": "state", ".a/../b": "a_.._b", "é" * 9: "_", "x" * 200: "x" * 80}
+    async with create_checkpoint_store(str(runs_file)) as store:
+        for name in names:
+            await store.save_checkpoint(make_state(name, context={"deep": nested(90)}))
+    async with visiting(runs_file) as visitor:
+        for name, file in names.items():
+            sent = await visitor.get(path_to("state.json", checkpoint=name))
+            named = sent.headers["content-disposition"].partition('filename="')[2].removesuffix('.json"')
+            assert named == file, name
+        way = path_to("state", checkpoint="...", path="/context/deep" + "/in" * 80)
+        assert "… 75 more …" in text_of(await visitor.get(way)), "three steps of it at its begin, and five at its end"
+
+        def fail(_: object) -> bytes:
+            raise RecursionError
+
+        monkeypatch.setattr("workflows_mcp.server.ui.states._json_of", fail)
+        deep = await visitor.get(path_to("state.json", checkpoint="..."))
+        assert (deep.status_code, "too deeply to be downloaded" in deep.text) == (422, True)
 
 
 async def test_what_is_not_there_is_said_with_a_way_on(runs_file: Path, tmp_path: Path) -> None:

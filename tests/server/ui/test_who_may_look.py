@@ -5,6 +5,7 @@ import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,17 @@ ALL_PAGES = (
     "/ui/static/ui.css",
 )
 
+OURS_ONLY = {"script-src", "style-src", "connect-src", "form-action"}
+
+GUARDS = {
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
 
 async def test_every_page_is_under_a_policy_that_lets_no_script_in(runs_file: Path) -> None:
     """Nor a frame, nor anything of another host; what is wrong is a page, too."""
@@ -33,10 +45,11 @@ async def test_every_page_is_under_a_policy_that_lets_no_script_in(runs_file: Pa
         for path in ALL_PAGES:
             response = await visitor.get(path)
             policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
-            assert policy["default-src"] == "'none'"
-            assert {policy[name] for name in ("script-src", "style-src", "form-action")} == {"'self'"}
-            assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
-            assert response.headers["x-content-type-options"] == "nosniff"
+            assert policy.pop("img-src") == "'self' data:"
+            assert {name for name, those in policy.items() if those == "'self'"} == OURS_ONLY
+            assert {name for name, those in policy.items() if those == "'none'"} == policy.keys() - OURS_ONLY
+            assert {name: response.headers[name] for name in GUARDS} == GUARDS
+            assert response.headers["cache-control"] == ("no-cache" if "static" in path else "no-store")
             assert not re.search(r"<script(?![^>]* src=)|\sstyle=|\son\w+=|hx-on", response.text), path
 
 
@@ -58,6 +71,21 @@ async def test_with_a_token_nothing_is_seen_before_a_login(runs_file: Path) -> N
         assert (await visitor.get("/ui/waiting")).status_code == 200
         out = await visitor.send("/ui/logout")
         assert (out.status_code, (await visitor.get("/ui")).status_code) == (303, 303)
+
+
+async def test_whoever_logs_out_late_is_out(runs_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though to be there makes a session last longer; and nothing that was sent in it before is taken after it."""
+    now = time.time()
+    monkeypatch.setattr("workflows_mcp.server.ui.sessions.time", SimpleNamespace(time=lambda: now))
+    async with visiting(runs_file, UiOptions(read_only=True), http_token=TOKEN) as visitor:
+        await visitor.get("/ui/login")
+        assert (await visitor.send("/ui/login", token=TOKEN)).url.path == "/ui", "also where nothing can be changed"
+        visitor.http.follow_redirects = False
+        now += 7 * 3600
+        [told] = (await visitor.send("/ui/logout")).headers.get_list("set-cookie")
+        assert "Max-Age=0" in told
+        assert not visitor.http.cookies
+        assert (await visitor.get("/ui")).status_code == 303
 
 
 async def test_no_page_but_the_login_is_seen_or_sent_without_one(runs_file: Path, tmp_path: Path) -> None:
@@ -120,6 +148,15 @@ async def test_no_form_of_a_stranger_is_waited_for(runs_file: Path) -> None:
             writer.close()
         visitor.http.follow_redirects = False
         assert (await visitor.send("/ui/login", token=TOKEN.ljust(3_000))).status_code == 303
+    many: dict[str, Any] = {f"n{number}": "" for number in range(60)}
+    async with visiting(runs_file) as visitor:
+        await visitor.get("/ui/login")
+        assert (await visitor.send("/ui/login", **many)).status_code == 400, "no form of ours has so many fields"
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(visitor.url.rpartition(":")[2]))
+        writer.write(form.format("/ui/waiting", "Content-Length: 4194304").encode())
+        async with asyncio.timeout(2):
+            assert b" 405 " in await reader.readline(), "nobody waits for what no page takes, whoever sends it"
+        writer.close()
 
 
 STRANGERS = (
@@ -284,6 +321,7 @@ async def test_a_session_that_is_used_goes_on_for_a_week(runs_file: Path, monkey
         assert len(cookies) == 1
         while await look_after(5):
             assert visitor.form_token == form_token
+            assert now - began < 8 * 24 * 3600, "it never ends"
         assert 7 * 24 <= (now - began) / 3600 < 7 * 24 + 5
         assert len(set(cookies)) > 12, "it was given more time again and again"
         assert all({"Secure", "HttpOnly", "SameSite=strict", "Path=/ui"} <= set(one.split("; ")) for one in cookies)

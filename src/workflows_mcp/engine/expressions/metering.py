@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Undefined
 
-from workflows_mcp.engine.state_json import MAX_DEPTH
+from workflows_mcp.engine.plain_json import MAX_DEPTH
 
 __all__ = [
     "ITEM",

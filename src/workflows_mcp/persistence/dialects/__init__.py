@@ -10,21 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from workflows_mcp.documents import document
 from workflows_mcp.errors import StoreConfigurationError
-from workflows_mcp.persistence.dialects.base import (
+from workflows_mcp.persistence.dialects.base import Dialect
+from workflows_mcp.persistence.dialects.errors import (
     BrokenBaseError,
-    Compiled,
-    Dialect,
     Failure,
-    FencedRow,
-    HeldConnection,
-    Row,
     RowsDroppedError,
     RowsHeldError,
     RowsLockedError,
     RowsThereError,
-    are_fenced,
-    fenced,
 )
+from workflows_mcp.persistence.dialects.fencing import FencedRow, are_fenced, fenced
+from workflows_mcp.persistence.dialects.held import Compiled, HeldConnection, Row
 from workflows_mcp.persistence.dialects.passwords import Ask, Password, asking, from_settings
 from workflows_mcp.persistence.dialects.postgresql_url import names_password
 from workflows_mcp.persistence.dialects.thread import Then

@@ -3,41 +3,23 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from sqlalchemy import Column, ColumnElement, Connection, Executable, FromClause, Select, Table, true
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
-from workflows_mcp.errors import CheckpointStoreError, StoreUnavailableError
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.copies import Copy, Copying
+from workflows_mcp.persistence.dialects.errors import Failure
+from workflows_mcp.persistence.dialects.held import Compiled, HeldConnection, Row
 from workflows_mcp.persistence.dialects.roles import Roles
-from workflows_mcp.persistence.dialects.thread import Then
 from workflows_mcp.settings import Settings
 
-__all__ = [
-    "ENGINE_LOG",
-    "BrokenBaseError",
-    "Compiled",
-    "Dialect",
-    "Failure",
-    "FencedRow",
-    "HeldConnection",
-    "Look",
-    "Replaced",
-    "Row",
-    "RowsDroppedError",
-    "RowsHeldError",
-    "RowsLockedError",
-    "RowsThereError",
-    "are_fenced",
-    "fenced",
-]
+__all__ = ["ENGINE_LOG", "Dialect", "Look", "Replaced"]
 
 ENGINE_LOG = "workflows-mcp"
 """How SQLAlchemy names our own engines in its log."""
@@ -45,198 +27,11 @@ ENGINE_LOG = "workflows-mcp"
 # At DEBUG, SQLAlchemy logs the rows that it fetches, whatever `hide_parameters` says, and they hold states and prompts.
 logging.getLogger(f"sqlalchemy.engine.Engine.{ENGINE_LOG}").addFilter(lambda record: record.levelno > logging.DEBUG)
 
-Row: TypeAlias = tuple[Any, ...]
-"""A value for each column of a table or a query, in their order."""
-
 Replaced: TypeAlias = Callable[[Any], Mapping[str, Any]]
 """What an `INSERT … ON CONFLICT DO UPDATE` sets, by column, given the `INSERT`."""
 
 Look: TypeAlias = Callable[[Connection, Report], None]
 """Looks at something over a connection, and reports on it."""
-
-
-class FencedRow(Row):
-    """The values of a save that follows another or has an owner: its id, those of `FENCE`, and then the other columns.
-
-    As in every row, the id stands first and the payload last.
-    """
-
-    __slots__ = ()
-
-
-def are_fenced(rows: Sequence[Row]) -> bool:
-    """Whether some of the rows are fenced."""
-    return any(type(row) is FencedRow for row in rows)
-
-
-def fenced(row: Row, fence: Row = (None, None, None)) -> FencedRow:
-    """A row with its fence; None in all of it: nothing is asked for."""
-    return row if type(row) is FencedRow else FencedRow((row[0], *fence, *row[1:]))
-
-
-class RowsDroppedError(CheckpointStoreError):
-    """A commit was taken back, since not all was written that its fences let pass.
-
-    Callers get an error that names their own checkpoint instead: which row it was is found when each is saved alone.
-    """
-
-
-class BrokenBaseError(StoreUnavailableError):
-    """A statement was taken back, since a delta would be without its base: the foreign key holds.
-
-    Where nothing that others do all the time, or have locked, can be mended before the deadline, it is the caller's.
-
-    A delta was to be saved whose base is gone, or that would take the place of a row; or what is the base of others was
-    to be deleted, or replaced by another state.
-    """
-
-
-class RowsHeldError(CheckpointStoreError):
-    """Rows were not deleted, none of them, since a foreign key of somebody else's leads to one of them."""
-
-    @classmethod
-    def by(cls, description: str, tables: Sequence[str]) -> Self:
-        """The error.
-
-        Args:
-            description: Names the database.
-            tables: Whose foreign keys they may be.
-        """
-        names = " or ".join(repr(one) for one in tables)
-        return cls(
-            f"{description} keeps what was to be deleted: rows of its table {names} refer to it; delete those first"
-        )
-
-
-class RowsThereError(CheckpointStoreError):
-    """Rows were not inserted, none of them, since one has the id of a row that is there."""
-
-
-class RowsLockedError(Exception):
-    """A statement was taken back, since somebody else has locked rows for longer than it is good to wait for.
-
-    Not for callers: the writer lets others go on, and tries again.
-
-    Attributes:
-        ids: Of the rows.
-    """
-
-    def __init__(self, ids: Collection[str] = ()) -> None:
-        super().__init__("somebody else has locked rows")
-        self.ids = frozenset(ids)
-
-
-class Compiled(NamedTuple):
-    """A statement as the driver takes it, and the names of its parameters in their order."""
-
-    sql: str
-    names: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A driver's error in the project's terms.
-
-    Attributes:
-        error: What the caller gets.
-        retriable: Whether the same call may succeed shortly, on a fresh connection.
-        most_repeats: After how many failures like this one it will not; None: only the deadline ends it.
-        is_late: Whether an answer did not come in the time that it was waited for. The database may be fine.
-    """
-
-    error: CheckpointStoreError
-    retriable: bool = False
-    most_repeats: int | None = None
-    is_late: bool = False
-
-
-class HeldConnection(ABC):
-    """A connection of the driver's that is kept for saving or for brief queries. Its calls take turns.
-
-    SQLAlchemy makes the connection and compiles the statements; then a call goes straight to the driver, in one
-    round trip or one thread hop where SQLAlchemy's own way takes three to six.
-
-    Attributes:
-        is_usable: False when a call failed and what it left behind is unknown: to be abandoned.
-        may_still_write: Whether it is not usable, and a statement that writes may be carried out even after that.
-    """
-
-    def __init__(self) -> None:
-        self.is_usable = True
-        self.may_still_write = False
-
-    @abstractmethod
-    async def save(self, rows: Sequence[Row]) -> Collection[str]:
-        """Insert or replace some rows, all that their fences let pass or none, durably.
-
-        However it ends, no row is written after that, unless the call was cancelled or this connection
-        `may_still_write`. What was written is in the database that the URL names; if it is not, that is an error.
-
-        Args:
-            rows: No id stands twice among them, be it a row's own or that of the one it follows.
-
-        Returns:
-            The ids of the rows that were written.
-
-        Raises:
-            RowsLockedError: It would have waited for somebody else's locks on these rows, and wrote none.
-        """
-
-    def begin_save(self, row: Row, then: Then[Collection[str]]) -> bool:  # noqa: ARG002 - for those who can
-        """Begin to save a row, if the driver can be called without a task.
-
-        Args:
-            row: What to save.
-            then: Hears, on the event loop, the ids that were written, or why none was.
-
-        Returns:
-            Whether it was begun.
-        """
-        return False
-
-    @abstractmethod
-    def fetch(self, sql: str, values: Sequence[Any]) -> Awaitable[Sequence[Row]]:
-        """All rows of a query, or a `TimeoutError` when they take longer than the connection has patience."""
-
-    @abstractmethod
-    async def change(self, sql: str, values: Sequence[Any]) -> int:
-        """Run one statement that writes, durably; returns how many rows it changed.
-
-        Raises:
-            RowsLockedError: It would have waited for somebody else's locks, and changed nothing.
-        """
-
-    @abstractmethod
-    async def fetch_changed(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
-        """The same for a statement that returns what it changed; all of its rows."""
-
-    @abstractmethod
-    async def put(self, statement: Compiled, rows: Sequence[Row]) -> int:
-        """Insert rows by a statement of `Dialect.putting`, all or none, durably; returns how many were written.
-
-        Raises:
-            RowsLockedError: It would have waited for somebody else's locks, and wrote none.
-        """
-
-    async def end(self, lost: "HeldConnection") -> bool:  # noqa: ARG002 - for those that need it
-        """See to it that a connection which was abandoned writes nothing any more; of the same kind as this one.
-
-        Returns:
-            Whether that is certain; False: it was one to another server, as far as can be told from here.
-        """
-        return True
-
-    @abstractmethod
-    def abandon(self) -> asyncio.Future[Any] | None:
-        """Let go of the connection at once. A statement under way may still be carried out.
-
-        Returns:
-            What is done when nothing of it is left, to be waited for before the event loop ends; None: that is now.
-        """
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Close the connection in an orderly way; it may take its time."""
 
 
 class Dialect(ABC):

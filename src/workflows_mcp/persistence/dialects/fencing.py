@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from workflows_mcp.persistence.dialects.held import Row
 from workflows_mcp.persistence.dialects.types import time_now
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FENCE",
+    "FencedRow",
+    "are_fenced",
+    "fenced",
     "fenced_columns",
     "fenced_names",
     "is_own",
@@ -51,6 +55,25 @@ __all__ = [
 
 FENCE: Mapping[str, TypeEngine[Any]] = {"follows": Text(), "owner": Text(), "lease_seconds": Double()}
 """What a fenced row holds besides the columns that any save sets; see `FencedRow`."""
+
+
+class FencedRow(Row):
+    """The values of a save that follows another or has an owner: its id, those of `FENCE`, and then the other columns.
+
+    As in every row, the id stands first and the payload last.
+    """
+
+    __slots__ = ()
+
+
+def are_fenced(rows: Sequence[Row]) -> bool:
+    """Whether some of the rows are fenced."""
+    return any(type(row) is FencedRow for row in rows)
+
+
+def fenced(row: Row, fence: Row = (None, None, None)) -> FencedRow:
+    """A row with its fence; None in all of it: nothing is asked for."""
+    return row if type(row) is FencedRow else FencedRow((row[0], *fence, *row[1:]))
 
 
 def saved_columns(table: Table, place: Mapping[str, ColumnElement[Any]]) -> dict[str, TypeEngine[Any]]:

@@ -36,16 +36,9 @@ from workflows_mcp.errors import (
 )
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.dialects import postgresql_schema
-from workflows_mcp.persistence.dialects.base import (
-    ENGINE_LOG,
-    Compiled,
-    Dialect,
-    Failure,
-    HeldConnection,
-    Look,
-    Replaced,
-    Row,
-)
+from workflows_mcp.persistence.dialects.base import ENGINE_LOG, Dialect, Look, Replaced
+from workflows_mcp.persistence.dialects.errors import Failure
+from workflows_mcp.persistence.dialects.held import Compiled, HeldConnection, Row
 from workflows_mcp.persistence.dialects.passwords import Ask
 from workflows_mcp.persistence.dialects.postgresql_backup import backup_commands, restore_commands
 from workflows_mcp.persistence.dialects.postgresql_errors import explain

@@ -8,7 +8,9 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from workflows_mcp.persistence.dialects.base import Compiled, FencedRow, HeldConnection, Row, RowsLockedError
+from workflows_mcp.persistence.dialects.errors import RowsLockedError
+from workflows_mcp.persistence.dialects.fencing import FencedRow
+from workflows_mcp.persistence.dialects.held import Compiled, HeldConnection, Row
 from workflows_mcp.persistence.dialects.postgresql_saving import Saving, arrays_of
 
 __all__ = ["HeldPostgreSQLConnection", "hold"]

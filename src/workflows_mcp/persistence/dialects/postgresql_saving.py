@@ -31,9 +31,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from workflows_mcp.persistence.dialects.base import Compiled, Replaced, Row, are_fenced, fenced
+from workflows_mcp.persistence.dialects.base import Replaced
 from workflows_mcp.persistence.dialects.fencing import (
     FENCE,
+    are_fenced,
+    fenced,
     fenced_columns,
     fenced_names,
     is_own,
@@ -47,6 +49,7 @@ from workflows_mcp.persistence.dialects.fencing import (
     saved_columns,
     to_history,
 )
+from workflows_mcp.persistence.dialects.held import Compiled, Row
 
 __all__ = [
     "Saving",

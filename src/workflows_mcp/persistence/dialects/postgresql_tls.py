@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from workflows_mcp.errors import StoreConfigurationError, StoreUnavailableError
-from workflows_mcp.persistence.dialects.base import Failure
+from workflows_mcp.persistence.dialects.errors import Failure
 
 __all__ = ["check_files", "explain_tls"]
 

@@ -3,17 +3,10 @@
 import asyncio
 import functools
 import json
-import logging
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    contextmanager,
-    suppress,
-)
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -35,30 +28,20 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
 
-from workflows_mcp.errors import (
-    CheckpointStoreError,
-    StoreConfigurationError,
-)
+from workflows_mcp.errors import StoreConfigurationError
 from workflows_mcp.persistence.checks import Report
 from workflows_mcp.persistence.copies import Copy, Copying
-from workflows_mcp.persistence.dialects.base import (
-    ENGINE_LOG,
-    Compiled,
-    Dialect,
-    Failure,
-    HeldConnection,
-    Look,
-    Replaced,
-    Row,
-    are_fenced,
-)
+from workflows_mcp.persistence.dialects import sqlite_schema
+from workflows_mcp.persistence.dialects.base import ENGINE_LOG, Dialect, Look, Replaced
+from workflows_mcp.persistence.dialects.errors import Failure
+from workflows_mcp.persistence.dialects.fencing import are_fenced
+from workflows_mcp.persistence.dialects.held import Compiled, HeldConnection, Row
 from workflows_mcp.persistence.dialects.quoting import quoted
 from workflows_mcp.persistence.dialects.roles import Roles
-from workflows_mcp.persistence.dialects.sqlite_connecting import BEGIN, OPENED, listen
+from workflows_mcp.persistence.dialects.sqlite_connecting import OPENED, listen
 from workflows_mcp.persistence.dialects.sqlite_errors import explain
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile, look_at
 from workflows_mcp.persistence.dialects.sqlite_health import SQLiteHealth, start_up_notices
@@ -77,6 +60,7 @@ from workflows_mcp.persistence.dialects.sqlite_saving import (
     save_one,
     save_one_fenced,
 )
+from workflows_mcp.persistence.dialects.sqlite_transactions import keeping_bases, transaction
 from workflows_mcp.persistence.dialects.sqlite_vacuum import vacuum
 from workflows_mcp.persistence.dialects.thread import CallThread
 from workflows_mcp.settings import Settings
@@ -86,17 +70,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SQLiteDialect"]
 
-_log = logging.getLogger(__name__)
-
 _BUSY_SECONDS = 0.1
 """How long the driver waits for a lock. Short, since it blocks the driver's thread, which no deadline can
 interrupt (a deadline of 1 s ended after 8 s with a timeout of 8 s); the store tries again instead."""
-
-_PATIENT_BUSY_SECONDS = 600.0
-"""The same for schema changes, which have no deadline and wait for their turn."""
-
-_SECONDS_UNTIL_TOLD = 2.0
-"""After so many of them, whoever waits is told so."""
 
 _SYNCHRONOUS_FULL = 2
 
@@ -134,7 +110,7 @@ class SQLiteDialect(Dialect):
             if patient
             else {"pool_size": settings.pool_size, "max_overflow": 0, "pool_timeout": settings.deadline_seconds}
         )
-        seconds = _PATIENT_BUSY_SECONDS if patient else _BUSY_SECONDS
+        seconds = sqlite_schema.PATIENT_BUSY_SECONDS if patient else _BUSY_SECONDS
         engine = create_async_engine(self._url("sqlite+aiosqlite"), **self._options(seconds), **pooling)
         listen(engine.sync_engine, self._file, settings, patient=patient)
         return engine
@@ -204,44 +180,17 @@ class SQLiteDialect(Dialect):
             cast("aiosqlite.Connection", driver)._conn.interrupt()  # noqa: SLF001 - the public way is a coroutine
 
     async def prepare_schema_change(self, connection: AsyncConnection) -> None:
-        """Keep what refers to the table by its name: rows with foreign keys, and views, while it is made anew."""
-        # Without it, renaming the old table turns every view and foreign key to its new name, which then goes.
-        await connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
-        await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        """See `Dialect.prepare_schema_change`; it is in `sqlite_schema.py`."""
+        await sqlite_schema.prepare(connection)
 
-    @contextmanager
-    def schema_change(self, connection: Connection, *, is_upward: bool = False) -> Iterator[None]:  # noqa: ARG002 - a file has no schemas
-        """Take the write lock at once. Begun before Alembic looks, it is left alone and spans all revisions."""
-        connection.rollback()  # ends what a query has begun
-        self._wait_for_lock(connection)
-        connection.execution_options(**{BEGIN: "IMMEDIATE"})
-        with connection.begin():
-            before = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
-            yield
-            broken = set(connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()) - set(before)
-            if broken:
-                tables = ", ".join(sorted({str(row[0]) for row in broken}))
-                raise CheckpointStoreError(
-                    f"the change would leave {len(broken)} rows of {tables} without the checkpoint that they refer to; "
-                    "nothing was changed"
-                )
-
-    def _wait_for_lock(self, connection: Connection) -> None:
-        """Tell who waits for how long it may take that somebody else writes."""
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_SECONDS_UNTIL_TOLD * 1000:.0f}")
-        try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        except DBAPIError as error:
-            failure = self.explain(error)
-            if failure is None or not failure.retriable:
-                raise
-            _log.warning("%s is locked by another process: waiting for it, for up to ten minutes", self.description)
-        else:
-            connection.exec_driver_sql("ROLLBACK")
-        finally:
-            connection.rollback()
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_PATIENT_BUSY_SECONDS * 1000:.0f}")
-            connection.rollback()
+    def schema_change(
+        self,
+        connection: Connection,
+        *,
+        is_upward: bool = False,  # noqa: ARG002 - a file has no schemas
+    ) -> AbstractContextManager[None]:
+        """See `Dialect.schema_change`."""
+        return sqlite_schema.change(connection, self.description)
 
     def saving(self, table: Table, place: Mapping[str, ColumnElement[Any]]) -> Mapping[str, Executable]:
         """See `Dialect.saving`; the statements are in `sqlite_saving.py`."""
@@ -257,7 +206,7 @@ class SQLiteDialect(Dialect):
         self, connection: AsyncConnection, saving: Mapping[str, Compiled], rows: Sequence[Row]
     ) -> Collection[str]:
         """See `Dialect.save`. Whether somebody else's engine begins transactions, and how, is theirs to say."""
-        async with _transaction(connection):
+        async with transaction(connection):
             if not are_fenced(rows):
                 written = (await connection.exec_driver_sql(saving["one"].sql, list(rows))).rowcount
                 if not written and len(rows) == 1:
@@ -285,27 +234,9 @@ class SQLiteDialect(Dialect):
         """See `Dialect.identity`: the file, by whatever name."""
         return (await self.whereabouts(connection)).database
 
-    @asynccontextmanager
-    async def keeping_bases(self, connection: AsyncConnection) -> AsyncIterator[None]:
-        """See `Dialect.keeping_bases`. SQLite's default is that they do not; an engine gets its own way back."""
-        driver = cast("aiosqlite.Connection", (await connection.get_raw_connection()).driver_connection)
-        await _end_what_was_left_open(connection, driver)
-        if await _keys_hold(driver):
-            yield
-            return
-        try:
-            # What the engine has done in a transaction would be committed with ours.
-            await _outside_of_transactions(driver, "PRAGMA foreign_keys = ON", ending="COMMIT")
-            if not await _keys_hold(driver):
-                raise StoreConfigurationError(
-                    f"foreign keys cannot be turned on for {self.description} over the engine that was passed in, and "
-                    "without them checkpoints would be lost; execute PRAGMA foreign_keys = ON when it connects, "
-                    "outside of a transaction"
-                )
-            yield
-        finally:
-            with suppress(sqlite3.Error, ValueError):  # there is no connection any more
-                await _outside_of_transactions(driver, "PRAGMA foreign_keys = OFF", ending="ROLLBACK")
+    def keeping_bases(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
+        """See `Dialect.keeping_bases`. Like `transaction`, it is in `sqlite_transactions.py`."""
+        return keeping_bases(connection, self.description)
 
     @property
     def tables_referring(self) -> Executable:
@@ -314,7 +245,7 @@ class SQLiteDialect(Dialect):
 
     def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[None]:
         """See `Dialect.transaction`. Outside of one, what waits for a lock writes when that is free."""
-        return _transaction(connection)
+        return transaction(connection)
 
     def rows_of(self, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
         """See `Dialect.rows_of`: a JSON array of arrays."""
@@ -413,51 +344,3 @@ class SQLiteDialect(Dialect):
     def explain(self, error: Exception) -> Failure | None:
         """See `Dialect.explain`."""
         return explain(error, self.description)
-
-
-@asynccontextmanager
-async def _transaction(connection: AsyncConnection) -> AsyncIterator[None]:
-    """A transaction that nobody else writes beside, on anybody's connection; all of it is done, or nothing.
-
-    One that the engine has begun is the engine's to end. What is begun here ends here, too: in AUTOCOMMIT an engine may
-    not roll back at all, and the next one who gets the connection would commit the half that was left.
-    """
-    driver = cast("aiosqlite.Connection", (await connection.get_raw_connection()).driver_connection)
-    await _end_what_was_left_open(connection, driver)
-    if driver.in_transaction:
-        yield
-        return
-    try:
-        await connection.exec_driver_sql("BEGIN IMMEDIATE")
-        yield
-        await connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        if not connection.invalidated:
-            # Straight to the driver, behind whatever it is still doing for a caller who left.
-            with suppress(sqlite3.Error, ValueError):  # there is no transaction, or no connection any more
-                await driver.execute("ROLLBACK")
-        raise
-
-
-async def _end_what_was_left_open(connection: AsyncConnection, driver: "aiosqlite.Connection") -> None:
-    """Roll back a transaction that an engine in AUTOCOMMIT did not begin: whoever had the connection before left it."""
-    if driver.in_transaction and connection.sync_connection._is_autocommit_isolation():  # type: ignore[union-attr] # noqa: SLF001 - nothing public tells
-        await driver.execute("ROLLBACK")
-
-
-async def _keys_hold(driver: "aiosqlite.Connection") -> bool:
-    """Whether a connection holds to foreign keys."""
-    return any(row[0] for row in await driver.execute_fetchall("PRAGMA foreign_keys"))
-
-
-async def _outside_of_transactions(driver: "aiosqlite.Connection", pragma: str, *, ending: str) -> None:
-    """Set what SQLite leaves as it is, and says nothing, while a transaction is open.
-
-    Some engines open one as soon as they connect, or hand out a connection: it is ended, and begun again.
-    """
-    is_open = driver.in_transaction
-    if is_open:
-        await driver.execute(ending)
-    await driver.execute(pragma)
-    if is_open:
-        await driver.execute("BEGIN")

@@ -11,7 +11,7 @@ from workflows_mcp.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
-from workflows_mcp.persistence.dialects.base import BrokenBaseError, Failure, RowsThereError
+from workflows_mcp.persistence.dialects.errors import BrokenBaseError, Failure, RowsThereError
 
 __all__ = ["explain"]
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, cast
 
-from workflows_mcp.persistence.dialects.base import Compiled, HeldConnection, Row
+from workflows_mcp.persistence.dialects.held import Compiled, HeldConnection, Row
 from workflows_mcp.persistence.dialects.sqlite_file import Opened, SQLiteFile
 from workflows_mcp.persistence.dialects.sqlite_saving import put_rows
 from workflows_mcp.persistence.dialects.thread import CallThread, Then

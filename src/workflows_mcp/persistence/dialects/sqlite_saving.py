@@ -12,17 +12,13 @@ from sqlalchemy import ColumnElement, Executable, FromClause, Table, Text, bindp
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeEngine
 
-from workflows_mcp.persistence.dialects.base import (
-    Compiled,
-    FencedRow,
-    Replaced,
-    Row,
-    RowsDroppedError,
-    are_fenced,
-    fenced,
-)
+from workflows_mcp.persistence.dialects.base import Replaced
+from workflows_mcp.persistence.dialects.errors import RowsDroppedError
 from workflows_mcp.persistence.dialects.fencing import (
     FENCE,
+    FencedRow,
+    are_fenced,
+    fenced,
     fenced_columns,
     fenced_names,
     is_own,
@@ -36,6 +32,7 @@ from workflows_mcp.persistence.dialects.fencing import (
     saved_columns,
     to_history,
 )
+from workflows_mcp.persistence.dialects.held import Compiled, Row
 
 __all__ = [
     "ASKED",

@@ -6,10 +6,11 @@ from starlette.responses import Response
 
 from workflows_mcp.engine.checkpoint import CheckpointState, CheckpointStatus
 from workflows_mcp.errors import CheckpointNotFoundError, WorkflowDefinitionError
-from workflows_mcp.server.ui.known import in_short
-from workflows_mcp.server.ui.page import OLD_FORM, Problem, Ui, Visit, redirect, sentence
+from workflows_mcp.server.ui.fork_inputs import changed_inputs, inputs_in, refilled
+from workflows_mcp.server.ui.page import Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import path_to
-from workflows_mcp.server.ui.refilled import changed_inputs, inputs_in, refilled
+from workflows_mcp.server.ui.problems import OLD_FORM, Problem, sentence
+from workflows_mcp.server.ui.values import in_short
 
 __all__ = ["ask_fork_again", "cancel_run", "fork_run", "show_fork"]
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,27 +10,17 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
-from workflows_mcp.errors import (
-    CheckpointAlreadyClaimedError,
-    CheckpointNotFoundError,
-    CheckpointStoreError,
-    LeaseLostError,
-    SchemaOutOfDateError,
-    SchemaTooNewError,
-    StoreUnavailableError,
-    WorkflowsError,
-)
+from workflows_mcp.errors import WorkflowsError
 from workflows_mcp.server.http.exchange import Pages, Receive, Scope, Send
 from workflows_mcp.server.http.tokens import Tokens
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.ui import actions, difference, health, login, run, runs, states, waiting
-from workflows_mcp.server.ui.page import STATIC, Problem, Ui, Visit, redirect, sentence
+from workflows_mcp.server.ui.page import STATIC, Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import UI_PATH, UiOptions, path_to
+from workflows_mcp.server.ui.problems import Problem, problem_of, problem_of_any
 from workflows_mcp.server.ui.sessions import Sessions
 
 __all__ = ["build_ui"]
-
-_log = logging.getLogger(__name__)
 
 View = Callable[[Ui, Visit], Awaitable[Response]]
 
@@ -148,9 +137,9 @@ async def _page(ui: Ui, request: Request) -> Response:
     except Problem as problem:
         response = ui.tell(visit, problem)
     except WorkflowsError as error:
-        response = ui.tell(visit, _problem_of(error))
+        response = ui.tell(visit, problem_of(error))
     except Exception as error:  # noqa: BLE001 - whatever it is: its text may show what a run works on
-        response = ui.tell(visit, _problem_of_any(error))
+        response = ui.tell(visit, problem_of_any(error))
     # Not when an open page asks for a part of itself: that somebody is there does not say.
     longer = None if visit.is_fragment else ui.sessions.prolonged(visit.session)
     if longer is not None and "set-cookie" not in response.headers:
@@ -231,35 +220,3 @@ def _where_it_was(visit: Visit, page: _Page) -> dict[str, str]:
 def _path_of(request: Request) -> str:
     query = f"?{request.url.query}" if request.url.query else ""
     return f"{request.url.path}{query}"
-
-
-def _problem_of_any(error: Exception) -> Problem:
-    """What a person is told of an error that is none of this package; of one that nobody has foreseen nothing."""
-    everything = {"All runs": UI_PATH}
-    if type(error) is ValueError:  # what could not be read is quoted in those that derive from it
-        return Problem(400, "This cannot be shown", sentence(error), everything)
-    _log.error("a page could not be shown: unexpected %s, a bug", type(error).__name__, exc_info=error)
-    return Problem(
-        500,
-        "The server failed",
-        "That is a fault of the server, whose log says more. Whether anything was done is not known: look before you "
-        "do it again.",
-        everything | {"What waits": path_to("waiting"), "Health": path_to("health")},
-    )
-
-
-def _problem_of(error: WorkflowsError) -> Problem:
-    """What a person is told of an error: its own text is made to be read."""
-    text, everything = sentence(error), {"All runs": UI_PATH}
-    match error:
-        case CheckpointNotFoundError():
-            return Problem(404, "It is not there", f"It was deleted, or the address is wrong: {text}", everything)
-        case CheckpointAlreadyClaimedError() | LeaseLostError():
-            return Problem(409, "Somebody else was first", text, everything)
-        case StoreUnavailableError() | SchemaOutOfDateError() | SchemaTooNewError():
-            return Problem(
-                503, "The database cannot be used now", text, {"Try again": UI_PATH, "Health": path_to("health")}
-            )
-        case CheckpointStoreError():
-            return Problem(500, "The database says no", text, {"All runs": UI_PATH, "Health": path_to("health")})
-    return Problem(409, "This cannot be done", text, everything)

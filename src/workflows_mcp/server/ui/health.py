@@ -11,8 +11,9 @@ from workflows_mcp.persistence.checks import Verdict
 from workflows_mcp.server.texts import counted
 from workflows_mcp.server.ui.counts import GROWTH_DAYS, by_status
 from workflows_mcp.server.ui.drawing.charts import HEIGHT, WIDTH, make_bars, make_columns, make_growth
-from workflows_mcp.server.ui.page import Ui, Visit, redirect, sentence
+from workflows_mcp.server.ui.page import Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import path_to
+from workflows_mcp.server.ui.problems import sentence
 
 __all__ = ["show_checks", "show_figures", "show_health"]
 

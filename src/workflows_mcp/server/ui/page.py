@@ -15,12 +15,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.ui.counts import Counts
+from workflows_mcp.server.ui.formatting import FILTERS
 from workflows_mcp.server.ui.paths import UI_PATH, UiOptions, path_to
+from workflows_mcp.server.ui.problems import Problem
 from workflows_mcp.server.ui.sessions import Session, Sessions
-from workflows_mcp.server.ui.shown import FILTERS
 from workflows_mcp.server.visible import visible
 
-__all__ = ["OLD_FORM", "STATIC", "Problem", "Ui", "Visit", "redirect", "sentence"]
+__all__ = ["STATIC", "Ui", "Visit", "redirect"]
 
 STATIC = {
     "htmx.min.js": "text/javascript",
@@ -29,28 +30,6 @@ STATIC = {
     "icon.svg": "image/svg+xml",
 }
 """The files that pages load, and their kinds."""
-
-OLD_FORM = "the page was opened before the server was started anew, or in a session that is over: send it again"
-"""Why a form is shown again that was made for no session of now. What was typed is there: somebody has to look at it,
-and to click, so that nothing of another page's making is sent."""
-
-
-class Problem(Exception):  # noqa: N818 - what a person is told, and no fault
-    """Something that a person is told in place of the page that was asked for.
-
-    Args:
-        status: HTTP's.
-        title: What is the matter.
-        text: What happened, and what can be done.
-        links: Where to go from here: what is offered, and its path.
-    """
-
-    def __init__(self, status: int, title: str, text: str, links: Mapping[str, str] | None = None) -> None:
-        super().__init__(title)
-        self.status = status
-        self.title = title
-        self.text = text
-        self.links = dict(links or {})
 
 
 @dataclass(frozen=True)
@@ -172,12 +151,6 @@ class Ui:
         """A page that says what is the matter; for a part of a page a few words."""
         template = "_problem.html" if visit.is_fragment else "problem.html"
         return self.render(visit, template, status=problem.status, problem=problem)
-
-
-def sentence(error: Exception) -> str:
-    """What an error says, as a sentence begins. It may end with a command: no full stop follows."""
-    text = str(error)
-    return text[:1].upper() + text[1:]
 
 
 def redirect(path: str) -> Response:

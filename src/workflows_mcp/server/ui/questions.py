@@ -8,7 +8,7 @@ from typing import overload
 from workflows_mcp.engine.checkpoint import CheckpointState
 from workflows_mcp.server.services import Services
 from workflows_mcp.server.texts import text_of, texts_of
-from workflows_mcp.server.ui.known import MOST_AT_LENGTH, Scrub, Value, in_short
+from workflows_mcp.server.ui.values import MOST_AT_LENGTH, Scrub, Value, in_short
 
 __all__ = ["Question", "answer_in", "question_of"]
 

@@ -16,15 +16,16 @@ from workflows_mcp.engine.checkpoint import CheckpointMetadata, CheckpointState,
 from workflows_mcp.engine.result import RunSummary
 from workflows_mcp.engine.run_details import RunDetails
 from workflows_mcp.errors import CheckpointDecodeError
+from workflows_mcp.server.ui.block_values import given_to
 from workflows_mcp.server.ui.drawing.graph import Graph, draw_graph
 from workflows_mcp.server.ui.drawing.timeline import Timeline, draw_timeline, was_over
-from workflows_mcp.server.ui.given import given_to
 from workflows_mcp.server.ui.history import History, Slide, find_history
-from workflows_mcp.server.ui.known import Value, at_length, in_short
-from workflows_mcp.server.ui.page import Problem, Ui, Visit, redirect
+from workflows_mcp.server.ui.page import Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import UI_PATH, path_to
+from workflows_mcp.server.ui.problems import Problem
 from workflows_mcp.server.ui.questions import question_of
 from workflows_mcp.server.ui.states import state_tree
+from workflows_mcp.server.ui.values import Value, at_length, in_short
 
 __all__ = ["show_run"]
 

@@ -16,9 +16,10 @@ from workflows_mcp.engine.result import ResultStatus, RunSummary
 from workflows_mcp.server.paging import page_of
 from workflows_mcp.server.texts import one_line
 from workflows_mcp.server.ui.counts import by_status
-from workflows_mcp.server.ui.page import Problem, Ui, Visit, sentence
+from workflows_mcp.server.ui.formatting import iso
+from workflows_mcp.server.ui.page import Ui, Visit
 from workflows_mcp.server.ui.paths import UI_PATH
-from workflows_mcp.server.ui.shown import iso
+from workflows_mcp.server.ui.problems import Problem, sentence
 
 __all__ = ["show_counts", "show_runs"]
 

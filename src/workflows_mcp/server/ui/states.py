@@ -15,8 +15,9 @@ from workflows_mcp.engine.comparing import fields_of, load_compared
 from workflows_mcp.engine.pointers import Step, dotted, follow, pointer_of
 from workflows_mcp.engine.stored import listing_of
 from workflows_mcp.server.services import Services
-from workflows_mcp.server.ui.page import Problem, Ui, Visit
+from workflows_mcp.server.ui.page import Ui, Visit
 from workflows_mcp.server.ui.paths import path_to
+from workflows_mcp.server.ui.problems import Problem
 from workflows_mcp.server.ui.tree import Node, tree_of
 
 __all__ = ["download_state", "show_state", "state_tree"]

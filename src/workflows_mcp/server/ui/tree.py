@@ -8,6 +8,7 @@ from typing import Any
 
 from workflows_mcp.engine.glimpses import glimpse, json_size, kind_of
 from workflows_mcp.engine.pointers import Step, dotted, pointer_of
+from workflows_mcp.server.texts import counted
 
 __all__ = ["MOST_CHARACTERS", "MOST_CHILDREN", "MOST_NODES", "Node", "tree_of"]
 
@@ -183,9 +184,7 @@ def _node(value: Any, steps: tuple[Step, ...]) -> Node:  # noqa: ANN401 - JSON d
         size, count = json_size(value), len(value)
         if size <= _SMALL:
             return Node(steps, kind, glimpse(value, _SMALL).text, size, count)
-        what = "key" if isinstance(value, dict) else "item"
-        text = f"{count:,} {what}{'' if count == 1 else 's'}"
-        text = f"{{{text}}}" if isinstance(value, dict) else f"[{text}]"
+        text = f"{{{counted(count, 'key')}}}" if isinstance(value, dict) else f"[{counted(count, 'item')}]"
         return Node(steps, kind, text, size, count, is_folded=True, is_there=False)
     return Node(steps, kind, glimpse(value).text, json_size(value))
 

@@ -15,8 +15,9 @@ from workflows_mcp.errors import (
     WorkflowDefinitionError,
 )
 from workflows_mcp.server.paging import page_of
-from workflows_mcp.server.ui.page import OLD_FORM, Problem, Ui, Visit, redirect, sentence
+from workflows_mcp.server.ui.page import Ui, Visit, redirect
 from workflows_mcp.server.ui.paths import path_to
+from workflows_mcp.server.ui.problems import OLD_FORM, Problem, sentence
 from workflows_mcp.server.ui.questions import Question, answer_in, question_of
 
 __all__ = ["ask_again", "show_question", "show_waiting", "take_answer"]

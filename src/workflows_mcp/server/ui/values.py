@@ -1,4 +1,4 @@
-"""What is known of a run, in few words: of a state of any size, no more is made than a page shows."""
+"""Values of a state in few words: of one of any size, no more is made than a page shows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from workflows_mcp.engine.glimpses import Glimpse, glimpse, json_size
 from workflows_mcp.server.texts import one_line
-from workflows_mcp.server.ui.shown import shown_json
+from workflows_mcp.server.ui.formatting import shown_json
 
 __all__ = ["MOST_AT_LENGTH", "Scrub", "Value", "at_length", "in_short", "many_in_short"]
 

@@ -1,4 +1,4 @@
-"""A form that holds the inputs of a run, so that somebody changes what is to differ: filled, and read again."""
+"""The inputs of a run in the form that forks it: filled in, to be changed where they are to differ, and read again."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from workflows_mcp.engine.glimpses import kind_of
 from workflows_mcp.server.texts import one_line
-from workflows_mcp.server.ui.known import Scrub
+from workflows_mcp.server.ui.values import Scrub
 from workflows_mcp.server.visible import visible
 
 __all__ = ["Refilled", "changed_inputs", "inputs_in", "refilled"]

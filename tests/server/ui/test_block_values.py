@@ -10,7 +10,7 @@ from tests.server.ui.visiting import run_workflow, text_of, visiting
 from workflows_mcp import CheckpointState, SQLAlchemyCheckpointStore, WorkflowExecutor
 from workflows_mcp.engine.block_details import BlockDetails
 from workflows_mcp.engine.pointers import follow
-from workflows_mcp.server.ui.given import given_to
+from workflows_mcp.server.ui.block_values import given_to
 
 
 def unmasked(value: Any) -> Any:

@@ -11,7 +11,7 @@ from tests.engine.probe import text
 from tests.server.ui.visiting import text_of, visiting
 from workflows_mcp import WorkflowExecutor
 from workflows_mcp.persistence.store import create_checkpoint_store
-from workflows_mcp.server.ui.refilled import Refilled, changed_inputs, inputs_in, refilled
+from workflows_mcp.server.ui.fork_inputs import Refilled, changed_inputs, inputs_in, refilled
 from workflows_mcp.server.visible import visible
 
 ODD: dict[str, Any] = {

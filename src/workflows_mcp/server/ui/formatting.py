@@ -1,4 +1,4 @@
-"""How values are shown on pages."""
+"""How values are formatted for pages, in Python and as filters of the templates."""
 
 import hashlib
 import math

@@ -1,14 +1,14 @@
 """What the blocks of a run were given, and what they gave, in few words, for the table of blocks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from workflows_mcp.engine.block_details import BlockDetails
+from workflows_mcp.engine.block_records import records_in
 from workflows_mcp.engine.checkpoint import CheckpointState
-from workflows_mcp.engine.pointers import Step, pointer_of
-from workflows_mcp.server.ui.known import Scrub, Value, many_in_short
+from workflows_mcp.engine.pointers import pointer_of
+from workflows_mcp.server.ui.values import Scrub, Value, many_in_short
 
 __all__ = ["Given", "given_to"]
 
@@ -50,9 +50,7 @@ def given_to(state: CheckpointState, blocks: Sequence[BlockDetails], scrub: Scru
         blocks: The blocks that it tells of, without secrets. One whose name holds a secret is not found.
         scrub: Masks secrets.
     """
-    found = [
-        (one, *place) for one, place in _records(state, blocks) if place[0].get("inputs") or place[0].get("outputs")
-    ]
+    found = [one for one in records_in(state, blocks) if one[1].get("inputs") or one[1].get("outputs")]
     found.sort(key=lambda one: one[0].status != "failed")  # stable: the others keep their order
     room = _MOST_IN_ALL
     asked: list[object] = []
@@ -85,43 +83,3 @@ def _read_from_the_end(values: object, shown: tuple[Value, ...], scrub: Scrub) -
         is_whole = len(text) <= _MOST_AT_END
         read.append(Value(one.name, text if is_whole else f"…{text[-_MOST_AT_END:]}", is_whole) if text else one)
     return tuple(read)
-
-
-def _records(
-    state: CheckpointState, blocks: Sequence[BlockDetails]
-) -> Iterator[tuple[BlockDetails, tuple[dict[str, Any], tuple[Step, ...]]]]:
-    """The record of each block that has one, and where in the state it stands."""
-    context: object = state.context
-    stack: object = state.workflow_stack
-    frames = [one if isinstance(one, dict) else {} for one in stack] if isinstance(stack, list) else []
-    within = {(str(one.get("parent")), str(one.get("block")), one.get("key")): index for index, one in _nested(frames)}
-    places: dict[str, tuple[int, BlockDetails, dict[str, Any], tuple[Step, ...]]] = {}
-    for one in blocks:
-        above = None if one.parent is None else places.get(one.parent)
-        steps: tuple[Step, ...]
-        if one.parent is None:
-            index, holder, steps = 0, _object(_object(context).get("blocks")), ("context", "blocks", one.block_id)
-            record = holder.get(one.block_id)
-        elif above is None:
-            continue
-        elif one.key is not None:
-            index, record = above[0], _object(above[2].get("items")).get(one.key)
-            steps = (*above[3], "items", one.key)
-        else:
-            frame = within.get((str(above[0]), above[1].block_id, above[1].key))
-            if frame is None:
-                continue
-            index, record = frame, _object(frames[frame].get("records")).get(one.block_id)
-            steps = ("workflow_stack", frame, "records", one.block_id)
-        if isinstance(record, dict):
-            places[one.path] = (index, one, record, steps)
-            yield one, (record, steps)
-
-
-def _nested(frames: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The frames of nested workflows, and their places in the stack; the first is the run's own."""
-    return ((index, one) for index, one in enumerate(frames) if index and isinstance(one.get("key"), str | None))
-
-
-def _object(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
