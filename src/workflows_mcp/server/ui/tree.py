@@ -120,13 +120,13 @@ def tree_of(
         first: Which of its keys, items or characters to begin with.
         most: The most values to show at once; those of the outermost one are shown in any case.
     """
+    if isinstance(value, dict | list):
+        return _built(value, steps, _fitting(value, steps, first, most), first)
     node = _node(value, steps)
     if isinstance(value, str):
         part = value[first : first + MOST_CHARACTERS]
         return replace(node, is_there=True, first=min(first, len(value)), part=part)
-    if not isinstance(value, dict | list):
-        return node
-    return _built(value, steps, _fitting(value, steps, first, most), first)
+    return node
 
 
 def _fitting(
