@@ -6,6 +6,7 @@ import pty
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -245,6 +246,21 @@ def test_signals_that_come_while_the_interpreter_shuts_down_change_nothing(cli: 
     assert "workflows-mcp recover" in said
     assert process.stderr.read() == ""
     process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_last_word_ends_a_command_without_another(number: int) -> None:
+    """Nothing is left that an exception could end."""
+    script = (
+        "import os, sys\n"
+        "from workflows_mcp.cli.entry import run_command_line\n"
+        "run_command_line(['--version'])\n"
+        "os.kill(os.getpid(), int(sys.argv[1]))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(int(number))], check=False, capture_output=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (-number, b"")
 
 
 def test_a_database_that_fails_under_a_run_is_told_with_how_it_goes_on(cli: CLI, tmp_path: Path) -> None:

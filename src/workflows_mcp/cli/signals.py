@@ -87,11 +87,11 @@ def ignore_late_signals() -> None:
     """Once the cleanup of a run that was stopped is over, ignore signals up to the end of the process.
 
     While the interpreter shuts down, Python gives them their default effect again: a second Ctrl-C that comes late
-    would replace the exit code.
+    would replace the exit code. Where nothing was stopped they get that effect now: an exception could only be told of
+    by a traceback.
     """
-    if _cancelled:
-        for number in (signal.SIGINT, *_LIKE_CTRL_C):
-            signal.signal(number, signal.SIG_IGN)
+    if _cancelled or not _received:
+        _handle(signal.SIG_IGN if _cancelled else signal.SIG_DFL, (signal.SIGINT, *_LIKE_CTRL_C))
 
 
 def interrupted_exit_code() -> int:
@@ -104,7 +104,9 @@ def first_signal() -> int | None:
     return _received[0] if _received else None
 
 
-def _handle(handler: Callable[[int, FrameType | None], None], numbers: Iterable[signal.Signals]) -> None:
+def _handle(
+    handler: Callable[[int, FrameType | None], None] | signal.Handlers, numbers: Iterable[signal.Signals]
+) -> None:
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
